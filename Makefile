@@ -1,0 +1,91 @@
+# Everything that is done with this repository: `make` lists it. Needs Python 3.11 or newer and make, nothing else.
+
+PYTHON ?= python3
+VENV ?= .venv
+BASE_URL ?= http://127.0.0.1:8000
+BIN := $(VENV)/bin
+FLASK := $(BIN)/flask --app wsgi
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command "make lock"
+SOURCES := chat_api config.py wsgi.py gunicorn.conf.py migrations
+
+# Stamps: an environment is made once for each content of its lock file.
+MADE := $(VENV)/.made
+READY_TO_RUN := $(VENV)/.requirements
+READY_TO_TEST := $(VENV)/.requirements-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check lint format format-check types migrations-check migration upgrade bench demo \
+	lock clean
+
+help: ## List what can be done
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(READY_TO_RUN) ## Make the virtual environment and install what the service needs
+
+run: $(READY_TO_RUN) ## Migrate the database and serve on HOST:PORT (127.0.0.1:8000)
+	$(FLASK) db upgrade
+	exec $(BIN)/gunicorn wsgi:app
+
+test: $(READY_TO_TEST) ## Run the test suite, on SQLite and on a real Postgres
+	$(BIN)/pytest -n auto $(ARGS)
+
+check: format-check lint types migrations-check test ## Everything that must hold before a change is merged
+
+lint: $(READY_TO_TEST) ## Look for mistakes and for insecure code
+	$(BIN)/ruff check .
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml --severity-level medium $(SOURCES)
+
+format: $(READY_TO_TEST) ## Format the code and mend what can be mended
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+format-check: $(READY_TO_TEST) ## Fail where `make format` would change something
+	$(BIN)/ruff format --check .
+
+types: $(READY_TO_TEST) ## Check the types
+	$(BIN)/mypy
+
+migrations-check: $(READY_TO_TEST) ## Fail where the migrations don't lead to the models
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+	export DATA_DIR="$$folder" DATABASE_URL="sqlite:///$$folder/check.db" APP_ENV=development && \
+	$(FLASK) db upgrade && $(FLASK) db check
+
+migration: $(READY_TO_TEST) ## Write a migration from the models: make migration NAME="add tags"
+	$(FLASK) db migrate --message "$(NAME)"
+	$(BIN)/ruff check --fix-only migrations
+	$(BIN)/ruff format migrations
+
+upgrade: $(READY_TO_RUN) ## Migrate the database
+	$(FLASK) db upgrade
+
+bench: $(READY_TO_TEST) ## Measure the hot endpoints against a bare Flask route
+	$(BIN)/python -m bench $(ARGS)
+
+demo: ## Walk through the API of the running service (BASE_URL)
+	BASE_URL="$(BASE_URL)" sh docs/walkthrough.sh
+
+lock: $(READY_TO_TEST) ## Pin all dependencies with hashes; newer ones with ARGS=--upgrade
+	$(LOCK) $(ARGS) requirements.in --output-file requirements.txt
+	$(LOCK) $(ARGS) requirements-dev.in --constraint requirements.txt --output-file requirements-dev.txt
+
+clean: ## Remove the virtual environment and all caches; data are kept
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(MADE):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "chat-api needs Python 3.11 or newer, and $(PYTHON) is not. Name another one:" \
+			"make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(READY_TO_RUN): requirements.txt $(MADE)
+	@echo "Installing requirements.txt into $(VENV): about a minute, once."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.txt
+	@touch $@
+
+$(READY_TO_TEST): requirements-dev.txt $(MADE)
+	@echo "Installing requirements-dev.txt into $(VENV): about a minute, once."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
+	@touch $@

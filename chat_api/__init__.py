@@ -1,0 +1,40 @@
+"""chat-api: the self-hosted, headless back end of LLM chat applications."""
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from config import Config
+
+from . import cli, converters, errors, extensions, keyring, logs, metrics, openapi, request_log, responses, statements
+from .attachments.routes import blp as attachments
+from .auth import identity_provider, revocations
+from .auth.routes import blp as account
+from .auth.routes import public_blp as auth
+from .conversations.routes import blp as conversations
+from .llm_providers.routes import blp as llm_providers
+from .messages.routes import blp as messages
+from .operations.routes import blp as operations
+from .user_llm_configs.routes import blp as user_llm_configs
+
+BLUEPRINTS = (auth, account, conversations, messages, attachments, llm_providers, user_llm_configs, operations)
+
+
+def create_app(config: Config | None = None) -> Flask:
+    """Assemble the application. It connects to nothing; raises config.ConfigError for unusable settings."""
+    config = config or Config.from_environment()
+    app = Flask(__name__, static_folder=None)
+    app.config.from_mapping(config.as_flask_settings())
+    app.config.from_mapping(extensions.settings(config))
+    app.json = responses.OrjsonProvider(app)
+    logs.init_app(app)
+    request_log.init_app(app)
+    converters.init_app(app)
+    for part in (extensions, keyring, statements, revocations, identity_provider, metrics):
+        part.init_app(app)
+    openapi.init_app(app, BLUEPRINTS)
+    errors.init_app(app)  # after flask-smorest, whose handlers it replaces
+    cli.init_app(app)
+    if config.TRUSTED_PROXIES:
+        count = config.TRUSTED_PROXIES
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]
+    return app

@@ -1,0 +1,1 @@
+"""Attachments: what hangs on a message."""

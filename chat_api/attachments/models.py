@@ -1,0 +1,30 @@
+"""The table of attachments."""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from ..columns import Id, UTCDateTime, new_id, now
+from ..extensions import Model
+
+
+class Attachment(Model):
+    """An attachment of a message, numbered by the message's row."""
+
+    __tablename__ = "attachments"
+    __table_args__ = (
+        sa.ForeignKeyConstraint(
+            ["user_id", "message_id"], ["messages.user_id", "messages.id"], ondelete="CASCADE"
+        ),
+        sa.UniqueConstraint("user_id", "message_id", "position"),
+    )
+
+    user_id: Mapped[str] = mapped_column(Id, primary_key=True)
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    message_id: Mapped[str] = mapped_column(Id)
+    position: Mapped[int] = mapped_column(sa.Integer)
+    file_type: Mapped[str] = mapped_column(sa.String(255))
+    # the client's own label; never opened here
+    file_path: Mapped[str] = mapped_column(sa.String(1024))
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)

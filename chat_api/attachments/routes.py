@@ -1,0 +1,42 @@
+"""Endpoints of attachments: /chat/attachments and the list below a message."""
+
+from typing import Any
+
+from flask import Response
+
+from ..auth import guard
+from ..blueprint import Blueprint
+from ..idempotency import commits_once
+from ..pagination import Page, PositionPageSchema, add_links
+from ..responses import json_response
+from . import service
+from .models import Attachment
+from .schemas import AttachmentSchema, CreateAttachmentSchema
+
+blp = Blueprint(
+    "attachments", __name__, url_prefix="/chat", description="Attachments: what hangs on a message."
+)
+blp.before_request(guard.require_caller)
+
+
+@blp.route("/messages/<id:message_id>/attachments", methods=["GET"])
+@blp.arguments(PositionPageSchema, location="query")
+@blp.response(200, AttachmentSchema(many=True))
+def list_attachments(query: dict[str, Any], message_id: str) -> Response:
+    """List the attachments of a message, oldest first."""
+    page = Page(**query)
+    rows, more = page.cut(
+        service.list_attachments(user_id=guard.caller().user_id, message_id=message_id, page=page)
+    )
+    response = json_response(AttachmentSchema(many=True).dump(rows))
+    ends = (rows[0].position, rows[-1].position) if rows else (None, None)
+    return add_links(response, page, first=ends[0], last=ends[1], more=more)
+
+
+@blp.route("/attachments", methods=["POST"])
+@blp.arguments(CreateAttachmentSchema)
+@commits_once
+@blp.response(201, AttachmentSchema)
+def create_attachment(body: dict[str, str]) -> Attachment:
+    """Attach a file, by the client's own path or URL, to a message."""
+    return service.create_attachment(user_id=guard.caller().user_id, **body)

@@ -1,0 +1,71 @@
+"""The shapes of attachments, in and out."""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from marshmallow import Schema, ValidationError, fields, validate
+
+from ..fields import IdField, Output, Text, Time, whole
+
+# RFC 6838 section 4.2 for the names, RFC 9110 section 8.3.1 for the parameters
+_NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
+_VALUE = r"([!#$%&'*+.^_`|~0-9A-Za-z-]+|\"[ !#-\[\]-~]*\")"
+MEDIA_TYPE_PATTERN = rf"^{_NAME}/{_NAME}( ?; ?[A-Za-z0-9_.-]+={_VALUE})*$"
+
+# RFC 3986 section 3.1; one letter is a Windows drive
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
+# places of files and nothing that a client might run or that names the server's own disk
+SCHEMES = ("http", "https", "s3", "gs", "gcs", "az", "azure", "abfs", "abfss", "wasb", "wasbs", "r2", "b2",
+           "oss", "cos", "minio", "swift", "ftp", "ftps", "sftp", "ipfs")  # fmt: skip
+DECODINGS = 3  # %252e%252e is .. after two
+
+
+class FilePathField(Text):
+    """A label of the client's for its file: a path or a URL. Stored and returned, never opened."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        description = f"A path or URL of the client's. Schemes: {', '.join(SCHEMES)}. No `..`, no control characters."
+        super().__init__(
+            longest=1024, metadata={"example": "uploads/receipt.png", "description": description}, **kwargs
+        )
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if complaint := complaint_about_path(text):
+            raise ValidationError(complaint)
+        return text
+
+
+def complaint_about_path(text: str) -> str | None:
+    """What is wrong with a file path, or None. Percent-encoded forms count as what they stand for."""
+    for _ in range(DECODINGS + 1):
+        if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text):
+            return "Must have no control characters or line breaks."
+        if ".." in re.split(r"[/\\]", text):
+            return "Must have no `..` segment."
+        if scheme := _SCHEME.match(text.strip()):
+            if scheme[1].lower() not in SCHEMES:
+                return f"A URL must use one of: {', '.join(SCHEMES)}. Put ./ before a name that has a colon."
+        text = unquote(text)
+    return None
+
+
+class CreateAttachmentSchema(Schema):
+    message_id = IdField()
+    file_type = Text(
+        longest=255,
+        validate=[validate.Regexp(whole(MEDIA_TYPE_PATTERN), error="Not a media type, such as image/png.")],
+        metadata={"example": "image/png", "pattern": MEDIA_TYPE_PATTERN},
+    )
+    file_path = FilePathField()
+
+
+class AttachmentSchema(Output):
+    id = IdField()
+    message_id = IdField()
+    file_type = fields.String(metadata={"example": "image/png"})
+    file_path = fields.String(metadata={"example": "uploads/receipt.png"})
+    created_at = Time()

@@ -1,0 +1,50 @@
+"""Adding attachments and listing those of a message."""
+
+import sqlalchemy as sa
+
+from ..errors import NotFound
+from ..extensions import db
+from ..messages.models import Message
+from ..pagination import Page
+from .models import Attachment
+
+
+def create_attachment(*, user_id: str, message_id: str, file_type: str, file_path: str) -> Attachment:
+    """Attach a label to the user's message; the message's row numbers it. Raises NotFound."""
+    position = db.session.scalar(
+        sa.update(Message)
+        .where(Message.user_id == user_id, Message.id == message_id)
+        .values(attachment_count=Message.attachment_count + 1)
+        .returning(Message.attachment_count)
+    )
+    if position is None:
+        raise NotFound("message")
+    attachment = Attachment(
+        user_id=user_id, message_id=message_id, position=position, file_type=file_type, file_path=file_path
+    )
+    db.session.add(attachment)
+    db.session.flush()
+    return attachment
+
+
+def list_attachments(*, user_id: str, message_id: str, page: Page) -> list[Attachment]:
+    """One more than the page holds of a message's attachments, in the order in which the page reads.
+
+    Raises NotFound where the user has no such message.
+    """
+    query = sa.select(Attachment).where(Attachment.user_id == user_id, Attachment.message_id == message_id)
+    if page.after is not None:
+        query = query.where(Attachment.position > page.after)
+    if page.before is not None:
+        query = query.where(Attachment.position < page.before)
+    order = Attachment.position.desc() if page.backwards else Attachment.position
+    attachments = list(db.session.scalars(query.order_by(order).limit(page.limit + 1)))
+    if not attachments:
+        _require_message(user_id=user_id, message_id=message_id)
+    return attachments
+
+
+def _require_message(*, user_id: str, message_id: str) -> None:
+    own = sa.select(Message.id).where(Message.user_id == user_id, Message.id == message_id)
+    if db.session.scalar(own) is None:
+        raise NotFound("message")

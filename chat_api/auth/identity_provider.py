@@ -1,0 +1,127 @@
+"""Tokens of an external identity provider (OpenID Connect): RS256 or ES256, issuer and audience checked.
+
+Keys come from a PEM file, a JWKS file or a JWKS URL, never from the token (RFC 8725 section 3.10).
+"""
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+from flask import Flask, current_app
+from jwt import PyJWK, PyJWKClient, PyJWKSet
+
+from ..errors import Unavailable
+from ..users import service as users
+from .tokens import MAX_TOKEN_LENGTH, InvalidToken, has_our_header
+
+EXTENSION = "chat_api.identity_provider"
+ALGORITHMS = ["RS256", "ES256"]
+CLOCK_SKEW_S = 30
+FETCH_TIMEOUT_S = 5
+KEEP_KEYS_S = 300
+ASK_AGAIN_S = 10  # an unknown key id makes us ask for new keys, but not more often than this
+
+
+class IdentityProvider:
+    """The provider's keys, and the check of a token against them."""
+
+    def __init__(self, *, issuer: str, audience: str, keys: str) -> None:
+        self.issuer = issuer
+        self._audience = audience
+        self._source = keys
+        self._client = self._url_client(keys) if keys.startswith(("http://", "https://")) else None
+        self._fixed = [] if self._client else _keys_of_file(Path(keys))
+        self._lock = threading.Lock()
+        self._asked_at = float("-inf")
+
+    def subject(self, token: str) -> str:
+        """The subject of a valid token. Raises InvalidToken, or Unavailable where the keys can't be fetched."""
+        try:
+            header = jwt.get_unverified_header(token)
+            claims = jwt.decode(
+                token,
+                self._key(header.get("kid"), header.get("alg")),
+                algorithms=ALGORITHMS,
+                issuer=self.issuer,
+                audience=self._audience,
+                leeway=CLOCK_SKEW_S,
+                options={"require": ["exp", "iss", "aud", "sub"]},
+            )
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+            raise InvalidToken() from None
+        subject = claims["sub"]
+        if not subject or len(subject) > 255 or "\x00" in subject:
+            raise InvalidToken()
+        return subject
+
+    def _key(self, key_id: str | None, algorithm: str | None) -> Any:
+        fitting = [key for key in self._known_keys() if key_id is None or key[0] in (key_id, None)]
+        if not fitting and self._client is not None:
+            fitting = [key for key in self._fetched_again() if key[0] == key_id]
+        for _, key_algorithms, key in fitting:
+            if algorithm in key_algorithms:
+                return key
+        raise InvalidToken()
+
+    def _known_keys(self) -> list[Any]:
+        return self._fetch(refresh=False) if self._client is not None else self._fixed
+
+    def _fetched_again(self) -> list[Any]:
+        """The keys fetched anew: the provider may have rotated them. Not at a stranger's pace, though."""
+        with self._lock:
+            if time.monotonic() - self._asked_at < ASK_AGAIN_S:
+                return self._fetch(refresh=False)
+            self._asked_at = time.monotonic()
+            return self._fetch(refresh=True)
+
+    def _fetch(self, *, refresh: bool) -> list[Any]:
+        assert self._client is not None  # noqa: S101 - callers checked
+        try:
+            return [_entry(key) for key in self._client.get_jwk_set(refresh).keys]
+        except jwt.PyJWKClientError as error:
+            raise Unavailable("The identity provider's keys can't be fetched; try again.") from error
+
+    @staticmethod
+    def _url_client(url: str) -> PyJWKClient:
+        return PyJWKClient(url, lifespan=KEEP_KEYS_S, timeout=FETCH_TIMEOUT_S)
+
+
+def _keys_of_file(path: Path) -> list[Any]:
+    """(key id, algorithms, key) of each key in a JWKS file, or of the one in a PEM file."""
+    text = path.read_text()
+    if text.lstrip().startswith("{"):
+        return [_entry(key) for key in PyJWKSet.from_dict(json.loads(text)).keys]
+    return [(None, ALGORITHMS, text)]
+
+
+def _entry(key: PyJWK) -> Any:
+    return key.key_id, [key.algorithm_name], key
+
+
+def init_app(app: Flask) -> None:
+    """Give the application its identity provider, if one is set. Raises OSError for an unreadable key file."""
+    if app.config["OIDC_ISSUER"]:
+        app.extensions[EXTENSION] = IdentityProvider(
+            issuer=app.config["OIDC_ISSUER"],
+            audience=app.config["OIDC_AUDIENCE"],
+            keys=app.config["OIDC_KEYS"],
+        )
+
+
+def issued(token: str) -> bool:
+    """Whether the token claims an algorithm of identity providers; it is not verified yet."""
+    if EXTENSION not in current_app.extensions or has_our_header(token) or len(token) > MAX_TOKEN_LENGTH:
+        return False
+    try:
+        return jwt.get_unverified_header(token).get("alg") in ALGORITHMS
+    except (jwt.PyJWTError, ValueError, RecursionError):
+        return False
+
+
+def check(token: str) -> tuple[str, str]:
+    """User id and role of a valid token; the user is made at first sight. Raises InvalidToken."""
+    provider: IdentityProvider = current_app.extensions[EXTENSION]
+    return users.find_or_create_external_user(issuer=provider.issuer, subject=provider.subject(token))

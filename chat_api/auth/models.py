@@ -1,0 +1,56 @@
+"""The tables of accounts: logins, personal access tokens, revoked logins and throttle counters."""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from ..columns import Id, OwnedByUser, UTCDateTime
+from ..extensions import Model
+
+
+class Login(OwnedByUser, Model):
+    """One login: from the password until logout. Its row is gone when it has ended."""
+
+    __tablename__ = "logins"
+
+    # the one refresh token that is not spent yet
+    refresh_token_id: Mapped[str] = mapped_column(Id)
+    # moved by each refresh, up to `ends_at`
+    expires_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    ends_at: Mapped[datetime] = mapped_column(UTCDateTime)
+
+
+class PersonalAccessToken(OwnedByUser, Model):
+    """A token for scripts. Only its hash is kept: 256 random bits need no slow hash."""
+
+    __tablename__ = "personal_access_tokens"
+
+    name: Mapped[str] = mapped_column(sa.String(100))
+    secret_hash: Mapped[str] = mapped_column(sa.String(64))
+    expires_at: Mapped[datetime] = mapped_column(UTCDateTime)
+
+
+class RevokedLogin(Model):
+    """A login whose access tokens are refused until the last of them would have expired.
+
+    It names no user, so that it outlives an erased account; the ids in it mean nothing to anybody else.
+    """
+
+    __tablename__ = "revoked_logins"
+    __table_args__ = (sa.Index(None, "revoked_at"),)
+
+    login_id: Mapped[str] = mapped_column(Id, primary_key=True)
+    revoked_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    expires_at: Mapped[datetime] = mapped_column(UTCDateTime)
+
+
+class ThrottleCounter(Model):
+    """How often something was tried in the window that ends at `expires_at`. The key is a keyed hash."""
+
+    __tablename__ = "throttle_counters"
+    __table_args__ = (sa.Index(None, "expires_at"),)
+
+    key: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    count: Mapped[int] = mapped_column(sa.Integer)
+    expires_at: Mapped[datetime] = mapped_column(UTCDateTime)

@@ -1,0 +1,46 @@
+"""Hashing passwords (Argon2id) and refusing the common ones."""
+
+from functools import cache
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.low_level import Type
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
+SHORTEST, LONGEST = 8, 128
+
+# OWASP Password Storage Cheat Sheet: m = 19 MiB, t = 2, p = 1. About 30 ms, and bounded memory per login
+_HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1, type=Type.ID)
+
+
+def hash_password(password: str) -> str:
+    """Hash with a fresh salt."""
+    return _HASHER.hash(password)
+
+
+def verify_password(password: str, password_hash: str | None) -> bool:
+    """Whether it is the password. Takes as long for an account that does not exist: None is compared too."""
+    try:
+        return _HASHER.verify(password_hash or _nobodys_hash(), password) and password_hash is not None
+    except (VerificationError, InvalidHashError):
+        return False
+
+
+def needs_rehash(password_hash: str) -> bool:
+    """Whether it was hashed with other parameters than today's."""
+    return _HASHER.check_needs_rehash(password_hash)
+
+
+def is_common(password: str) -> bool:
+    """Whether it is among the 11,000 most used passwords of 8 characters and more (NIST SP 800-63B, 3.1.1.2)."""
+    return password.lower() in _common_passwords()
+
+
+@cache
+def _nobodys_hash() -> str:
+    return _HASHER.hash("the password of nobody")
+
+
+@cache
+def _common_passwords() -> frozenset[str]:
+    return frozenset(word for word in FREQUENCY_LISTS["passwords"] if len(word) >= SHORTEST)

@@ -1,0 +1,72 @@
+"""Which logins have ended, known in every worker within half a second.
+
+An access token is checked without a look into the database, so ended logins are kept in a table that each
+worker reads again when its copy is older than half a second: one small statement for all requests of that time.
+No copy is ever used beyond its age; when it can't be refreshed, requests are answered with 503.
+"""
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import sqlalchemy as sa
+from flask import Flask, current_app
+
+from ..columns import UTCDateTime, now
+from ..statements import Statement
+from .models import RevokedLogin
+
+EXTENSION = "chat_api.revocations"
+MAX_AGE_S = 0.5
+# rows of the last minute are read again: another machine's clock may be behind, its commit may come late
+OVERLAP = timedelta(seconds=60)
+
+_REVOKED_SINCE = Statement(
+    sa.select(sa.cast(RevokedLogin.login_id, sa.String(36)), RevokedLogin.expires_at).where(
+        RevokedLogin.revoked_at > sa.bindparam("since", type_=UTCDateTime)
+    )
+)
+
+
+class Revocations:
+    """A worker's copy of the ended logins."""
+
+    def __init__(self) -> None:
+        self._ended: dict[str, float] = {}
+        self._read_at = float("-inf")
+        self._since = datetime.fromtimestamp(0, UTC)
+        self._lock = threading.Lock()
+
+    def include(self, login_id: str) -> bool:
+        """Whether this login has ended, as of at most half a second ago. Raises Unavailable."""
+        if time.monotonic() - self._read_at > MAX_AGE_S:
+            with self._lock:
+                if time.monotonic() - self._read_at > MAX_AGE_S:
+                    self._read()
+        return login_id in self._ended
+
+    def _read(self) -> None:
+        started, started_at = time.monotonic(), now()
+        for login_id, expires_at in _REVOKED_SINCE.all(since=self._since):
+            self._ended[login_id] = _timestamp(expires_at)
+        self._since = started_at - OVERLAP
+        self._read_at = started
+        self._forget_expired(started_at.timestamp())
+
+    def _forget_expired(self, moment: float) -> None:
+        if any(expiry < moment for expiry in self._ended.values()):
+            self._ended = {login: expiry for login, expiry in self._ended.items() if expiry >= moment}
+
+
+def _timestamp(value: datetime | str) -> float:
+    return (value if isinstance(value, datetime) else datetime.fromisoformat(value)).timestamp()
+
+
+def init_app(app: Flask) -> None:
+    """Give the application its copy, empty and due."""
+    app.extensions[EXTENSION] = Revocations()
+
+
+def is_revoked(login_id: str) -> bool:
+    """Whether this login has ended, as of at most half a second ago. Raises Unavailable."""
+    return current_app.extensions[EXTENSION].include(login_id)

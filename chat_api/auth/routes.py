@@ -1,0 +1,139 @@
+"""Endpoints of accounts: /auth."""
+
+from typing import Any
+
+from flask import Response, request
+
+from ..blueprint import Blueprint
+from ..errors import Forbidden
+from ..extensions import db
+from ..idempotency import commits_once
+from ..pagination import IdPageSchema, Page, add_links
+from ..responses import json_response, no_content, require_match
+from ..users import service as users
+from ..users.models import User
+from . import guard, service
+from .schemas import (
+    ChangePasswordSchema,
+    CreateTokenSchema,
+    LogInSchema,
+    NewTokenSchema,
+    RegisterSchema,
+    TokenPairSchema,
+    TokenSchema,
+    UserSchema,
+)
+from .throttle import throttled_by_address
+from .tokens import InvalidToken
+
+public_blp = Blueprint("auth", __name__, url_prefix="/auth", description="Accounts: registering and logging in.")
+blp = Blueprint("account", __name__, url_prefix="/auth", description="The caller's own account and tokens.")
+blp.before_request(guard.require_account)
+
+
+@public_blp.route("/register", methods=["POST"])
+@throttled_by_address("REGISTER_LIMIT_PER_ADDRESS")
+@public_blp.arguments(RegisterSchema)
+@commits_once(anonymous_field="email")
+@public_blp.response(201, UserSchema)
+def register(credentials: dict[str, str]) -> Any:
+    """Make an account."""
+    return service.register(**credentials), {"Location": f"{request.script_root}/auth/me"}
+
+
+@public_blp.route("/login", methods=["POST"])
+@throttled_by_address("LOGIN_LIMIT_PER_ADDRESS")
+@public_blp.arguments(LogInSchema)
+@public_blp.response(200, TokenPairSchema)
+def log_in(credentials: dict[str, str]) -> service.TokenPair:
+    """Log in: get an access token and a refresh token."""
+    pair = service.log_in(**credentials)
+    db.session.commit()
+    return pair
+
+
+@public_blp.route("/refresh", methods=["POST"])
+@public_blp.response(200, TokenPairSchema)
+def refresh() -> service.TokenPair:
+    """Spend the refresh token (sent as the bearer token) for a new pair."""
+    pair = service.refresh(refresh_token=guard.bearer_token())
+    db.session.commit()  # also when it was spent before: that ends the login
+    if pair is None:
+        raise InvalidToken("This refresh token was used before, so its login has ended; log in again.")
+    return pair
+
+
+@blp.route("/logout", methods=["POST"])
+@blp.response(204)
+def log_out() -> Response:
+    """End this login: both of its tokens stop working within a second."""
+    caller = guard.caller()
+    if caller.login_id is None:
+        raise Forbidden("This token belongs to no login here: delete it, or end it where it was issued.")
+    service.end_logins(user_id=caller.user_id, login_id=caller.login_id)
+    db.session.commit()
+    return no_content()
+
+
+@blp.route("/me", methods=["GET"])
+@blp.response(200, UserSchema)
+def get_me() -> User:
+    """Get the caller's account."""
+    return users.get_user(user_id=guard.caller().user_id)
+
+
+@blp.route("/me", methods=["PATCH"])
+@blp.arguments(ChangePasswordSchema)
+@blp.response(200, UserSchema)
+def update_me(passwords: dict[str, str]) -> User:
+    """Set a new password: all other logins end."""
+    caller = guard.require_password_login()
+    user = service.change_password(user_id=caller.user_id, login_id=caller.login_id, **passwords)
+    require_match(UserSchema().dump(user))
+    db.session.commit()
+    return user
+
+
+@blp.route("/me", methods=["DELETE"])
+@blp.response(204)
+def delete_me() -> Response:
+    """Erase the account and all that it owns."""
+    caller = guard.require_password_login()
+    require_match(UserSchema().dump(users.get_user(user_id=caller.user_id)))
+    service.delete_account(user_id=caller.user_id)
+    db.session.commit()
+    return no_content()
+
+
+@blp.route("/tokens", methods=["GET"])
+@blp.arguments(IdPageSchema, location="query")
+@blp.response(200, TokenSchema(many=True))
+def list_tokens(query: dict[str, Any]) -> Response:
+    """List the caller's personal access tokens, oldest first."""
+    page = Page(**query)
+    rows, more = page.cut(service.list_tokens(user_id=guard.caller().user_id, page=page))
+    response = json_response(TokenSchema(many=True).dump(rows))
+    ends = (rows[0].id, rows[-1].id) if rows else (None, None)
+    return add_links(response, page, first=ends[0], last=ends[1], more=more)
+
+
+@blp.route("/tokens", methods=["POST"])
+@blp.arguments(CreateTokenSchema)
+@commits_once
+@blp.response(201, NewTokenSchema)
+def create_token(body: dict[str, Any]) -> dict[str, Any]:
+    """Make a personal access token for a script. The token is shown once."""
+    caller = guard.require_password_login()
+    row, token = service.create_token(user_id=caller.user_id, **body)
+    return {**TokenSchema().dump(row), "token": token}
+
+
+@blp.route("/tokens/<id:token_id>", methods=["DELETE"])
+@blp.response(204)
+def delete_token(token_id: str) -> Response:
+    """Delete a personal access token: it is refused at once."""
+    service.delete_token(user_id=guard.caller().user_id, token_id=token_id)
+    db.session.commit()
+    return no_content()
+
+

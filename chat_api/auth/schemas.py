@@ -1,0 +1,89 @@
+"""The shapes of accounts, in and out."""
+
+from marshmallow import Schema, fields, validate
+
+from ..fields import IdField, Output, Text, Time, whole
+from ..users.models import ROLES
+from . import passwords
+
+EMAIL_PATTERN = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)+$"
+MAX_EXPIRY_DAYS = 3650
+
+
+class _Password(Text):
+    """A new password: any characters, as typed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            shortest=passwords.SHORTEST,
+            longest=passwords.LONGEST,
+            load_only=True,
+            metadata={"format": "password", "example": "correct horse battery staple"},
+        )
+
+
+class _Email(Text):
+    """An address as HTML's `<input type=email>` takes it, with a dot in its domain."""
+
+    def __init__(self) -> None:
+        message = "Not an email address."
+        super().__init__(
+            longest=254,
+            validate=[validate.Regexp(whole(EMAIL_PATTERN), error=message)],
+            metadata={"example": "ada@example.org", "pattern": EMAIL_PATTERN},
+        )
+
+
+class RegisterSchema(Schema):
+    email = _Email()
+    password = _Password()
+
+
+class LogInSchema(Schema):
+    email = Text(longest=254, metadata={"example": "ada@example.org"})
+    password = Text(longest=1024, metadata={"example": "correct horse battery staple"})
+
+
+class ChangePasswordSchema(Schema):
+    current_password = Text(longest=1024, metadata={"example": "correct horse battery staple"})
+    password = _Password()
+
+
+class UserSchema(Output):
+    id = IdField()
+    email = fields.String(
+        allow_none=True, metadata={"example": "ada@example.org", "description": "null for external users"}
+    )
+    role = fields.String(validate=validate.OneOf(ROLES), metadata={"example": "user"})
+    created_at = Time()
+
+
+class TokenPairSchema(Output):
+    access_token = fields.String(metadata={"example": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e30.c2ln"})
+    refresh_token = fields.String(metadata={"example": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e30.c2ln"})
+    token_type = fields.String(metadata={"example": "Bearer"})
+    expires_in = fields.Integer(metadata={"example": 900, "description": "Life of the access token, in seconds."})
+    user = fields.Nested(UserSchema)
+
+
+class CreateTokenSchema(Schema):
+    name = Text(longest=100, metadata={"example": "nightly export"})
+    expires_in_days = fields.Integer(
+        strict=True,
+        load_default=90,
+        validate=validate.Range(1, MAX_EXPIRY_DAYS),
+        metadata={"example": 90, "description": "Days until the token expires."},
+    )
+
+
+class TokenSchema(Output):
+    id = IdField()
+    name = fields.String(metadata={"example": "nightly export"})
+    expires_at = Time()
+    created_at = Time()
+
+
+class NewTokenSchema(TokenSchema):
+    token = fields.String(
+        metadata={"example": "chat_pat_0193…_u7Xk…", "description": "The token itself: shown once, never again."}
+    )

@@ -1,0 +1,215 @@
+"""The rules of accounts: registering, logging in, rotating refresh tokens, logging out, scripts' tokens."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from flask import current_app
+
+from ..columns import UTCDateTime, new_id, now
+from ..errors import Forbidden, InvalidInput, NotFound, Unauthorized
+from ..extensions import db
+from ..pagination import Page
+from ..statements import Statement
+from ..users import service as users
+from ..users.models import User
+from . import passwords, throttle, tokens
+from .models import Login, PersonalAccessToken, RevokedLogin
+
+CLOCK_SKEW = timedelta(minutes=1)  # an ended login is remembered a little longer than its tokens live
+
+_PERSONAL_TOKEN = Statement(
+    sa.select(User.role)
+    .join(PersonalAccessToken, PersonalAccessToken.user_id == User.id)
+    .where(
+        PersonalAccessToken.user_id == sa.bindparam("user_id"),
+        PersonalAccessToken.id == sa.bindparam("token_id"),
+        PersonalAccessToken.secret_hash == sa.bindparam("secret_hash"),
+        PersonalAccessToken.expires_at > sa.bindparam("moment", type_=UTCDateTime),
+    )
+)
+
+
+@dataclass(frozen=True)
+class TokenPair:
+    """What a login or a refresh gives the client. `expires_in` is the access token's life in seconds."""
+
+    access_token: str
+    refresh_token: str
+    expires_in: int
+    user: User
+    token_type: str = "Bearer"  # noqa: S105 - RFC 6749 section 7.1
+
+
+def register(*, email: str, password: str) -> User:
+    """Make an account. Raises InvalidInput for a common password, Conflict for a taken address."""
+    _require_local_accounts()
+    if password.lower() == email.lower():
+        raise InvalidInput({"password": ["It is your address."]})
+    return register_with_role(email=email, password=password, role="user")
+
+
+def register_with_role(*, email: str, password: str, role: str) -> User:
+    """Make an account with this role: for the command line, never for a request's choice of role."""
+    return users.create_user(email=email, password_hash=_hash_new_password(password), role=role)
+
+
+def log_in(*, email: str, password: str) -> TokenPair:
+    """Begin a login. Raises Unauthorized, the same for a wrong password and an unknown address."""
+    _require_local_accounts()
+    throttle.count_try("LOGIN_LIMIT_PER_ACCOUNT", email.lower())
+    # no transaction is open while Argon2 works: on SQLite it would keep all other writers waiting
+    user_id, password_hash = users.find_credentials(email=email)
+    if not passwords.verify_password(password, password_hash) or user_id is None:
+        raise Unauthorized("Email or password is wrong.")
+    throttle.forget_tries("LOGIN_LIMIT_PER_ACCOUNT", email.lower())
+    rehashed = passwords.hash_password(password) if passwords.needs_rehash(password_hash or "") else None
+    user = users.get_user(user_id=user_id)
+    if rehashed:
+        user.password_hash = rehashed
+    return _begin_login(user)
+
+
+def refresh(*, refresh_token: str) -> TokenPair | None:
+    """Spend a refresh token for a new pair. None when it was spent before: the login has ended then.
+
+    Using one twice means that somebody else has a copy, so the whole login ends (RFC 9700 section 4.14.2). The
+    caller commits in both cases. Raises InvalidToken for one that is malformed, expired or of an ended login.
+    """
+    claims = tokens.read_token(refresh_token, kind="refresh")
+    user_id, login_id = claims["sub"], claims["sid"]
+    login = db.session.scalar(
+        sa.select(Login).where(Login.user_id == user_id, Login.id == login_id).with_for_update()
+    )
+    if login is None or login.expires_at <= now():
+        raise tokens.InvalidToken()
+    if login.refresh_token_id != claims["jti"]:
+        end_logins(user_id=user_id, login_id=login_id)
+        return None
+    return _issue(users.get_user(user_id=user_id), login)
+
+
+def end_logins(*, user_id: str, login_id: str | None = None, keep_login_id: str | None = None) -> None:
+    """End one login of a user, or all but one: every worker refuses their tokens within a second."""
+    ended = sa.delete(Login).where(Login.user_id == user_id).returning(Login.id)
+    if login_id is not None:
+        ended = ended.where(Login.id == login_id)
+    if keep_login_id is not None:
+        ended = ended.where(Login.id != keep_login_id)
+    moment = now()
+    expires_at = moment + _access_token_life() + CLOCK_SKEW
+    for ended_id in db.session.scalars(ended).all():
+        db.session.add(RevokedLogin(login_id=ended_id, revoked_at=moment, expires_at=expires_at))
+    db.session.flush()
+
+
+def change_password(*, user_id: str, current_password: str, password: str, login_id: str | None) -> User:
+    """Set a new password and end all other logins. Raises Forbidden where the current one is wrong.
+
+    Guessing the current one is throttled like guessing at the login.
+    """
+    throttle.count_try("LOGIN_LIMIT_PER_ACCOUNT", user_id)
+    password_hash = users.find_password_hash(user_id=user_id)
+    if password_hash is None:
+        raise Forbidden("This account has no password here; change it at your identity provider.")
+    if not passwords.verify_password(current_password, password_hash):
+        raise Forbidden("`current_password` is wrong.")
+    new_hash = _hash_new_password(password)
+    user = users.get_user(user_id=user_id)
+    user.password_hash = new_hash
+    end_logins(user_id=user_id, keep_login_id=login_id)
+    return user
+
+
+def delete_account(*, user_id: str) -> None:
+    """Erase the user with all data, and end all logins."""
+    end_logins(user_id=user_id)
+    users.delete_user(user_id=user_id)
+
+
+def set_role(*, email: str, role: str) -> User:
+    """Change a user's role. Their logins end, because their tokens name the old one."""
+    user = users.require_by_email(email=email)
+    user.role = role
+    end_logins(user_id=user.id)
+    return user
+
+
+def list_tokens(*, user_id: str, page: Page) -> list[PersonalAccessToken]:
+    """One more than the page holds of the user's tokens, in the order in which the page reads."""
+    query = sa.select(PersonalAccessToken).where(PersonalAccessToken.user_id == user_id)
+    if page.after is not None:
+        query = query.where(PersonalAccessToken.id > page.after)
+    if page.before is not None:
+        query = query.where(PersonalAccessToken.id < page.before)
+    order = PersonalAccessToken.id.desc() if page.backwards else PersonalAccessToken.id
+    return list(db.session.scalars(query.order_by(order).limit(page.limit + 1)))
+
+
+def create_token(*, user_id: str, name: str, expires_in_days: int) -> tuple[PersonalAccessToken, str]:
+    """Make a personal access token; the second value is shown once and not kept."""
+    token, token_id, secret_hash = tokens.make_personal_token(user_id=user_id)
+    row = PersonalAccessToken(
+        user_id=user_id,
+        id=token_id,
+        name=name,
+        secret_hash=secret_hash,
+        expires_at=now() + timedelta(days=expires_in_days),
+        created_at=now(),
+    )
+    db.session.add(row)
+    db.session.flush()
+    return row, token
+
+
+def delete_token(*, user_id: str, token_id: str) -> None:
+    """Delete a token: it is refused from the next request on. Raises NotFound."""
+    own = (PersonalAccessToken.user_id == user_id, PersonalAccessToken.id == token_id)
+    if not db.session.execute(sa.delete(PersonalAccessToken).where(*own)).rowcount:
+        raise NotFound("token")
+
+
+def check_personal_token(token: str) -> tuple[str, str]:
+    """User id and role behind a personal access token. Raises InvalidToken."""
+    user_id, token_id, secret_hash = tokens.read_personal_token(token)
+    row = _PERSONAL_TOKEN.first(
+        user_id=user_id, token_id=token_id, secret_hash=secret_hash, moment=now()
+    )
+    if row is None:
+        raise tokens.InvalidToken()
+    return user_id, row[0]
+
+
+def _begin_login(user: User) -> TokenPair:
+    ends_at = now() + timedelta(days=current_app.config["LOGIN_MAX_DAYS"])
+    login = Login(user_id=user.id, id=new_id(), created_at=now(), ends_at=ends_at)
+    db.session.add(login)
+    return _issue(user, login)
+
+
+def _issue(user: User, login: Login) -> TokenPair:
+    """Make a pair for a login and note which refresh token is the unspent one."""
+    access, refreshing, refreshing_id = tokens.make_pair(user_id=user.id, role=user.role, login_id=login.id)
+    login.refresh_token_id = refreshing_id
+    login.expires_at = _refresh_expiry(login.ends_at)
+    db.session.flush()
+    return TokenPair(access, refreshing, int(_access_token_life().total_seconds()), user)
+
+
+def _refresh_expiry(ends_at: datetime) -> datetime:
+    return min(ends_at, now() + timedelta(days=current_app.config["REFRESH_TOKEN_DAYS"]))
+
+
+def _access_token_life() -> timedelta:
+    return timedelta(minutes=current_app.config["ACCESS_TOKEN_MINUTES"])
+
+
+def _require_local_accounts() -> None:
+    if not current_app.config["LOCAL_ACCOUNTS"]:
+        raise Forbidden("Accounts are kept by the identity provider of this deployment; log in there.")
+
+
+def _hash_new_password(password: str) -> str:
+    if passwords.is_common(password):
+        raise InvalidInput({"password": ["Too common: it is among the first that an attacker tries."]})
+    return passwords.hash_password(password)

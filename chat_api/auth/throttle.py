@@ -1,0 +1,98 @@
+"""Throttling of logins and registrations, exact over all workers: the counters are in the database.
+
+A try is counted before the password is looked at, in one statement that commits by itself, so that parallel
+tries can't slip through together and a refused request still counts. `limits` reads the limits' text.
+"""
+
+import hashlib
+import hmac
+import math
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache, wraps
+from typing import Any
+
+import sqlalchemy as sa
+from flask import current_app, request
+from limits import RateLimitItem, parse
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ..columns import UTCDateTime
+from ..errors import TooManyRequests
+from ..statements import Statement
+from .models import ThrottleCounter as Counter
+
+
+def _count_one_more(dialect_name: str) -> sa.Executable:
+    """Add one to the counter, or begin it anew where its window has ended."""
+    insert: Any = (postgresql if dialect_name == "postgresql" else sqlite).insert(Counter)
+    ended = Counter.expires_at <= sa.bindparam("moment", type_=UTCDateTime)
+    row = insert.values(key=sa.bindparam("key"), count=1, expires_at=sa.bindparam("expires_at"))
+    return row.on_conflict_do_update(
+        index_elements=[Counter.key],
+        set_={
+            "count": sa.case((ended, 1), else_=Counter.count + 1),
+            "expires_at": sa.case((ended, row.excluded.expires_at), else_=Counter.expires_at),
+        },
+    ).returning(Counter.count, Counter.expires_at)
+
+
+_COUNT = Statement(_count_one_more)
+_FORGET = Statement(sa.delete(Counter).where(Counter.key == sa.bindparam("counter")))
+
+
+def count_try(setting: str, subject: str) -> None:
+    """Count one try by this subject (an account, an address) against the limit that a setting names.
+
+    Call it before anything opens a transaction in `db.session`: it must commit by itself. Raises
+    TooManyRequests, with the seconds until the window ends, when there were too many.
+    """
+    limit, moment = _limit(current_app.config[setting]), time.time()
+    rows = _COUNT.all(
+        key=_key(setting, subject), moment=_utc(moment), expires_at=_utc(moment + limit.get_expiry())
+    )
+    count, ends_at = rows[0]
+    if count > limit.amount:
+        wait_s = max(1, math.ceil(_timestamp(ends_at) - moment))
+        raise TooManyRequests(
+            f"Too many tries; wait {wait_s} seconds before the next one.", retry_after_s=wait_s
+        )
+
+
+def forget_tries(setting: str, subject: str) -> None:
+    """Begin again at zero: the subject has proved who they are."""
+    _FORGET.all(counter=_key(setting, subject))
+
+
+def throttled_by_address(setting: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorate a view: each request counts as one try of the client's address."""
+
+    def decorator(view: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(view)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            count_try(setting, request.remote_addr or "unknown")
+            return view(*args, **kwargs)
+
+        return counted
+
+    return decorator
+
+
+@cache
+def _limit(text: str) -> RateLimitItem:
+    return parse(text)
+
+
+def _key(setting: str, subject: str) -> str:
+    """A keyed hash: the table tells nobody which accounts and addresses were there."""
+    secret = current_app.config["JWT_SECRET_KEY"].encode()
+    return hmac.new(secret, f"throttle\x1f{setting}\x1f{subject}".encode(), hashlib.sha256).hexdigest()
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _timestamp(value: datetime | str) -> float:
+    return (value if isinstance(value, datetime) else datetime.fromisoformat(value)).timestamp()

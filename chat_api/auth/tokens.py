@@ -1,0 +1,117 @@
+"""Our own tokens: access and refresh tokens (JWT, HS256) and personal access tokens (random).
+
+flask-jwt-extended makes the JWTs and checks every unusual one. In front of it stands a check of exactly the
+header that it writes: its general road costs more than the database read of a whole request.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import secrets
+import time
+from typing import Any
+
+import orjson
+from flask import current_app
+from flask_jwt_extended import create_access_token, create_refresh_token, decode_token
+from flask_jwt_extended.exceptions import JWTExtendedException
+from jwt.exceptions import PyJWTError
+
+from ..columns import new_id
+from ..errors import Unauthorized
+from ..extensions import ISSUER
+
+MAX_TOKEN_LENGTH = 4096
+PERSONAL_PREFIX = "chat_pat_"
+
+# {"alg":"HS256","typ":"JWT"} as PyJWT writes it
+_HEADER = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=").decode() + "."
+
+
+class InvalidToken(Unauthorized):
+    """The token is malformed, foreign, expired, revoked or of the wrong kind: one answer for all of them."""
+
+    def __init__(self, detail: str = "The token is not valid, or no longer.") -> None:
+        super().__init__(detail, error="invalid_token")
+
+
+def make_pair(*, user_id: str, role: str, login_id: str) -> tuple[str, str, str]:
+    """An access token, a refresh token, and the refresh token's id."""
+    access = create_access_token(user_id, additional_claims={"sid": login_id, "role": role})
+    refresh = create_refresh_token(user_id, additional_claims={"sid": login_id})
+    return access, refresh, read_token(refresh, kind="refresh")["jti"]
+
+
+def has_our_header(token: str) -> bool:
+    """Whether the token begins as ours do."""
+    return token.startswith(_HEADER)
+
+
+def read_token(token: str, *, kind: str) -> dict[str, Any]:
+    """The claims of a valid token of this kind ("access" or "refresh"). Raises InvalidToken.
+
+    One algorithm, the kind, the issuer and the expiry are checked (RFC 8725 sections 3.1, 3.8, 3.11).
+    """
+    if len(token) > MAX_TOKEN_LENGTH:
+        raise InvalidToken()
+    claims = _read_ours(token) if has_our_header(token) else _read_unusual(token)
+    if claims.get("type") != kind or claims.get("iss") != ISSUER:
+        raise InvalidToken()
+    if not all(isinstance(claims.get(name), str) for name in ("sub", "sid", "jti")):
+        raise InvalidToken()
+    return claims
+
+
+def _read_ours(token: str) -> dict[str, Any]:
+    """Check a token that has exactly our header: signature first, then nothing is read that we did not write."""
+    signed, _, signature = token.rpartition(".")
+    secret = current_app.config["JWT_SECRET_KEY"].encode()
+    try:
+        digest = hmac.digest(secret, signed.encode("ascii"), "sha256")
+        if not hmac.compare_digest(digest, _decode(signature)):
+            raise InvalidToken()
+        claims = orjson.loads(_decode(signed[len(_HEADER) :]))
+    except (ValueError, binascii.Error):  # not ASCII, not base64, not JSON
+        raise InvalidToken() from None
+    if not isinstance(claims, dict) or claims.get("exp", 0) <= time.time():
+        raise InvalidToken()
+    return claims
+
+
+def _read_unusual(token: str) -> dict[str, Any]:
+    try:
+        return decode_token(token)
+    except (PyJWTError, JWTExtendedException, ValueError, TypeError, RecursionError):
+        raise InvalidToken() from None
+
+
+def _decode(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def make_personal_token(*, user_id: str) -> tuple[str, str, str]:
+    """A personal access token, its id, and the hash to keep.
+
+    It names its user and its row, so that finding it needs no index over all users.
+    """
+    token_id, secret = new_id(), secrets.token_urlsafe(32)
+    names = (user_id + token_id).replace("-", "")
+    return f"{PERSONAL_PREFIX}{names}_{secret}", token_id, hash_secret(secret)
+
+
+def read_personal_token(token: str) -> tuple[str, str, str]:
+    """User id, token id and secret's hash of a personal access token. Raises InvalidToken if malformed."""
+    names, _, secret = token.removeprefix(PERSONAL_PREFIX).partition("_")
+    if len(names) != 64 or not set(names) <= set("0123456789abcdef") or not secret.isascii():
+        raise InvalidToken()
+    return _uuid(names[:32]), _uuid(names[32:]), hash_secret(secret)
+
+
+def hash_secret(secret: str) -> str:
+    """SHA-256: enough for 256 random bits."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _uuid(digits: str) -> str:
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))

@@ -1,0 +1,110 @@
+"""The blueprint that every resource uses: flask-smorest's documentation around our own reading and writing.
+
+flask-smorest documents what the decorators say. Reading the input stays ours, because its parser takes a body
+without a JSON content type for an empty one and lets duplicate names, NaN and lone surrogates through; writing
+the answer stays ours for the entity tags and for orjson.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import flask_smorest
+from flask import Response, request
+from marshmallow import Schema, ValidationError
+from webargs.flaskparser import FlaskParser
+
+from .errors import InvalidInput
+from .json_body import read_json_object
+from .responses import entity_response, json_response, no_content
+
+View = Callable[..., Any]
+
+
+class StrictParser(FlaskParser):
+    """Loads a schema from the JSON body or from the query string; 400 for whatever does not fit."""
+
+    DEFAULT_VALIDATION_STATUS = 400
+
+    def use_args(self, argmap: Any, req: Any = None, *, location: str | None = None, **options: Any) -> Any:
+        schema: Schema = argmap() if isinstance(argmap, type) else argmap
+        read = read_query if location == "query" else read_json_object
+
+        def decorator(view: View) -> View:
+            @wraps(view)
+            def with_input(*args: Any, **kwargs: Any) -> Any:
+                return view(load(schema, read()), *args, **kwargs)
+
+            return with_input
+
+        return decorator
+
+
+class Blueprint(flask_smorest.Blueprint):
+    """A resource's blueprint. Views return plain values; `response` makes them JSON."""
+
+    ARGUMENTS_PARSER = StrictParser()
+
+    def response(self, status_code: int, schema: Any = None, **documentation: Any) -> Callable[[View], View]:
+        """Document the answer, and dump the view's value by the schema unless it is a Response already."""
+        document = super().response(status_code, schema, **documentation)
+        output: Schema | None = schema() if isinstance(schema, type) else schema
+
+        def decorator(view: View) -> View:
+            @wraps(view)
+            def answered(*args: Any, **kwargs: Any) -> Response:
+                return _answer(view(*args, **kwargs), status_code, output)
+
+            return document(answered)
+
+        return decorator
+
+
+def _answer(value: Any, status: int, schema: Schema | None) -> Response:
+    if isinstance(value, Response):
+        return value
+    if schema is None:
+        return no_content()
+    headers = None
+    if isinstance(value, tuple):
+        value, headers = value
+    content = schema.dump(value)
+    if status == 200 and request.method in ("GET", "HEAD") and not schema.many:
+        return entity_response(content)
+    return json_response(content, status, headers)
+
+
+def load(schema: Schema, values: dict[str, Any]) -> dict[str, Any]:
+    """Load by a schema; InvalidInput with all complaints, field by field."""
+    try:
+        return schema.load(values)
+    except ValidationError as error:
+        raise InvalidInput(_flat(error.normalized_messages())) from None
+
+
+def read_query() -> dict[str, Any]:
+    """The query string's parameters. One that is given twice is refused: which one counts is anybody's guess."""
+    values: dict[str, Any] = {}
+    for name, texts in request.args.lists():
+        if len(texts) > 1:
+            raise InvalidInput({name: ["Given more than once."]})
+        if "\x00" in texts[0] or "\ufffd" in texts[0]:
+            raise InvalidInput({name: ["It has a character that can't be read."]})
+        values[name] = texts[0]
+    return values
+
+
+def _flat(messages: dict[str, Any]) -> dict[str, list[str]]:
+    """Marshmallow nests messages by index and field; clients get one list for each field of the body."""
+    return {str(name): list(_texts(found)) for name, found in messages.items()}
+
+
+def _texts(found: Any) -> Any:
+    if isinstance(found, dict):
+        for nested in found.values():
+            yield from _texts(nested)
+    elif isinstance(found, list):
+        for nested in found:
+            yield from _texts(nested)
+    else:
+        yield str(found)

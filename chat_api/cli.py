@@ -1,0 +1,93 @@
+"""Commands of the operator: `flask users`, `flask keys`, `flask purge`."""
+
+import secrets
+
+import click
+from cryptography.fernet import Fernet
+from flask import Flask
+from flask.cli import AppGroup
+
+from . import maintenance
+from .auth import service as auth
+from .errors import ApiError
+from .extensions import db
+from .users import service as users_service
+from .users.models import ROLES
+
+users = AppGroup("users", help="Make accounts and change their roles.")
+keys = AppGroup("keys", help="Make secrets, and re-encrypt what is stored.")
+
+
+def init_app(app: Flask) -> None:
+    """Register the commands."""
+    app.cli.add_command(users)
+    app.cli.add_command(keys)
+    app.cli.add_command(purge)
+
+
+@users.command("create")
+@click.argument("email")
+@click.option("--role", type=click.Choice(ROLES), default="user", show_default=True)
+@click.option("--password", prompt=True, hide_input=True, confirmation_prompt=True, help="Asked for if not given.")
+def create_user(email: str, role: str, password: str) -> None:
+    """Make a local account; the only way to an admin or a service account."""
+    with _told_plainly():
+        user = auth.register_with_role(email=email, password=password, role=role)
+        db.session.commit()
+    click.echo(f"Made {role} {user.email} with id {user.id}.")
+
+
+@users.command("set-role")
+@click.argument("email")
+@click.argument("role", type=click.Choice(ROLES))
+def set_role(email: str, role: str) -> None:
+    """Change a user's role; their logins end."""
+    with _told_plainly():
+        user = auth.set_role(email=email, role=role)
+        db.session.commit()
+    click.echo(f"{user.email} is {role} now, and has to log in again.")
+
+
+@users.command("delete")
+@click.argument("email")
+@click.confirmation_option(prompt="This erases the account and all that it owns. Go on?")
+def delete_user(email: str) -> None:
+    """Erase an account and all that it owns."""
+    with _told_plainly():
+        auth.delete_account(user_id=users_service.require_by_email(email=email).id)
+        db.session.commit()
+    click.echo(f"Erased {email}.")
+
+
+@keys.command("generate")
+def generate_keys() -> None:
+    """Print a new value for JWT_SECRET_KEY and for ENCRYPTION_KEYS."""
+    click.echo(f"JWT_SECRET_KEY={secrets.token_urlsafe(48)}")
+    click.echo(f"ENCRYPTION_KEYS={Fernet.generate_key().decode()}")
+
+
+@keys.command("rotate")
+def rotate_keys() -> None:
+    """Encrypt all stored secrets again under the first of ENCRYPTION_KEYS, while the service runs."""
+    rotated, current, broken = maintenance.rotate_secrets()
+    click.echo(f"Rotated {rotated}, already current {current}, can't be opened {broken}.")
+    if broken:
+        raise click.ClickException("Some secrets open with none of ENCRYPTION_KEYS: put the old key back.")
+
+
+@click.command("purge")
+def purge() -> None:
+    """Delete what has expired: idempotency keys, ended logins, counters, tokens."""
+    click.echo(f"Deleted {maintenance.purge_expired()} expired rows.")
+
+
+class _told_plainly:  # noqa: N801 - reads as a phrase
+    """Turns our errors into a line for the operator."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ApiError):
+            texts = [text for found in error.extra.get("errors", {}).values() for text in found]
+            raise click.ClickException(" ".join(texts) or error.detail) from error

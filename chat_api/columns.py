@@ -1,0 +1,75 @@
+"""What tables are made of: ids, times and the owner that every row has."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+import uuid_utils
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import Mapped, declared_attr, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+
+def new_id() -> str:
+    """Make a UUID of version 7 (RFC 9562 section 5.7): ids of one process sort by the time they were made."""
+    return str(uuid_utils.uuid7())
+
+
+def now() -> datetime:
+    """The time in UTC, aware."""
+    return datetime.now(UTC)
+
+
+class Id(TypeDecorator[str]):
+    """A UUID: `uuid` on Postgres, its 36 characters on SQLite, always a string in Python."""
+
+    impl = sa.String(36)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(postgresql.UUID(as_uuid=False))
+        return dialect.type_descriptor(sa.String(36))
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """A moment: `timestamptz` on Postgres, RFC 3339 text of fixed width on SQLite, aware in Python.
+
+    SQLite has no type for times, and the stock one loses the zone; text of fixed width sorts by time.
+    """
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(sa.DateTime(timezone=True))
+        return dialect.type_descriptor(sa.String(27))
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+        if value is None or dialect.name == "postgresql":
+            return value
+        return value.astimezone(UTC).strftime(TIME_FORMAT)
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
+        if value is None or dialect.name == "postgresql":
+            return value
+        return datetime.strptime(value, TIME_FORMAT).replace(tzinfo=UTC)
+
+
+class OwnedByUser:
+    """A row that belongs to a user: keyed `(user_id, id)` and erased with the account.
+
+    Only tables at the top of a user's tree use this; what hangs below them reaches `users` through the
+    composite foreign key to its parent, which spares a second check on every insert.
+    """
+
+    @declared_attr
+    def user_id(cls) -> Mapped[str]:
+        owner = sa.ForeignKey("users.id", ondelete="CASCADE")
+        return mapped_column(Id, owner, primary_key=True, sort_order=-2)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id, sort_order=-1)
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now, sort_order=1)

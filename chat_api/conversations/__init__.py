@@ -1,0 +1,1 @@
+"""Conversations: what messages belong to."""

@@ -1,0 +1,76 @@
+"""How connections to SQLite and Postgres are set up, so that what is acknowledged is on disk and owned."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+
+def options(url: str, *, pool_size: int, wait_s: int, statement_timeout_s: int) -> dict[str, Any]:
+    """Engine options for a database URL. No wait is longer than it says here; times are in seconds."""
+    shared: dict[str, Any] = {"hide_parameters": True, "pool_timeout": wait_s, "pool_size": pool_size}
+    if url.startswith("sqlite"):
+        # autocommit in the driver: transactions begin where we say so, see _begin_on_sqlite
+        connect_args = {"timeout": wait_s, "isolation_level": None, "check_same_thread": False}
+        return shared | {"connect_args": connect_args}
+    session_settings = {
+        "timezone": "UTC",
+        "statement_timeout": f"{statement_timeout_s}s",
+        "lock_timeout": f"{wait_s}s",
+        "idle_in_transaction_session_timeout": "60s",
+    }
+    connect_args = {
+        "connect_timeout": wait_s,
+        "options": " ".join(f"-c {name}={value}" for name, value in session_settings.items()),
+        "application_name": "chat-api",
+        # a server that vanishes without a word is noticed in seconds, not in the two hours of TCP
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": wait_s * 1000,
+        "prepare_threshold": 0,
+    }
+    # pre_ping: the ordinary road finds out about a restarted server before it writes
+    return shared | {"max_overflow": 0, "pool_pre_ping": True, "connect_args": connect_args}
+
+
+def prepare(engine: sa.Engine, *, wait_s: int) -> None:
+    """Install the connection set-up on an engine; called once, before the first connection."""
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", lambda driver, record: _set_up_sqlite(driver, wait_s))
+        sa.event.listen(engine, "begin", _begin_on_sqlite)
+    else:
+        sa.event.listen(engine, "connect", lambda driver, record: _set_up_postgres(driver))
+
+
+def reading(engine: sa.Engine) -> sa.Engine:
+    """The same engine and pool without transactions, for requests that only read."""
+    if engine.dialect.name == "sqlite":
+        return engine.execution_options(reads_only=True)
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def _set_up_sqlite(driver: Any, wait_s: int) -> None:
+    """FULL: in WAL mode an acknowledged commit survives a power cut (SQLite documentation, pragma.html)."""
+    for pragma in (
+        f"busy_timeout = {wait_s * 1000}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "trusted_schema = OFF",
+    ):
+        driver.execute(f"PRAGMA {pragma}")
+
+
+def _begin_on_sqlite(connection: sa.Connection) -> None:
+    """IMMEDIATE takes the write lock at once: a reader that turns into a writer would fail or lose updates."""
+    if not connection.get_execution_options().get("reads_only"):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _set_up_postgres(driver: Any) -> None:
+    """A commit is acknowledged when it is on disk, whatever the server's default; stronger settings stay."""
+    was_autocommit = driver.autocommit
+    driver.autocommit = True
+    if driver.execute("SHOW synchronous_commit").fetchone()[0] in ("off", "local"):
+        driver.execute("SET synchronous_commit = on")
+    driver.autocommit = was_autocommit

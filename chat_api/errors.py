@@ -1,0 +1,239 @@
+"""The error tree, and the only code that turns an exception into a response.
+
+ApiError                       what goes wrong as a noun; services raise these
+    InvalidInput          400  the caller can mend it: `errors` says field by field
+    Unauthorized          401  no valid token
+    Forbidden             403  a valid token, but not for this
+    NotFound              404  there is none, or it is not yours: one answer for both
+    Conflict              409  it clashes with what is there
+        StillRunning      409  the first request with this Idempotency-Key has not ended
+    PreconditionFailed    412  If-Match names a version that is no longer current
+    PayloadTooLarge       413  larger than the limit
+    NotSentAsJson         415  Content-Type is not application/json
+    KeyReused             422  this Idempotency-Key was used for another body
+    TooManyRequests       429  throttled; `retry_after_s` says for how long
+    Unavailable           503  the database is away or busy; nothing was stored
+
+All of them, werkzeug's own and the unexpected leave as application/problem+json (RFC 9457).
+"""
+
+import logging
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+import flask
+import orjson
+import psycopg
+from flask import Flask, Response, g, request
+from sqlalchemy import exc as sqlalchemy_errors
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.http import HTTP_STATUS_CODES
+
+log = logging.getLogger(__name__)
+
+DATABASE_ERRORS = (sqlalchemy_errors.SQLAlchemyError, psycopg.Error, sqlite3.Error)
+
+RETRY_AFTER_S = 1  # a database that is away or busy: come back soon
+
+
+class ApiError(Exception):
+    """Base of all errors that a client is told about."""
+
+    status = 500
+    code = "internal_error"
+
+    def __init__(self, detail: str, *, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.extra: dict[str, Any] = {}
+
+
+class InvalidInput(ApiError):
+    status, code = 400, "invalid_input"
+
+    def __init__(self, errors: Mapping[str, list[str]] | None = None, detail: str | None = None) -> None:
+        super().__init__(detail or "The request has invalid input; `errors` says what to mend.")
+        if errors:
+            self.extra["errors"] = dict(errors)
+
+
+class Unauthorized(ApiError):
+    """RFC 6750 section 3: `error` is named only where a token was sent."""
+
+    status, code = 401, "unauthorized"
+
+    def __init__(self, detail: str, *, error: str | None = None) -> None:
+        challenge = f'Bearer error="{error}"' if error else "Bearer"
+        super().__init__(detail, headers={"WWW-Authenticate": challenge})
+
+
+class Forbidden(ApiError):
+    status, code = 403, "forbidden"
+
+
+class NotFound(ApiError):
+    """Names the kind of thing, never the id: a foreign row and a missing one get the same answer."""
+
+    status, code = 404, "not_found"
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"There is no such {kind}.")
+
+
+class Conflict(ApiError):
+    status, code = 409, "conflict"
+
+
+class StillRunning(Conflict):
+    code = "still_running"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The first request with this Idempotency-Key is still running.",
+            headers={"Retry-After": str(RETRY_AFTER_S)},
+        )
+
+
+class PreconditionFailed(ApiError):
+    status, code = 412, "precondition_failed"
+
+    def __init__(self) -> None:
+        super().__init__("It was changed since you read it; get it again.")
+
+
+class PayloadTooLarge(ApiError):
+    status, code = 413, "payload_too_large"
+
+
+class NotSentAsJson(ApiError):
+    status, code = 415, "unsupported_media_type"
+
+    def __init__(self) -> None:
+        super().__init__("Send the body as JSON in UTF-8, with Content-Type: application/json.")
+
+
+class KeyReused(ApiError):
+    status, code = 422, "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used for another body; take a new key.")
+
+
+class TooManyRequests(ApiError):
+    status, code = 429, "too_many_requests"
+
+    def __init__(self, detail: str, *, retry_after_s: int) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
+
+
+class Unavailable(ApiError):
+    status, code = 503, "unavailable"
+
+    def __init__(self, detail: str = "The database is away or busy; try again.") -> None:
+        super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
+# every error status that a route may answer, with the code that its problem has most often
+ERROR_CODES = {
+    kind.status: kind.code
+    for kind in (InvalidInput, Unauthorized, Forbidden, NotFound, Conflict, PreconditionFailed, PayloadTooLarge,
+                 NotSentAsJson, KeyReused, TooManyRequests, ApiError, Unavailable)
+}  # fmt: skip
+
+
+def init_app(app: Flask) -> None:
+    """Register the handlers: one for each of the four origins of an error."""
+    app.register_error_handler(ApiError, _answer_api_error)
+    app.register_error_handler(HTTPException, _answer_http_exception)
+    app.register_error_handler(sqlalchemy_errors.SQLAlchemyError, _answer_database_error)
+    app.register_error_handler(Exception, _answer_unexpected)
+
+
+def problem(
+    status: int, code: str, detail: str, extra: Mapping[str, Any], headers: Mapping[str, str]
+) -> Response:
+    """Make a problem+json response. `type` is about:blank, so `title` is the status phrase (RFC 9457, 4.2.1)."""
+    body = {
+        "type": "about:blank",
+        "title": HTTP_STATUS_CODES.get(status, "Error"),
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "request_id": g.get("request_id"),
+        **extra,
+    }
+    response = flask.current_app.response_class(
+        orjson.dumps(body), status=status, mimetype="application/problem+json"
+    )
+    response.headers.update(headers)
+    return response
+
+
+def _answer_api_error(error: ApiError) -> Response:
+    return problem(error.status, error.code, error.detail, error.extra, error.headers)
+
+
+def _answer_http_exception(error: HTTPException) -> Response:
+    """werkzeug's own: routing, methods, sizes. Its texts are for people already; its HTML is dropped."""
+    status = error.code or 500
+    headers: dict[str, str] = {}
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        headers["Allow"] = ", ".join(sorted(error.valid_methods))  # RFC 9110 section 15.5.6
+    if status < 400:  # a redirect: keep what it says
+        return flask.current_app.make_response(error.get_response(request.environ))
+    title = HTTP_STATUS_CODES.get(status, "Error")
+    detail = {
+        404: "There is nothing at this address.",
+        405: f"{request.method} is not offered here; see Allow.",
+        413: f"The body is larger than the limit of {flask.current_app.config['MAX_BODY_BYTES']} bytes.",
+    }.get(status, f"{title}.")
+    return problem(status, title.lower().replace(" ", "_"), detail, {}, headers)
+
+
+def _answer_database_error(error: sqlalchemy_errors.SQLAlchemyError) -> Response:
+    """Away, busy, full or timed out is 503: it passes. Anything else is a fault of ours."""
+    if is_passing(error):
+        log.warning("database unavailable: %s", describe(error))
+        return _answer_api_error(Unavailable())
+    return _answer_unexpected(error)
+
+
+def _answer_unexpected(error: Exception) -> Response:
+    log.error("unexpected error", exc_info=error)
+    return problem(500, "internal_error", "Something went wrong on our side; it was logged.", {}, {})
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether a database error says that the database is away or busy, not that we asked nonsense."""
+    if isinstance(error, sqlalchemy_errors.TimeoutError):
+        return True  # no connection became free in time
+    if isinstance(error, sqlalchemy_errors.DBAPIError):
+        if error.connection_invalidated:
+            return True
+        error = error.orig or error
+    name = type(error).__name__
+    if type(error).__module__.startswith("psycopg"):
+        return _is_passing_in_postgres(error)
+    # sqlite3 has one class for "locked", "full" and "disk I/O error", and for "no such table"
+    return name == "OperationalError" and not str(error).startswith(("no such", "near ", "table "))
+
+
+# Classes of SQLSTATE (PostgreSQL documentation, appendix A): connection, resources, operator, system
+_PASSING_SQLSTATES = ("08", "40", "53", "55P03", "57", "58", "25006")
+
+
+def _is_passing_in_postgres(error: BaseException) -> bool:
+    sqlstate = getattr(error, "sqlstate", None)
+    if sqlstate is None:  # the connection broke or was refused before the server could say anything
+        return any(cls.__name__ in ("OperationalError", "InterfaceError") for cls in type(error).__mro__)
+    return sqlstate.startswith(_PASSING_SQLSTATES)
+
+
+def describe(error: BaseException) -> str:
+    """A database error without its values: DETAIL lines of Postgres quote rows and keys."""
+    original = getattr(error, "orig", None) or error
+    diagnosis = getattr(original, "diag", None)
+    message = getattr(diagnosis, "message_primary", None) or str(original).split("\n", 1)[0]
+    return f"{type(original).__name__}: {message}"

@@ -1,0 +1,74 @@
+"""Marshmallow fields that the resources share: strict about types, and kind in their messages."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validate
+
+UUID_PATTERN = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+
+
+def whole(pattern: str) -> re.Pattern[str]:
+    """Compile a `^…$` pattern of the API document so that it means the whole text: Python's $ lets a line break by."""
+    return re.compile(pattern.removesuffix("$") + r"\Z")
+
+
+_UUID = whole(UUID_PATTERN)
+
+
+def is_uuid(text: str) -> bool:
+    """Whether it is a UUID in its canonical form, of any case and version."""
+    return _UUID.match(text) is not None
+
+
+class Text(fields.String):
+    """Text of `shortest` to `longest` characters, and of at most `max_bytes` bytes in UTF-8."""
+
+    def __init__(
+        self, *, shortest: int = 1, longest: int | None = None, max_bytes: int | None = None, **kwargs: Any
+    ) -> None:
+        kwargs.setdefault("required", True)
+        super().__init__(**kwargs)
+        self._max_bytes = max_bytes
+        self.validators.insert(0, validate.Length(min=shortest, max=longest or max_bytes))
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        # the encoded length is only worth computing where the characters alone could be too long
+        limit = self._max_bytes
+        if limit is not None and len(text) * 4 > limit and len(text.encode()) > limit:
+            raise ValidationError(f"Longer than {limit} bytes in UTF-8.")
+        return text
+
+
+class IdField(fields.String):
+    """The id of an object: a UUID in its canonical form, of any case."""
+
+    default_error_messages = {"invalid_id": "Not a UUID."}
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("required", True)
+        metadata = {"format": "uuid", "pattern": UUID_PATTERN} | kwargs.pop("metadata", {})
+        super().__init__(metadata=metadata, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if not is_uuid(text):
+            raise self.make_error("invalid_id")
+        return text.lower()
+
+
+class Time(fields.AwareDateTime):
+    """A moment, as RFC 3339 in UTC with a Z."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("metadata", {"example": "2026-11-23T09:30:00.123456Z"})
+        super().__init__(format="iso", **kwargs)
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
+        return value  # the JSON encoder writes times, everywhere the same
+
+
+class Output(Schema):
+    """Base of the schemas that describe answers; never used to load anything."""

@@ -1,0 +1,82 @@
+"""The last act of every creating view: commit once, whatever number of times the request arrives."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from flask import Response, g, request
+
+from ..errors import InvalidInput
+from ..extensions import db
+from ..responses import raw_json_response
+from ..users import service as users
+from . import service
+from .service import Answer
+
+View = Callable[..., Response]
+HEADER = "Idempotency-Key"
+MAX_KEY_LENGTH = 255
+
+
+def commits_once(view: View | None = None, *, anonymous_field: str | None = None) -> Any:
+    """Decorate a creating view, below its `arguments` and above its `response`: it commits the view's work.
+
+    With an Idempotency-Key the answer is stored in the same transaction, and the same request gets it again. A
+    request that is refused stores nothing. `anonymous_field` names the field of the body that says which
+    account is meant where there is no caller yet.
+    """
+    if view is None:
+        return lambda wrapped: commits_once(wrapped, anonymous_field=anonymous_field)
+
+    @wraps(view)
+    def committed(*args: Any, **kwargs: Any) -> Response:
+        if HEADER not in request.headers:
+            response = view(*args, **kwargs)
+            _commit()
+            return response
+        scope = args[0][anonymous_field].lower() if anonymous_field else g.caller.user_id
+        return _answer_once(view, args, kwargs, scope, is_anonymous=bool(anonymous_field))
+
+    return committed
+
+
+def _answer_once(view: View, args: Any, kwargs: Any, scope: str, *, is_anonymous: bool) -> Response:
+    key_id = service.key_id_of(route=f"{request.method} {request.url_rule}", key=_key())
+    fingerprint = service.fingerprint_of([args, kwargs])
+    with service.claim(service.claim_id_of(scope=scope, key_id=key_id)):
+        owner = _account(scope) if is_anonymous else scope
+        if owner is not None:
+            answer = service.find_answer(user_id=owner, key_id=key_id, fingerprint=fingerprint)
+            if answer is not None:
+                return _replay(answer)
+        response = view(*args, **kwargs)
+        owner = owner or _account(scope)
+        if owner is not None:
+            answer = Answer(response.status_code, response.get_data(), response.headers.get("Location"))
+            service.keep_answer(user_id=owner, key_id=key_id, fingerprint=fingerprint, answer=answer)
+        _commit()
+        return response
+
+
+def _commit() -> None:
+    if db.session.registry.has():  # a view on the fast lane without a session has committed already
+        db.session.commit()
+
+
+def _replay(answer: Answer) -> Response:
+    headers = {"Idempotency-Replayed": "true"}
+    if answer.location:
+        headers["Location"] = answer.location
+    return raw_json_response(answer.body, answer.status, headers)
+
+
+def _account(email: str) -> str | None:
+    user = users.find_by_email(email=email)
+    return user.id if user else None
+
+
+def _key() -> str:
+    key = request.headers[HEADER]
+    if not (1 <= len(key) <= MAX_KEY_LENGTH and all(" " <= character <= "~" for character in key)):
+        raise InvalidInput({HEADER: ["Must be 1 to 255 printable ASCII characters."]})
+    return key

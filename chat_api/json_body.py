@@ -1,0 +1,109 @@
+"""Reading a JSON request body: the one parser, stricter than the standard library's defaults.
+
+RFC 8259 leaves duplicate names undefined (section 4), so they are refused; NaN and Infinity are no JSON
+(section 6); a lone surrogate can't be stored as UTF-8 (section 8.2) and NUL can't be stored by Postgres.
+"""
+
+import json
+from typing import Any
+
+from flask import request
+
+from .errors import InvalidInput, NotSentAsJson
+
+MAX_NAMES_REPORTED = 5
+
+
+def read_json_object() -> dict[str, Any]:
+    """The request's body as an object.
+
+    Raises NotSentAsJson (415), RequestEntityTooLarge (413, before anything is read) and InvalidInput (400).
+    """
+    options = request.mimetype_params
+    if (
+        request.mimetype != "application/json"
+        or options.get("charset", "utf-8").lower() not in ("utf-8", "utf8")
+        or request.headers.get("Content-Encoding", "identity").lower() != "identity"
+    ):
+        if not request.content_length and "Transfer-Encoding" not in request.headers:
+            raise InvalidInput(detail="The body is missing: send a JSON object.")
+        raise NotSentAsJson()
+    raw = request.get_data(cache=False)
+    body = parse_json(raw)
+    if not isinstance(body, dict):
+        raise InvalidInput(detail="The body must be a JSON object.")
+    return body
+
+
+def parse_json(raw: bytes) -> Any:
+    """Parse strictly. Raises InvalidInput, with the place of the fault where there is one."""
+    try:
+        value = _DECODER.decode(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InvalidInput(detail=f"The body is not UTF-8: byte {error.start} can't be read.") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise InvalidInput(detail=f"The body is not JSON: {error.msg} at {place}.") from None
+    except RecursionError:
+        raise InvalidInput(detail="The body is nested too deeply.") from None
+    except _Refused as error:
+        raise InvalidInput(detail=str(error)) from None
+    except ValueError:  # int() refuses numbers of more than 4,300 digits
+        raise InvalidInput(detail="The body has a number with too many digits.") from None
+    if b"\\u" in raw:  # the only way for NUL and lone surrogates to come in: as escapes
+        _refuse_unstorable_text(value)
+    return value
+
+
+class _Refused(ValueError):
+    """Valid for Python's parser, but not for us."""
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise _Refused("The body has a name twice in one object.")
+    return fields
+
+
+def _refuse_constant(name: str) -> None:
+    raise _Refused(f"The body is not JSON: {name} is no JSON value.")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_names, parse_constant=_refuse_constant)
+
+
+def _refuse_unstorable_text(value: Any) -> None:
+    """Refuse NUL and lone surrogates, in names and values, without recursion: depth is the client's choice."""
+    pending = [(None, value)]
+    while pending:
+        name, current = pending.pop()
+        if isinstance(current, str):
+            _check_text(name, current)
+        elif isinstance(current, dict):
+            for key, item in current.items():
+                _check_text(None, key)
+                pending.append((name or key, item))
+        elif isinstance(current, list):
+            pending.extend((name, item) for item in current)
+
+
+def _check_text(name: str | None, text: str) -> None:
+    if "\x00" in text:
+        complaint = "A NUL character can't be stored."
+    elif _has_lone_surrogate(text):
+        complaint = "It has half of a surrogate pair, which is no character."
+    else:
+        return
+    if name is None:
+        raise InvalidInput(detail="A name in the body has a character that can't be stored.")
+    raise InvalidInput({name: [complaint]})
+
+
+def _has_lone_surrogate(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+

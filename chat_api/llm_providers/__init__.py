@@ -1,0 +1,1 @@
+"""LLM providers: where replies come from."""

@@ -1,0 +1,22 @@
+"""The table of providers: small, read by everybody, so a reference table on distributed Postgres."""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from ..columns import Id, UTCDateTime, new_id, now
+from ..extensions import Model
+
+
+class LLMProvider(Model):
+    """A provider of one user, or, without an owner, one that an admin shares with all."""
+
+    __tablename__ = "llm_providers"
+    __table_args__ = (sa.Index(None, "owner_id", "id"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    owner_id: Mapped[str | None] = mapped_column(Id, sa.ForeignKey("users.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(sa.String(255))
+    api_endpoint: Mapped[str] = mapped_column(sa.String(2048))
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)

@@ -1,0 +1,86 @@
+"""What the operator's commands do to the tables: rotating master keys, deleting what has expired.
+
+These are the only functions that go through all users; they do it user by user, so that every statement still
+names one, and commit in between, so that the service goes on meanwhile.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy as sa
+
+from .auth.models import Login, PersonalAccessToken, RevokedLogin, ThrottleCounter
+from .columns import now
+from .extensions import db
+from .idempotency.models import IdempotencyKey
+from .idempotency.service import KEPT_FOR
+from .keyring import CannotDecrypt, keyring
+from .user_llm_configs.models import UserLLMConfig
+from .users.models import User
+
+BATCH = 500
+# every column that holds something sealed
+SEALED: tuple[tuple[Any, Any], ...] = (
+    (UserLLMConfig, UserLLMConfig.sealed_api_key),
+    (IdempotencyKey, IdempotencyKey.answer),
+)
+
+
+def rotate_secrets() -> tuple[int, int, int]:
+    """Seal every stored secret under the first master key. How many were rotated, current, and not to be opened.
+
+    A row that a request changes meanwhile keeps the newer value: the update asks for the one that was read.
+    """
+    counts = {"rotated": 0, "current": 0, "broken": 0}
+    for user_id in _user_ids():
+        for model, column in SEALED:
+            for row_id, sealed in db.session.execute(sa.select(model.id, column).where(model.user_id == user_id)):
+                counts[_rotate(model, column, user_id, row_id, sealed)] += 1
+        db.session.commit()
+    return counts["rotated"], counts["current"], counts["broken"]
+
+
+def _rotate(model: Any, column: Any, user_id: str, row_id: str, sealed: str) -> str:
+    if keyring().is_current(sealed):
+        return "current"
+    try:
+        fresh = keyring().rotate(sealed)
+    except CannotDecrypt:
+        return "broken"
+    unchanged = (model.user_id == user_id, model.id == row_id, column == sealed)
+    db.session.execute(sa.update(model).where(*unchanged).values({column.key: fresh}))
+    return "rotated"
+
+
+def purge_expired() -> int:
+    """Delete expired rows; how many they were."""
+    moment = now()
+    count = _delete(sa.delete(RevokedLogin).where(RevokedLogin.expires_at <= moment))
+    count += _delete(sa.delete(ThrottleCounter).where(ThrottleCounter.expires_at <= moment))
+    for user_id in _user_ids():
+        for model, expired in (
+            (Login, Login.expires_at <= moment),
+            (PersonalAccessToken, PersonalAccessToken.expires_at <= moment),
+            (IdempotencyKey, IdempotencyKey.created_at <= moment - KEPT_FOR),
+        ):
+            count += _delete(sa.delete(model).where(model.user_id == user_id, expired))  # type: ignore[attr-defined]
+    return count
+
+
+def _delete(statement: sa.Delete) -> int:
+    count = db.session.execute(statement).rowcount
+    db.session.commit()
+    return count
+
+
+def _user_ids() -> Iterator[str]:
+    """All users, batch by batch, with no transaction open in between."""
+    last = ""
+    while True:
+        query = sa.select(User.id).order_by(User.id).limit(BATCH)
+        ids = list(db.session.scalars(query.where(User.id > last) if last else query))
+        db.session.commit()
+        if not ids:
+            return
+        yield from ids
+        last = ids[-1]

@@ -1,0 +1,36 @@
+"""The table of messages."""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from ..columns import Id, UTCDateTime, now
+from ..extensions import Model
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+
+
+class Message(Model):
+    """A message. It never changes; its position says when it was accepted."""
+
+    __tablename__ = "messages"
+    __table_args__ = (
+        sa.ForeignKeyConstraint(
+            ["user_id", "conversation_id"], ["conversations.user_id", "conversations.id"], ondelete="CASCADE"
+        ),
+        sa.UniqueConstraint("user_id", "conversation_id", "position"),
+        sa.CheckConstraint("role IN ('system', 'developer', 'user', 'assistant', 'tool')", name="role"),
+    )
+
+    user_id: Mapped[str] = mapped_column(Id, primary_key=True)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    conversation_id: Mapped[str] = mapped_column(Id)
+    position: Mapped[int] = mapped_column(sa.Integer)
+    role: Mapped[str] = mapped_column(sa.String(16))
+    content: Mapped[str] = mapped_column(sa.Text)
+    # size of the content in UTF-8, so that a page can end before it grows too large without reading it
+    size_bytes: Mapped[int] = mapped_column(sa.Integer)
+    # how many attachments there are, and so the position of the newest one
+    attachment_count: Mapped[int] = mapped_column(sa.Integer, default=0)
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)

@@ -1,0 +1,167 @@
+"""Appending messages and reading them page by page."""
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+
+from .. import statements
+from ..columns import Id, UTCDateTime, new_id, now
+from ..conversations import service as conversations
+from ..conversations.models import Conversation
+from ..errors import NotFound
+from ..pagination import MAX_PAGE_BYTES, Page
+from ..statements import Statement
+from .models import Message
+
+_COLUMNS = ("user_id", "id", "conversation_id", "position", "role", "content", "size_bytes",
+            "attachment_count", "created_at")  # fmt: skip
+
+
+def _parameter(name: str, kind: Any) -> Any:
+    return sa.bindparam(name, type_=kind)
+
+
+_MOMENT = _parameter("moment", UTCDateTime())
+
+# The conversation's row numbers the message: the lock on it is what makes positions total and gapless, and
+# naming the owner here is the whole check of ownership
+_take_position = (
+    sa.update(Conversation)
+    .where(Conversation.user_id == _parameter("owner", Id()), Conversation.id == _parameter("conversation", Id()))
+    .values(message_count=Conversation.message_count + 1, updated_at=_MOMENT)
+    .returning(Conversation.user_id, Conversation.id, Conversation.message_count)
+)
+
+
+def _insert_from(user_id: Any, conversation_id: Any, position: Any) -> Any:
+    message = (
+        user_id,
+        _parameter("message", Id()),
+        conversation_id,
+        position,
+        _parameter("role_", sa.String()),
+        _parameter("text", sa.Text()),
+        _parameter("size", sa.Integer()),
+        sa.literal_column("0"),
+        _MOMENT,
+    )
+    return sa.insert(Message).from_select(_COLUMNS, sa.select(*message))
+
+
+# Postgres: one round trip. user_id comes from the CTE, which lets Citus route it to one shard
+_taken = _take_position.cte("taken")
+_APPEND = Statement(
+    _insert_from(_taken.c.user_id, _taken.c.id, _taken.c.message_count).returning(Message.position)
+)
+# SQLite: the same in two
+_TAKE_POSITION = Statement(_take_position)
+_INSERT = Statement(
+    _insert_from(_parameter("owner", Id()), _parameter("conversation", Id()), _parameter("position_", sa.Integer()))
+)
+
+
+def append_message(*, user_id: str, conversation_id: str, role: str, content: str) -> dict[str, Any]:
+    """Append a message to the user's conversation and return it as plain values. Raises NotFound.
+
+    Committed when this returns, unless the request has a transaction open: then with that one.
+    """
+    message = {"message": new_id(), "role_": role, "text": content, "size": len(content.encode()), "moment": now()}
+    place = {"owner": user_id, "conversation": conversation_id}
+    if statements.writes_in_one_round_trip():
+        row = _APPEND.first(**place, **message)
+        position = row[0] if row else None
+    else:
+        position = _append_in_two(place, message)
+    if position is None:
+        raise NotFound("conversation")
+    return {
+        "id": message["message"],
+        "conversation_id": conversation_id,
+        "position": position,
+        "role": role,
+        "content": content,
+        "created_at": message["moment"],
+    }
+
+
+def _append_in_two(place: dict[str, Any], message: dict[str, Any]) -> int | None:
+    with statements.transaction():
+        row = _TAKE_POSITION.first(**place, moment=message["moment"])
+        if row is None:
+            return None
+        _INSERT.all(**place, **message, position_=row[2])
+        return row[2]
+
+
+def _page(dialect_name: str, *, backwards: bool) -> sa.Executable:
+    """A page by keyset. Postgres hands over whole results, so there the statement itself bounds their size;
+    SQLite is read row by row, and a window would copy every content first."""
+    order = Message.position.desc() if backwards else Message.position
+    cursor = _parameter("cursor", sa.BigInteger())
+    rows = (
+        sa.select(
+            Message.id, Message.position, Message.role, Message.content, Message.size_bytes, Message.created_at
+        )
+        .where(
+            Message.user_id == _parameter("owner", Id()),
+            Message.conversation_id == _parameter("conversation", Id()),
+            Message.position < cursor if backwards else Message.position > cursor,
+        )
+        .order_by(order)
+        .limit(_parameter("limit_", sa.Integer()))
+    )
+    if dialect_name != "postgresql":
+        return rows
+    page = rows.subquery("page")
+    direction = page.c.position.desc() if backwards else page.c.position
+    running = sa.func.sum(page.c.size_bytes).over(order_by=direction).label("running_bytes")
+    sized = sa.select(page, running).subquery("sized")
+    columns = [column for column in sized.c if column.name != "running_bytes"]
+    # also the message that crosses the bound, so that the reader sees that there are more
+    return sa.select(*columns).where(sized.c.running_bytes - sized.c.size_bytes <= MAX_PAGE_BYTES)
+
+
+_PAGE_FORWARDS = Statement(partial(_page, backwards=False))
+_PAGE_BACKWARDS = Statement(partial(_page, backwards=True))
+
+
+def list_messages(*, user_id: str, conversation_id: str, page: Page) -> tuple[list[dict[str, Any]], bool]:
+    """A page of a conversation's messages, oldest first, and whether there are more in its direction.
+
+    A page ends early rather than grow beyond MAX_PAGE_BYTES. Raises NotFound where the user has no such
+    conversation.
+    """
+
+    def read(rows: Iterable[Any]) -> tuple[list[dict[str, Any]], bool]:
+        messages: list[dict[str, Any]] = []
+        page_bytes = 0
+        for message_id, position, role, content, size_bytes, created_at in rows:
+            page_bytes += size_bytes
+            if len(messages) == page.limit or (page_bytes > MAX_PAGE_BYTES and messages):
+                return messages, True
+            messages.append(
+                {
+                    "id": message_id,
+                    "conversation_id": conversation_id,
+                    "position": position,
+                    "role": role,
+                    "content": content,
+                    "created_at": created_at,
+                }
+            )
+        return messages, False
+
+    messages, more = (_PAGE_BACKWARDS if page.backwards else _PAGE_FORWARDS).read(
+        read,
+        owner=user_id,
+        conversation=conversation_id,
+        cursor=page.before if page.backwards else page.after or 0,
+        limit_=page.limit + 1,
+    )
+    if not messages:  # only an empty page needs to ask whether there is such a conversation
+        conversations.require_conversation(user_id=user_id, conversation_id=conversation_id)
+    if page.backwards:
+        messages.reverse()
+    return messages, more

@@ -1,0 +1,42 @@
+"""Counters for Prometheus, summed over all workers; kept only where the operator turned /metrics on."""
+
+import prometheus_client
+from flask import Flask, current_app
+from prometheus_client import CollectorRegistry, Counter, Histogram, multiprocess
+
+EXTENSION = "chat_api.metrics"
+CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
+
+# process-wide, as prometheus-client has it: made once, however many applications there are
+_REQUESTS = Counter(
+    "chat_api_requests_total", "Requests answered.", ["method", "route", "status"], registry=None
+)
+_SECONDS = Histogram(
+    "chat_api_request_seconds", "Seconds from a request's arrival to its answer.", ["method", "route"], registry=None
+)
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def init_app(app: Flask) -> None:
+    """Turn counting on where METRICS_TOKEN is set."""
+    app.extensions[EXTENSION] = bool(app.config["METRICS_TOKEN"])
+
+
+def count(method: str, route: str | None, status: int, duration_s: float) -> None:
+    """Count one answered request. Labels are routes, never paths, so a client can't grow their number."""
+    if not current_app.extensions[EXTENSION]:
+        return
+    method, route = (method if method in _METHODS else "other"), route or "none"
+    _REQUESTS.labels(method, route, status).inc()
+    _SECONDS.labels(method, route).observe(duration_s)
+
+
+def exposition() -> bytes:
+    """All counters as text, over all workers where there are several (PROMETHEUS_MULTIPROC_DIR is set)."""
+    registry = CollectorRegistry()
+    if prometheus_client.values.ValueClass.__name__ == "MmapedValue":
+        multiprocess.MultiProcessCollector(registry)
+    else:
+        registry.register(_REQUESTS)
+        registry.register(_SECONDS)
+    return prometheus_client.generate_latest(registry)

@@ -1,0 +1,9 @@
+"""The shape of the health pages."""
+
+from marshmallow import fields
+
+from ..fields import Output
+
+
+class HealthSchema(Output):
+    status = fields.String(metadata={"example": "ok"})

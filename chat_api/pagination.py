@@ -1,0 +1,106 @@
+"""Keyset pages: `limit`, `after`, `before` and the Link headers that lead on (RFC 8288).
+
+A cursor is the place of an item in the list (its `position`, or its id where it has none), so it stays right
+while others write, can be built by a client, and costs the same in a short list and in a long one.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Response, request
+from marshmallow import Schema, ValidationError, fields, pre_load, validate, validates_schema
+
+from .fields import IdField
+
+DEFAULT_LIMIT = 200
+MAX_LIMIT = 1000
+MAX_PAGE_BYTES = 4 * 1024 * 1024
+MAX_POSITION = 2**53 - 1  # what every JSON client can count to
+
+
+class _PageQuerySchema(Schema):
+    limit = fields.Integer(
+        load_default=DEFAULT_LIMIT,
+        validate=validate.Range(1, MAX_LIMIT),
+        metadata={"description": "How many items at the most."},
+    )
+
+    @pre_load
+    def refuse_loose_numbers(self, values: dict[str, str], **kwargs: Any) -> dict[str, str]:
+        """Python's int() also takes "+5", " 5" and "1_000"; a query says 5."""
+        for name, field in self.fields.items():
+            text = values.get(name)
+            if isinstance(field, fields.Integer) and text is not None:
+                if not (text.isascii() and text.isdigit() and len(text) <= 16):
+                    raise ValidationError({name: ["Not a whole number."]})
+        return values
+
+    @validates_schema
+    def refuse_both_directions(self, values: dict[str, Any], **kwargs: Any) -> None:
+        if "after" in values and "before" in values:
+            raise ValidationError({"before": ["Give `after` or `before`, not both."]})
+
+
+def _position(description: str) -> fields.Integer:
+    return fields.Integer(
+        validate=validate.Range(0, MAX_POSITION), metadata={"description": description, "example": 50}
+    )
+
+
+class PositionPageSchema(_PageQuerySchema):
+    """The query of a list whose items are numbered."""
+
+    after = _position("Only items behind this position.")
+    before = _position("Only items in front of this position: the nearest ones, still oldest first.")
+
+
+class IdPageSchema(_PageQuerySchema):
+    """The query of a list that is sorted by id, so by the time its items were made."""
+
+    after = IdField(required=False, metadata={"description": "Only items made after the one with this id."})
+    before = IdField(required=False, metadata={"description": "Only items made before the one with this id."})
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What one page asks for."""
+
+    limit: int
+    after: Any = None
+    before: Any = None
+
+    @property
+    def backwards(self) -> bool:
+        """Whether it reads towards the beginning of the list."""
+        return self.before is not None
+
+    def cut(self, items: list[Any]) -> tuple[list[Any], bool]:
+        """The page's items in the list's order, from `limit` + 1 fetched ones, and whether there are more."""
+        more = len(items) > self.limit
+        items = items[: self.limit]
+        return (items[::-1] if self.backwards else items), more
+
+
+def add_links(response: Response, page: Page, *, first: Any, last: Any, more: bool) -> Response:
+    """Add the Link header. `first` and `last` are the cursors of the page's ends, None on an empty page.
+
+    References are relative to the request's URL, so no Host header can turn them elsewhere.
+    """
+    if first is None:
+        return response
+    links = []
+    if more or page.backwards:
+        links.append(_link("next", page, after=last))
+    if (page.backwards and more) or page.after is not None:
+        links.append(_link("prev", page, before=first))
+    if links:
+        response.headers["Link"] = ", ".join(links)
+    return response
+
+
+def _link(relation: str, page: Page, **cursor: Any) -> str:
+    query = urlencode({"limit": page.limit, **cursor})
+    return f'<{request.script_root}{request.path}?{query}>; rel="{relation}"'
+
+

@@ -1,0 +1,64 @@
+"""Making responses: JSON by orjson, entity tags, and the headers that creating and conditional requests need."""
+
+import hashlib
+from typing import Any
+
+import orjson
+from flask import Response, current_app, request
+from flask.json.provider import JSONProvider
+
+from .errors import PreconditionFailed
+
+ORJSON_OPTIONS = orjson.OPT_UTC_Z
+REVALIDATE = "private, no-cache"  # the client may keep it, and asks each time whether it is still true
+
+
+class OrjsonProvider(JSONProvider):
+    """Flask's JSON by orjson: times as RFC 3339 with a Z, no spaces, several times as fast."""
+
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        return orjson.dumps(obj, option=ORJSON_OPTIONS).decode()
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        return orjson.loads(s)
+
+    def response(self, *args: Any, **kwargs: Any) -> Response:
+        return json_response(self._prepare_response_obj(args, kwargs))
+
+
+def json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A JSON response of plain values."""
+    return raw_json_response(orjson.dumps(content, option=ORJSON_OPTIONS), status, headers)
+
+
+def raw_json_response(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A JSON response whose body is encoded already."""
+    return current_app.response_class(body, status, headers, mimetype="application/json")
+
+
+def entity_response(content: Any) -> Response:
+    """One object with its ETag, or 304 where If-None-Match names it (RFC 9110 section 13.1.2)."""
+    body = orjson.dumps(content, option=ORJSON_OPTIONS)
+    etag = entity_tag(body)
+    headers = {"ETag": f'"{etag}"', "Cache-Control": REVALIDATE}
+    if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(etag):
+        return current_app.response_class(status=304, headers=headers)
+    return raw_json_response(body, 200, headers)
+
+
+def require_match(content: Any) -> None:
+    """Raise PreconditionFailed where If-Match is sent and does not name this object (RFC 9110 section 13.1.1)."""
+    if "If-Match" in request.headers:
+        etag = entity_tag(orjson.dumps(content, option=ORJSON_OPTIONS))
+        if not (request.if_match.star_tag or request.if_match.contains(etag)):
+            raise PreconditionFailed()
+
+
+def entity_tag(body: bytes) -> str:
+    """The strong entity tag of a body."""
+    return hashlib.blake2b(body, digest_size=12).hexdigest()
+
+
+def no_content() -> Response:
+    """204."""
+    return current_app.response_class(status=204)

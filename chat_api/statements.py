@@ -1,0 +1,280 @@
+"""The fast lane: a SQLAlchemy statement compiled once per database and run on the driver's own cursor.
+
+Only for the hot paths; everything else uses `db.session`. SQLAlchemy's execution costs several times what the
+driver needs for such a statement (`docs/decisions.md` has the figures), while its constructs keep the tables
+described in one place. This is the only module that knows the drivers.
+
+A statement runs in a transaction of its own (autocommit), on a connection of the lane. When the request
+has a transaction open in `db.session`, it joins that one instead.
+"""
+
+import select
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import psycopg
+import sqlalchemy as sa
+from flask import Flask, current_app
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+from .errors import Unavailable, describe, is_passing
+from .extensions import db
+
+EXTENSION = "chat_api.statements"
+DRIVER_ERRORS = (psycopg.Error, sqlite3.Error)
+INTEGRITY_ERRORS = (psycopg.IntegrityError, sqlite3.IntegrityError)
+Row = tuple[Any, ...]
+Result = TypeVar("Result")
+
+
+class Statement:
+    """A statement of the hot path. Parameters are the names of its bindparams.
+
+    Built from a SQLAlchemy construct, or from a function of the dialect's name where the databases need
+    different constructs (an upsert).
+    """
+
+    def __init__(self, construct: sa.Executable | Callable[[str], sa.Executable]) -> None:
+        self._construct = construct
+
+    def for_dialect(self, dialect_name: str) -> sa.Executable:
+        """The construct for this database."""
+        return self._construct(dialect_name) if callable(self._construct) else self._construct
+
+    def all(self, **parameters: Any) -> list[Row]:
+        """Run it and return its rows, in the driver's types."""
+        return _lane().run(self, parameters, list)
+
+    def first(self, **parameters: Any) -> Row | None:
+        """Run it and return its first row, or None."""
+        return _lane().run(self, parameters, _first)
+
+    def read(self, reader: Callable[[Iterable[Row]], Result], **parameters: Any) -> Result:
+        """Run it and return what the reader makes of its rows. The reader may stop before their end."""
+        return _lane().run(self, parameters, reader)
+
+
+def _first(rows: Iterable[Row]) -> Row | None:
+    return next(iter(rows), None)
+
+
+@contextmanager
+def transaction() -> Iterator[None]:
+    """Run the statements of this thread inside the block in one transaction of the lane.
+
+    SQLite takes its write lock at the start (BEGIN IMMEDIATE). Inside an open `db.session` transaction the
+    block joins that one, and its end is the session's.
+    """
+    lane = _lane()
+    if _session_connection() is not None:
+        yield
+        return
+    with lane.transaction():
+        yield
+
+
+def writes_in_one_round_trip() -> bool:
+    """Whether the database takes an UPDATE that feeds an INSERT as one statement (Postgres; not SQLite)."""
+    return _lane().is_postgres
+
+
+def init_app(app: Flask) -> None:
+    """Give the application a lane; connections are opened when they are first needed, in each worker."""
+    with app.app_context():
+        app.extensions[EXTENSION] = Lane(
+            db.engine, size=app.config["DATABASE_POOL_SIZE"], wait_s=app.config["DATABASE_WAIT_S"]
+        )
+
+
+def _lane() -> "Lane":
+    return current_app.extensions[EXTENSION]
+
+
+def _session_connection() -> Any:
+    """The driver's connection of the request's open transaction, if there is one."""
+    if db.session.registry.has() and db.session().in_transaction():
+        return db.session.connection().connection.driver_connection
+    return None
+
+
+class StatementFailed(Exception):
+    """The database refused a statement of ours; the message holds no values."""
+
+
+class IntegrityFailed(StatementFailed):
+    """A key or constraint refused the row."""
+
+
+class Connection:
+    """A driver connection with what the lane keeps for it."""
+
+    __slots__ = ("_cursor", "_driver", "_poll")
+
+    def __init__(self, driver: Any) -> None:
+        self._driver = driver
+        self._poll = None
+        if isinstance(driver, psycopg.Connection):
+            self._cursor: Any = psycopg.RawCursor(driver)
+            self._cursor.format = psycopg.pq.Format.BINARY
+            self._poll = select.poll()
+            self._poll.register(driver.fileno(), select.POLLIN)
+        else:
+            self._cursor = driver.cursor()
+
+    def execute(self, sql: str, arguments: Row, reader: Callable[[Iterable[Row]], Result]) -> Result:
+        """Run one statement and let the reader have its rows; none for a statement without a result."""
+        cursor = self._cursor
+        cursor.execute(sql, arguments)
+        if cursor.description is None:
+            return reader(())
+        try:
+            return reader(cursor)
+        finally:
+            if self._poll is None:
+                cursor.close()  # SQLite keeps its read lock while rows are left
+                self._cursor = self._driver.cursor()
+
+    def was_hung_up(self) -> bool:
+        """Whether the server closed this idle connection, seen without a round trip.
+
+        Nothing is expected on an idle connection, so anything to read is the end of it. This is what lets a
+        write go out right after a restart of Postgres: it can't be retried, for it might have been stored.
+        """
+        return self._poll is not None and bool(self._poll.poll(0))
+
+    def close(self) -> None:
+        """Close it; what it had not committed is rolled back."""
+        self._driver.close()
+
+
+class Compiled:
+    """A statement's SQL for one database, and how its parameters become the driver's arguments."""
+
+    __slots__ = ("_converters", "_defaults", "_names", "sql")
+
+    def __init__(self, construct: sa.Executable, dialect: sa.Dialect) -> None:
+        compiled: Any = construct.compile(dialect=dialect)  # type: ignore[attr-defined]
+        self.sql = str(compiled)
+        self._names: list[str] = list(compiled.positiontup)
+        self._defaults = {name: value for name, value in compiled.params.items() if value is not None}
+        self._converters = []
+        for position, name in enumerate(self._names):
+            kind = compiled.binds[name].type.dialect_impl(dialect)
+            if converter := kind.bind_processor(dialect):
+                self._converters.append((position, converter))
+
+    def arguments(self, parameters: Mapping[str, Any]) -> Row:
+        """The driver's arguments, in the order of the SQL."""
+        defaults = self._defaults
+        values = [parameters[name] if name in parameters else defaults[name] for name in self._names]
+        for position, convert in self._converters:
+            values[position] = convert(values[position])
+        return tuple(values)
+
+
+class Lane:
+    """Compiled statements and idle connections of one engine, shared by the threads of a worker.
+
+    A list as a stack and one semaphore: taking and returning a connection costs a microsecond, against 20 to
+    40 for a pool that also resets the connection. There is nothing to reset after an autocommit statement.
+    """
+
+    def __init__(self, engine: sa.Engine, *, size: int, wait_s: float) -> None:
+        self._engine = engine
+        self._idle: list[Connection] = []
+        self._free = threading.BoundedSemaphore(size)
+        self._wait_s = wait_s
+        self._compiled: dict[Statement, Compiled] = {}
+        self._in_transaction = threading.local()
+        self.is_postgres = engine.dialect.name == "postgresql"
+
+    def run(
+        self, statement: Statement, parameters: Mapping[str, Any], reader: Callable[[Iterable[Row]], Result]
+    ) -> Result:
+        compiled = self._compiled.get(statement) or self._compile(statement)
+        arguments = compiled.arguments(parameters)
+        joined = getattr(self._in_transaction, "connection", None)
+        if joined is not None:
+            return self._execute(joined, compiled.sql, arguments, reader)
+        session_connection = _session_connection()
+        if session_connection is not None:
+            return self._execute(Connection(session_connection), compiled.sql, arguments, reader)
+        connection = self._take()
+        try:
+            result = self._execute(connection, compiled.sql, arguments, reader)
+        except BaseException:
+            self._discard(connection)
+            raise
+        self._give_back(connection)
+        return result
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        connection = self._take()
+        try:
+            self._execute(connection, "BEGIN" if self.is_postgres else "BEGIN IMMEDIATE", (), list)
+            self._in_transaction.connection = connection
+            try:
+                yield
+            finally:
+                self._in_transaction.connection = None
+            self._execute(connection, "COMMIT", (), list)
+        except BaseException:
+            self._discard(connection)  # closing a connection rolls back
+            raise
+        self._give_back(connection)
+
+    def _execute(
+        self, connection: "Connection", sql: str, arguments: Row, reader: Callable[[Iterable[Row]], Result]
+    ) -> Result:
+        try:
+            return connection.execute(sql, arguments, reader)
+        except DRIVER_ERRORS as error:
+            if is_passing(error):
+                raise Unavailable() from error
+            kind = IntegrityFailed if isinstance(error, INTEGRITY_ERRORS) else StatementFailed
+            raise kind(describe(error)) from error
+
+    def _take(self) -> "Connection":
+        if not self._free.acquire(timeout=self._wait_s):
+            raise Unavailable("All database connections are in use; try again.")
+        try:
+            while self._idle:
+                connection = self._idle.pop()
+                if not connection.was_hung_up():
+                    return connection
+                connection.close()
+            return self._open()
+        except BaseException:
+            self._free.release()
+            raise
+
+    def _open(self) -> "Connection":
+        """A connection made by the engine, with its set-up, but outside its pool."""
+        try:
+            pooled = self._engine.raw_connection()
+        except sa.exc.SQLAlchemyError as error:
+            raise Unavailable() from error
+        driver: Any = pooled.driver_connection
+        pooled.detach()
+        if self.is_postgres:
+            driver.autocommit = True
+        return Connection(driver)
+
+    def _give_back(self, connection: "Connection") -> None:
+        self._idle.append(connection)
+        self._free.release()
+
+    def _discard(self, connection: "Connection") -> None:
+        connection.close()
+        self._free.release()
+
+    def _compile(self, statement: Statement) -> "Compiled":
+        dialect = self._engine.dialect
+        if self.is_postgres:  # $1 needs no rewriting by the driver
+            dialect = PGDialect_psycopg(paramstyle="numeric_dollar")
+        compiled = self._compiled[statement] = Compiled(statement.for_dialect(dialect.name), dialect)
+        return compiled

@@ -1,0 +1,23 @@
+"""The table of users' provider keys, encrypted."""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from ..columns import Id, OwnedByUser, UTCDateTime, now
+from ..extensions import Model
+
+
+class UserLLMConfig(OwnedByUser, Model):
+    """One user's key for one provider."""
+
+    __tablename__ = "user_llm_configs"
+    __table_args__ = (sa.UniqueConstraint("user_id", "provider_id"),)
+
+    provider_id: Mapped[str] = mapped_column(Id, sa.ForeignKey("llm_providers.id", ondelete="CASCADE"))
+    # sealed for this user and provider, see keyring
+    sealed_api_key: Mapped[str] = mapped_column(sa.Text)
+    # the last characters of the key, so that its owner can tell it from another
+    api_key_hint: Mapped[str] = mapped_column(sa.String(4))
+    updated_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)

@@ -1,0 +1,1 @@
+"""Users: whom everything belongs to."""

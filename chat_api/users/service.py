@@ -1,0 +1,98 @@
+"""Finding, making and erasing users."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+
+from ..columns import new_id, now
+from ..errors import Conflict, NotFound
+from ..extensions import db
+from ..statements import Statement
+from .models import User
+
+
+def _create_external(dialect_name: str) -> sa.Executable:
+    insert: Any = (postgresql if dialect_name == "postgresql" else sqlite).insert(User)
+    columns = ("id", "issuer", "subject", "role", "created_at")
+    return insert.values({name: sa.bindparam(name) for name in columns}).on_conflict_do_nothing()
+
+
+# These run before a view opens a transaction: for the guard, and while a password is hashed
+_ROLE_OF = Statement(sa.select(User.role).where(User.id == sa.bindparam("user_id")))
+_CREDENTIALS = Statement(sa.select(User.id, User.password_hash).where(User.email == sa.bindparam("email")))
+_PASSWORD_HASH = Statement(sa.select(User.password_hash).where(User.id == sa.bindparam("user_id")))
+_EXTERNAL = Statement(
+    sa.select(User.id, User.role).where(
+        User.issuer == sa.bindparam("issuer"), User.subject == sa.bindparam("subject")
+    )
+)
+_CREATE_EXTERNAL = Statement(_create_external)
+
+
+def get_user(*, user_id: str) -> User:
+    """The user, or NotFound."""
+    user = db.session.get(User, user_id)
+    if user is None:
+        raise NotFound("user")
+    return user
+
+
+def require_user(*, user_id: str) -> None:
+    """Raise NotFound where there is no such user."""
+    if _ROLE_OF.first(user_id=user_id) is None:
+        raise NotFound("user")
+
+
+def find_credentials(*, email: str) -> tuple[str | None, str | None]:
+    """Id and password hash of the local account with this address; two Nones where there is none."""
+    row = _CREDENTIALS.first(email=email.lower())
+    return (str(row[0]), row[1]) if row else (None, None)
+
+
+def find_password_hash(*, user_id: str) -> str | None:
+    """The user's password hash; None for a user of the identity provider."""
+    row = _PASSWORD_HASH.first(user_id=user_id)
+    return row[0] if row else None
+
+
+def require_by_email(*, email: str) -> User:
+    """The local account with this address. Raises NotFound."""
+    user = find_by_email(email=email)
+    if user is None:
+        raise NotFound("user")
+    return user
+
+
+def find_by_email(*, email: str) -> User | None:
+    """The local account with this address, whatever its case."""
+    return db.session.scalar(sa.select(User).where(User.email == email.lower()))
+
+
+def find_or_create_external_user(*, issuer: str, subject: str) -> tuple[str, str]:
+    """Id and role of an identity provider's user, made at first sight."""
+    row = _EXTERNAL.first(issuer=issuer, subject=subject)
+    if row is None:  # two first requests at once are no harm: one of them makes the row, both read it
+        _CREATE_EXTERNAL.all(id=new_id(), issuer=issuer, subject=subject, role="user", created_at=now())
+        row = _EXTERNAL.first(issuer=issuer, subject=subject)
+    if row is None:
+        raise NotFound("user")
+    return str(row[0]), row[1]
+
+
+def create_user(*, email: str, password_hash: str, role: str = "user") -> User:
+    """Make a local account; Conflict where the address is taken."""
+    user = User(email=email.lower(), password_hash=password_hash, role=role)
+    try:
+        with db.session.begin_nested():
+            db.session.add(user)
+    except IntegrityError as error:
+        raise Conflict("There is an account with this email already.") from error
+    return user
+
+
+def delete_user(*, user_id: str) -> None:
+    """Erase the user and, by the foreign keys, all rows that belong to them."""
+    if not db.session.execute(sa.delete(User).where(User.id == user_id)).rowcount:
+        raise NotFound("user")

@@ -1,0 +1,1 @@
+"""What tests share: real databases, a real server, a client."""
