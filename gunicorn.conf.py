@@ -2,6 +2,7 @@
 
 import ctypes
 import http
+import io
 import json
 import os
 import selectors
@@ -40,6 +41,18 @@ class Worker(ThreadWorker):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.lingering = {}  # connection -> bytes it may still send; oldest first
+
+    def load_wsgi(self):
+        """Have malformed chunks reach the application as what it can expect from a socket: an OSError, so a 400."""
+        super().load_wsgi()
+        application = self.wsgi
+
+        def with_checked_body(environ, start_response):
+            if "HTTP_TRANSFER_ENCODING" in environ:
+                environ["wsgi.input"] = ChunkedBody(environ["wsgi.input"])
+            return application(environ, start_response)
+
+        self.wsgi = with_checked_body
 
     def enqueue_req(self, conn):
         """Hand a readable connection to a thread, which may wait for the client, but not for ever.
@@ -132,6 +145,26 @@ class Worker(ThreadWorker):
             util.write_nonblock(client, head.encode() + body)
         except OSError:
             self.log.debug("the client left before it was refused")
+
+
+class ChunkedBody(io.RawIOBase):
+    """A request's body in chunks; gunicorn's own raises its parser's exceptions in the middle of a view."""
+
+    def __init__(self, body):
+        self.body = body
+
+    def readable(self):
+        """Only to be read."""
+        return True
+
+    def readinto(self, buffer):
+        """Read up to the size of `buffer`."""
+        try:
+            received = self.body.read(len(buffer))
+        except errors.ParseException as error:
+            raise OSError("malformed chunk") from error
+        buffer[: len(received)] = received
+        return len(received)
 
 
 def _refusal(exc):

@@ -260,7 +260,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _start_janitor(folder: Path) -> None:
     """Run `_clean_up` in a process that an interrupted or killed test run does not take along."""
-    subprocess.Popen(
+    janitor = subprocess.Popen(
         [sys.executable, __file__, str(folder)],
         cwd="/",
         stdin=subprocess.DEVNULL,
@@ -268,6 +268,7 @@ def _start_janitor(folder: Path) -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+    janitor.returncode = 0  # disowned: it outlives us on purpose, and Popen would warn of that
 
 
 def _clean_up(folder: Path) -> None:

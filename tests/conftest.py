@@ -1,0 +1,120 @@
+"""What all tests share: the service on SQLite and on a real Postgres, and users of it.
+
+No test empties tables: every user's data are their own, so a fresh user is a fresh database.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask_migrate import upgrade
+
+from chat_api import create_app
+from chat_api.auth import service as auth
+from chat_api.extensions import db
+from chat_api.statements import close_idle_connections
+from config import Config
+from tests.support.api import PASSWORD, Api, new_email
+from tests.support.postgres import create_database, drop_database, ensure_template
+
+BACKENDS = ("sqlite", "postgres")
+TEMPLATE = "chat_api_migrated"
+
+# tests log in more often than a person; the limits have tests of their own
+GENEROUS = {
+    "LOGIN_LIMIT_PER_ADDRESS": "1000000 per hour",
+    "REGISTER_LIMIT_PER_ADDRESS": "1000000 per hour",
+    "LOG_LEVEL": "WARNING",
+}
+
+
+@contextmanager
+def serving(url: str, folder: Path, **settings: Any) -> Iterator[Flask]:
+    """The application on a database, with settings of the test's own; its connections are closed at the end."""
+    config = Config.from_environment(DATABASE_URL=url, DATA_DIR=str(folder), **{**GENEROUS, **settings})
+    app = create_app(config)
+    yield app
+    with app.app_context():
+        close_idle_connections()
+        db.engine.dispose()
+
+
+def migrate(url: str, folder: Path) -> None:
+    """Bring a database to the current schema, leaving no connection open."""
+    with serving(url, folder) as app, app.app_context():
+        upgrade(directory=str(Path(app.root_path).parent / "migrations"))
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """The kind of database: every test that needs one runs on both."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def database_url(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A migrated database for this process's tests."""
+    folder = tmp_path_factory.mktemp("database")
+    if backend == "sqlite":
+        url = f"sqlite:///{folder / 'chat.db'}"
+        migrate(url, folder)
+        yield url
+        return
+    name = f"tests_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
+    yield create_database(name, ensure_template(TEMPLATE, lambda url: migrate(url, folder)))
+    drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def app(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+    """The application. No context is pushed: a forgotten commit must be seen."""
+    with serving(database_url, tmp_path_factory.mktemp("data")) as application:
+        yield application
+
+
+@pytest.fixture
+def stranger(app: Flask) -> Api:
+    """Somebody without a token."""
+    return Api(app)
+
+
+@pytest.fixture
+def make_user(app: Flask) -> Callable[..., Api]:
+    """Make a user of a role, logged in."""
+
+    def make(role: str = "user", email: str | None = None) -> Api:
+        address = email or new_email()
+        with app.app_context():
+            auth.register_with_role(email=address, password=PASSWORD, role=role)
+            db.session.commit()
+        return Api(app, user={"email": address}).log_in()
+
+    return make
+
+
+@pytest.fixture
+def ada(make_user: Callable[..., Api]) -> Api:
+    """A user."""
+    return make_user()
+
+
+@pytest.fixture
+def bob(make_user: Callable[..., Api]) -> Api:
+    """Another user."""
+    return make_user()
+
+
+@pytest.fixture
+def admin(make_user: Callable[..., Api]) -> Api:
+    """An admin."""
+    return make_user("admin")
+
+
+@pytest.fixture
+def trusted(make_user: Callable[..., Api]) -> Api:
+    """A service account: a trusted back end that acts for its users."""
+    return make_user("service")
