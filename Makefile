@@ -9,6 +9,10 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--custom-compile-command "make lock"
 SOURCES := chat_api config.py wsgi.py gunicorn.conf.py migrations
 
+# squawk looks for statements that stop a busy table. These rules are about taste, or about running a file by hand.
+SQL_TASTE := --exclude prefer-text-field,prefer-bigint-over-int,prefer-bigint-over-smallint \
+	--exclude prefer-robust-stmts,require-lock-timeout,require-statement-timeout
+
 # Stamps: an environment is made once for each content of its lock file.
 MADE := $(VENV)/.made
 READY_TO_RUN := $(VENV)/.requirements
@@ -46,10 +50,12 @@ format-check: $(READY_TO_TEST) ## Fail where `make format` would change somethin
 types: $(READY_TO_TEST) ## Check the types
 	$(BIN)/mypy
 
-migrations-check: $(READY_TO_TEST) ## Fail where the migrations don't lead to the models
+migrations-check: $(READY_TO_TEST) ## Fail where the migrations don't lead to the models, or lock busy tables
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	export DATA_DIR="$$folder" DATABASE_URL="sqlite:///$$folder/check.db" APP_ENV=development && \
-	$(FLASK) db upgrade && $(FLASK) db check
+	$(FLASK) db upgrade && $(FLASK) db check && \
+	DATABASE_URL=postgresql://nobody@127.0.0.1:1/none $(FLASK) db upgrade --sql > "$$folder/upgrade.sql" && \
+	$(BIN)/squawk $(SQL_TASTE) "$$folder/upgrade.sql"
 
 migration: $(READY_TO_TEST) ## Write a migration from the models: make migration NAME="add tags"
 	$(FLASK) db migrate --message "$(NAME)"

@@ -13,6 +13,7 @@ from typing import Any
 
 from cryptography.fernet import Fernet
 from environs import Env, EnvValidationError
+from limits import parse
 from marshmallow.validate import OneOf, Range
 
 MINIMUM_SECRET_BYTES = 32  # RFC 7518 section 3.2: a key for HS256 is at least as long as its hash
@@ -100,6 +101,8 @@ class Config:
         """Read and check all settings; `overrides` win over the environment. Raises ConfigError."""
         problems: dict[str, list[str]] = {}
         config = replace(cls(**_read_environment(problems)), **overrides)
+        if not config.DATABASE_URL:  # the embedded database is nobody else's to read
+            Path(config.DATA_DIR).mkdir(mode=0o700, parents=True, exist_ok=True)
         if config.APP_ENV == "development":
             config = config._with_development_secrets()
         problems.update(config._problems())
@@ -117,6 +120,11 @@ class Config:
         if scheme in ("postgres", "postgresql"):
             scheme = "postgresql+psycopg"
         return scheme + separator + rest
+
+    @property
+    def metrics_folder(self) -> Path | None:
+        """Where the workers of this port keep their counters for each other; None where /metrics is off."""
+        return Path(self.DATA_DIR).resolve() / "metrics" / str(self.PORT) if self.METRICS_TOKEN else None
 
     @property
     def uses_sqlite(self) -> bool:
@@ -139,6 +147,9 @@ class Config:
             problems["JWT_SECRET_KEY"] = [complaint]
         if complaint := _not_fernet_keys(self.ENCRYPTION_KEYS):
             problems["ENCRYPTION_KEYS"] = [complaint]
+        for name in ("LOGIN_LIMIT_PER_ACCOUNT", "LOGIN_LIMIT_PER_ADDRESS", "REGISTER_LIMIT_PER_ADDRESS"):
+            if not _is_limit(getattr(self, name)):
+                problems[name] = ["Must be one limit, such as: 10 per 15 minutes."]
         if not self.database_url.startswith(("sqlite:", "postgresql+psycopg:")):
             problems["DATABASE_URL"] = ["Must begin with postgresql:// or sqlite:///."]
         if self.OIDC_ISSUER and not (self.OIDC_AUDIENCE and self.OIDC_KEYS):
@@ -183,7 +194,7 @@ class Config:
 def _read_environment(problems: dict[str, list[str]]) -> Mapping[str, Any]:
     """The variables that are set, parsed by type; what does not parse goes into `problems`."""
     env = Env(eager=False)
-    readers = {int: env.int, bool: env.bool, str: env.str}
+    readers: dict[Any, Any] = {int: env.int, bool: env.bool, str: env.str}
     checks: dict[str, Any] = {
         "APP_ENV": OneOf(["development", "production"]),
         "LOG_LEVEL": OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]),
@@ -197,17 +208,24 @@ def _read_environment(problems: dict[str, list[str]]) -> Mapping[str, Any]:
         if field.name not in os.environ:
             continue
         if field.name == "ENCRYPTION_KEYS":
-            settings[field.name] = tuple(env.list(field.name, subcast=str) or ())
+            settings[field.name] = tuple(key.strip() for key in env.list(field.name, subcast=str) or ())
             continue
         at_least_one = Range(min=1) if field.type is int else None
-        settings[field.name] = readers[field.type](  # type: ignore[index]
-            field.name, validate=checks.get(field.name, at_least_one)
-        )
+        validate = checks.get(field.name, at_least_one)
+        settings[field.name] = readers[field.type](field.name, validate=validate)
     try:
         env.seal()
     except EnvValidationError as error:
-        problems.update({name: list(texts) for name, texts in error.error_messages.items()})
+        problems.update({name: list(texts) for name, texts in dict(error.error_messages).items()})
     return {name: value for name, value in settings.items() if name not in problems}
+
+
+def _is_limit(text: str) -> bool:
+    """Whether the throttle can read it: `parse` takes the first of several limits and drops the rest."""
+    try:
+        return parse(text).amount > 0 and not set(text) & set(",;|")
+    except ValueError:
+        return False
 
 
 def _weakness(secret: str) -> str | None:

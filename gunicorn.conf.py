@@ -6,6 +6,7 @@ import io
 import json
 import os
 import selectors
+import shutil
 import signal
 import socket
 import struct
@@ -58,8 +59,15 @@ class Worker(ThreadWorker):
         """Hand a readable connection to a thread, which may wait for the client, but not for ever.
 
         The kernel's timeouts outlive the `setblocking(True)` of the stock worker, Python's would not. Each
-        counts from the last progress, so a slow download isn't cut off.
+        counts from the last progress, so a slow download isn't cut off. For a client's first byte no thread
+        waits at all, the poller does: as many silent clients as there are threads would stop the stock worker for 5 s.
         """
+        if not (conn.initialized or conn.data_ready):
+            conn.sock.setblocking(False)
+            conn.timeout = time.monotonic() + STALLED_CLIENT_S
+            self.pending_conns.append(conn)
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+            return
         if not conn.initialized:
             limit = struct.pack("ll", STALLED_CLIENT_S, 0)
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
@@ -105,6 +113,19 @@ class Worker(ThreadWorker):
             pass
         self.nr_conns -= 1
         conn.close()
+
+    def set_accept_enabled(self, enabled):
+        """Stop listening as soon as the worker stops: who came now would wait in the queue, only to be reset."""
+        super().set_accept_enabled(enabled)
+        if not self.alive:
+            for listener in self.sockets:
+                listener.close()
+
+    def _cap_keepalive(self, deadline):
+        """A stopping worker waits no longer for clients that have asked nothing yet than for kept connections."""
+        super()._cap_keepalive(deadline)
+        for conn in self.pending_conns:
+            conn.timeout = min(conn.timeout, deadline)
 
     def murder_pending(self):
         """Called in every turn of the event loop: end what has lingered long enough."""
@@ -211,12 +232,29 @@ def post_fork(server, worker):
         os._exit(1)
 
 
+def on_starting(server):
+    """Begin the counters of /metrics at zero: the files of an earlier run would be added up with this one's."""
+    if settings.metrics_folder:
+        shutil.rmtree(settings.metrics_folder, ignore_errors=True)
+        settings.metrics_folder.mkdir(mode=0o700, parents=True)
+
+
+def child_exit(server, worker):
+    """Tell the metrics that a worker has gone; what it counted stays in the sums."""
+    if settings.metrics_folder:
+        multiprocess.mark_process_dead(worker.pid)
+
+
+if settings.metrics_folder:  # before the application is loaded: prometheus-client looks for it when imported
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(settings.metrics_folder)
+    from prometheus_client import multiprocess
+
 bind = f"[{settings.HOST}]:{settings.PORT}" if ":" in settings.HOST else f"{settings.HOST}:{settings.PORT}"
 workers = settings.worker_count
 threads = settings.THREADS
 worker_class = Worker
 worker_connections = settings.THREADS + 1000  # so many clients may wait or keep their connection, per worker
-MEMORY = "/dev/shm"  # noqa: S108
+MEMORY = "/dev/shm"  # noqa: S108  # nosec B108
 worker_tmp_dir = MEMORY if os.access(MEMORY, os.W_OK) else None  # heartbeats don't wait for a busy disk
 
 timeout = 60  # the event loop's heartbeat, not a limit on requests

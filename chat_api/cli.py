@@ -5,10 +5,12 @@ import secrets
 import click
 from cryptography.fernet import Fernet
 from flask import Flask
-from flask.cli import AppGroup
+from flask.cli import AppGroup, with_appcontext
 
 from . import maintenance
 from .auth import service as auth
+from .auth.schemas import RegisterSchema
+from .blueprint import load
 from .errors import ApiError
 from .extensions import db
 from .users import service as users_service
@@ -32,7 +34,8 @@ def init_app(app: Flask) -> None:
 def create_user(email: str, role: str, password: str) -> None:
     """Make a local account; the only way to an admin or a service account."""
     with _told_plainly():
-        user = auth.register_with_role(email=email, password=password, role=role)
+        credentials = load(RegisterSchema(), {"email": email, "password": password})
+        user = auth.register_with_role(**credentials, role=role)
         db.session.commit()
     click.echo(f"Made {role} {user.email} with id {user.id}.")
 
@@ -76,12 +79,13 @@ def rotate_keys() -> None:
 
 
 @click.command("purge")
+@with_appcontext
 def purge() -> None:
     """Delete what has expired: idempotency keys, ended logins, counters, tokens."""
     click.echo(f"Deleted {maintenance.purge_expired()} expired rows.")
 
 
-class _told_plainly:  # noqa: N801 - reads as a phrase
+class _told_plainly:
     """Turns our errors into a line for the operator."""
 
     def __enter__(self) -> None:

@@ -2,7 +2,11 @@
 
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
+from psycopg.pq import TransactionStatus
+
+ANSWER_DELAY_S = 1  # a server that keeps its own timeouts has answered so long after them
 
 
 def options(url: str, *, pool_size: int, wait_s: int, statement_timeout_s: int) -> dict[str, Any]:
@@ -10,9 +14,9 @@ def options(url: str, *, pool_size: int, wait_s: int, statement_timeout_s: int) 
     shared: dict[str, Any] = {"hide_parameters": True, "pool_timeout": wait_s, "pool_size": pool_size}
     if url.startswith("sqlite"):
         # autocommit in the driver: transactions begin where we say so, see _begin_on_sqlite
-        connect_args = {"timeout": wait_s, "isolation_level": None, "check_same_thread": False}
+        connect_args: dict[str, Any] = {"timeout": wait_s, "isolation_level": None, "check_same_thread": False}
         return shared | {"connect_args": connect_args}
-    session_settings = {
+    session_settings: dict[str, str] = {
         "timezone": "UTC",
         "statement_timeout": f"{statement_timeout_s}s",
         "lock_timeout": f"{wait_s}s",
@@ -33,12 +37,14 @@ def options(url: str, *, pool_size: int, wait_s: int, statement_timeout_s: int) 
     return shared | {"max_overflow": 0, "pool_pre_ping": True, "connect_args": connect_args}
 
 
-def prepare(engine: sa.Engine, *, wait_s: int) -> None:
+def prepare(engine: sa.Engine, *, wait_s: int, statement_timeout_s: int) -> None:
     """Install the connection set-up on an engine; called once, before the first connection."""
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", lambda driver, record: _set_up_sqlite(driver, wait_s))
         sa.event.listen(engine, "begin", _begin_on_sqlite)
     else:
+        connection_class = _bounded(statement_timeout_s + ANSWER_DELAY_S)
+        sa.event.listen(engine, "do_connect", lambda dialect, record, args, kw: connection_class.connect(*args, **kw))
         sa.event.listen(engine, "connect", lambda driver, record: _set_up_postgres(driver))
 
 
@@ -65,6 +71,24 @@ def _begin_on_sqlite(connection: sa.Connection) -> None:
     """IMMEDIATE takes the write lock at once: a reader that turns into a writer would fail or lose updates."""
     if not connection.get_execution_options().get("reads_only"):
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _bounded(longest_wait_s: float) -> type[psycopg.Connection[Any]]:
+    """A connection class that waits for no answer longer than this: a hanging server keeps no timeout of its own.
+
+    TCP does not help either, as the server's kernel goes on acknowledging what nobody reads.
+    """
+
+    class BoundedConnection(psycopg.Connection[Any]):
+        def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+            try:
+                return super().wait(gen, interval, longest_wait_s if timeout is None else timeout)
+            except psycopg.OperationalError:
+                if self.pgconn.transaction_status == TransactionStatus.ACTIVE:  # no answer: nobody may use it again
+                    self.pgconn.finish()
+                raise
+
+    return BoundedConnection
 
 
 def _set_up_postgres(driver: Any) -> None:

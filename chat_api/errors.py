@@ -147,7 +147,8 @@ def init_app(app: Flask) -> None:
     """Register the handlers: one for each of the four origins of an error."""
     app.register_error_handler(ApiError, _answer_api_error)
     app.register_error_handler(HTTPException, _answer_http_exception)
-    app.register_error_handler(sqlalchemy_errors.SQLAlchemyError, _answer_database_error)
+    for kind in DATABASE_ERRORS:  # the drivers' own come from connecting, before SQLAlchemy can wrap them
+        app.register_error_handler(kind, _answer_database_error)
     app.register_error_handler(Exception, _answer_unexpected)
 
 
@@ -189,10 +190,10 @@ def _answer_http_exception(error: HTTPException) -> Response:
         405: f"{request.method} is not offered here; see Allow.",
         413: f"The body is larger than the limit of {flask.current_app.config['MAX_BODY_BYTES']} bytes.",
     }.get(status, f"{title}.")
-    return problem(status, title.lower().replace(" ", "_"), detail, {}, headers)
+    return problem(status, ERROR_CODES.get(status) or title.lower().replace(" ", "_"), detail, {}, headers)
 
 
-def _answer_database_error(error: sqlalchemy_errors.SQLAlchemyError) -> Response:
+def _answer_database_error(error: Exception) -> Response:
     """Away, busy, full or timed out is 503: it passes. Anything else is a fault of ours."""
     if is_passing(error):
         log.warning("database unavailable: %s", describe(error))

@@ -36,9 +36,16 @@ class Session(FlaskSession):
     """Reads run without a transaction: a GET takes no lock on SQLite and no BEGIN and ROLLBACK on Postgres."""
 
     def get_bind(self, *args: Any, **kwargs: Any) -> Any:
-        engine = super().get_bind(*args, **kwargs)
+        engine: Any = super().get_bind(*args, **kwargs)
         reading = has_request_context() and request.method in ("GET", "HEAD")
         return engines.reading(engine) if reading else engine
+
+    def close(self) -> None:
+        """Also with a connection that broke since: what it held is rolled back, and the answer is made already."""
+        try:
+            super().close()
+        except sa.exc.DBAPIError:
+            self.invalidate()
 
 
 db = SQLAlchemy(model_class=Base, session_options={"class_": Session, "expire_on_commit": False})
@@ -63,6 +70,7 @@ def settings(config: Config) -> dict[str, Any]:
         ),
         "MAX_CONTENT_LENGTH": config.MAX_BODY_BYTES,
         "JWT_ALGORITHM": "HS256",
+        "JWT_COOKIE_CSRF_PROTECT": False,  # no cookies here; the claim would only make tokens longer
         "JWT_ACCESS_TOKEN_EXPIRES": timedelta(minutes=config.ACCESS_TOKEN_MINUTES),
         "JWT_REFRESH_TOKEN_EXPIRES": timedelta(days=config.REFRESH_TOKEN_DAYS),
         "JWT_ENCODE_ISSUER": ISSUER,
@@ -74,6 +82,10 @@ def init_app(app: Flask) -> None:
     """Bind all extensions to the application; nothing connects yet."""
     db.init_app(app)
     with app.app_context():
-        engines.prepare(db.engine, wait_s=app.config["DATABASE_WAIT_S"])
+        engines.prepare(
+            db.engine,
+            wait_s=app.config["DATABASE_WAIT_S"],
+            statement_timeout_s=app.config["DATABASE_STATEMENT_TIMEOUT_S"],
+        )
     migrate.init_app(app, db)
     jwt.init_app(app)

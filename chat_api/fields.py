@@ -8,6 +8,8 @@ from marshmallow import Schema, ValidationError, fields, validate
 
 UUID_PATTERN = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 
+STORABLE_PATTERN = "^[^\\u0000]*$"  # for the API document; json_body refuses what can't be stored
+
 
 def whole(pattern: str) -> re.Pattern[str]:
     """Compile a `^…$` pattern of the API document so that it means the whole text: Python's $ lets a line break by."""
@@ -29,7 +31,8 @@ class Text(fields.String):
         self, *, shortest: int = 1, longest: int | None = None, max_bytes: int | None = None, **kwargs: Any
     ) -> None:
         kwargs.setdefault("required", True)
-        super().__init__(**kwargs)
+        metadata = {"pattern": STORABLE_PATTERN} | kwargs.pop("metadata", {})
+        super().__init__(metadata=metadata, **kwargs)
         self._max_bytes = max_bytes
         self.validators.insert(0, validate.Length(min=shortest, max=longest or max_bytes))
 
@@ -57,6 +60,24 @@ class IdField(fields.String):
         if not is_uuid(text):
             raise self.make_error("invalid_id")
         return text.lower()
+
+
+class Flag(fields.Boolean):
+    """true or false. The stock field also takes 0 and 1, which equal them in Python."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        return value
+
+
+class WholeNumber(fields.Integer):
+    """A whole number as JSON Schema has it: 90 and 90.0, but not "90". The stock field takes the text, or no 90.0."""
+
+    def _validated(self, value: Any) -> int:
+        if isinstance(value, str) or (isinstance(value, float) and not value.is_integer()):
+            raise self.make_error("invalid", input=value)
+        return super()._validated(value)
 
 
 class Time(fields.AwareDateTime):

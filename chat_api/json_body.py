@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 from flask import request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from .errors import InvalidInput, NotSentAsJson
 
@@ -17,8 +18,22 @@ MAX_NAMES_REPORTED = 5
 def read_json_object() -> dict[str, Any]:
     """The request's body as an object.
 
-    Raises NotSentAsJson (415), RequestEntityTooLarge (413, before anything is read) and InvalidInput (400).
+    Raises NotSentAsJson (415), RequestEntityTooLarge (413, before more than the limit is read) and InvalidInput (400).
     """
+    if request.environ.get("CONTENT_TYPE") != "application/json" or "HTTP_CONTENT_ENCODING" in request.environ:
+        _require_json()
+    raw = request.get_data(cache=False)
+    # where no length was announced werkzeug cuts the body off at the limit without a word
+    if "HTTP_TRANSFER_ENCODING" in request.environ and len(raw) >= (request.max_content_length or 0):
+        raise RequestEntityTooLarge()
+    body = parse_json(raw)
+    if not isinstance(body, dict):
+        raise InvalidInput(detail="The body must be a JSON object.")
+    return body
+
+
+def _require_json() -> None:
+    """Look closely at a request that does not simply say `Content-Type: application/json`."""
     options = request.mimetype_params
     if (
         request.mimetype != "application/json"
@@ -28,11 +43,6 @@ def read_json_object() -> dict[str, Any]:
         if not request.content_length and "Transfer-Encoding" not in request.headers:
             raise InvalidInput(detail="The body is missing: send a JSON object.")
         raise NotSentAsJson()
-    raw = request.get_data(cache=False)
-    body = parse_json(raw)
-    if not isinstance(body, dict):
-        raise InvalidInput(detail="The body must be a JSON object.")
-    return body
 
 
 def parse_json(raw: bytes) -> Any:
@@ -98,6 +108,11 @@ def _check_text(name: str | None, text: str) -> None:
     if name is None:
         raise InvalidInput(detail="A name in the body has a character that can't be stored.")
     raise InvalidInput({name: [complaint]})
+
+
+def is_storable(text: str) -> bool:
+    """Whether both databases can hold it: no NUL, no lone surrogate."""
+    return "\x00" not in text and not _has_lone_surrogate(text)
 
 
 def _has_lone_surrogate(text: str) -> bool:

@@ -33,7 +33,7 @@ class Keyring:
         """Decrypt what was encrypted for this place. Raises CannotDecrypt."""
         try:
             opened = self._all.decrypt(sealed)
-        except InvalidToken:
+        except (InvalidToken, ValueError):  # changed, of another key, or never sealed at all
             raise CannotDecrypt("No key in ENCRYPTION_KEYS opens a stored secret.") from None
         if opened[:PLACE_BYTES] != _digest(place):
             raise CannotDecrypt("A stored secret stands in a place that it was not sealed for.")
@@ -43,7 +43,7 @@ class Keyring:
         """Whether the first master key opens it."""
         try:
             self._current.decrypt(sealed)
-        except InvalidToken:
+        except (InvalidToken, ValueError):
             return False
         return True
 
@@ -51,7 +51,7 @@ class Keyring:
         """Encrypt it again under the first master key. Raises CannotDecrypt."""
         try:
             return self._all.rotate(sealed).decode()
-        except InvalidToken:
+        except (InvalidToken, ValueError):
             raise CannotDecrypt("No key in ENCRYPTION_KEYS opens a stored secret.") from None
 
 

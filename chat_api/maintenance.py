@@ -5,7 +5,7 @@ names one, and commit in between, so that the service goes on meanwhile.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 
@@ -63,12 +63,13 @@ def purge_expired() -> int:
             (PersonalAccessToken, PersonalAccessToken.expires_at <= moment),
             (IdempotencyKey, IdempotencyKey.created_at <= moment - KEPT_FOR),
         ):
-            count += _delete(sa.delete(model).where(model.user_id == user_id, expired))  # type: ignore[attr-defined]
+            count += _delete(sa.delete(model).where(model.user_id == user_id, expired))
     return count
 
 
 def _delete(statement: sa.Delete) -> int:
-    count = db.session.execute(statement).rowcount
+    result = cast("sa.CursorResult[Any]", db.session.execute(statement))
+    count = result.rowcount
     db.session.commit()
     return count
 

@@ -74,6 +74,7 @@ def document(app: Flask) -> dict[str, Any]:
     components["headers"] = _HEADERS
     for endpoint, path, method, operation in _operations(app, spec):
         _complete(app, endpoint, path, method, operation)
+        _add_links(operation)
         _add_examples(operation, components["schemas"])
     return spec
 
@@ -145,6 +146,13 @@ def _complete_get(operation: dict[str, Any], responses: dict[str, Any], *, guard
         responses["304"] = {"description": "Not changed since the version that If-None-Match names."}
 
 
+def _add_links(operation: dict[str, Any]) -> None:
+    """Say which operations go on from the answer's ids."""
+    for status, response in operation["responses"].items():
+        if links := _LINKS.get((operation["operationId"], status)):
+            response["links"] = links
+
+
 def _add_examples(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
     """Compose an example for the body and the answer from those of the fields."""
     contents = [operation.get("requestBody", {}).get("content", {})]
@@ -167,6 +175,52 @@ def _example(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
     if "properties" in schema:
         return {name: _example(field, schemas) for name, field in schema["properties"].items()}
     return EXAMPLE_ID if schema.get("format") == "uuid" else "text"
+
+
+def _link(operation_id: str, **parameters: str) -> dict[str, Any]:
+    """A link that puts a field of the answer into the path of another operation."""
+    return {"operationId": operation_id, "parameters": _from_answer(parameters)}
+
+
+def _body_link(operation_id: str, **fields: str) -> dict[str, Any]:
+    """A link that puts a field of the answer into the body of another operation."""
+    return {"operationId": operation_id, "requestBody": _from_answer(fields)}
+
+
+def _from_answer(fields: dict[str, str]) -> dict[str, str]:
+    return {name: f"$response.body#/{field}" for name, field in fields.items()}
+
+
+_LINKS = {
+    ("get_me", "200"): {
+        "CreateConversation": _body_link("create_conversation", user_id="id"),
+    },
+    ("create_token", "201"): {
+        "DeleteToken": _link("delete_token", token_id="id"),  # noqa: S106 - a name, no secret
+    },
+    ("create_conversation", "201"): {
+        "GetConversation": _link("get_conversation", conversation_id="id"),
+        "CreateMessage": _body_link("create_message", conversation_id="id"),
+        "ListMessages": _link("list_messages", conversation_id="id"),
+    },
+    ("create_message", "201"): {
+        "GetConversation": _link("get_conversation", conversation_id="conversation_id"),
+        "ListMessages": _link("list_messages", conversation_id="conversation_id"),
+        "CreateAttachment": _body_link("create_attachment", message_id="id"),
+        "ListAttachments": _link("list_attachments", message_id="id"),
+    },
+    ("create_attachment", "201"): {
+        "ListAttachments": _link("list_attachments", message_id="message_id"),
+    },
+    ("create_provider", "201"): {
+        "GetProvider": _link("get_provider", provider_id="id"),
+        "CreateConfig": _body_link("create_config", user_id="owner_id", provider_id="id"),
+    },
+    ("create_config", "201"): {
+        "GetConfig": _link("get_config", user_id="user_id", provider_id="provider_id"),
+        "GetProvider": _link("get_provider", provider_id="provider_id"),
+    },
+}
 
 
 def _problem_response(status: int) -> dict[str, Any]:
@@ -246,7 +300,11 @@ _IDEMPOTENCY_KEY = _header_parameter(
     minLength=1,
     maxLength=255,
 )
-_ACT_AS = _header_parameter("X-Act-As", "For admins and service accounts: the id of the user to act for.", format="uuid")
-_REQUEST_ID = _header_parameter("X-Request-ID", "An id of your own for this request.", maxLength=128)
+_ACT_AS = _header_parameter(
+    "X-Act-As", "For admins and service accounts: the id of the user to act for.", format="uuid"
+)
+_REQUEST_ID = _header_parameter(
+    "X-Request-ID", "An id of your own for this request; one is made where it is unfit for a log."
+)
 _IF_MATCH = _header_parameter("If-Match", "Change it only if this is its current ETag.")
 _IF_NONE_MATCH = _header_parameter("If-None-Match", "Answer 304 if this is still its ETag.")

@@ -6,7 +6,6 @@ while others write, can be built by a client, and costs the same in a short list
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 
 from flask import Response, request
 from marshmallow import Schema, ValidationError, fields, pre_load, validate, validates_schema
@@ -43,9 +42,7 @@ class _PageQuerySchema(Schema):
 
 
 def _position(description: str) -> fields.Integer:
-    return fields.Integer(
-        validate=validate.Range(0, MAX_POSITION), metadata={"description": description, "example": 50}
-    )
+    return fields.Integer(validate=validate.Range(0, MAX_POSITION), metadata={"description": description})
 
 
 class PositionPageSchema(_PageQuerySchema):
@@ -100,7 +97,7 @@ def add_links(response: Response, page: Page, *, first: Any, last: Any, more: bo
 
 
 def _link(relation: str, page: Page, **cursor: Any) -> str:
-    query = urlencode({"limit": page.limit, **cursor})
-    return f'<{request.script_root}{request.path}?{query}>; rel="{relation}"'
+    [(name, value)] = cursor.items()  # a position or a UUID: nothing that a URL would have to escape
+    return f'<{request.script_root}{request.path}?limit={page.limit}&{name}={value}>; rel="{relation}"'
 
 

@@ -33,7 +33,7 @@ def json_response(content: Any, status: int = 200, headers: dict[str, str] | Non
 
 def raw_json_response(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON response whose body is encoded already."""
-    return current_app.response_class(body, status, headers, mimetype="application/json")
+    return current_app.response_class(body, status, headers, content_type="application/json")
 
 
 def entity_response(content: Any) -> Response:

@@ -20,6 +20,8 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 # places of files and nothing that a client might run or that names the server's own disk
 SCHEMES = ("http", "https", "s3", "gs", "gcs", "az", "azure", "abfs", "abfss", "wasb", "wasbs", "r2", "b2",
            "oss", "cos", "minio", "swift", "ftp", "ftps", "sftp", "ipfs")  # fmt: skip
+# for the API document: Unicode's control characters and line breaks, as in complaint_about_path
+PATH_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
 DECODINGS = 3  # %252e%252e is .. after two
 
 
@@ -28,9 +30,8 @@ class FilePathField(Text):
 
     def __init__(self, **kwargs: Any) -> None:
         description = f"A path or URL of the client's. Schemes: {', '.join(SCHEMES)}. No `..`, no control characters."
-        super().__init__(
-            longest=1024, metadata={"example": "uploads/receipt.png", "description": description}, **kwargs
-        )
+        metadata = {"example": "uploads/receipt.png", "description": description, "pattern": PATH_PATTERN}
+        super().__init__(longest=1024, metadata=metadata, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)

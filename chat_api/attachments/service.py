@@ -34,14 +34,19 @@ def list_attachments(*, user_id: str, message_id: str, page: Page) -> list[Attac
     """
     query = sa.select(Attachment).where(Attachment.user_id == user_id, Attachment.message_id == message_id)
     if page.after is not None:
-        query = query.where(Attachment.position > page.after)
+        query = query.where(Attachment.position > _cursor(page.after))
     if page.before is not None:
-        query = query.where(Attachment.position < page.before)
+        query = query.where(Attachment.position < _cursor(page.before))
     order = Attachment.position.desc() if page.backwards else Attachment.position
     attachments = list(db.session.scalars(query.order_by(order).limit(page.limit + 1)))
     if not attachments:
         _require_message(user_id=user_id, message_id=message_id)
     return attachments
+
+
+def _cursor(position: int) -> sa.ColumnElement[int]:
+    """A place in the list, which may lie beyond what the column can hold."""
+    return sa.literal(position, sa.BigInteger())
 
 
 def _require_message(*, user_id: str, message_id: str) -> None:

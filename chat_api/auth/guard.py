@@ -12,7 +12,7 @@ from . import identity_provider, revocations, service, tokens
 ACTING_ROLES = ("admin", "service")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Caller:
     """Who sent the request, and for whom it acts."""
 

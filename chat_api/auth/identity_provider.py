@@ -14,6 +14,7 @@ from flask import Flask, current_app
 from jwt import PyJWK, PyJWKClient, PyJWKSet
 
 from ..errors import Unavailable
+from ..json_body import is_storable
 from ..users import service as users
 from .tokens import MAX_TOKEN_LENGTH, InvalidToken, has_our_header
 
@@ -53,7 +54,7 @@ class IdentityProvider:
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
             raise InvalidToken() from None
         subject = claims["sub"]
-        if not subject or len(subject) > 255 or "\x00" in subject:
+        if not subject or len(subject) > 255 or not is_storable(subject):
             raise InvalidToken()
         return subject
 
@@ -81,7 +82,7 @@ class IdentityProvider:
         assert self._client is not None  # noqa: S101 - callers checked
         try:
             return [_entry(key) for key in self._client.get_jwk_set(refresh).keys]
-        except jwt.PyJWKClientError as error:
+        except (jwt.PyJWTError, OSError, ValueError) as error:  # not there, not JSON, no keys in it
             raise Unavailable("The identity provider's keys can't be fetched; try again.") from error
 
     @staticmethod

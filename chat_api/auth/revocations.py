@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from flask import Flask, current_app
 
 from ..columns import UTCDateTime, now
+from ..errors import Unavailable
 from ..statements import Statement
 from .models import RevokedLogin
 
@@ -40,9 +41,14 @@ class Revocations:
     def include(self, login_id: str) -> bool:
         """Whether this login has ended, as of at most half a second ago. Raises Unavailable."""
         if time.monotonic() - self._read_at > MAX_AGE_S:
-            with self._lock:
+            # bounded: behind a hanging database all threads would wait here, one after the other
+            if not self._lock.acquire(timeout=current_app.config["DATABASE_WAIT_S"]):
+                raise Unavailable()
+            try:
                 if time.monotonic() - self._read_at > MAX_AGE_S:
                     self._read()
+            finally:
+                self._lock.release()
         return login_id in self._ended
 
     def _read(self) -> None:

@@ -132,7 +132,7 @@ def create_token(body: dict[str, Any]) -> dict[str, Any]:
 @blp.response(204)
 def delete_token(token_id: str) -> Response:
     """Delete a personal access token: it is refused at once."""
-    service.delete_token(user_id=guard.caller().user_id, token_id=token_id)
+    service.delete_token(user_id=guard.require_password_login().user_id, token_id=token_id)
     db.session.commit()
     return no_content()
 

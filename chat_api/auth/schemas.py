@@ -2,11 +2,12 @@
 
 from marshmallow import Schema, fields, validate
 
-from ..fields import IdField, Output, Text, Time, whole
+from ..fields import IdField, Output, Text, Time, WholeNumber, whole
 from ..users.models import ROLES
 from . import passwords
 
-EMAIL_PATTERN = r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)+$"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+EMAIL_PATTERN = rf"^[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{_LABEL}(?:\.{_LABEL})+$"
 MAX_EXPIRY_DAYS = 3650
 
 
@@ -68,8 +69,7 @@ class TokenPairSchema(Output):
 
 class CreateTokenSchema(Schema):
     name = Text(longest=100, metadata={"example": "nightly export"})
-    expires_in_days = fields.Integer(
-        strict=True,
+    expires_in_days = WholeNumber(
         load_default=90,
         validate=validate.Range(1, MAX_EXPIRY_DAYS),
         metadata={"example": 90, "description": "Days until the token expires."},

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from flask import current_app
+from sqlalchemy.exc import IntegrityError
 
 from ..columns import UTCDateTime, new_id, now
 from ..errors import Forbidden, InvalidInput, NotFound, Unauthorized
@@ -76,6 +77,7 @@ def refresh(*, refresh_token: str) -> TokenPair | None:
     Using one twice means that somebody else has a copy, so the whole login ends (RFC 9700 section 4.14.2). The
     caller commits in both cases. Raises InvalidToken for one that is malformed, expired or of an ended login.
     """
+    _require_local_accounts()
     claims = tokens.read_token(refresh_token, kind="refresh")
     user_id, login_id = claims["sub"], claims["sid"]
     login = db.session.scalar(
@@ -114,6 +116,7 @@ def change_password(*, user_id: str, current_password: str, password: str, login
         raise Forbidden("This account has no password here; change it at your identity provider.")
     if not passwords.verify_password(current_password, password_hash):
         raise Forbidden("`current_password` is wrong.")
+    throttle.forget_tries("LOGIN_LIMIT_PER_ACCOUNT", user_id)
     new_hash = _hash_new_password(password)
     user = users.get_user(user_id=user_id)
     user.password_hash = new_hash
@@ -147,25 +150,31 @@ def list_tokens(*, user_id: str, page: Page) -> list[PersonalAccessToken]:
 
 
 def create_token(*, user_id: str, name: str, expires_in_days: int) -> tuple[PersonalAccessToken, str]:
-    """Make a personal access token; the second value is shown once and not kept."""
+    """Make a personal access token; the second value is shown once and not kept. Raises NotFound for a user
+    that is gone."""
     token, token_id, secret_hash = tokens.make_personal_token(user_id=user_id)
+    moment = now()
     row = PersonalAccessToken(
         user_id=user_id,
         id=token_id,
         name=name,
         secret_hash=secret_hash,
-        expires_at=now() + timedelta(days=expires_in_days),
-        created_at=now(),
+        expires_at=moment + timedelta(days=expires_in_days),
+        created_at=moment,
     )
     db.session.add(row)
-    db.session.flush()
+    try:
+        db.session.flush()
+    except IntegrityError as error:
+        raise NotFound("user") from error
     return row, token
 
 
 def delete_token(*, user_id: str, token_id: str) -> None:
     """Delete a token: it is refused from the next request on. Raises NotFound."""
     own = (PersonalAccessToken.user_id == user_id, PersonalAccessToken.id == token_id)
-    if not db.session.execute(sa.delete(PersonalAccessToken).where(*own)).rowcount:
+    deleted = sa.delete(PersonalAccessToken).where(*own).returning(PersonalAccessToken.id)
+    if db.session.scalar(deleted) is None:
         raise NotFound("token")
 
 

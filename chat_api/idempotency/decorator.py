@@ -30,7 +30,7 @@ def commits_once(view: View | None = None, *, anonymous_field: str | None = None
 
     @wraps(view)
     def committed(*args: Any, **kwargs: Any) -> Response:
-        if HEADER not in request.headers:
+        if "HTTP_IDEMPOTENCY_KEY" not in request.environ:
             response = view(*args, **kwargs)
             _commit()
             return response

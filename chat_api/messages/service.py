@@ -36,7 +36,7 @@ _take_position = (
 
 
 def _insert_from(user_id: Any, conversation_id: Any, position: Any) -> Any:
-    message = (
+    message: tuple[Any, ...] = (
         user_id,
         _parameter("message", Id()),
         conversation_id,

@@ -94,5 +94,5 @@ def create_user(*, email: str, password_hash: str, role: str = "user") -> User:
 
 def delete_user(*, user_id: str) -> None:
     """Erase the user and, by the foreign keys, all rows that belong to them."""
-    if not db.session.execute(sa.delete(User).where(User.id == user_id)).rowcount:
+    if db.session.scalar(sa.delete(User).where(User.id == user_id).returning(User.id)) is None:
         raise NotFound("user")

@@ -43,7 +43,8 @@ class GunicornServer:
         self.environment |= {"HOST": "127.0.0.1", "PORT": str(self.port)}
         self._migrate = migrate
         self._master: subprocess.Popen[bytes] | None = None
-        self._connections = threading.local()
+        self._this_thread = threading.local()
+        self._connections: list[http.client.HTTPConnection] = []
 
     @property
     def base_url(self) -> str:
@@ -167,11 +168,11 @@ class GunicornServer:
 
     def _connection(self) -> http.client.HTTPConnection:
         """This thread's connection, a new one where the server has closed it meanwhile."""
-        connection = getattr(self._connections, "current", None)
+        connection = getattr(self._this_thread, "connection", None)
         if connection is None:
-            connection = self._connections.current = http.client.HTTPConnection(
-                "127.0.0.1", self.port, timeout=START_TIMEOUT_S
-            )
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_TIMEOUT_S)
+            self._this_thread.connection = connection
+            self._connections.append(connection)
         if connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
             connection.close()  # readable before anything was asked: it's the end of the stream
         return connection
@@ -180,7 +181,9 @@ class GunicornServer:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
             connection.request("GET", "/healthz", headers={"Connection": "close"})
-            return connection.getresponse().status == 200
+            response = connection.getresponse()
+            response.read()
+            return response.status == 200
         except (OSError, http.client.HTTPException):
             return False
         finally:
@@ -194,6 +197,8 @@ class GunicornServer:
         return status
 
     def _clean_up(self) -> None:
+        for connection in self._connections:
+            connection.close()
         if self._master is not None:
             try:
                 os.killpg(self._master.pid, signal.SIGKILL)

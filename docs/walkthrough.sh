@@ -1,0 +1,159 @@
+#!/bin/sh
+# Walk through the API of a running service and show what comes back; `make demo` runs this.
+#
+#   BASE_URL=http://127.0.0.1:8000 sh docs/walkthrough.sh
+#
+# It needs sh, curl and python3. It makes an account of its own each time, and ends with a status other than 0
+# as soon as an answer is not the expected one. The commands behind "The walk" are those of README.md, in the
+# same order; only the lines that begin with `step` are added here.
+set -eu
+
+WORK=$(mktemp -d)
+trap 'rm -rf "$WORK"' EXIT
+exec 2>&1 # `take` shows answers on standard error; here they belong into the one stream
+
+# step STATUS TITLE: what the next command is about, and the status that it must be answered with
+step() {
+    stop_if_failed
+    EXPECTED=$1
+    printf '\n== %s\n' "$2"
+}
+
+# Stands before the real curl in the commands of the walk: shows the status and compares it with the expected one.
+# Inside of $(…) or in front of a pipe it can't end the script, so it leaves a note for the next step.
+curl() {
+    rm -f "$WORK/body"
+    status=$(command curl "$@" -o "$WORK/body" -w '%{http_code}') || status='no answer'
+    printf '<- %s\n' "$status" >&2
+    if [ "$status" != "$EXPECTED" ]; then
+        printf 'FAILED: expected %s from %s\n' "$EXPECTED" "$BASE_URL" | tee "$WORK/failed" >&2
+        [ -s "$WORK/body" ] || echo '{}'
+    fi
+    [ ! -s "$WORK/body" ] || cat "$WORK/body"
+}
+
+stop_if_failed() {
+    [ ! -e "$WORK/failed" ] || exit 1
+}
+
+# ---- The walk ----
+
+BASE_URL=${BASE_URL:-http://127.0.0.1:8000}
+EMAIL=ada.$(date +%s).$$@example.org
+PASSWORD='correct horse battery staple'
+JSON='Content-Type: application/json'
+show() { python3 -m json.tool; }
+take() { python3 -c 'import json, sys; answer = json.load(sys.stdin)
+print(json.dumps(answer, indent=4), file=sys.stderr); print(answer.get(sys.argv[1], ""))' "$1"; }
+
+step 201 'POST /auth/register: make an account'
+USER_ID=$(curl -s "$BASE_URL/auth/register" -H "$JSON" \
+  -d '{"email": "'$EMAIL'", "password": "'"$PASSWORD"'"}' | take id)
+
+step 200 'POST /auth/login: get an access token and a refresh token'
+LOGIN=$(curl -s "$BASE_URL/auth/login" -H "$JSON" \
+  -d '{"email": "'$EMAIL'", "password": "'"$PASSWORD"'"}')
+ACCESS_TOKEN=$(printf %s "$LOGIN" | take access_token)
+REFRESH_TOKEN=$(printf %s "$LOGIN" | take refresh_token 2>/dev/null)
+AUTH="Authorization: Bearer $ACCESS_TOKEN"
+
+step 201 'POST /chat/conversations: begin a conversation'
+CONVERSATION_ID=$(curl -s "$BASE_URL/chat/conversations" -H "$AUTH" -H "$JSON" \
+  -d '{"user_id": "'$USER_ID'", "title": "Trip to Lisbon"}' | take id)
+
+step 201 'POST /chat/messages: append a message; it gets position 1'
+MESSAGE_ID=$(curl -s "$BASE_URL/chat/messages" -H "$AUTH" -H "$JSON" \
+  -d '{"conversation_id": "'$CONVERSATION_ID'", "role": "user", "content": "Where should I eat?"}' | take id)
+
+step 201 'POST /chat/messages: append the reply; it gets position 2'
+curl -s "$BASE_URL/chat/messages" -H "$AUTH" -H "$JSON" \
+  -d '{"conversation_id": "'$CONVERSATION_ID'", "role": "assistant", "content": "In Alfama."}' | show
+
+step 200 'GET /chat/conversations/{id}: it counts its messages, and updated_at moved with them'
+curl -s "$BASE_URL/chat/conversations/$CONVERSATION_ID" -H "$AUTH" | show
+
+step 200 'GET /chat/conversations/{id}/messages: all of them, oldest first'
+curl -s "$BASE_URL/chat/conversations/$CONVERSATION_ID/messages" -H "$AUTH" | show
+
+step 201 'POST /chat/attachments: attach a file, by a path or URL of your own'
+curl -s "$BASE_URL/chat/attachments" -H "$AUTH" -H "$JSON" \
+  -d '{"message_id": "'$MESSAGE_ID'", "file_type": "image/png", "file_path": "uploads/map.png"}' | show
+
+step 200 'GET /chat/messages/{id}/attachments: what hangs on the message'
+curl -s "$BASE_URL/chat/messages/$MESSAGE_ID/attachments" -H "$AUTH" | show
+
+step 201 'POST /chat/llm-providers: add an LLM provider'
+PROVIDER_ID=$(curl -s "$BASE_URL/chat/llm-providers" -H "$AUTH" -H "$JSON" \
+  -d '{"name": "Example AI", "api_endpoint": "https://api.example.com/v1"}' | take id)
+
+step 200 'GET /chat/llm-providers/{id}: read it again'
+curl -s "$BASE_URL/chat/llm-providers/$PROVIDER_ID" -H "$AUTH" | show
+
+step 201 'POST /chat/user-llm-configs: keep your key for this provider'
+curl -s "$BASE_URL/chat/user-llm-configs" -H "$AUTH" -H "$JSON" \
+  -d '{"user_id": "'$USER_ID'", "provider_id": "'$PROVIDER_ID'", "api_key": "sk-example-0123456789"}' | show
+
+step 200 'GET /chat/user-llm-configs/{user_id}/{provider_id}: the key comes back masked'
+curl -s "$BASE_URL/chat/user-llm-configs/$USER_ID/$PROVIDER_ID" -H "$AUTH" | show
+
+step 400 'An error: the title is empty and the owner is missing'
+curl -s "$BASE_URL/chat/conversations" -H "$AUTH" -H "$JSON" -d '{"title": ""}' | show
+
+step 201 'Idempotency-Key: the first of two equal requests'
+curl -s "$BASE_URL/chat/messages" -H "$AUTH" -H "$JSON" -H 'Idempotency-Key: thank-you-1' \
+  -d '{"conversation_id": "'$CONVERSATION_ID'", "role": "user", "content": "Thank you."}' | show
+
+step 201 'Idempotency-Key: the second one gets the first answer again, and no second message is made'
+curl -si "$BASE_URL/chat/messages" -H "$AUTH" -H "$JSON" -H 'Idempotency-Key: thank-you-1' \
+  -d '{"conversation_id": "'$CONVERSATION_ID'", "role": "user", "content": "Thank you."}'; echo
+
+step 200 'Pages: two messages, and a Link to the rest'
+curl -si "$BASE_URL/chat/conversations/$CONVERSATION_ID/messages?limit=2" -H "$AUTH"; echo
+
+step 200 'Pages: what is behind position 2'
+curl -s "$BASE_URL/chat/conversations/$CONVERSATION_ID/messages?limit=2&after=2" -H "$AUTH" | show
+
+step 200 'ETag: the version of an object'
+ETAG=$(curl -sI "$BASE_URL/chat/conversations/$CONVERSATION_ID" -H "$AUTH" | sed -n 's/^ETag: \(.*".*"\).*/\1/p')
+
+step 304 'ETag: not changed since then, so nothing is sent'
+curl -si "$BASE_URL/chat/conversations/$CONVERSATION_ID" -H "$AUTH" -H "If-None-Match: $ETAG"
+
+step 201 'Somebody else makes an account'
+curl -s "$BASE_URL/auth/register" -H "$JSON" -d '{"email": "bob.'$EMAIL'", "password": "'"$PASSWORD"'"}' | show
+
+step 200 'and logs in'
+BOB="Authorization: Bearer $(curl -s "$BASE_URL/auth/login" -H "$JSON" \
+  -d '{"email": "bob.'$EMAIL'", "password": "'"$PASSWORD"'"}' | take access_token)"
+
+step 404 'Isolation: your conversation does not exist for them'
+curl -s "$BASE_URL/chat/conversations/$CONVERSATION_ID" -H "$BOB" | show
+
+step 204 'DELETE /auth/me: they erase their account and all that it owns'
+curl -s -X DELETE "$BASE_URL/auth/me" -H "$BOB"
+
+step 200 'GET /auth/me: who am I?'
+curl -s "$BASE_URL/auth/me" -H "$AUTH" | show
+
+step 201 'POST /auth/tokens: a personal access token for a script, shown once'
+SCRIPT_TOKEN=$(curl -s "$BASE_URL/auth/tokens" -H "$AUTH" -H "$JSON" \
+  -d '{"name": "nightly export", "expires_in_days": 30}' | take token)
+
+step 200 'The script reads with it'
+curl -s "$BASE_URL/chat/conversations/$CONVERSATION_ID" -H "Authorization: Bearer $SCRIPT_TOKEN" | show
+
+step 200 'PATCH /auth/me: a new password ends all other logins'
+curl -s -X PATCH "$BASE_URL/auth/me" -H "$AUTH" -H "$JSON" \
+  -d '{"current_password": "'"$PASSWORD"'", "password": "a longer horse and a newer staple"}' | show
+
+step 200 'POST /auth/refresh: spend the refresh token for a new pair'
+curl -s -X POST "$BASE_URL/auth/refresh" -H "Authorization: Bearer $REFRESH_TOKEN" | show
+
+step 204 'POST /auth/logout: both tokens of this login stop working within a second'
+curl -s -X POST "$BASE_URL/auth/logout" -H "$AUTH"; sleep 1
+
+step 401 'GET /auth/me: logged out'
+curl -s "$BASE_URL/auth/me" -H "$AUTH" | show
+
+stop_if_failed
+printf '\nAll answers were as expected.\n'

@@ -1,0 +1,319 @@
+"""Tokens of an external identity provider, with real keys from files and from a real HTTP server."""
+
+import hmac
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import jwt
+import pytest
+import sqlalchemy as sa
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from flask import Flask
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+from jwt.utils import base64url_encode
+
+from chat_api.auth import identity_provider
+from chat_api.extensions import db
+from chat_api.users.models import User
+from tests.conftest import serving
+from tests.support.api import PASSWORD, Api, new_email
+
+ISSUER, AUDIENCE = "https://id.example.org/", "chat"
+ALGORITHMS = ("RS256", "ES256")
+
+
+@cache
+def private_key(algorithm: str, name: str) -> Any:
+    if algorithm == "ES256":
+        return ec.generate_private_key(ec.SECP256R1())
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def public_pem(algorithm: str) -> bytes:
+    key = private_key(algorithm, "a").public_key()
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def jwks(*keys: tuple[str, str]) -> dict[str, Any]:
+    """A JWKS of keys, each an algorithm and a name that is its key id."""
+    entries = []
+    for algorithm, name in keys:
+        kind = ECAlgorithm if algorithm == "ES256" else RSAAlgorithm
+        entry = kind.to_jwk(private_key(algorithm, name).public_key(), as_dict=True)
+        entries.append({**entry, "kid": name, "use": "sig", "alg": algorithm})
+    return {"keys": entries}
+
+
+def token(algorithm: str = "RS256", name: str = "a", *, kid: str | None = None, **claims: Any) -> str:
+    """A token of the provider; a claim of None is left out."""
+    claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ada", "exp": time.time() + 60, **claims}
+    claims = {key: value for key, value in claims.items() if value is not None}
+    return jwt.encode(claims, private_key(algorithm, name), algorithm, headers={"kid": kid} if kid else None)
+
+
+class KeyServer:
+    """A provider's JWKS over HTTP: what it serves may change, and it counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.body, self.status, self.asked = b"", 200, 0
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                server.asked += 1
+                self.send_response(server.status)
+                self.send_header("Content-Length", str(len(server.body)))
+                self.end_headers()
+                self.wfile.write(server.body)
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/jwks.json"
+        self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread.start()
+
+    def serve(self, *keys: tuple[str, str]) -> None:
+        self.body = json.dumps(jwks(*keys)).encode()
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+
+
+@pytest.fixture
+def key_server() -> Iterator[KeyServer]:
+    server = KeyServer()
+    yield server
+    server.stop()
+
+
+Deploy = Callable[..., AbstractContextManager[Flask]]
+
+
+@pytest.fixture
+def deploy(database_url: str, tmp_path: Path) -> Deploy:
+    """Run the service with the provider's keys from a source; an issuer of the test's own keeps users apart."""
+
+    @contextmanager
+    def deployed(keys: Any, **settings: Any) -> Iterator[Flask]:
+        provider = {"OIDC_ISSUER": ISSUER, "OIDC_AUDIENCE": AUDIENCE, "OIDC_KEYS": str(keys)}
+        with serving(database_url, tmp_path, **{"LOCAL_ACCOUNTS": False, **provider, **settings}) as app:
+            yield app
+
+    return deployed
+
+
+@pytest.fixture(params=ALGORITHMS)
+def algorithm(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def rs256_file(tmp_path: Path) -> Path:
+    path = tmp_path / "provider.pem"
+    path.write_bytes(public_pem("RS256"))
+    return path
+
+
+def status(app: Flask, bearer: str) -> int:
+    return Api(app, bearer).get("/auth/me").status_code
+
+
+# -- where keys come from ---------------------------------------------------------------------------------
+
+
+def test_keys_come_from_a_pem_file(deploy: Deploy, tmp_path: Path, algorithm: str) -> None:
+    path = tmp_path / "provider.pem"
+    path.write_bytes(public_pem(algorithm))
+    with deploy(path) as app:
+        assert status(app, token(algorithm)) == 200
+        assert status(app, token(algorithm, kid="any")) == 200
+        assert status(app, token(algorithm, "another key")) == 401
+        other = next(name for name in ALGORITHMS if name != algorithm)
+        assert status(app, token(other)) == 401
+
+
+def test_keys_come_from_a_jwks_file(deploy: Deploy, tmp_path: Path, algorithm: str) -> None:
+    path = tmp_path / "jwks.json"
+    path.write_text(json.dumps(jwks(("RS256", "r"), ("ES256", "e"), ("RS256", "r2"), ("ES256", "e2"))))
+    with deploy(path) as app:
+        for name in {"RS256": ("r", "r2"), "ES256": ("e", "e2")}[algorithm]:
+            assert status(app, token(algorithm, name, kid=name)) == 200
+        first = algorithm[0].lower()
+        assert status(app, token(algorithm, f"{first}2", kid=first)) == 401  # another key than the one it names
+        assert status(app, token(algorithm, first, kid="unknown")) == 401
+
+
+def test_keys_come_from_a_url_and_are_kept(deploy: Deploy, key_server: KeyServer, algorithm: str) -> None:
+    key_server.serve(("RS256", "r"), ("ES256", "e"))
+    with deploy(key_server.url) as app:
+        name = algorithm[0].lower()
+        assert [status(app, token(algorithm, name, kid=name)) for _ in range(5)] == [200] * 5
+        assert key_server.asked == 1
+
+
+def test_an_unknown_key_id_fetches_the_keys_again_but_not_at_a_strangers_pace(
+    deploy: Deploy, key_server: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity_provider, "ASK_AGAIN_S", 1.0)
+    key_server.serve(("RS256", "old"))
+    with deploy(key_server.url) as app:
+        assert status(app, token(name="old", kid="old")) == 200
+        key_server.serve(("RS256", "new"))  # the provider has rotated its keys
+        assert status(app, token(name="new", kid="new")) == 200
+        assert key_server.asked == 2
+        strangers = [status(app, token(name="new", kid=f"stranger {number}")) for number in range(10)]
+        assert (strangers, key_server.asked) == ([401] * 10, 2)
+        assert status(app, token(name="old", kid="old")) == 401
+        time.sleep(1.0)
+        key_server.serve(("RS256", "newest"))
+        assert status(app, token(name="newest", kid="newest")) == 200
+        assert key_server.asked == 3
+
+
+def test_without_the_providers_keys_nobody_is_let_in_or_told_off(deploy: Deploy, key_server: KeyServer) -> None:
+    with deploy(key_server.url) as app:
+        for key_server.status, key_server.body in ((500, b""), (200, b"<html>"), (200, b"{}"), (200, b'{"keys":[]}')):
+            response = Api(app, token(kid="a")).get("/auth/me")
+            assert response.status_code == 503, key_server.body
+            assert response.headers["Retry-After"] == "1"
+        key_server.stop()
+        assert status(app, token(kid="a")) == 503
+
+
+def test_keys_that_are_known_survive_an_outage_of_the_provider(deploy: Deploy, key_server: KeyServer) -> None:
+    key_server.serve(("RS256", "a"))
+    with deploy(key_server.url) as app:
+        assert status(app, token(kid="a")) == 200
+        key_server.stop()
+        assert status(app, token(kid="unknown")) == 503
+        assert status(app, token(kid="a")) == 200
+
+
+# -- what is checked --------------------------------------------------------------------------------------
+
+BAD_CLAIMS: dict[str, dict[str, Any]] = {
+    "another issuer": {"iss": "https://id.example.com/"},
+    "no issuer": {"iss": None},
+    "another audience": {"aud": "billing"},
+    "no audience": {"aud": None},
+    "expired": {"exp": 1_700_000_000},
+    "no expiry": {"exp": None},
+    "expiry that is no number": {"exp": "tomorrow"},
+    "not valid yet": {"nbf": 4_000_000_000},
+    "no subject": {"sub": None},
+    "an empty subject": {"sub": ""},
+    "a long subject": {"sub": "x" * 256},
+    "a subject that can't be stored": {"sub": "a\x00b"},
+    "a subject with half a character": {"sub": "a\ud800b"},
+}
+
+
+@pytest.mark.parametrize("claims", BAD_CLAIMS.values(), ids=BAD_CLAIMS)
+def test_a_token_for_somewhere_or_some_other_time_is_refused(
+    deploy: Deploy, rs256_file: Path, claims: dict[str, Any]
+) -> None:
+    with deploy(rs256_file) as app:
+        assert status(app, token()) == 200
+        response = Api(app, token(**claims)).get("/auth/me")
+        assert response.status_code == 401
+        assert response.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+
+
+def test_the_audience_may_be_one_of_several(deploy: Deploy, rs256_file: Path) -> None:
+    with deploy(rs256_file) as app:
+        assert status(app, token(aud=["billing", AUDIENCE])) == 200
+
+
+@pytest.mark.parametrize("headers", [None, {"typ": "at+jwt"}, {"kid": "a"}])
+def test_a_token_signed_with_the_public_key_as_a_secret_is_refused(
+    deploy: Deploy, rs256_file: Path, headers: dict[str, str] | None
+) -> None:
+    genuine = jwt.decode(token(), options={"verify_signature": False})
+    parts = [{"alg": "HS256", "typ": "JWT", **(headers or {})}, genuine]
+    content = b".".join(base64url_encode(json.dumps(part).encode()) for part in parts)
+    # by hand: PyJWT refuses to sign with a PEM, an attacker's library does not
+    signature = base64url_encode(hmac.digest(public_pem("RS256"), content, "sha256"))
+    with deploy(rs256_file) as app:
+        assert status(app, (content + b"." + signature).decode()) == 401
+
+
+@pytest.mark.parametrize("algorithm", ["RS384", "PS256", "RS512"])
+def test_only_two_algorithms_are_accepted(deploy: Deploy, rs256_file: Path, algorithm: str) -> None:
+    claims = jwt.decode(token(), options={"verify_signature": False})
+    with deploy(rs256_file) as app:
+        assert status(app, jwt.encode(claims, private_key("RS256", "a"), algorithm)) == 401
+        assert status(app, jwt.encode(claims, None, "none")) == 401
+
+
+def test_without_a_provider_its_tokens_are_foreign(app: Flask) -> None:
+    assert status(app, token()) == 401
+
+
+# -- whose they are ---------------------------------------------------------------------------------------
+
+
+def test_a_user_is_made_at_first_sight_and_stays_the_same(deploy: Deploy, rs256_file: Path) -> None:
+    subject = new_email()
+    with deploy(rs256_file) as app:
+        user = Api(app, token(sub=subject, email="ada@example.org", role="admin")).get("/auth/me").get_json()
+        assert (user["email"], user["role"]) == (None, "user")
+        api = Api(app, token(sub=subject), user)
+        assert api.get("/auth/me").get_json() == user
+        assert api.conversation()["user_id"] == user["id"]
+        assert Api(app, token(sub=new_email())).get("/auth/me").get_json()["id"] != user["id"]
+
+
+def test_parallel_first_requests_make_one_user(deploy: Deploy, rs256_file: Path) -> None:
+    subject = new_email()
+    with deploy(rs256_file) as app:
+        bearer = token(sub=subject)
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: Api(app, bearer).get("/auth/me"), range(8)))
+        assert {answer.status_code for answer in answers} == {200}
+        assert len({answer.get_json()["id"] for answer in answers}) == 1
+        with app.app_context():
+            query = sa.select(sa.func.count()).where(User.subject == subject)
+            assert db.session.scalar(query) == 1
+
+
+def test_with_local_accounts_off_nothing_local_works(deploy: Deploy, rs256_file: Path, ada: Api) -> None:
+    # the same signing secret as the service that made the tokens
+    with deploy(rs256_file, JWT_SECRET_KEY=ada.app.config["JWT_SECRET_KEY"]) as app:
+        body = {"email": ada.user["email"], "password": PASSWORD}
+        assert Api(app).post("/auth/register", {**body, "email": new_email()}).status_code == 403
+        assert Api(app).post("/auth/login", body).status_code == 403
+        assert Api(app, ada.refresh_token).post("/auth/refresh").status_code == 403
+        assert status(app, str(ada.token)) == 401
+    assert ada.get("/auth/me").status_code == 200
+
+
+def test_local_accounts_and_the_provider_may_stand_side_by_side(deploy: Deploy, rs256_file: Path, ada: Api) -> None:
+    with deploy(rs256_file, LOCAL_ACCOUNTS=True) as app:
+        assert Api(app, user=ada.user).log_in().get("/auth/me").get_json() == ada.user
+        assert status(app, token()) == 200
+
+
+def test_external_users_have_personal_tokens_but_no_password(deploy: Deploy, rs256_file: Path) -> None:
+    with deploy(rs256_file) as app:
+        external = Api(app, token(sub=new_email()))
+        script = Api(app, external.made("/auth/tokens", {"name": "script"})["token"])
+        assert script.get("/auth/me").get_json() == external.get("/auth/me").get_json()
+        change = {"current_password": "x", "password": "nine lives of a cat"}
+        assert external.patch("/auth/me", change).status_code == 403
+        assert external.post("/auth/logout").status_code == 403
+        assert external.delete("/auth/me").status_code == 204
+        assert script.get("/auth/me").status_code == 401

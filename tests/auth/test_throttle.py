@@ -1,0 +1,139 @@
+"""Throttling of logins, registrations and password changes, over several workers."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from werkzeug.test import TestResponse
+
+from chat_api.auth.models import ThrottleCounter
+from chat_api.extensions import db
+from tests.conftest import serving
+from tests.support.api import PASSWORD, Api, new_email
+
+MakeUser = Callable[..., Api]
+WRONG = "a wrong password"
+
+
+def log_in(api: Api, email: str, password: str = WRONG, address: str = "192.0.2.1") -> TestResponse:
+    body = {"email": email, "password": password}
+    return api.post("/auth/login", body, environ_overrides={"REMOTE_ADDR": address})
+
+
+def statuses(api: Api, email: str, *passwords: str) -> list[int]:
+    return [log_in(api, email, password).status_code for password in passwords]
+
+
+def test_an_account_has_to_wait_after_too_many_tries(database_url: str, tmp_path: Path, ada: Api, bob: Api) -> None:
+    with serving(database_url, tmp_path, LOGIN_LIMIT_PER_ACCOUNT="3 per 90 seconds") as app:
+        api, email = Api(app), ada.user["email"]
+        assert statuses(api, email, WRONG, WRONG, WRONG) == [401] * 3
+        refused = log_in(api, email.upper(), PASSWORD)  # not even with the right one, in no spelling
+        assert refused.status_code == 429
+        assert refused.mimetype == "application/problem+json"
+        assert refused.headers["Retry-After"].isdigit()
+        assert 1 <= int(refused.headers["Retry-After"]) <= 90
+        assert log_in(api, bob.user["email"], PASSWORD).status_code == 200
+
+
+def test_an_unknown_account_has_to_wait_like_a_known_one(database_url: str, tmp_path: Path) -> None:
+    with serving(database_url, tmp_path, LOGIN_LIMIT_PER_ACCOUNT="2 per hour") as app:
+        assert statuses(Api(app), new_email(), WRONG) == [401]
+        assert statuses(Api(app), "nobody@example.org", WRONG, WRONG, WRONG) == [401, 401, 429]
+
+
+def test_a_success_sets_the_accounts_counter_back(database_url: str, tmp_path: Path, ada: Api) -> None:
+    with serving(database_url, tmp_path, LOGIN_LIMIT_PER_ACCOUNT="3 per hour") as app:
+        tries = [WRONG, WRONG, PASSWORD, WRONG, WRONG, WRONG, WRONG]
+        assert statuses(Api(app), ada.user["email"], *tries) == [401, 401, 200, 401, 401, 401, 429]
+
+
+def test_an_address_has_to_wait_whatever_accounts_it_tries(
+    database_url: str, tmp_path: Path, ada: Api, bob: Api
+) -> None:
+    with serving(database_url, tmp_path, LOGIN_LIMIT_PER_ADDRESS="3 per hour") as app:
+        api, email = Api(app), bob.user["email"]
+        tried = [log_in(api, address, PASSWORD, "192.0.2.7") for address in (new_email(), email, new_email(), email)]
+        assert [answer.status_code for answer in tried] == [401, 200, 401, 429]
+        assert int(tried[3].headers["Retry-After"]) > 3000
+        assert log_in(api, email, PASSWORD, "192.0.2.8").status_code == 200
+        spoofed = api.post(
+            "/auth/login",
+            {"email": email, "password": PASSWORD},
+            headers={"X-Forwarded-For": "198.51.100.1"},
+            environ_overrides={"REMOTE_ADDR": "192.0.2.7"},
+        )
+        assert spoofed.status_code == 429
+
+
+def test_an_invalid_body_counts_as_a_try_of_its_address(database_url: str, tmp_path: Path) -> None:
+    with serving(database_url, tmp_path, LOGIN_LIMIT_PER_ADDRESS="2 per hour") as app:
+        assert [Api(app).post("/auth/login", {}).status_code for _ in range(3)] == [400, 400, 429]
+
+
+def test_behind_proxies_the_address_is_the_clients(database_url: str, tmp_path: Path, ada: Api) -> None:
+    with serving(database_url, tmp_path, LOGIN_LIMIT_PER_ADDRESS="1 per hour", TRUSTED_PROXIES=1) as app:
+
+        def status_from(forwarded: str) -> int:
+            body = {"email": ada.user["email"], "password": PASSWORD}
+            return Api(app).post("/auth/login", body, headers={"X-Forwarded-For": forwarded}).status_code
+
+        assert [status_from("198.51.100.1"), status_from("198.51.100.2")] == [200, 200]
+        assert status_from("203.0.113.9, 198.51.100.1") == 429  # what the client itself wrote does not count
+
+
+def test_registrations_of_an_address_are_limited(database_url: str, tmp_path: Path) -> None:
+    with serving(database_url, tmp_path, REGISTER_LIMIT_PER_ADDRESS="2 per hour") as app:
+        bodies = [{"email": new_email(), "password": PASSWORD} for _ in range(3)]
+        answers = [Api(app).post("/auth/register", body) for body in bodies]
+        assert [answer.status_code for answer in answers] == [201, 201, 429]
+        assert answers[2].headers["Retry-After"].isdigit()
+
+
+def test_guessing_the_current_password_is_throttled(database_url: str, tmp_path: Path, ada: Api) -> None:
+    with serving(database_url, tmp_path, LOGIN_LIMIT_PER_ACCOUNT="3 per hour") as app:
+        api = Api(app, user=ada.user).log_in()
+
+        def change(current: str) -> int:
+            return api.patch("/auth/me", {"current_password": current, "password": PASSWORD}).status_code
+
+        tries = [WRONG, WRONG, PASSWORD, WRONG, WRONG, WRONG, PASSWORD]
+        assert [change(current) for current in tries] == [403, 403, 200, 403, 403, 403, 429]
+
+
+def test_the_limit_is_exact_over_threads_and_workers(database_url: str, tmp_path: Path, ada: Api) -> None:
+    settings: dict[str, Any] = {"LOGIN_LIMIT_PER_ACCOUNT": "5 per hour"}
+    with serving(database_url, tmp_path, **settings) as one, serving(database_url, tmp_path, **settings) as two:
+        start = threading.Barrier(16)
+
+        def try_twice(number: int) -> list[int]:
+            start.wait()
+            return statuses(Api((one, two)[number % 2]), ada.user["email"], WRONG, WRONG)
+
+        with ThreadPoolExecutor(16) as pool:
+            seen = sorted(sum(pool.map(try_twice, range(16)), []))
+        assert seen == [401] * 5 + [429] * 27
+
+
+def test_the_counters_name_nobody(database_url: str, tmp_path: Path) -> None:
+    email, address = new_email(), "203.0.113.77"
+    with serving(database_url, tmp_path) as app:
+        log_in(Api(app), email, WRONG, address)
+        with app.app_context():
+            rows = [repr(tuple(row)) for row in db.session.execute(sa.select(ThrottleCounter.__table__))]
+    assert rows
+    assert not [row for row in rows if email in row or address in row]
+
+
+def test_the_end_of_the_window_opens_again(database_url: str, tmp_path: Path, ada: Api) -> None:
+    with serving(database_url, tmp_path, LOGIN_LIMIT_PER_ACCOUNT="2 per 2 seconds") as app:
+        api, email = Api(app), ada.user["email"]
+        assert statuses(api, email, WRONG, WRONG) == [401, 401]
+        refused = log_in(api, email)
+        assert refused.status_code == 429
+        time.sleep(int(refused.headers["Retry-After"]))
+        assert statuses(api, email, WRONG, WRONG, WRONG) == [401, 401, 429]  # a whole new window

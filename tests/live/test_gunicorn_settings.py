@@ -1,0 +1,302 @@
+"""How gunicorn is set up: limits, orderly and disorderly ends, refusals that never reach the application."""
+
+import os
+import runpy
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.live.client import (
+    SETTINGS,
+    Answer,
+    Person,
+    assert_problem,
+    assert_unavailable,
+    read_answer,
+    send_raw,
+    wait_until,
+)
+from tests.support.server import REPOSITORY, GunicornServer
+
+BODY_LIMIT = 100_000
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[GunicornServer]:
+    """One worker with few threads and a small limit for bodies."""
+    with GunicornServer(SETTINGS | {"THREADS": "4", "MAX_BODY_BYTES": str(BODY_LIMIT)}) as running:
+        yield running
+
+
+# -- the values -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def load_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Read gunicorn.conf.py in an environment of only these variables."""
+
+    def load(**environment: str) -> dict[str, Any]:
+        for name in [name for name in os.environ if name.isupper() and name != "PATH"]:
+            monkeypatch.delenv(name)
+        for name, value in ({"DATA_DIR": str(tmp_path)} | environment).items():
+            monkeypatch.setenv(name, value)
+        return runpy.run_path(str(REPOSITORY / "gunicorn.conf.py"))
+
+    return load
+
+
+def test_the_settings_are_these(load_settings: Callable[..., dict[str, Any]]) -> None:
+    settings = load_settings()
+    expected = {
+        "bind": "127.0.0.1:8000",
+        "workers": 1,  # SQLite has one writer
+        "threads": 8,
+        "timeout": 60,
+        "graceful_timeout": 30,
+        "keepalive": 75,
+        "limit_request_line": 8190,
+        "limit_request_fields": 100,
+        "limit_request_field_size": 8190,
+        "forwarded_allow_ips": "127.0.0.1,::1",
+        "control_socket_disable": True,
+    }
+    assert {name: settings[name] for name in expected} == expected
+    assert settings["worker_connections"] > settings["threads"]
+    assert settings["worker_class"].__name__ == "Worker"
+    assert not settings.get("preload_app"), "connections and threads must not be made before the fork"
+
+
+def test_the_settings_follow_the_environment(load_settings: Callable[..., dict[str, Any]]) -> None:
+    settings = load_settings(
+        HOST="::1",
+        PORT="9000",
+        WEB_CONCURRENCY="5",
+        THREADS="3",
+        GRACEFUL_TIMEOUT_S="7",
+        KEEPALIVE_S="2",
+        FORWARDED_ALLOW_IPS="10.0.0.1",
+    )
+    names = ("bind", "workers", "threads", "graceful_timeout", "keepalive", "forwarded_allow_ips")
+    assert [settings[name] for name in names] == ["[::1]:9000", 5, 3, 7, 2, "10.0.0.1"]
+
+
+def test_postgres_gets_a_worker_for_each_core(load_settings: Callable[..., dict[str, Any]]) -> None:
+    assert load_settings(DATABASE_URL="postgresql://nobody@127.0.0.1/none")["workers"] == os.cpu_count()
+
+
+@pytest.mark.parametrize(
+    ("secrets", "named"),
+    [
+        ({}, ["JWT_SECRET_KEY", "ENCRYPTION_KEYS"]),
+        (
+            {"JWT_SECRET_KEY": "weak-secret", "ENCRYPTION_KEYS": "no-fernet-key"},
+            ["JWT_SECRET_KEY", "ENCRYPTION_KEYS"],
+        ),
+        ({"JWT_SECRET_KEY": "o3Vb_iXWc5u5BOw4yqTtLZsNrGMe9Qa7"}, ["ENCRYPTION_KEYS"]),
+    ],
+)
+def test_production_does_not_start_without_strong_secrets(
+    secrets: dict[str, str], named: list[str], tmp_path: Path
+) -> None:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "APP_ENV": "production",
+        "DATA_DIR": str(tmp_path),
+        "PORT": "1",
+    }
+    result = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "wsgi:app"],
+        cwd=REPOSITORY,
+        env=environment | secrets,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    output = result.stdout + result.stderr
+    assert result.returncode != 0
+    for name in ("JWT_SECRET_KEY", "ENCRYPTION_KEYS"):
+        assert (f"  {name}: " in output) == (name in named)
+    assert not any(value in output for value in secrets.values())
+    assert "Traceback" not in output
+    assert not list(tmp_path.iterdir()), "production makes no secrets of its own"
+
+
+# -- the end --------------------------------------------------------------------------------------------
+
+
+def test_sigterm_lets_a_running_request_end_and_the_process_exit() -> None:
+    with GunicornServer(SETTINGS | {"GRACEFUL_TIMEOUT_S": "20"}) as server, ThreadPoolExecutor() as pool:
+        person = Person(server)
+        conversation_id = person.conversation()
+        with closing(
+            sqlite3.connect(Path(server.environment["DATA_DIR"]) / "chat.db", isolation_level=None)
+        ) as lock:
+            lock.execute("BEGIN IMMEDIATE")
+            running = pool.submit(person.say, conversation_id, "still running")
+            worker = psutil.Process(server.worker_pids()[0])
+            wait_until(lambda: len(worker.net_connections("tcp")) >= 3, what="the request has arrived")
+            time.sleep(0.2)  # it is accepted; nothing tells when it waits for the lock
+            started = time.monotonic()
+            stopping = pool.submit(server.terminate)
+            wait_until(lambda: refuses_connections(server.port), what="it accepts nothing more")
+            assert not running.done()
+            lock.execute("ROLLBACK")
+        answer = running.result()
+        assert answer.status == 201
+        assert stopping.result() == 0
+        assert time.monotonic() - started < 20
+        server.start()
+        assert [message["content"] for message in person.messages(conversation_id)] == ["still running"]
+
+
+def test_sigterm_waits_for_a_stuck_client_no_longer_than_the_graceful_timeout() -> None:
+    with GunicornServer(SETTINGS | {"GRACEFUL_TIMEOUT_S": "2"}) as server:
+        with ExitStack() as stack:
+            stuck, _silent = (
+                stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(2)
+            )
+            stuck.sendall(b"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n")
+            stuck.sendall(b"Content-Type: application/json\r\n\r\n{")
+            time.sleep(0.2)  # the worker waits for the rest of the body
+            started = time.monotonic()
+            server.terminate()
+            assert time.monotonic() - started < 10
+
+
+def test_a_killed_master_leaves_no_worker_and_a_free_port() -> None:
+    with GunicornServer(SETTINGS | {"WEB_CONCURRENCY": "2"}) as server:
+        assert server.request("GET", "/healthz")[0] == 200
+        workers = server.kill_master_only()
+        assert len(workers) == 2
+        wait_until(lambda: refuses_connections(server.port), within_s=2)
+        with socket.socket() as newcomer:
+            newcomer.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            newcomer.bind(("127.0.0.1", server.port))
+        wait_until(lambda: not any(is_running(pid) for pid in workers), within_s=2)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def refuses_connections(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(5)
+        try:
+            probe.connect(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
+# -- clients that behave badly --------------------------------------------------------------------------
+
+
+def test_clients_that_do_not_close_their_side_do_not_delay_the_next_one(server: GunicornServer) -> None:
+    with ExitStack() as stack:
+        for _ in range(8):
+            lazy = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
+            lazy.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert read_answer(lazy).status == 200
+        started = time.monotonic()
+        assert send_raw(server.port, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").status == 200
+        assert time.monotonic() - started < 0.5
+
+
+def test_clients_that_say_nothing_do_not_delay_the_next_one(server: GunicornServer) -> None:
+    with ExitStack() as stack:
+        for _ in range(20):  # more than there are threads
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
+        started = time.monotonic()
+        assert send_raw(server.port, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").status == 200
+        assert time.monotonic() - started < 0.5
+
+
+HEAD = b"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GARBAGE\r\n\r\n", 400),
+        (b"GET / HTTP/9.9\r\n\r\n", 400),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX-Large: " + b"a" * 9000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\n" + b"".join(b"X-%d: a\r\n" % number for number in range(200)) + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nno colon here\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+        (HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", 400),
+        (HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 400),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nno size\r\n{}\r\n0\r\n\r\n", 400),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}no end of the chunk", 400),
+        (HEAD + b"Transfer-Encoding: unheard-of\r\n\r\n", 501),
+    ],
+)
+def test_malformed_http_is_refused_as_problem_json(
+    server: GunicornServer, request_bytes: bytes, status: int
+) -> None:
+    assert_problem(send_raw(server.port, request_bytes), status)
+
+
+def test_a_body_beyond_the_limit_is_refused_before_it_is_sent(server: GunicornServer) -> None:
+    assert_problem(send_raw(server.port, HEAD + b"Content-Length: 100000000\r\n\r\n", b'{"email": "'), 413)
+
+
+def test_a_body_beyond_the_limit_is_refused_when_its_length_was_not_announced(server: GunicornServer) -> None:
+    chunk = b"2710\r\n" + b"x" * 10_000 + b"\r\n"
+    answer = send_raw(server.port, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 11)
+    assert_problem(answer, 413)
+
+
+def test_a_body_of_just_the_limit_is_read(server: GunicornServer) -> None:
+    body = b'{"email": "' + b"x" * (BODY_LIMIT - 13) + b'"}'
+    answer = send_raw(server.port, HEAD + b"Content-Length: %d\r\n\r\n" % len(body), body)
+    assert_problem(answer, 400)
+    assert "email" in answer.body["errors"]
+
+
+def test_a_refused_body_does_not_end_the_service_for_others(server: GunicornServer) -> None:
+    """A client that goes on sending is drained without a thread of its own."""
+    flood = b"x" * 65536
+
+    def send_endlessly() -> None:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            try:
+                connection.sendall(HEAD + b"Content-Length: 100000000\r\n\r\n")
+                for _ in range(1000):
+                    connection.sendall(flood)
+            except OSError:
+                pass  # cut off, as it should be
+
+    threads = [threading.Thread(target=send_endlessly) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    assert send_raw(server.port, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").status == 200
+    for thread in threads:
+        thread.join()
+
+
+# -- what the operator sees -----------------------------------------------------------------------------
+
+
+def test_readyz_is_503_until_the_database_is_migrated() -> None:
+    with GunicornServer(SETTINGS, migrate=False) as server:
+        assert server.request("GET", "/healthz")[0] == 200
+        assert_unavailable(Answer(*server.request("GET", "/readyz")))
+        server.run_flask("db", "upgrade")
+        status, _, body = server.request("GET", "/readyz")
+        assert (status, body) == (200, {"status": "ok"})

@@ -1,0 +1,723 @@
+"""Bad input never gets in and never breaks anything: every rule of the contract's first section."""
+
+import io
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from werkzeug.exceptions import default_exceptions
+from werkzeug.test import TestResponse
+
+from chat_api import errors
+from chat_api.columns import new_id
+from chat_api.logs import JsonFormatter
+from tests.conftest import serving
+from tests.support.api import PASSWORD, Api, new_email
+
+JSON = "application/json"
+MIB = 1024 * 1024
+
+
+def assert_problem(response: TestResponse, status: int, *fields: str) -> dict[str, Any]:
+    """The answer is a problem of RFC 9457 with this status, about these fields."""
+    text = response.get_data(as_text=True)
+    assert response.status_code == status, text
+    assert response.mimetype == "application/problem+json"
+    problem = response.get_json()
+    assert problem["status"] == status
+    assert all(isinstance(problem[name], str) for name in ("type", "title", "code", "detail", "request_id"))
+    assert problem["request_id"] == response.headers["X-Request-ID"]
+    assert set(problem.get("errors", {})) == set(fields), text
+    for messages in problem.get("errors", {}).values():
+        assert messages
+        assert all(isinstance(message, str) for message in messages)
+    for forbidden in ("Traceback", "sqlalchemy", "psycopg", "sqlite", "SELECT", "INSERT", "/chat_api/"):
+        assert forbidden not in text
+    return problem
+
+
+# -- valid bodies, to be spoilt ------------------------------------------------------------------------------
+
+OPTIONAL = {"shared", "expires_in_days"}
+POSTS = {
+    "/auth/register": ("email", "password"),
+    "/auth/login": ("email", "password"),
+    "/auth/tokens": ("name", "expires_in_days"),
+    "/chat/conversations": ("user_id", "title"),
+    "/chat/messages": ("conversation_id", "role", "content"),
+    "/chat/attachments": ("message_id", "file_type", "file_path"),
+    "/chat/llm-providers": ("name", "api_endpoint", "shared"),
+    "/chat/user-llm-configs": ("user_id", "provider_id", "api_key"),
+}
+FIELDS = [(path, field) for path, names in POSTS.items() for field in names]
+each_post = pytest.mark.parametrize("path", POSTS)
+each_field = pytest.mark.parametrize(("path", "field"), FIELDS)
+
+
+@pytest.fixture(scope="module")
+def user(app: Flask) -> Api:
+    """One user for all tests here: what is refused leaves nothing behind."""
+    address = new_email()
+    Api(app).made("/auth/register", {"email": address, "password": PASSWORD})
+    return Api(app, user={"email": address}).log_in()
+
+
+@pytest.fixture(scope="module")
+def ids(user: Api) -> dict[str, str]:
+    conversation = user.conversation()["id"]
+    return {
+        "conversation": conversation,
+        "message": user.message(conversation)["id"],
+        "provider": user.provider()["id"],
+    }
+
+
+@pytest.fixture
+def body_for(user: Api, ids: dict[str, str]) -> Callable[[str], dict[str, Any]]:
+    """A body that the path would accept."""
+    endpoint = "https://p.example/v1"
+    bodies: dict[str, dict[str, Any]] = {
+        "/auth/register": {"email": new_email(), "password": PASSWORD},
+        "/auth/login": {"email": user.user["email"], "password": PASSWORD},
+        "/auth/tokens": {"name": "script", "expires_in_days": 1},
+        "/chat/conversations": {"user_id": user.user_id, "title": "A title"},
+        "/chat/messages": {"conversation_id": ids["conversation"], "role": "user", "content": "Hello"},
+        "/chat/attachments": {"message_id": ids["message"], "file_type": "image/png", "file_path": "a.png"},
+        "/chat/llm-providers": {"name": "P", "api_endpoint": endpoint, "shared": False},
+        "/chat/user-llm-configs": {
+            "user_id": user.user_id,
+            "provider_id": ids["provider"],
+            "api_key": "sk-1",
+        },
+    }
+    return lambda path: dict(bodies[path])
+
+
+def send_raw(
+    user: Api, path: str, raw: bytes, content_type: str | None = JSON, **options: Any
+) -> TestResponse:
+    return user.post(path, data=raw, content_type=content_type, **options)
+
+
+# -- the body ------------------------------------------------------------------------------------------------
+
+NOT_JSON = {
+    "empty": b"",
+    "blank": b" \n",
+    "cut off": b'{"title": "x"',
+    "no value": b'{"title": }',
+    "single quotes": b"{'title': 'x'}",
+    "comma at the end": b'{"title": "x",}',
+    "comment": b'{"title": "x"} // mine',
+    "two values": b'{"title": "x"}{}',
+    "unknown word": b"undefined",
+    "form": b"title=x",
+    "line break in a string": b'{"title": "a\nb"}',
+    "NUL byte": b'{"title": "a\x00b"}',
+    "not UTF-8": b'{"title": "\xff\xfe"}',
+    "overlong UTF-8": b'{"title": "\xc0\xaf"}',
+    "surrogate in UTF-8": b'{"title": "\xed\xa0\x80"}',
+    "UTF-16": '{"title": "x"}'.encode("utf-16"),
+    "BOM": b'\xef\xbb\xbf{"title": "x"}',
+    "NaN": b'{"title": NaN}',
+    "Infinity": b'{"title": [Infinity, -Infinity]}',
+    "number of 5,000 digits": b'{"title": ' + b"9" * 5000 + b"}",
+    "name twice": b'{"title": "a", "title": "b"}',
+    "name twice inside": b'{"title": {"a": 1, "a": 1}}',
+    "escaped name twice": b'{"title": "a", "titl\\u0065": "b"}',
+    "100,000 arrays": b"[" * 100_000,
+    "100,000 closed arrays": b"[" * 100_000 + b"]" * 100_000,
+    "100,000 objects": b'{"title":' * 100_000 + b"1" + b"}" * 100_000,
+    "array": b"[]",
+    "array of an object": b'[{"title": "x"}]',
+    "string": b'"title"',
+    "number": b"1",
+    "null": b"null",
+    "true": b"true",
+}
+
+
+@pytest.mark.parametrize("raw", NOT_JSON.values(), ids=NOT_JSON)
+def test_body_that_is_no_json_object_is_refused(user: Api, raw: bytes) -> None:
+    for path in POSTS:
+        assert_problem(send_raw(user, path, raw), 400)
+
+
+@each_post
+def test_body_of_the_right_shape_is_accepted(user: Api, body_for: Callable[..., Any], path: str) -> None:
+    """Without this the refusals here could have another reason."""
+    body = body_for(path)
+    if path == "/chat/user-llm-configs":
+        body["provider_id"] = user.provider()["id"]
+    assert user.post(path, body).status_code in (200, 201)
+
+
+@pytest.mark.parametrize(
+    "escape",
+    ["\\u0000", "a\\u0000", "\\ud800", "\\udfff", "\\udc00\\ud800", "\\ud83dx"],
+    ids=lambda escape: escape[1:],
+)
+def test_text_that_can_not_be_stored_is_refused_in_values_and_names(
+    user: Api, body_for: Callable[..., Any], escape: str
+) -> None:
+    for path, names in POSTS.items():
+        body = body_for(path)
+        for field in names:
+            spoilt = json.dumps(body | {field: "@"}).replace("@", escape) if body[field] != "@" else ""
+            assert_problem(send_raw(user, path, spoilt.encode()), 400, field)
+            nested = json.dumps(body | {field: [{"x": "@"}]}).replace("@", escape)
+            assert send_raw(user, path, nested.encode()).status_code == 400
+        assert_problem(send_raw(user, path, json.dumps(body | {"@": 1}).replace("@", escape).encode()), 400)
+
+
+def test_surrogate_pair_is_one_character(user: Api) -> None:
+    raw = json.dumps({"user_id": user.user_id, "title": "@"}).replace("@", "\\ud83d\\ude00").encode()
+    assert send_raw(user, "/chat/conversations", raw).get_json()["title"] == "😀"
+
+
+@each_field
+def test_wrong_type_is_refused(user: Api, body_for: Callable[..., Any], path: str, field: str) -> None:
+    right_type = {"shared": bool, "expires_in_days": int}.get(field, str)
+    for value in (
+        None,
+        True,
+        False,
+        0,
+        1,
+        -1,
+        1.5,
+        1e300,
+        10**100,
+        "",
+        "true",
+        "1",
+        [],
+        ["x"],
+        {},
+        {"x": "y"},
+    ):
+        if type(value) is right_type and value not in ("", 0, -1, 10**100):
+            continue
+        assert_problem(user.post(path, body_for(path) | {field: value}), 400, field)
+
+
+@each_field
+def test_missing_field_is_refused(user: Api, body_for: Callable[..., Any], path: str, field: str) -> None:
+    body = body_for(path)
+    del body[field]
+    if field not in OPTIONAL:
+        assert_problem(user.post(path, body), 400, field)
+
+
+@each_post
+def test_all_missing_fields_are_named_at_once(user: Api, path: str) -> None:
+    assert_problem(user.post(path, {}), 400, *(field for field in POSTS[path] if field not in OPTIONAL))
+
+
+@each_post
+@pytest.mark.parametrize("name", ["surprise", "id", "role_", "__proto__", "", "Title", "é", "x" * 10_000])
+def test_unknown_field_is_refused(user: Api, body_for: Callable[..., Any], path: str, name: str) -> None:
+    assert_problem(user.post(path, body_for(path) | {name: "x"}), 400, name)
+
+
+@pytest.mark.parametrize("name", ["id", "user_id", "role", "is_admin", "created_at"])
+def test_nobody_registers_with_more_than_address_and_password(stranger: Api, name: str) -> None:
+    body = {"email": new_email(), "password": PASSWORD, name: "admin"}
+    assert_problem(stranger.post("/auth/register", body), 400, name)
+
+
+LONGEST = {
+    ("/auth/tokens", "name"): 100,
+    ("/chat/conversations", "title"): 255,
+    ("/chat/attachments", "file_path"): 1024,
+    ("/chat/llm-providers", "name"): 255,
+    ("/chat/user-llm-configs", "api_key"): 4096,
+    ("/chat/messages", "content"): MIB,
+}
+
+
+@pytest.mark.parametrize(("path", "field"), LONGEST)
+def test_text_may_be_as_long_as_documented_and_no_longer(
+    user: Api, body_for: Callable[..., Any], path: str, field: str
+) -> None:
+    body, longest = body_for(path), LONGEST[path, field]
+    if path == "/chat/user-llm-configs":
+        body["provider_id"] = user.provider()["id"]
+    assert user.post(path, body | {field: "x" * longest}).status_code == 201
+    assert_problem(user.post(path, body | {field: "x" * (longest + 1)}), 400, field)
+
+
+def test_length_of_a_message_counts_bytes_and_that_of_a_title_characters(
+    user: Api, body_for: Callable[..., Any]
+) -> None:
+    message, conversation = body_for("/chat/messages"), body_for("/chat/conversations")
+    assert user.post("/chat/messages", message | {"content": "€" * (MIB // 3)}).status_code == 201
+    assert_problem(user.post("/chat/messages", message | {"content": "€" * (MIB // 3 + 1)}), 400, "content")
+    assert user.post("/chat/conversations", conversation | {"title": "😀" * 255}).status_code == 201
+
+
+@pytest.mark.parametrize("role", ["User", "user ", "admin", "function", "usеr", "user\n"])
+def test_unknown_role_is_refused(user: Api, body_for: Callable[..., Any], role: str) -> None:
+    assert_problem(user.post("/chat/messages", body_for("/chat/messages") | {"role": role}), 400, "role")
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        "1",
+        "x" * 36,
+        "{id}",
+        "urn:uuid:{id}",
+        "{{{id}}}",
+        "{id}\n",
+        " {id}",
+        "{id}0",
+        "' OR 1=1 --",
+        "../{id}",
+    ],
+)
+def test_malformed_id_is_400_in_a_body(user: Api, body_for: Callable[..., Any], malformed: str) -> None:
+    for path, field in FIELDS:
+        if field.endswith("_id"):
+            value = (
+                malformed.replace("{id}", body_for(path)[field])
+                if malformed != "{id}"
+                else body_for(path)[field][:-1]
+            )
+            assert_problem(user.post(path, body_for(path) | {field: value}), 400, field)
+
+
+@pytest.mark.parametrize(
+    "malformed", ["1", "x", "%00", "..%2f", "{id}x", "{id}%0a", "%7B{id}%7D", "{id}%00", "%F0%9F%98%80"]
+)
+@pytest.mark.parametrize("path", ["/chat/conversations/@", "/chat/conversations/@/messages",
+                                  "/chat/messages/@/attachments", "/chat/llm-providers/@",
+                                  "/chat/user-llm-configs/@/{id}", "/chat/user-llm-configs/{id}/@"])  # fmt: skip
+def test_malformed_id_is_404_in_a_path(user: Api, path: str, malformed: str) -> None:
+    assert_problem(user.get(path.replace("@", malformed).replace("{id}", new_id())), 404)
+
+
+@pytest.mark.parametrize("file_type", ["png", "image/", "/png", "image/p ng", "image/png;", "ima\nge/png", "image/png\n",
+                                       "a/b/c", "image/пнг", "image/png; x", "text/html,", "*/*", "a" * 300 + "/b"])  # fmt: skip
+def test_file_type_that_is_no_media_type_is_refused(
+    user: Api, body_for: Callable[..., Any], file_type: str
+) -> None:
+    body = body_for("/chat/attachments") | {"file_type": file_type}
+    assert_problem(user.post("/chat/attachments", body), 400, "file_type")
+
+
+# -- sizes ---------------------------------------------------------------------------------------------------
+
+
+class Stream(io.RawIOBase):
+    """A body without an end that counts what is read of it."""
+
+    def __init__(self) -> None:
+        self.read_bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        buffer[:] = b" " * len(buffer)
+        self.read_bytes += len(buffer)
+        return len(buffer)
+
+
+@each_post
+def test_huge_body_is_refused_before_it_is_read(app: Flask, user: Api, path: str) -> None:
+    stream = Stream()
+    length = app.config["MAX_BODY_BYTES"] + 1
+    refused = user.post(path, input_stream=stream, content_length=length, content_type=JSON)
+    assert_problem(refused, 413)
+    assert stream.read_bytes == 0
+
+
+@each_post
+def test_huge_body_without_a_length_is_read_no_further_than_the_limit(
+    app: Flask, user: Api, path: str
+) -> None:
+    stream = Stream()
+    chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": ""}
+    refused = user.post(path, input_stream=stream, content_type=JSON, environ_overrides=chunked)
+    assert_problem(refused, 413)
+    assert stream.read_bytes <= app.config["MAX_BODY_BYTES"] + MIB
+
+
+def test_whoever_sends_no_token_gets_nothing_read_at_all(app: Flask, stranger: Api) -> None:
+    stream = Stream()
+    refused = stranger.post("/chat/messages", input_stream=stream, content_length=10, content_type=JSON)
+    assert_problem(refused, 401)
+    assert stream.read_bytes == 0
+
+
+# -- content types -------------------------------------------------------------------------------------------
+
+NOT_AS_JSON: dict[str, tuple[str | None, dict[str, str]]] = {
+    "none": (None, {}),
+    "text": ("text/plain", {}),
+    "form": ("application/x-www-form-urlencoded", {}),
+    "multipart": ("multipart/form-data; boundary=x", {}),
+    "like json": ("application/jsonp", {}),
+    "suffix": ("application/merge-patch+json", {}),
+    "two": ("application/json, text/plain", {}),
+    "latin-1": ("application/json; charset=latin-1", {}),
+    "utf-16": ("application/json; charset=utf-16", {}),
+    "gzip": (JSON, {"Content-Encoding": "gzip"}),
+    "unknown coding": (JSON, {"Content-Encoding": "rot13"}),
+    "nonsense": ("@", {}),
+}
+
+
+@pytest.mark.parametrize(("content_type", "headers"), NOT_AS_JSON.values(), ids=NOT_AS_JSON)
+def test_body_that_is_not_sent_as_json_is_415(
+    user: Api, body_for: Callable[..., Any], content_type: str | None, headers: dict[str, str]
+) -> None:
+    for path in POSTS:
+        raw = json.dumps(body_for(path)).encode()
+        assert_problem(send_raw(user, path, raw, content_type, headers=headers), 415)
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [JSON, "Application/JSON", "application/json; charset=utf-8", 'application/json;charset="UTF-8"'],
+)
+def test_json_may_say_that_it_is_utf_8(user: Api, body_for: Callable[..., Any], content_type: str) -> None:
+    raw = json.dumps(body_for("/chat/conversations")).encode()
+    assert send_raw(user, "/chat/conversations", raw, content_type).status_code == 201
+
+
+# -- queries -------------------------------------------------------------------------------------------------
+
+NO_NUMBERS = [
+    "",
+    "x",
+    "-1",
+    "1.5",
+    "1e3",
+    "%2B5",
+    "%205",
+    "5%20",
+    "1_000",
+    "0x10",
+    "%D9%A3",
+    "%00",
+    "1%00",
+    "NaN",
+    "null",
+]
+BAD_QUERIES = [
+    *(f"limit={value}" for value in ["0", "1001", "9" * 400, *NO_NUMBERS]),
+    *(f"{name}={value}" for name in ("after", "before") for value in [str(2**53), "9" * 400, *NO_NUMBERS]),
+    "limit=1&limit=1", "after=1&after=2", "limit=5&surprise=1", "Limit=5", "offset=10", "%00=1", "limit[]=5",
+    "after=%ED%A0%80", "after=%FF", "%FF=1", "limit",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("query", BAD_QUERIES)
+def test_bad_page_is_refused(user: Api, ids: dict[str, str], query: str) -> None:
+    field = query.partition("=")[0].split("&")[-1]
+    for path in lists(ids):
+        problem = user.get(f"{path}?{query}")
+        assert problem.status_code == 400, problem.get_data(as_text=True)
+        assert len(problem.get_json()["errors"]) == 1, field
+
+
+@pytest.mark.parametrize("query", ["", "limit=1", "limit=1000", "limit=007", "after=0", "before=0", "before=1&limit=3",
+                                   f"after={2**53 - 1}", f"before={2**53 - 1}"])  # fmt: skip
+def test_good_page_is_answered(user: Api, ids: dict[str, str], query: str) -> None:
+    for path in lists(ids):
+        assert user.get(f"{path}?{query}").status_code == 200
+
+
+def test_page_has_one_direction(user: Api, ids: dict[str, str]) -> None:
+    for path in lists(ids):
+        assert_problem(user.get(f"{path}?after=1&before=9"), 400, "before")
+    assert_problem(user.get(f"/auth/tokens?after={new_id()}&before={new_id()}"), 400, "before")
+
+
+@pytest.mark.parametrize(
+    "query", ["after=1", "before=x", "after=", f"after={'0' * 36}", "limit=0", "surprise=1"]
+)
+def test_bad_page_of_a_list_by_id_is_refused(user: Api, query: str) -> None:
+    assert_problem(user.get(f"/auth/tokens?{query}"), 400, query.partition("=")[0])
+
+
+def lists(ids: dict[str, str]) -> tuple[str, str]:
+    return (
+        f"/chat/conversations/{ids['conversation']}/messages",
+        f"/chat/messages/{ids['message']}/attachments",
+    )
+
+
+# -- file_path and api_endpoint ------------------------------------------------------------------------------
+
+GOOD_PATHS = ["uploads/a.png", "/mnt/share/a.png", "s3://bucket/a.png", "https://x.example/a?b=c#d", "HTTPS://x.example/a",
+              "a..b", "..a", "a..", "...", ".", "./a", "./name:with:colons", "C:\\x", "d:/x", "ünï/文件 😀.png", " a ", "100%",
+              "%zz", "%2e", "a%20b", "-rf", "~root", "$HOME", "<script>", "' OR 1=1 --", "CON", "\u200bx"]  # fmt: skip
+BAD_PATHS = ["..", "../a", "/../a", "a/../b", "a/..", "..\\a", "a\\..\\b", "a/..\\b", "s3://bucket/../a",
+             "%2e%2e/a", "%2E%2E%2Fa", "a%2f..%2fb", "a/%2e./b", "..%5ca", "%252e%252e/a", "a%252f..%252fb",
+             "file:///etc/passwd", "FILE:/etc/passwd", "file:a", "%66ile:///etc/passwd", "fi%6ce:a", " file:a", "\u00a0file:a",
+             "javascript:alert(1)", "JaVaScRiPt:x", " javascript:x", "java%73cript:x", "javascript%3Ax", "vbscript:x",
+             "data:text/html,x", "DATA:,x", "blob:x", "about:blank", "mailto:a@b.example", "gopher://x", "ldap://x",
+             "jar:file:x", "a\nb", "a\rb", "a\tb", "\x1bx", "\x7f", "\x85", "\u2028x", "\u2029x", "a%00b", "a%0Ab", "a%250ab",
+             "", "x" * 1025]  # fmt: skip
+
+
+@pytest.mark.parametrize("file_path", GOOD_PATHS)
+def test_file_path_is_stored_as_it_was_sent(user: Api, body_for: Callable[..., Any], file_path: str) -> None:
+    body = body_for("/chat/attachments") | {"file_path": file_path}
+    assert user.made("/chat/attachments", body)["file_path"] == file_path
+
+
+@pytest.mark.parametrize("file_path", BAD_PATHS)
+def test_file_path_that_could_do_harm_is_refused(
+    user: Api, body_for: Callable[..., Any], file_path: str
+) -> None:
+    body = body_for("/chat/attachments") | {"file_path": file_path}
+    assert_problem(user.post("/chat/attachments", body), 400, "file_path")
+
+
+GOOD_URLS = ["https://api.example.com/v1", "http://[::1]:11434/v1", "http://localhost:11434", "http://10.0.0.1:8080/v1",
+             "HTTPS://Api.Example", "https://a_b.example", "https://x.example/?api-version=2026-11-23", "http://ollama/v1",
+             "https://x.example/a%20b", "http://x.example:65535", "http://x.example:1/a:b@c"]  # fmt: skip
+BAD_URLS = ["https://user:password@x.example", "https://user@x.example", "https://@x.example", "https://x.example/#f",
+            "https://x.example#", "ftp://x.example", "file:///etc/passwd", "javascript:alert(1)", "//x.example", "x.example",
+            "/v1", "http:", "http://", "http:///v1", "http://?x", "http://:80", "http:x.example", "http:/x.example",
+            "http://x.example:0", "http://x.example:99999", "http://x.example:-1", "http://x.example:a", "http://x.example:",
+            "http://a b.example", "http://x.example/a b", " http://x.example", "http://x.example\n", "http://x.example\t",
+            "http://exämple.org", "http://x.example/é", "http://x.example\\@evil.example", "http://x.example/\\a",
+            "http://a..b", "http://.a", "http://-a", "http://[::1", "http://[::g]", "http://[1..2]", "http://<x>",
+            "http://x.example/\x7f", "http://" + "a" * 254, "https://x.example/" + "a" * 2048, ""]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", GOOD_URLS)
+def test_api_endpoint_is_stored_as_it_was_sent(user: Api, url: str) -> None:
+    assert user.provider(api_endpoint=url)["api_endpoint"] == url
+
+
+@pytest.mark.parametrize("url", BAD_URLS)
+def test_api_endpoint_that_is_no_url_of_a_service_is_refused(user: Api, url: str) -> None:
+    assert_problem(user.post("/chat/llm-providers", {"name": "P", "api_endpoint": url}), 400, "api_endpoint")
+
+
+@pytest.mark.parametrize("key", ["sk 1", "sk-1\n", " sk-1", "schlüssel", "\x7f", "sk\t1"])
+def test_api_key_that_fits_no_header_is_refused(user: Api, body_for: Callable[..., Any], key: str) -> None:
+    problem = assert_problem(
+        user.post("/chat/user-llm-configs", body_for("/chat/user-llm-configs") | {"api_key": key}),
+        400,
+        "api_key",
+    )
+    assert key not in json.dumps(problem, ensure_ascii=False)
+
+
+# -- headers -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "é", "a\tb", "\x7f"])
+def test_bad_idempotency_key_is_refused(user: Api, body_for: Callable[..., Any], key: str) -> None:
+    for path in POSTS:
+        if path != "/auth/login":  # it creates nothing that a second request could create again
+            assert_problem(
+                user.post(path, body_for(path), headers={"Idempotency-Key": key}), 400, "Idempotency-Key"
+            )
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic YTpi", "Bearer x", "Bearer a.b.c", "Bearer é", "x" * 9000,
+                                    "Bearer " + "." * 9000, "bearer\tx", "Bearer chat_pat_x", "Bearer eyJ9.e30.", "Token x"])  # fmt: skip
+def test_bad_token_is_401(stranger: Api, ids: dict[str, str], header: str) -> None:
+    refused = stranger.get(f"/chat/conversations/{ids['conversation']}", headers={"Authorization": header})
+    assert_problem(refused, 401)
+    assert refused.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize(
+    "request_id", ["abc-123", "x" * 128, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"]
+)
+def test_sane_request_id_is_taken(user: Api, request_id: str) -> None:
+    assert user.get("/auth/me", headers={"X-Request-ID": request_id}).headers.getlist("X-Request-ID") == [
+        request_id
+    ]
+
+
+@pytest.mark.parametrize(
+    "request_id", [None, "", "x" * 129, "a b", "a;b", "é", "a\tb", '"', "<script>", "a,b"]
+)
+def test_other_request_ids_are_replaced(user: Api, request_id: str | None) -> None:
+    headers = {} if request_id is None else {"X-Request-ID": request_id}
+    made = {user.get("/auth/me", headers=headers).headers["X-Request-ID"] for _ in range(2)}
+    assert len(made) == 2
+    assert request_id not in made
+    assert all(re.fullmatch("[0-9a-f]{32}", one) for one in made)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/nowhere", 404), ("PUT", "/healthz", 405), ("GET", "/healthz", 200), ("GET", "/docs", 308), ("GET", "/docs/", 200),
+     ("OPTIONS", "/chat/messages", 200), ("HEAD", "/healthz", 200), ("POST", "/chat/messages", 401)],
+)  # fmt: skip
+def test_every_response_has_a_request_id(stranger: Api, method: str, path: str, status: int) -> None:
+    response = stranger.request(method, path, headers={"X-Request-ID": "mine"})
+    assert (response.status_code, response.headers["X-Request-ID"]) == (status, "mine")
+
+
+@pytest.mark.parametrize("host", ["", "a b", "x.example:port", "é", "a/b", "evil.example", "[::1"])
+def test_strange_host_does_no_harm(stranger: Api, host: str) -> None:
+    response = stranger.get("/healthz", headers={"Host": host})
+    assert response.status_code in (200, 400)
+    assert response.mimetype in ("application/json", "application/problem+json")
+
+
+# -- the shape of answers ------------------------------------------------------------------------------------
+
+
+def test_every_refusal_has_the_same_shape(
+    user: Api, ids: dict[str, str], body_for: Callable[..., Any]
+) -> None:
+    """One of each status that clients meet; 413, 415 and 500 are elsewhere in this file."""
+    conversation = body_for("/chat/conversations")
+    key = {"Idempotency-Key": new_id()}
+    user.made("/chat/conversations", conversation, headers=key)
+    user.post("/chat/user-llm-configs", body_for("/chat/user-llm-configs"))
+    refusals = {
+        400: user.post("/chat/conversations", conversation | {"title": ""}),
+        401: user.get("/auth/me", headers={"Authorization": "Bearer x"}),
+        403: user.post("/chat/conversations", conversation | {"user_id": new_id()}),
+        404: user.get(f"/chat/conversations/{new_id()}"),
+        405: user.delete("/chat/messages"),
+        409: user.post("/chat/user-llm-configs", body_for("/chat/user-llm-configs")),
+        412: user.delete("/auth/me", headers={"If-Match": '"stale"'}),
+        422: user.post("/chat/conversations", conversation | {"title": "Another"}, headers=key),
+    }
+    for status, response in refusals.items():
+        assert_problem(response, status, *(["title"] if status == 400 else []))
+    assert refusals[405].headers["Allow"] == "OPTIONS, POST"
+
+
+def test_too_many_requests_say_when_to_come_back(database_url: str, tmp_path: Path) -> None:
+    with serving(database_url, tmp_path, LOGIN_LIMIT_PER_ACCOUNT="1 per hour") as app:
+        body = {"email": new_email(), "password": "not the password"}
+        assert Api(app).post("/auth/login", body).status_code == 401
+        refused = Api(app).post("/auth/login", body)
+        assert_problem(refused, 429)
+        assert 0 < int(refused.headers["Retry-After"]) <= 3600
+
+
+def test_database_that_is_away_is_503(tmp_path: Path) -> None:
+    with serving(f"sqlite:///{tmp_path / 'missing' / 'chat.db'}", tmp_path) as app:
+        for response in (
+            Api(app).get("/readyz"),
+            Api(app).post("/auth/register", {"email": new_email(), "password": PASSWORD}),
+            Api(app).post("/auth/login", {"email": new_email(), "password": PASSWORD}),
+        ):
+            assert_problem(response, 503)
+            assert int(response.headers["Retry-After"]) > 0
+        assert Api(app).get("/healthz").status_code == 200
+
+
+@pytest.fixture
+def raising(tmp_path: Path) -> Iterator[Callable[[BaseException], TestResponse]]:
+    """Have a view raise an error; the answer."""
+    with serving(f"sqlite:///{tmp_path / 'chat.db'}", tmp_path) as app:
+        pending: list[BaseException] = []
+
+        def raise_it() -> None:
+            raise pending.pop()
+
+        app.add_url_rule("/raise", view_func=raise_it)
+
+        def answer_to(error: BaseException) -> TestResponse:
+            pending.append(error)
+            return Api(app).get("/raise")
+
+        yield answer_to
+
+
+def errors_of_ours(kind: type[errors.ApiError] = errors.ApiError) -> Iterator[errors.ApiError]:
+    """One of each class in the error tree."""
+    for arguments, named in ((("why",), {}), ((), {}), (("why",), {"retry_after_s": 3})):
+        try:
+            yield kind(*arguments, **named)
+            break
+        except TypeError:
+            continue
+    for child in kind.__subclasses__():
+        yield from errors_of_ours(child)
+
+
+OURS = {type(error).__name__: error for error in errors_of_ours()}
+
+
+@pytest.mark.parametrize("error", OURS.values(), ids=OURS)
+def test_error_of_ours_is_a_problem(raising: Callable[..., TestResponse], error: errors.ApiError) -> None:
+    fields = ["why"] if isinstance(error, errors.InvalidInput) and "errors" in error.extra else []
+    problem = assert_problem(raising(error), error.status, *fields)
+    assert (problem["code"], problem["detail"]) == (error.code, error.detail)
+
+
+def test_error_tree_is_complete() -> None:
+    assert len(OURS) >= 14
+    assert {400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 500, 503} == {
+        error.status for error in OURS.values()
+    }
+
+
+@pytest.mark.parametrize("status", sorted(default_exceptions))
+def test_error_of_the_framework_is_a_problem(raising: Callable[..., TestResponse], status: int) -> None:
+    problem = assert_problem(raising(default_exceptions[status]()), status)
+    assert re.fullmatch("[a-z_']+", problem["code"])
+
+
+def test_unexpected_error_tells_the_client_nothing_and_the_log_everything(
+    raising: Callable[..., TestResponse],
+) -> None:
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(JsonFormatter())
+    logging.getLogger("chat_api").addHandler(handler)
+    try:
+        response = raising(ZeroDivisionError("the-secret-of-the-error"))
+    finally:
+        logging.getLogger("chat_api").removeHandler(handler)
+    problem = assert_problem(response, 500)
+    assert "secret" not in response.get_data(as_text=True)
+    assert "ZeroDivisionError" not in response.get_data(as_text=True)
+    line = json.loads(written.getvalue())
+    assert (line["level"], line["request_id"]) == ("error", problem["request_id"])
+    assert line["traceback"][-1] == "ZeroDivisionError: the-secret-of-the-error"
+    assert any("raise_it" in frame for frame in line["traceback"])
+
+
+def test_created_objects_come_back_whole_and_say_where_they_are(
+    user: Api, body_for: Callable[..., Any]
+) -> None:
+    for path in ("/chat/conversations", "/chat/llm-providers", "/chat/user-llm-configs"):
+        body = body_for(path)
+        if path == "/chat/user-llm-configs":
+            body["provider_id"] = user.provider()["id"]
+        created = user.post(path, body)
+        assert created.status_code == 201
+        assert user.get(created.headers["Location"]).get_json() == created.get_json()
+
+
+def test_times_are_in_utc_with_a_z(user: Api, ids: dict[str, str]) -> None:
+    messages, attachments = lists(ids)
+    user.attachment(ids["message"])
+    found = [
+        user.get("/auth/me").get_json(),
+        user.get(f"/chat/conversations/{ids['conversation']}").get_json(),
+        user.get(f"/chat/llm-providers/{ids['provider']}").get_json(),
+        user.config(user.provider()["id"]),
+        user.made("/auth/tokens", {"name": "script"}),
+        user.get(messages).get_json()[0],
+        user.get(attachments).get_json()[0],
+    ]
+    times = [value for one in found for name, value in one.items() if name.endswith("_at")]
+    assert len(times) >= 10
+    for time in times:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", time), time

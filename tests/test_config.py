@@ -1,0 +1,182 @@
+"""The settings: defaults, what production refuses, and the secrets that development makes."""
+
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+
+from config import Config, ConfigError
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+STRONG_SECRET = "q8Zt2LrV5nXw0KjHs7Yd3GfBm6Pc9TaE1uRi4oDe"
+STRONG_KEY = Fernet.generate_key().decode()
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """No setting from outside, and a data folder of the test's own."""
+    for name in Config.__dataclass_fields__:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+    return monkeypatch
+
+
+def refusal(environment: pytest.MonkeyPatch, **variables: str) -> str:
+    """The message with which these variables are refused."""
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        Config.from_environment()
+    return str(caught.value)
+
+
+def in_production(environment: pytest.MonkeyPatch, **variables: str) -> None:
+    for name, value in {"APP_ENV": "production", "JWT_SECRET_KEY": STRONG_SECRET, "ENCRYPTION_KEYS": STRONG_KEY,
+                        **variables}.items():  # fmt: skip
+        environment.setenv(name, value)
+
+
+def test_without_any_variable_it_is_development_on_sqlite(tmp_path: Path) -> None:
+    config = Config.from_environment()
+    assert (config.APP_ENV, config.HOST, config.PORT) == ("development", "127.0.0.1", 8000)
+    assert config.uses_sqlite
+    assert config.database_url == f"sqlite:///{tmp_path / 'data' / 'chat.db'}"
+    assert config.worker_count == 1
+    assert config.LOCAL_ACCOUNTS
+
+
+def test_production_starts_with_strong_secrets_and_keeps_none_of_its_own(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    in_production(environment)
+    config = Config.from_environment()
+    assert (config.JWT_SECRET_KEY, config.ENCRYPTION_KEYS) == (STRONG_SECRET, (STRONG_KEY,))
+    assert not (tmp_path / "data" / "secrets").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("JWT_SECRET_KEY", ""),
+        ("JWT_SECRET_KEY", "short-but-0therwise-g00d"),
+        ("JWT_SECRET_KEY", "a" * 64),
+        ("JWT_SECRET_KEY", "change-me-" * 8),
+        ("ENCRYPTION_KEYS", ""),
+        ("ENCRYPTION_KEYS", "no-fernet-key-at-all-but-long-enough-1234567"),
+        ("ENCRYPTION_KEYS", "A" * 43 + "="),
+        ("ENCRYPTION_KEYS", f"{STRONG_KEY},tooshort"),
+    ],
+)
+def test_production_refuses_a_weak_secret_naming_the_variable_and_not_the_value(
+    environment: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    in_production(environment)
+    message = refusal(environment, **{name: value})
+    assert name in message
+    for secret in (value, STRONG_SECRET, STRONG_KEY, *value.split(",")):
+        assert not secret or secret not in message
+
+
+@pytest.mark.parametrize("name", ["JWT_SECRET_KEY", "ENCRYPTION_KEYS"])
+def test_production_refuses_to_start_without_a_secret(environment: pytest.MonkeyPatch, name: str) -> None:
+    in_production(environment)
+    environment.delenv(name)
+    with pytest.raises(ConfigError, match=name):
+        Config.from_environment()
+
+
+def test_all_bad_variables_are_named_at_once(environment: pytest.MonkeyPatch) -> None:
+    bad = {
+        "APP_ENV": "staging",
+        "PORT": "http",
+        "THREADS": "0",
+        "WEB_CONCURRENCY": "-1",
+        "LOG_LEVEL": "LOUD",
+        "LOCAL_ACCOUNTS": "perhaps",
+        "DATABASE_URL": "mysql://user:hunter2-the-password@db/chat",
+        "DATABASE_WAIT_S": "soon",
+        "MAX_BODY_BYTES": "0",
+        "ENCRYPTION_KEYS": "x",
+        "JWT_SECRET_KEY": "weak-secret",
+        "LOGIN_LIMIT_PER_ACCOUNT": "ten a day",
+        "LOGIN_LIMIT_PER_ADDRESS": "",
+        "REGISTER_LIMIT_PER_ADDRESS": "0 per hour",
+        "OIDC_ISSUER": "https://id.example.org",
+    }
+    message = refusal(environment, **bad)
+    assert [name for name in bad if name not in message] == []
+    assert "hunter2" not in message
+    assert "weak-secret" not in message
+
+
+def test_without_local_accounts_there_must_be_a_provider(environment: pytest.MonkeyPatch) -> None:
+    assert "LOCAL_ACCOUNTS" in refusal(environment, LOCAL_ACCOUNTS="false")
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_any_spelling_of_postgres_means_psycopg_3(environment: pytest.MonkeyPatch, scheme: str) -> None:
+    environment.setenv("DATABASE_URL", f"{scheme}://ada:pw@db.example/chat?sslmode=require")
+    config = Config.from_environment()
+    assert config.database_url == "postgresql+psycopg://ada:pw@db.example/chat?sslmode=require"
+    assert not config.uses_sqlite
+
+
+@pytest.mark.parametrize("separator", [",", ", ", " ,"])
+def test_several_master_keys_are_separated_by_commas(environment: pytest.MonkeyPatch, separator: str) -> None:
+    keys = (STRONG_KEY, Fernet.generate_key().decode())
+    in_production(environment, ENCRYPTION_KEYS=separator.join(keys))
+    assert Config.from_environment().ENCRYPTION_KEYS == keys
+
+
+# -- the secrets of development ---------------------------------------------------------------------------
+
+
+def test_development_makes_its_secrets_once(tmp_path: Path) -> None:
+    first, second = Config.from_environment(), Config.from_environment()
+    assert first.JWT_SECRET_KEY
+    assert (first.JWT_SECRET_KEY, first.ENCRYPTION_KEYS) == (second.JWT_SECRET_KEY, second.ENCRYPTION_KEYS)
+    elsewhere = Config.from_environment(DATA_DIR=str(tmp_path / "elsewhere"))
+    assert elsewhere.JWT_SECRET_KEY != first.JWT_SECRET_KEY
+    assert elsewhere.ENCRYPTION_KEYS != first.ENCRYPTION_KEYS
+
+
+def test_only_the_owner_can_read_the_secrets_of_development(tmp_path: Path) -> None:
+    Config.from_environment()
+    folder = tmp_path / "data" / "secrets"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    files = list(folder.iterdir())
+    assert sorted(file.name for file in files) == ["encryption_key", "jwt_secret_key"]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+def test_a_secret_that_is_set_wins_over_the_kept_one(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environment.setenv("JWT_SECRET_KEY", STRONG_SECRET)
+    assert Config.from_environment().JWT_SECRET_KEY == STRONG_SECRET
+    assert [file.name for file in (tmp_path / "data" / "secrets").iterdir()] == ["encryption_key"]
+
+
+def test_processes_that_start_together_agree_on_the_secrets(tmp_path: Path) -> None:
+    start = tmp_path / "start"
+    code = (
+        "import time, pathlib, config\n"
+        "print('ready', flush=True)\n"
+        f"while not pathlib.Path({str(start)!r}).exists(): time.sleep(0.001)\n"
+        f"c = config.Config.from_environment(DATA_DIR={str(tmp_path / 'data')!r})\n"
+        "print(c.JWT_SECRET_KEY, *c.ENCRYPTION_KEYS)"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+        for _ in range(8)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    time.sleep(0.05)
+    start.touch()
+    assert len({process.communicate()[0] for process in processes}) == 1
+    assert not any(process.returncode for process in processes)
+    assert len(list((tmp_path / "data" / "secrets").iterdir())) == 2

@@ -1,0 +1,423 @@
+"""The rules of the house as tests. A failure says what to do instead."""
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from chat_api import statements
+from chat_api.extensions import Base, db
+from config import Config
+from tests.conftest import serving
+from tests.support.api import Api
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "chat_api"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+ANY_ID = "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071"
+
+PUBLIC_ENDPOINTS = {
+    "auth.register": "makes the account",
+    "auth.log_in": "gets the token",
+    "operations.get_health": "asked by load balancers, says nothing",
+    "operations.get_readiness": "asked by load balancers, says nothing",
+    "documentation.get_openapi": "says what the source code says",
+    "swagger_ui.show": "shows the same to people",
+}
+REFERENCE_TABLES = {
+    "users": "the root that owner keys point at; email is unique over all users",
+    "llm_providers": "a shared provider has no owner",
+    "revoked_logins": "outlives an erased account, names nobody",
+    "throttle_counters": "counts addresses and unknown accounts, names nobody",
+}
+# a resource imports from its left only
+ORDER = ("users", "idempotency", "auth", "llm_providers", "user_llm_configs", "conversations", "messages",
+         "attachments", "completions", "operations")  # fmt: skip
+# within a resource: a file imports from those of a lower rank, or from other services
+RANKS = {"models": 0, "service": 1, "schemas": 1, "routes": 2}
+READS_ALL_RESOURCES = {
+    "__init__.py": "puts the application together",
+    "openapi.py": "documents which blueprints have a guard",
+    "cli.py": "the operator's commands",
+    "maintenance.py": "what the commands do to all tables",
+}
+
+
+# -- the source ---------------------------------------------------------------------------------------------
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), filename=str(path))
+
+
+def imports_of(path: Path) -> Iterator[tuple[list[str], str]]:
+    """Absolute module path (as a list) and imported name of each import; the package itself is `chat_api`."""
+    package = ["chat_api", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            yield from ((name.name.split("."), name.name) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = above + (node.module.split(".") if node.module else [])
+            yield from ((module, name.name) for name in node.names)
+
+
+def imported_rooms(path: Path) -> Iterator[tuple[str, str]]:
+    """(resource, file) of each import out of a resource's package, such as ("users", "service")."""
+    for module, name in imports_of(path):
+        if module[0] == "chat_api" and len([*module, name]) >= 3:
+            _, resource, file = [*module, name][:3]
+            if (PACKAGE / resource).is_dir():
+                yield resource, file
+
+
+def called_methods(path: Path) -> set[str]:
+    calls = (node.func for node in ast.walk(parsed(path)) if isinstance(node, ast.Call))
+    return {function.attr for function in calls if isinstance(function, ast.Attribute)}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_commits_are_made_in_few_places(path: Path) -> None:
+    allowed = (
+        path.name in ("routes.py", "cli.py", "maintenance.py") or relative(path) == "idempotency/decorator.py"
+    )
+    assert allowed or "commit" not in called_methods(path), (
+        f"{relative(path)} commits. Commit once per request, in the view, as its last act; a service never does."
+    )
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.name == "service.py"], ids=relative)
+def test_services_know_no_http(path: Path) -> None:
+    for module, name in imports_of(path):
+        is_http = module[0] == "werkzeug" or (module[0] == "flask" and name != "current_app")
+        assert not is_http, (
+            f"{relative(path)} imports {name} from {'.'.join(module)}. Let the view read the request and make the "
+            "response; hand the service plain values."
+        )
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.name == "routes.py"], ids=relative)
+def test_routes_hold_no_sql(path: Path) -> None:
+    assert all(module[0] != "sqlalchemy" for module, _ in imports_of(path)), (
+        f"{relative(path)} imports SQLAlchemy. Put the statement into the resource's service and call that."
+    )
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.name == "schemas.py"], ids=relative)
+def test_schemas_know_shapes_only(path: Path) -> None:
+    for module, name in imports_of(path):
+        # a constant of the models, such as the roles, is a shape
+        looks_things_up = "extensions" in module or ("models" in module and not name.isupper())
+        assert not looks_things_up, (
+            f"{relative(path)} imports {name} from {'.'.join(module)}. A schema says what shape something has; "
+            "look things up in the service."
+        )
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.parent != PACKAGE], ids=relative)
+def test_imports_point_down(path: Path) -> None:
+    own, rank = path.parent.name, RANKS.get(path.stem)
+    for resource, file in imported_rooms(path):
+        assert ORDER.index(resource) <= ORDER.index(own), (
+            f"{relative(path)} imports from {resource}, which is to its right in {ORDER}. Move what both need to "
+            "the left one, or let a resource further right bring them together."
+        )
+        if rank is not None and file in RANKS:
+            is_down = RANKS[file] < rank or (file == path.stem and resource != own)
+            assert is_down, (
+                f"{relative(path)} imports {resource}/{file}. routes -> service -> models, never back: pass the "
+                "value as an argument."
+            )
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.parent == PACKAGE], ids=relative)
+def test_shared_modules_know_no_resource(path: Path) -> None:
+    if path.name not in READS_ALL_RESOURCES:
+        found = sorted({resource for resource, _ in imported_rooms(path)})
+        assert not found, (
+            f"{path.name} imports from {found}. What all resources share can't know one: move it into the resource, "
+            "or name it in READS_ALL_RESOURCES with a reason."
+        )
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*MODULES, ROOT / "wsgi.py", ROOT / "gunicorn.conf.py", *sorted((ROOT / "migrations").rglob("*.py"))],
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
+def test_environment_is_read_in_config_only(path: Path) -> None:
+    tree = parsed(path)
+    set_names = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
+    }
+    may_set = path.name == "gunicorn.conf.py"
+    for node in ast.walk(tree):
+        reads = isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv") and is_os(node.value)
+        reads |= (
+            isinstance(node, ast.ImportFrom) and node.module in ("os", "environs") and names_environment(node)
+        )
+        assert not reads or (may_set and id(node) in set_names), (
+            f"{path.name}:{getattr(node, 'lineno', 0)} reads the environment. Add a field to config.Config and take "
+            "it from `app.config`."
+        )
+
+
+def is_os(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == "os"
+
+
+def names_environment(node: ast.ImportFrom) -> bool:
+    return any(name.name in ("environ", "getenv", "Env", "env") for name in node.names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_only_errors_py_catches_everything(path: Path) -> None:
+    """`except BaseException` may clean up, if it raises again."""
+    if relative(path) == "errors.py":
+        return
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.ExceptHandler):
+            caught = ast.unparse(node.type) if node.type else "everything"
+            last = node.body[-1]
+            passes_on = caught == "BaseException" and isinstance(last, ast.Raise) and last.exc is None
+            assert passes_on or caught not in ("Exception", "BaseException", "everything"), (
+                f"{relative(path)}:{node.lineno} catches {caught}. Name the errors that you expect; errors.py "
+                "answers the others with a 500 and logs them."
+            )
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Config)])
+def test_setting_is_in_the_readmes_table(name: str) -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert re.search(rf"^\| *`{name}` *\|", readme, re.MULTILINE), (
+        f"README.md's table of settings has no row for {name}: add `| `{name}` | default | what it is for |`."
+    )
+
+
+# -- the tables ---------------------------------------------------------------------------------------------
+
+TABLES = Base.metadata.tables
+OWNED = sorted(set(TABLES) - set(REFERENCE_TABLES))
+
+
+def test_reference_tables_exist() -> None:
+    gone = set(REFERENCE_TABLES) - set(TABLES)
+    assert not gone, f"Remove {gone} from REFERENCE_TABLES."
+
+
+@pytest.mark.parametrize("name", OWNED)
+def test_owned_table_is_keyed_by_its_owner(name: str) -> None:
+    columns = [column.name for column in TABLES[name].primary_key.columns]
+    assert columns[:1] == ["user_id"], (
+        f"{name}'s primary key is {columns}. Every row belongs to a user: key it (user_id, id), as OwnedByUser does, "
+        "or name it in REFERENCE_TABLES with a reason."
+    )
+    assert not TABLES[name].c.user_id.nullable
+
+
+@pytest.mark.parametrize("name", OWNED)
+def test_unique_constraints_and_indexes_begin_with_the_owner(name: str) -> None:
+    table = TABLES[name]
+    unique: list[Any] = [rule for rule in table.constraints if isinstance(rule, sa.UniqueConstraint)]
+    for rule in [*unique, *table.indexes]:
+        columns = [column.name for column in rule.columns]
+        assert columns[0] == "user_id", (
+            f"{name} has {columns}: put user_id in front, as in every query's WHERE."
+        )
+
+
+@pytest.mark.parametrize("name", OWNED)
+def test_foreign_keys_between_owned_tables_carry_the_owner(name: str) -> None:
+    for key in TABLES[name].foreign_key_constraints:
+        pairs = {element.parent.name: element.column.name for element in key.elements}
+        if key.referred_table.name in OWNED:
+            assert pairs.get("user_id") == "user_id", (
+                f"{name} points at {key.referred_table.name} by {pairs}: make it composite, (user_id, parent_id) to "
+                "(user_id, id), so that no row can point at another user's."
+            )
+        assert "SET NULL" not in (key.ondelete or "") + (key.onupdate or ""), (
+            f"{name}'s key to {key.referred_table.name} sets NULL; that would empty user_id, too. Use CASCADE."
+        )
+
+
+@pytest.mark.parametrize("name", OWNED)
+def test_owned_rows_go_with_their_owner(name: str) -> None:
+    """By the foreign keys alone, straight from `users` or through a parent."""
+    seen, pending = set(), [name]
+    while pending:
+        table = TABLES[pending.pop()]
+        seen.add(table.name)
+        parents = {
+            key.referred_table.name for key in table.foreign_key_constraints if key.ondelete == "CASCADE"
+        }
+        pending += parents - seen
+    assert "users" in seen, (
+        f"Erasing an account leaves rows in {name}: add ON DELETE CASCADE to its owner or parent."
+    )
+
+
+# -- the routes ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def offline_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+    """The application without a database: whoever sends no token must not get as far as that."""
+    folder = tmp_path_factory.mktemp("offline")
+    url = f"sqlite:///{folder / 'missing' / 'chat.db'}"
+    with serving(url, folder, METRICS_TOKEN="token-of-the-monitoring") as application:
+        yield application
+
+
+def test_every_route_but_the_public_ones_asks_for_a_token(offline_app: Flask) -> None:
+    adapter = offline_app.url_map.bind("localhost")
+    for rule in offline_app.url_map.iter_rules():
+        if rule.endpoint in PUBLIC_ENDPOINTS:
+            continue
+        path = adapter.build(
+            rule.endpoint, dict.fromkeys(rule.arguments, ANY_ID), method=next(iter(rule.methods or ()))
+        )
+        for method in sorted((rule.methods or set()) - {"OPTIONS"}):
+            response = Api(offline_app).request(method, path)
+            told = (response.status_code, response.mimetype, response.headers.get("WWW-Authenticate"))
+            assert told == (401, "application/problem+json", "Bearer"), (
+                f"{method} {path} without a token: {told}. Give its blueprint `before_request(guard.require_caller)`, "
+                "or name the endpoint in PUBLIC_ENDPOINTS with a reason."
+            )
+
+
+def test_public_endpoints_exist(offline_app: Flask) -> None:
+    gone = set(PUBLIC_ENDPOINTS) - {rule.endpoint for rule in offline_app.url_map.iter_rules()}
+    assert not gone, f"Remove {gone} from PUBLIC_ENDPOINTS."
+
+
+# -- the statements -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Filling:
+    """How to add an item to a list, and where the list is."""
+
+    path: str
+    add: Callable[[Api, str], Any]
+
+
+LISTS = {
+    "list_messages": Filling(
+        "/chat/conversations/{conversation}/messages", lambda user, parent: user.message(parent)
+    ),
+    "list_attachments": Filling(
+        "/chat/messages/{message}/attachments", lambda user, parent: user.attachment(parent)
+    ),
+    "list_tokens": Filling(
+        "/auth/tokens", lambda user, parent: user.made("/auth/tokens", {"name": "script"})
+    ),
+}
+
+
+@contextmanager
+def counting(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The SQL of all statements that are sent meanwhile, by SQLAlchemy and by the fast lane."""
+    sent: list[str] = []
+
+    def note(connection: Any, cursor: Any, sql: str, *rest: Any) -> None:
+        sent.append(sql)
+
+    with app.app_context():
+        engine = db.engine
+    sa.event.listen(engine, "before_cursor_execute", note)
+    with monkeypatch.context() as patch:
+        for name in ("execute", "fetch"):
+            original = getattr(statements.Connection, name)
+
+            def noted(connection: Any, sql: str, *rest: Any, run: Any = original) -> Any:
+                sent.append(sql)
+                return run(connection, sql, *rest)
+
+            patch.setattr(statements.Connection, name, noted)
+        yield sent
+    sa.event.remove(engine, "before_cursor_execute", note)
+
+
+def fewest_statements(app: Flask, monkeypatch: pytest.MonkeyPatch, send: Callable[[], Any]) -> list[str]:
+    """The statements of one request, when connections are open and the copy of ended logins is fresh."""
+    tries = []
+    for _ in range(5):
+        with counting(app, monkeypatch) as sent:
+            assert send().status_code < 300
+        tries.append(sent)
+    return min(tries, key=len)
+
+
+def test_each_list_is_counted(app: Flask, stranger: Api) -> None:
+    document = stranger.get("/openapi.json").get_json()
+    reading = [path["get"] for path in document["paths"].values() if "get" in path]
+    lists = {
+        operation["operationId"]
+        for operation in reading
+        if any(parameter.get("name") == "limit" for parameter in operation["parameters"])
+    }
+    assert lists == set(LISTS), (
+        "Say in LISTS how to add an item to each list, so that its statements are counted."
+    )
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_list_takes_as_many_statements_for_thirty_items_as_for_ten(
+    app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    conversation = ada.conversation()["id"]
+    ids = {"conversation": conversation, "message": ada.message(conversation)["id"]}
+    path = LISTS[name].path.format(**ids)
+    parent = next((value for key, value in ids.items() if f"{{{key}}}" in LISTS[name].path), "")
+    counts = []
+    for more in (10, 20):
+        for _ in range(more):
+            LISTS[name].add(ada, parent)
+        counts.append(len(fewest_statements(app, monkeypatch, lambda: ada.get(path))))
+    assert len(ada.get(path).get_json()) >= 30
+    assert counts[0] == counts[1], f"{name} asks again for each item: fetch them all in one statement."
+
+
+@pytest.mark.parametrize(
+    ("send", "on_sqlite"),
+    [
+        pytest.param(lambda user, place: user.get(f"/chat/conversations/{place}"), 1, id="get_conversation"),
+        pytest.param(
+            lambda user, place: user.get(f"/chat/conversations/{place}/messages"), 1, id="list_messages"
+        ),
+        pytest.param(
+            lambda user, place: user.post(
+                "/chat/messages", {"conversation_id": place, "role": "user", "content": "Hello"}
+            ),
+            4,  # BEGIN IMMEDIATE, the update that hands out the position, the insert, COMMIT
+            id="create_message",
+        ),
+    ],
+)
+def test_hot_request_is_one_round_trip(
+    app: Flask,
+    backend: str,
+    ada: Api,
+    monkeypatch: pytest.MonkeyPatch,
+    send: Callable[[Api, str], Any],
+    on_sqlite: int,
+) -> None:
+    conversation = ada.conversation()["id"]
+    ada.message(conversation)
+    sent = fewest_statements(app, monkeypatch, lambda: send(ada, conversation))
+    assert len(sent) == (1 if backend == "postgres" else on_sqlite), (
+        f"Each round trip costs as much as the rest of the request; these were sent: {sent}"
+    )

@@ -1,0 +1,298 @@
+"""Idempotency-Key: one effect and one answer, for every operation that creates something."""
+
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from werkzeug.test import TestResponse
+
+from chat_api.columns import now
+from chat_api.extensions import db
+from chat_api.idempotency import service
+from chat_api.idempotency.models import IdempotencyKey
+from tests.support.api import PASSWORD, Api, new_email
+from tests.support.tables import everything_stored, owned_rows
+
+REPLAYED = "Idempotency-Replayed"
+
+
+def register_body(user: Api) -> dict[str, Any]:
+    return {"email": new_email(), "password": PASSWORD}
+
+
+def token_body(user: Api) -> dict[str, Any]:
+    return {"name": "script", "expires_in_days": 3}
+
+
+def conversation_body(user: Api) -> dict[str, Any]:
+    return {"user_id": user.user_id, "title": "Trip to Lisbon"}
+
+
+def message_body(user: Api) -> dict[str, Any]:
+    return {"conversation_id": user.conversation()["id"], "role": "user", "content": "Where should I eat?"}
+
+
+def attachment_body(user: Api) -> dict[str, Any]:
+    message = user.message(user.conversation()["id"])
+    return {"message_id": message["id"], "file_type": "image/png", "file_path": "uploads/a.png"}
+
+
+def provider_body(user: Api) -> dict[str, Any]:
+    return {"name": "P", "api_endpoint": "https://p.example/v1"}
+
+
+def config_body(user: Api) -> dict[str, Any]:
+    return {"user_id": user.user_id, "provider_id": user.provider()["id"], "api_key": "sk-0123456789abcdef"}
+
+
+@dataclass(frozen=True)
+class Creation:
+    """One creating operation, and the field of its body that may be changed to another valid value."""
+
+    path: str
+    body: Callable[[Api], dict[str, Any]]
+    field: str
+    other: str
+
+    def post(self, user: Api, body: Any, key: str = "k", **headers: str) -> TestResponse:
+        return user.post(self.path, body, headers={"Idempotency-Key": key, **headers})
+
+
+CREATIONS = [
+    Creation("/auth/register", register_body, "password", "nine lives of a tabby cat"),
+    Creation("/auth/tokens", token_body, "name", "another"),
+    Creation("/chat/conversations", conversation_body, "title", "Another"),
+    Creation("/chat/messages", message_body, "content", "Something else"),
+    Creation("/chat/attachments", attachment_body, "file_path", "uploads/b.png"),
+    Creation("/chat/llm-providers", provider_body, "name", "Another"),
+    Creation("/chat/user-llm-configs", config_body, "api_key", "sk-another-0123456789"),
+]
+CONVERSATIONS, TOKENS, MESSAGES = CREATIONS[2], CREATIONS[1], CREATIONS[3]
+every_creation = pytest.mark.parametrize("creation", CREATIONS, ids=lambda creation: creation.path)
+
+
+def rows(app: Flask, user: Api, body: dict[str, Any]) -> dict[str, int]:
+    """What the user has, and how many accounts the address of the body has."""
+    with app.app_context():
+        users = db.metadata.tables["users"]
+        query = sa.select(sa.func.count()).where(users.c.email == body.get("email"))
+        return {**owned_rows(app, user.user_id), "accounts": db.session.scalar(query) or 0}
+
+
+def test_every_creating_operation_is_tried_here(stranger: Api) -> None:
+    paths = stranger.get("/openapi.json").get_json()["paths"]
+    creating = {path for path, item in paths.items() if "201" in item.get("post", {}).get("responses", {})}
+    assert creating == {creation.path for creation in CREATIONS}
+
+
+@every_creation
+def test_the_same_request_has_one_effect_and_one_answer(app: Flask, ada: Api, creation: Creation) -> None:
+    body = creation.body(ada)
+    first = creation.post(ada, body)
+    assert first.status_code == 201, first.get_data(as_text=True)
+    assert REPLAYED not in first.headers
+    there = rows(app, ada, body)
+    for again in (creation.post(ada, body), creation.post(ada, dict(reversed(body.items())))):
+        assert (again.status_code, again.headers[REPLAYED]) == (201, "true")
+        assert again.get_data() == first.get_data()
+        assert again.headers.get("Location") == first.headers.get("Location")
+        assert again.mimetype == "application/json"
+    assert rows(app, ada, body) == there
+
+
+@every_creation
+def test_the_same_key_with_another_body_is_refused(app: Flask, ada: Api, creation: Creation) -> None:
+    body = creation.body(ada)
+    assert creation.post(ada, body).status_code == 201
+    there = rows(app, ada, body)
+    refused = creation.post(ada, {**body, creation.field: creation.other})
+    assert (refused.status_code, refused.get_json()["code"]) == (422, "idempotency_key_reused")
+    assert rows(app, ada, body) == there
+    assert creation.post(ada, body).headers[REPLAYED] == "true"
+
+
+@every_creation
+def test_a_refused_request_does_not_burn_its_key(ada: Api, creation: Creation) -> None:
+    body = creation.body(ada)
+    assert creation.post(ada, {**body, creation.field: ""}).status_code == 400
+    created = creation.post(ada, body)
+    assert created.status_code == 201
+    assert REPLAYED not in created.headers
+
+
+def test_a_request_for_something_missing_does_not_burn_its_key(app: Flask, ada: Api) -> None:
+    provider = ada.provider()["id"]
+    body = {"user_id": ada.user_id, "provider_id": provider, "api_key": "sk-0123456789"}
+    missing = {**body, "provider_id": ada.conversation()["id"]}
+    post = CREATIONS[-1].post
+    assert post(ada, missing).status_code == 404
+    assert post(ada, body).status_code == 201
+    assert post(ada, body, key="another").status_code == 409
+    assert ada.made(CONVERSATIONS.path, conversation_body(ada), headers={"Idempotency-Key": "another"})
+
+
+def test_a_taken_address_does_not_burn_its_key(app: Flask, ada: Api, stranger: Api) -> None:
+    post, body = CREATIONS[0].post, {"email": ada.user["email"], "password": PASSWORD}
+    assert post(stranger, body).status_code == 409
+    assert ada.delete("/auth/me").status_code == 204
+    assert post(stranger, body).status_code == 201
+
+
+def test_a_key_of_another_user_is_another_key(ada: Api, bob: Api) -> None:
+    made = [CONVERSATIONS.post(user, conversation_body(user)) for user in (ada, bob)]
+    body = provider_body(ada)
+    made += [CREATIONS[5].post(user, body) for user in (ada, bob)]
+    assert [answer.status_code for answer in made] == [201] * 4
+    assert len({answer.get_json()["id"] for answer in made}) == 4
+    assert not [answer for answer in made if REPLAYED in answer.headers]
+
+
+def test_a_key_on_another_route_is_another_key(ada: Api) -> None:
+    for creation in CREATIONS[1:]:
+        answer = creation.post(ada, creation.body(ada))
+        assert answer.status_code == 201
+        assert REPLAYED not in answer.headers
+
+
+def test_a_trusted_back_end_uses_keys_for_each_of_its_users(trusted: Api, ada: Api, bob: Api) -> None:
+    answers = [
+        CREATIONS[5].post(trusted, provider_body(ada), **{"X-Act-As": user.user_id}) for user in (ada, bob, ada)
+    ]
+    owners = [answer.get_json()["owner_id"] for answer in answers]
+    assert owners == [ada.user_id, bob.user_id, ada.user_id]
+    assert [REPLAYED in answer.headers for answer in answers] == [False, False, True]
+
+
+def test_an_answer_is_not_given_to_whoever_lost_the_right_to_it(ada: Api, stranger: Api) -> None:
+    body = conversation_body(ada)
+    assert CONVERSATIONS.post(ada, body).status_code == 201
+    assert CONVERSATIONS.post(stranger, body).status_code == 401
+    script = Api(ada.app, ada.made("/auth/tokens", {"name": "script"})["token"])
+    assert TOKENS.post(ada, token_body(ada)).status_code == 201
+    assert TOKENS.post(script, token_body(ada)).status_code in (201, 403)
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "é", "a\tb", "\x7f"], ids=["empty", "long", "accent", "tab", "delete"])
+def test_a_key_of_other_characters_or_length_is_refused(ada: Api, key: str) -> None:
+    response = CONVERSATIONS.post(ada, conversation_body(ada), key=key)
+    assert response.status_code == 400
+    assert list(response.get_json()["errors"]) == ["Idempotency-Key"]
+
+
+@pytest.mark.parametrize("key", ["x" * 255, "'; DROP TABLE users; --", "0", "a b"], ids=["255", "sql", "one", "space"])
+def test_a_key_may_be_any_printable_text(ada: Api, key: str) -> None:
+    body = conversation_body(ada)
+    assert CONVERSATIONS.post(ada, body, key=key).status_code == 201
+    assert CONVERSATIONS.post(ada, body, key=key).headers[REPLAYED] == "true"
+    assert REPLAYED not in CONVERSATIONS.post(ada, body, key=key[:-1] + "!").headers
+
+
+@pytest.mark.parametrize("age", [timedelta(hours=23, minutes=59), timedelta(hours=24)], ids=["before", "after"])
+def test_a_key_is_free_after_24_hours(app: Flask, ada: Api, age: timedelta) -> None:
+    body = conversation_body(ada)
+    first = CONVERSATIONS.post(ada, body)
+    with app.app_context():
+        own = IdempotencyKey.user_id == ada.user_id
+        db.session.execute(sa.update(IdempotencyKey).where(own).values(created_at=now() - age))
+        db.session.commit()
+    if age < timedelta(hours=24):
+        assert CONVERSATIONS.post(ada, body).get_json() == first.get_json()
+        return
+    changed = CONVERSATIONS.post(ada, {**body, "title": "Another day"})
+    assert (changed.status_code, changed.get_json()["title"]) == (201, "Another day")
+    assert CONVERSATIONS.post(ada, {**body, "title": "Another day"}).get_json() == changed.get_json()
+
+
+@pytest.mark.parametrize("creation", [CREATIONS[0], MESSAGES, CONVERSATIONS], ids=lambda creation: creation.path)
+def test_of_the_same_requests_at_once_one_has_an_effect(app: Flask, ada: Api, creation: Creation) -> None:
+    body, start = creation.body(ada), threading.Barrier(8)
+    before = rows(app, ada, body)
+
+    def post(_: int) -> TestResponse:
+        start.wait()
+        return creation.post(ada, body)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(post, range(8)))
+    made = [answer for answer in answers if answer.status_code == 201]
+    told_to_wait = [answer for answer in answers if answer.status_code == 409]
+    assert len(made) + len(told_to_wait) == 8
+    assert len([answer for answer in made if REPLAYED not in answer.headers]) == 1
+    assert len({answer.get_data() for answer in made}) == 1
+    assert all((answer.get_json()["code"], answer.headers["Retry-After"]) == ("still_running", "1")
+               for answer in told_to_wait)  # fmt: skip
+    assert creation.post(ada, body).get_data() == made[0].get_data()
+    after = rows(app, ada, body)
+    table = {"/auth/register": "accounts", MESSAGES.path: "messages", CONVERSATIONS.path: "conversations"}
+    assert after[table[creation.path]] == before[table[creation.path]] + 1
+
+
+def test_while_the_first_request_runs_the_second_is_told_so(app: Flask, ada: Api, database_url: str) -> None:
+    if not database_url.startswith("postgresql"):
+        pytest.skip("SQLite has one writer at a time: the second request waits and finds the answer.")
+    key_id = service.key_id_of(route="POST /chat/conversations", key="k")
+    claim_id = service.claim_id_of(scope=ada.user_id, key_id=key_id)
+    number = int.from_bytes(bytes.fromhex(claim_id[:16]), signed=True)
+    body = conversation_body(ada)
+    with psycopg.connect(database_url.replace("+psycopg", "")) as first:
+        first.execute("SELECT pg_advisory_xact_lock(%s)", [number])
+        response = CONVERSATIONS.post(ada, body)
+        assert (response.status_code, response.get_json()["code"]) == (409, "still_running")
+        assert response.headers["Retry-After"] == "1"
+        assert CONVERSATIONS.post(ada, body, key="another").status_code == 201
+    assert CONVERSATIONS.post(ada, body).status_code == 201
+
+
+@pytest.mark.parametrize("creation", CREATIONS[1:], ids=lambda creation: creation.path)
+def test_an_effect_that_fails_stores_no_key(app: Flask, ada: Api, creation: Creation) -> None:
+    body = creation.body(ada)
+    before = owned_rows(app, ada.user_id)
+
+    def fail(session: Any) -> None:
+        raise RuntimeError("the commit fails")
+
+    sa.event.listen(db.session, "before_commit", fail)
+    try:
+        assert creation.post(ada, body).status_code == 500
+    finally:
+        sa.event.remove(db.session, "before_commit", fail)
+    assert owned_rows(app, ada.user_id) == before
+    created = creation.post(ada, body)
+    assert created.status_code == 201
+    assert REPLAYED not in created.headers
+
+
+def test_the_stored_answer_cannot_be_read_in_the_database(app: Flask, ada: Api) -> None:
+    created = TOKENS.post(ada, token_body(ada), key="a-key-of-the-client")
+    secret = created.get_json()["token"].split("_", 3)[3]
+    stored = everything_stored(app)
+    assert secret not in stored
+    assert "a-key-of-the-client" not in stored
+    assert TOKENS.post(ada, token_body(ada), key="a-key-of-the-client").get_json()["token"].endswith(secret)
+
+
+def test_the_order_of_names_and_the_spacing_do_not_count(ada: Api) -> None:
+    body = conversation_body(ada)
+    texts = [json.dumps(body), json.dumps(dict(reversed(body.items())), indent=3), json.dumps(body, ensure_ascii=True)]
+    headers = {"Idempotency-Key": "k", "Content-Type": "application/json"}
+    answers = [ada.post(CONVERSATIONS.path, data=text, headers=headers) for text in texts]
+    assert [answer.status_code for answer in answers] == [201] * 3
+    assert len({answer.get_data() for answer in answers}) == 1
+
+
+def test_keys_of_an_erased_account_are_free_for_its_successor(ada: Api, stranger: Api) -> None:
+    post, body = CREATIONS[0].post, {"email": new_email(), "password": PASSWORD}
+    first = post(stranger, body)
+    user = Api(ada.app, user=first.get_json()).log_in()
+    assert user.delete("/auth/me").status_code == 204
+    second = post(stranger, body)
+    assert second.status_code == 201
+    assert second.get_json()["id"] != first.get_json()["id"]

@@ -1,0 +1,260 @@
+"""The migrations: numbered, linear, up and down, in agreement with the models, and distributed on Citus."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import flask_migrate
+import psycopg
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config as AlembicConfig
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from flask import Flask
+
+from chat_api.extensions import db
+from tests.conftest import migrate, serving
+from tests.support.api import PASSWORD, Api, new_email
+from tests.support.tables import fresh_database
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+MIGRATIONS = str(REPOSITORY / "migrations")
+
+
+@pytest.fixture
+def empty_app(backend: str, tmp_path: Path) -> Iterator[Flask]:
+    """The application on a database without tables."""
+    with fresh_database(backend, tmp_path, migrated=False) as url, serving(url, tmp_path) as app:
+        yield app
+
+
+def tables(app: Flask) -> set[str]:
+    with app.app_context():
+        return set(sa.inspect(db.engine).get_table_names()) - {"alembic_version"}
+
+
+def differences(app: Flask) -> list[object]:
+    """Where the database is not what the models say."""
+    with app.app_context(), db.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        return list(compare_metadata(context, db.metadata))
+
+
+# -- the files --------------------------------------------------------------------------------------------
+
+
+def test_revisions_are_numbered_and_linear() -> None:
+    config = AlembicConfig()
+    config.set_main_option("script_location", MIGRATIONS)
+    script = ScriptDirectory.from_config(config)
+    assert len(script.get_heads()) == 1
+    revisions = list(script.walk_revisions())[::-1]
+    assert [revision.revision for revision in revisions] == [f"{n:04}" for n in range(1, len(revisions) + 1)]
+    assert [revision.down_revision for revision in revisions][1:] == [revision.revision for revision in revisions[:-1]]
+    for revision in revisions:
+        assert re.fullmatch(rf"{revision.revision}_[a-z0-9_]+\.py", Path(revision.path).name)
+
+
+# -- up and down ------------------------------------------------------------------------------------------
+
+
+def test_migrations_go_up_and_down_and_up_again(empty_app: Flask) -> None:
+    with empty_app.app_context():
+        flask_migrate.upgrade(directory=MIGRATIONS)
+        assert tables(empty_app) == set(db.metadata.tables)
+        flask_migrate.downgrade(directory=MIGRATIONS, revision="base")
+        assert tables(empty_app) == set()
+        flask_migrate.upgrade(directory=MIGRATIONS)
+    assert differences(empty_app) == []
+
+
+def test_migrations_and_models_agree(app: Flask) -> None:
+    assert differences(app) == []
+    result = app.test_cli_runner().invoke(args=["db", "check", "-d", MIGRATIONS])
+    assert result.exit_code == 0, result.output
+
+
+def test_a_change_in_the_database_would_be_seen(empty_app: Flask) -> None:
+    with empty_app.app_context():
+        flask_migrate.upgrade(directory=MIGRATIONS)
+        db.session.execute(sa.text("DROP INDEX ix_idempotency_keys_user_id_created_at"))
+        db.session.execute(sa.text("ALTER TABLE messages ADD COLUMN note TEXT"))
+        db.session.commit()
+    assert {difference[0] for difference in differences(empty_app)} == {"add_index", "remove_column"}  # type: ignore[index]
+
+
+# -- as a script ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def script_for_postgres(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What `flask db upgrade --sql` writes, with no database to ask."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "DATA_DIR": str(tmp_path_factory.mktemp("data")),
+        "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
+    }
+    command = [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade", "--sql"]
+    result = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_the_script_for_postgres_makes_all_tables(script_for_postgres: str, tmp_path: Path) -> None:
+    with fresh_database("postgres", tmp_path, migrated=False) as url:
+        with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute(script_for_postgres.encode())
+        with serving(url, tmp_path) as app:
+            assert differences(app) == []
+
+
+def test_the_script_for_postgres_locks_no_busy_table(script_for_postgres: str, tmp_path: Path) -> None:
+    squawk = shutil.which("squawk", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if squawk is None:
+        pytest.skip("squawk-cli is not installed.")
+    path = tmp_path / "upgrade.sql"
+    path.write_text(script_for_postgres)
+    taste = re.findall(r"--exclude ([a-z,-]+)", (REPOSITORY / "Makefile").read_text())
+    excludes = [option for rules in taste for option in ("--exclude", rules)]
+    result = subprocess.run([squawk, *excludes, path], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
+
+
+# -- on Citus ---------------------------------------------------------------------------------------------
+
+# Citus itself is no package. This extension of its name refuses what it refuses, and writes down the rest.
+CONTROL = "default_version = '1.0'\nrelocatable = false\n"
+EXTENSION = """
+CREATE SCHEMA citus;
+CREATE TABLE citus.calls (
+    number int GENERATED ALWAYS AS IDENTITY, name text PRIMARY KEY, kind text, distributed_by text, colocation text);
+
+CREATE FUNCTION citus.check_table(called regclass, reference boolean, by_column text, colocation text)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    by_number smallint; has_rows boolean; broken text;
+BEGIN
+    IF current_setting('citus.multi_shard_modify_mode', true) IS DISTINCT FROM 'sequential' THEN
+        RAISE EXCEPTION 'cannot change reference and distributed tables in parallel in one transaction';
+    END IF;
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s)', called) INTO has_rows;
+    IF has_rows THEN RAISE EXCEPTION 'table % is not empty', called; END IF;
+    IF NOT reference THEN
+        SELECT attnum INTO STRICT by_number FROM pg_attribute WHERE attrelid = called AND attname = by_column;
+        SELECT string_agg(indexrelid::regclass::text, ', ') INTO broken
+            FROM pg_index WHERE indrelid = called AND indisunique AND NOT by_number = ANY (indkey);
+        IF broken IS NOT NULL THEN RAISE EXCEPTION 'unique % lacks the distribution column', broken; END IF;
+    END IF;
+    SELECT string_agg(conname, ', ') INTO broken FROM pg_constraint AS c
+        LEFT JOIN citus.calls AS parent ON parent.name = c.confrelid::regclass::text
+        WHERE c.contype = 'f' AND c.conrelid = called AND c.confrelid <> called
+        AND (parent.kind = 'reference' OR NOT reference AND parent.kind = 'distributed'
+             AND parent.colocation = check_table.colocation AND EXISTS (
+                 SELECT FROM unnest(c.conkey, c.confkey) AS pair(own, theirs)
+                 JOIN pg_attribute AS a ON a.attrelid = c.confrelid AND a.attnum = pair.theirs
+                 WHERE pair.own = by_number AND a.attname = parent.distributed_by)) IS NOT TRUE;
+    IF broken IS NOT NULL THEN RAISE EXCEPTION 'foreign key % leads where it must not', broken; END IF;
+    SELECT string_agg(conname, ', ') INTO broken FROM pg_constraint
+        WHERE contype = 'f' AND conrelid = called AND confdeltype IN ('n', 'd') AND by_number = ANY (conkey);
+    IF broken IS NOT NULL THEN RAISE EXCEPTION 'foreign key % sets the distribution column', broken; END IF;
+END $$;
+
+CREATE FUNCTION pg_catalog.create_distributed_table(
+    table_name regclass, distribution_column text, distribution_type text DEFAULT 'hash',
+    colocate_with text DEFAULT 'default', shard_count int DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM citus.check_table(table_name, false, distribution_column, colocate_with);
+    INSERT INTO citus.calls (name, kind, distributed_by, colocation)
+        VALUES (table_name::text, 'distributed', distribution_column, colocate_with);
+END $$;
+
+CREATE FUNCTION pg_catalog.create_reference_table(table_name regclass) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM citus.check_table(table_name, true, NULL, NULL);
+    INSERT INTO citus.calls (name, kind) VALUES (table_name::text, 'reference');
+END $$;
+"""
+REFERENCE = {"users", "revoked_logins", "llm_providers"}
+
+
+@pytest.fixture
+def citus_url(tmp_path: Path) -> Iterator[str]:
+    """An empty Postgres database that has an extension called citus."""
+    with tempfile.TemporaryDirectory(prefix="chat-api-citus-", dir="/tmp") as name:
+        folder = Path(name)
+        (folder / "extension").mkdir()
+        (folder / "extension" / "citus.control").write_text(CONTROL)
+        (folder / "extension" / "citus--1.0.sql").write_text(EXTENSION)
+        for path in (folder, folder / "extension"):
+            path.chmod(0o755)  # the server may be another user
+        with fresh_database("postgres", tmp_path, migrated=False) as url:
+            with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+                connection.execute(f"SET extension_control_path = '{folder}:$system'".encode())
+                connection.execute("CREATE EXTENSION citus")
+            yield url
+
+
+def calls(url: str) -> list[tuple[str, str, str | None, str | None]]:
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        rows = connection.execute("SELECT name, kind, distributed_by, colocation FROM citus.calls ORDER BY number")
+        return rows.fetchall()  # type: ignore[return-value]
+
+
+def test_with_citus_each_table_is_distributed_by_its_owner(citus_url: str, tmp_path: Path) -> None:
+    migrate(citus_url, tmp_path)
+    made = calls(citus_url)
+    expected = {
+        name: ("reference", None, None)
+        if name in REFERENCE
+        else ("distributed", "key", "none")
+        if name == "throttle_counters"
+        else ("distributed", "user_id", "default")
+        for name in db.metadata.tables
+    }
+    assert {name: how for name, *how in made} == {name: list(how) for name, how in expected.items()}
+    with serving(citus_url, tmp_path) as app:
+        assert differences(app) == []
+
+
+def test_with_citus_parents_come_before_children(citus_url: str, tmp_path: Path) -> None:
+    migrate(citus_url, tmp_path)
+    order = [name for name, *_ in calls(citus_url)]
+    for table in db.metadata.tables.values():
+        for key in table.foreign_keys:
+            assert order.index(key.column.table.name) < order.index(table.name), key
+
+
+@pytest.mark.parametrize(
+    ("statements", "refusal"),
+    [
+        ("CREATE TABLE t (user_id int, id int PRIMARY KEY); SELECT create_distributed_table('t', 'user_id')", "lacks"),
+        ("CREATE TABLE t (user_id int); INSERT INTO t VALUES (1); SELECT create_distributed_table('t', 'user_id')",
+         "not empty"),
+        ("CREATE TABLE p (user_id int PRIMARY KEY); CREATE TABLE t (user_id int REFERENCES p);"
+         "SELECT create_distributed_table('t', 'user_id')", "leads"),
+        ("CREATE TABLE p (user_id int, id int, PRIMARY KEY (user_id, id)); CREATE TABLE t (user_id int, p int, owner int,"
+         "FOREIGN KEY (owner, p) REFERENCES p); SELECT create_distributed_table('p', 'user_id');"
+         "SELECT create_distributed_table('t', 'user_id')", "leads"),
+    ],
+    ids=["unique without owner", "rows", "parent not distributed", "key without owner"],
+)  # fmt: skip
+def test_this_citus_refuses_what_citus_refuses(citus_url: str, statements: str, refusal: str) -> None:
+    with psycopg.connect(citus_url.replace("+psycopg", "")) as connection:
+        connection.execute("SET citus.multi_shard_modify_mode TO 'sequential'")
+        with pytest.raises(psycopg.errors.RaiseException, match=refusal):
+            connection.execute(statements.encode())
+
+
+def test_the_service_runs_on_tables_that_were_distributed(citus_url: str, tmp_path: Path) -> None:
+    migrate(citus_url, tmp_path)
+    with serving(citus_url, tmp_path) as app:
+        body = {"email": new_email(), "password": PASSWORD}
+        user = Api(app, user=Api(app).made("/auth/register", body)).log_in()
+        assert user.message(user.conversation()["id"])["position"] == 1

@@ -1,0 +1,310 @@
+"""What belongs to somebody else does not exist for you: all routes, all tables, and the schema itself."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from sqlalchemy.exc import IntegrityError
+from werkzeug.test import TestResponse
+
+from chat_api.attachments.models import Attachment
+from chat_api.columns import new_id
+from chat_api.extensions import Base, db
+from chat_api.messages.models import Message
+from tests.support.api import Api
+
+Ids = dict[str, str]
+OWNED_TABLES = sorted(name for name, table in Base.metadata.tables.items() if "user_id" in table.c)
+
+
+@dataclass
+class Trespass:
+    """A request that takes one id that is not the sender's; the other ids in it are the sender's own."""
+
+    method: str
+    path: str
+    kind: str  # of the id that is not the sender's
+    body: dict[str, str] | None = None
+
+
+# every route with an id in its path or body, once for each id; {theirs} is the id of the other user's object
+TRESPASSES = {
+    "delete_token": Trespass("DELETE", "/auth/tokens/{theirs}", "token"),
+    "get_conversation": Trespass("GET", "/chat/conversations/{theirs}", "conversation"),
+    "list_messages": Trespass("GET", "/chat/conversations/{theirs}/messages", "conversation"),
+    "create_message": Trespass(
+        "POST",
+        "/chat/messages",
+        "conversation",
+        {"conversation_id": "{theirs}", "role": "user", "content": "Mine now"},
+    ),
+    "list_attachments": Trespass("GET", "/chat/messages/{theirs}/attachments", "message"),
+    "create_attachment": Trespass(
+        "POST",
+        "/chat/attachments",
+        "message",
+        {"message_id": "{theirs}", "file_type": "image/png", "file_path": "a.png"},
+    ),
+    "get_provider": Trespass("GET", "/chat/llm-providers/{theirs}", "provider"),
+    "create_config": Trespass(
+        "POST",
+        "/chat/user-llm-configs",
+        "provider",
+        {"user_id": "{me}", "provider_id": "{theirs}", "api_key": "sk-1"},
+    ),
+    "get_config of a user": Trespass("GET", "/chat/user-llm-configs/{theirs}/{my_provider}", "user"),
+    "get_config of a provider": Trespass("GET", "/chat/user-llm-configs/{me}/{theirs}", "provider"),
+}
+# the body names the owner: that is refused aloud (403), see the tests below
+NAMES_THE_OWNER = {"create_conversation", "create_config"}
+
+
+def filled(user: Api) -> Ids:
+    """Give a user a row in every table that has owners; the ids by kind."""
+    conversation = user.made(
+        "/chat/conversations",
+        {"user_id": user.user_id, "title": "Diary"},
+        headers={"Idempotency-Key": new_id()},
+    )
+    message = user.message(conversation["id"])
+    provider = user.provider()
+    return {
+        "user": user.user_id,
+        "conversation": conversation["id"],
+        "message": message["id"],
+        "attachment": user.attachment(message["id"])["id"],
+        "provider": provider["id"],
+        "config": user.config(provider["id"])["id"],
+        "token": user.made("/auth/tokens", {"name": "script"})["id"],
+    }
+
+
+def sent(trespass: Trespass, sender: Api, mine: Ids, their_id: str) -> TestResponse:
+    places = {"theirs": their_id, "me": sender.user_id, "my_provider": mine["provider"]}
+    body = {name: value.format(**places) for name, value in (trespass.body or {}).items()}
+    return sender.request(trespass.method, trespass.path.format(**places), json=body or None)
+
+
+def rows_of(app: Flask, user_id: str) -> dict[str, list[Any]]:
+    """All that the database holds for a user."""
+    with app.app_context():
+        found = {}
+        for table in Base.metadata.sorted_tables:
+            owner = table.c.get("user_id", table.c.get("owner_id"))
+            if owner is not None:
+                rows = db.session.execute(sa.select(table).where(owner == user_id))
+                found[table.name] = sorted(repr(tuple(row)) for row in rows)
+        return found
+
+
+def told(response: TestResponse) -> dict[str, Any]:
+    """The answer without what differs in every answer."""
+    return {name: value for name, value in response.get_json().items() if name != "request_id"}
+
+
+@pytest.mark.parametrize("name", TRESPASSES)
+def test_other_users_id_is_answered_like_one_that_was_never_used(
+    app: Flask, ada: Api, bob: Api, name: str
+) -> None:
+    trespass, hers, his = TRESPASSES[name], filled(ada), filled(bob)
+    before = rows_of(app, ada.user_id), rows_of(app, bob.user_id)
+    refused = sent(trespass, bob, his, hers[trespass.kind])
+    unknown = sent(trespass, bob, his, new_id())
+    assert (refused.status_code, told(refused)) == (404, told(unknown))
+    assert dict(refused.headers).keys() == dict(unknown.headers).keys()
+    assert (rows_of(app, ada.user_id), rows_of(app, bob.user_id)) == before
+
+
+@pytest.mark.parametrize("name", TRESPASSES)
+def test_same_request_with_ones_own_id_is_answered(ada: Api, name: str) -> None:
+    """Without this the 404s above could have another reason."""
+    trespass, hers = TRESPASSES[name], filled(ada)
+    own_id = hers[trespass.kind] if name != "create_config" else ada.provider()["id"]
+    assert sent(trespass, ada, hers, own_id).status_code < 300
+
+
+def test_every_route_with_an_id_is_tried(app: Flask, stranger: Api) -> None:
+    document = stranger.get("/openapi.json").get_json()
+    schemas = document["components"]["schemas"]
+    expected = set()
+    for rule in app.url_map.iter_rules():
+        name = rule.endpoint.rpartition(".")[2]
+        if any("Id" in type(converter).__name__ for converter in rule._converters.values()):
+            expected.add(name)
+    for path in document["paths"].values():
+        if "post" in path and "requestBody" in path["post"]:
+            reference = path["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+            if any(field.endswith("_id") for field in schemas[reference.rpartition("/")[2]]["properties"]):
+                expected.add(path["post"]["operationId"])
+    tried = {name.split(" ")[0] for name in TRESPASSES} | NAMES_THE_OWNER
+    assert expected == tried, "Add the new route to TRESPASSES: whose ids does it take?"
+
+
+@pytest.mark.parametrize("table", OWNED_TABLES)
+def test_every_table_with_an_owner_takes_part(app: Flask, ada: Api, table: str) -> None:
+    filled(ada)
+    assert rows_of(app, ada.user_id)[table], f"Let `filled` make a row in {table}."
+
+
+def test_providers_are_in_no_ones_hands_but_their_owners(ada: Api, bob: Api, admin: Api) -> None:
+    own, shared = ada.provider(), admin.provider(shared=True)
+    assert shared["owner_id"] is None
+    assert bob.get(f"/chat/llm-providers/{own['id']}").status_code == 404
+    assert admin.get(f"/chat/llm-providers/{own['id']}").status_code == 404
+    assert bob.get(f"/chat/llm-providers/{shared['id']}").get_json() == shared
+
+
+# -- the schema ---------------------------------------------------------------------------------------------
+
+
+def test_database_refuses_a_message_in_another_users_conversation(app: Flask, ada: Api, bob: Api) -> None:
+    conversation = ada.conversation()["id"]
+    intruder = Message(
+        user_id=bob.user_id,
+        id=new_id(),
+        conversation_id=conversation,
+        position=1,
+        role="user",
+        content="x",
+        size_bytes=1,
+    )
+    with app.app_context():
+        db.session.add(intruder)
+        with pytest.raises(IntegrityError):
+            db.session.flush()
+
+
+def test_database_refuses_an_attachment_on_another_users_message(app: Flask, ada: Api, bob: Api) -> None:
+    message = ada.message(ada.conversation()["id"])["id"]
+    intruder = Attachment(
+        user_id=bob.user_id, message_id=message, position=1, file_type="image/png", file_path="a"
+    )
+    with app.app_context():
+        db.session.add(intruder)
+        with pytest.raises(IntegrityError):
+            db.session.flush()
+
+
+# -- naming the owner ---------------------------------------------------------------------------------------
+
+
+def conversation_for(user_id: str) -> dict[str, str]:
+    return {"user_id": user_id, "title": "For somebody"}
+
+
+def test_naming_another_owner_is_forbidden(app: Flask, ada: Api, bob: Api) -> None:
+    before = rows_of(app, ada.user_id)
+    config = {"user_id": ada.user_id, "provider_id": bob.provider()["id"], "api_key": "sk-1"}
+    for path, body in (
+        ("/chat/conversations", conversation_for(ada.user_id)),
+        ("/chat/user-llm-configs", config),
+    ):
+        refused = bob.post(path, body)
+        unknown = bob.post(path, body | {"user_id": new_id()})
+        assert (refused.status_code, told(refused)) == (403, told(unknown))
+    assert rows_of(app, ada.user_id) == before
+
+
+@pytest.mark.parametrize("role", ["admin", "service"])
+def test_trusted_account_acts_for_a_user_by_the_bodys_user_id(
+    ada: Api, make_user: Callable[..., Api], role: str
+) -> None:
+    acting = make_user(role)
+    made = acting.made("/chat/conversations", conversation_for(ada.user_id))
+    assert ada.get(f"/chat/conversations/{made['id']}").get_json() == made
+    assert acting.get(f"/chat/conversations/{made['id']}").status_code == 404  # it is hers alone
+
+
+@pytest.mark.parametrize("role", ["admin", "service"])
+def test_trusted_account_acts_for_a_user_by_header(
+    ada: Api, make_user: Callable[..., Api], role: str
+) -> None:
+    acting, hers = make_user(role), filled(ada)
+    headers = {"X-Act-As": ada.user_id}
+    for path in (
+        f"/chat/conversations/{hers['conversation']}",
+        f"/chat/conversations/{hers['conversation']}/messages",
+        f"/chat/messages/{hers['message']}/attachments",
+        f"/chat/llm-providers/{hers['provider']}",
+        f"/chat/user-llm-configs/{ada.user_id}/{hers['provider']}",
+    ):
+        assert acting.get(path, headers=headers).get_json() == ada.get(path).get_json()
+    message = {"conversation_id": hers["conversation"], "role": "user", "content": "From the back end"}
+    made = acting.made("/chat/messages", message, headers=headers)
+    assert made in ada.get(f"/chat/conversations/{hers['conversation']}/messages").get_json()
+    provider = acting.made(
+        "/chat/llm-providers", {"name": "P", "api_endpoint": "https://p.example"}, headers=headers
+    )
+    assert provider["owner_id"] == ada.user_id
+
+
+def test_acting_for_one_user_reaches_no_third_one(ada: Api, bob: Api, trusted: Api) -> None:
+    headers = {"X-Act-As": ada.user_id}
+    assert (
+        trusted.post("/chat/conversations", conversation_for(bob.user_id), headers=headers).status_code == 403
+    )
+    his = bob.conversation()["id"]
+    assert trusted.get(f"/chat/conversations/{his}", headers=headers).status_code == 404
+
+
+@pytest.mark.parametrize("role", ["admin", "service"])
+def test_acting_for_an_unknown_user_is_404(make_user: Callable[..., Api], role: str) -> None:
+    acting, nobody = make_user(role), str(uuid.uuid4())
+    own = acting.conversation()["id"]
+    assert acting.post("/chat/conversations", conversation_for(nobody)).status_code == 404
+    config = {"user_id": nobody, "provider_id": acting.provider()["id"], "api_key": "sk-1"}
+    assert acting.post("/chat/user-llm-configs", config).status_code == 404
+    for user_id in (nobody, "nobody", "", "0", "' OR 1=1 --", f"{{{nobody}}}", nobody.replace("-", "")):
+        refused = acting.get(f"/chat/conversations/{own}", headers={"X-Act-As": user_id})
+        assert refused.status_code == 404, user_id
+
+
+def test_ordinary_user_acts_for_nobody_else(ada: Api, bob: Api) -> None:
+    """And can't find out that way who exists."""
+    hers = ada.conversation()["id"]
+    answers = [
+        bob.get(f"/chat/conversations/{hers}", headers={"X-Act-As": user_id})
+        for user_id in (ada.user_id, str(uuid.uuid4()), "nobody")
+    ]
+    assert [answer.status_code for answer in answers] == [403, 403, 403]
+    assert told(answers[0]) == told(answers[1]) == told(answers[2])
+
+
+def test_acting_for_oneself_is_allowed(ada: Api) -> None:
+    hers = ada.conversation()["id"]
+    assert (
+        ada.get(f"/chat/conversations/{hers}", headers={"X-Act-As": ada.user_id.upper()}).status_code == 200
+    )
+
+
+def test_acting_for_an_admin_makes_no_admin(admin: Api, trusted: Api) -> None:
+    provider = {"name": "P", "api_endpoint": "https://p.example", "shared": True}
+    refused = trusted.post("/chat/llm-providers", provider, headers={"X-Act-As": admin.user_id})
+    assert refused.status_code == 403
+
+
+def test_only_an_admin_shares_a_provider(ada: Api, trusted: Api) -> None:
+    for user in (ada, trusted):
+        body = {"name": "P", "api_endpoint": "https://p.example", "shared": True}
+        assert user.post("/chat/llm-providers", body).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/auth/me"),
+        ("DELETE", "/auth/me"),
+        ("POST", "/auth/logout"),
+        ("GET", "/auth/tokens"),
+        ("POST", "/auth/tokens"),
+    ],
+)
+def test_nobody_acts_for_another_in_accounts(ada: Api, admin: Api, method: str, path: str) -> None:
+    refused = admin.request(method, path, headers={"X-Act-As": ada.user_id}, json={"name": "script"})
+    assert refused.status_code == 403
+    assert ada.get("/auth/me").status_code == 200
+    assert admin.get("/auth/me").status_code == 200

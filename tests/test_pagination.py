@@ -1,0 +1,241 @@
+"""Pages and the Link headers between them, of every list."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from werkzeug.test import TestResponse
+
+from chat_api.pagination import MAX_PAGE_BYTES, MAX_POSITION
+from tests.support.api import Api
+
+MEBIBYTE = 1024 * 1024
+
+
+@dataclass
+class Listing:
+    """A list that can be filled: where it is, and what makes one more item."""
+
+    user: Api
+    path: str
+    add: Callable[[int], dict[str, Any]]
+    cursor: str
+    items: list[dict[str, Any]] = field(default_factory=list)
+
+    def fill(self, count: int) -> list[Any]:
+        self.items += [self.add(len(self.items) + 1) for _ in range(count)]
+        return self.ids
+
+    @property
+    def ids(self) -> list[Any]:
+        return [item["id"] for item in self.items]
+
+    def cursor_of(self, index: int) -> Any:
+        """The place of an item; attachments don't show theirs."""
+        return self.items[index]["id"] if self.cursor == "id" else index + 1
+
+    def get(self, query: str = "") -> TestResponse:
+        return self.user.get(self.path + query)
+
+
+def messages_of(user: Api) -> Listing:
+    conversation = user.conversation()["id"]
+    path = f"/chat/conversations/{conversation}/messages"
+    return Listing(user, path, lambda number: user.message(conversation, f"Message {number}"), "position")
+
+
+def attachments_of(user: Api) -> Listing:
+    message = user.message(user.conversation()["id"])["id"]
+    path = f"/chat/messages/{message}/attachments"
+    return Listing(user, path, lambda number: user.attachment(message, f"uploads/{number}.png"), "position")
+
+
+def tokens_of(user: Api) -> Listing:
+    return Listing(user, "/auth/tokens", lambda number: user.made("/auth/tokens", {"name": f"T {number}"}), "id")
+
+
+LISTINGS: dict[str, Callable[[Api], Listing]] = {
+    "/chat/conversations/{conversation_id}/messages": messages_of,
+    "/chat/messages/{message_id}/attachments": attachments_of,
+    "/auth/tokens": tokens_of,
+}
+
+
+@pytest.fixture(params=list(LISTINGS))
+def listing(request: pytest.FixtureRequest, ada: Api) -> Listing:
+    return LISTINGS[request.param](ada)
+
+
+def ids(response: TestResponse) -> list[Any]:
+    assert response.status_code == 200, response.get_data(as_text=True)
+    return [item["id"] for item in response.get_json()]
+
+
+def links(response: TestResponse) -> dict[str, str]:
+    return {relation: url for url, relation in re.findall(r'<([^>]*)>; rel="(\w+)"', response.headers.get("Link", ""))}
+
+
+def walk(user: Api, path: str, relation: str) -> list[list[Any]]:
+    """The pages that one gets by following a relation to its end."""
+    response = user.get(path)
+    pages = [ids(response)]
+    while relation in links(response):
+        response = user.get(links(response)[relation])
+        pages.append(ids(response))
+        assert len(pages) < 100, "The links never end."
+    return pages
+
+
+def test_every_list_is_tried_here(stranger: Api) -> None:
+    paths = stranger.get("/openapi.json").get_json()["paths"]
+    lists = {
+        path
+        for path, item in paths.items()
+        for parameter in item.get("get", {}).get("parameters", [])
+        if parameter.get("name") == "limit"
+    }
+    assert lists == set(LISTINGS)
+
+
+def test_a_list_that_fits_has_no_links(listing: Listing) -> None:
+    assert ids(listing.get()) == []
+    made = listing.fill(3)
+    for query in ("", "?limit=3", "?limit=1000"):
+        response = listing.get(query)
+        assert (ids(response), links(response)) == (made, {})
+
+
+def test_links_lead_forwards_through_the_whole_list(listing: Listing) -> None:
+    made = listing.fill(7)
+    assert walk(listing.user, f"{listing.path}?limit=3", "next") == [made[:3], made[3:6], made[6:]]
+    assert walk(listing.user, f"{listing.path}?limit=1", "next") == [[one] for one in made]
+
+
+def test_links_lead_backwards_through_the_whole_list(listing: Listing) -> None:
+    made = listing.fill(7)
+    beyond = MAX_POSITION if listing.cursor == "position" else "ffffffff-ffff-ffff-ffff-ffffffffffff"
+    path = f"{listing.path}?limit=3&before={beyond}"
+    assert walk(listing.user, path, "prev") == [made[4:], made[1:4], made[:1]]
+
+
+def test_a_page_links_to_both_of_its_neighbours(listing: Listing) -> None:
+    made = listing.fill(7)
+    first = listing.get("?limit=3")
+    assert list(links(first)) == ["next"]
+    middle = listing.user.get(links(first)["next"])
+    assert sorted(links(middle)) == ["next", "prev"]
+    last = listing.user.get(links(middle)["next"])
+    assert (ids(last), list(links(last))) == (made[6:], ["prev"])
+    assert ids(listing.user.get(links(last)["prev"])) == made[3:6]
+    assert ids(listing.user.get(links(middle)["prev"])) == made[:3]
+
+
+def test_links_are_relative_and_keep_the_limit(listing: Listing) -> None:
+    listing.fill(3)
+    response = listing.user.get(f"{listing.path}?limit=2", headers={"Host": "evil.example"})
+    link = urlsplit(links(response)["next"])
+    assert (link.scheme, link.netloc, link.path) == ("", "", listing.path)
+    assert parse_qs(link.query) == {"limit": ["2"], "after": [str(listing.cursor_of(1))]}
+
+
+def test_a_cursor_stays_right_while_others_write(listing: Listing) -> None:
+    listing.fill(4)
+    response = listing.get("?limit=3")
+    seen = ids(response)
+    while "next" in links(response):
+        if len(listing.ids) < 9:
+            listing.fill(3)
+        response = listing.user.get(links(response)["next"])
+        seen += ids(response)
+    assert seen == listing.ids
+    assert len(seen) > 9
+
+
+def test_a_reader_at_the_end_goes_on_from_its_cursor(listing: Listing) -> None:
+    listing.fill(2)
+    last = listing.cursor_of(1)
+    response = listing.get(f"?after={last}")
+    assert (ids(response), links(response)) == ([], {})
+    listing.fill(1)
+    assert ids(listing.get(f"?after={last}")) == listing.ids[2:]
+
+
+def test_a_cursor_outlives_the_item_that_it_names(ada: Api) -> None:
+    listing = tokens_of(ada)
+    made = listing.fill(4)
+    response = listing.get("?limit=2")
+    assert ada.delete(f"/auth/tokens/{made[1]}").status_code == 204
+    assert ids(ada.get(links(response)["next"])) == made[2:]
+
+
+@pytest.mark.parametrize("listed", [messages_of, attachments_of], ids=["messages", "attachments"])
+@pytest.mark.parametrize("position", [0, 1, 2**31 - 1, 2**31, MAX_POSITION])
+def test_any_position_is_a_cursor(ada: Api, listed: Callable[[Api], Listing], position: int) -> None:
+    listing = listed(ada)
+    made = listing.fill(2)
+    assert ids(listing.get(f"?after={position}")) == made[position:]
+    assert ids(listing.get(f"?before={position}")) == made[: max(0, position - 1)]
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=1001", "limit=-1", "limit=x", "limit=", "limit=1.5", "limit=%2B5", "limit=1_0", "limit=1&limit=2",
+     "after=x", "after=", "after=-1", "before=%00", "after=1%20", "offset=3", "after=9007199254740992",
+     "after=99999999999999999999999", "limit=٣"],
+)  # fmt: skip
+def test_a_bad_query_is_refused(listing: Listing, query: str) -> None:
+    response = listing.get(f"?{query}")
+    assert response.status_code == 400
+    assert list(response.get_json()["errors"]) == [query.partition("=")[0]]
+
+
+def test_both_directions_at_once_are_refused(listing: Listing) -> None:
+    cursor = 1 if listing.cursor == "position" else "00000000-0000-7000-8000-000000000000"
+    assert listing.get(f"?after={cursor}&before={cursor}").status_code == 400
+
+
+@pytest.mark.parametrize("query", ["", "?after=5", "?before=5"])
+def test_the_list_of_what_is_not_there_is_not_found(ada: Api, bob: Api, query: str) -> None:
+    message = bob.message(bob.conversation()["id"])
+    paths = [
+        f"/chat/conversations/{message['conversation_id']}/messages",
+        f"/chat/conversations/{message['id']}/messages",
+        f"/chat/messages/{message['id']}/attachments",
+        "/chat/conversations/00000000-0000-7000-8000-000000000000/messages",
+    ]
+    assert [ada.get(path + query).status_code for path in paths] == [404] * 4
+
+
+def test_a_page_holds_200_items_unless_it_says_otherwise(ada: Api) -> None:
+    listing = messages_of(ada)
+    made = listing.fill(201)
+    response = listing.get()
+    assert ids(response) == made[:200]
+    assert ids(ada.get(links(response)["next"])) == made[200:]
+
+
+def test_a_page_ends_early_rather_than_grow_large(ada: Api) -> None:
+    listing = messages_of(ada)
+    large, wide = "x" * MEBIBYTE, "🙂" * (MEBIBYTE // 4)
+    conversation = listing.path.split("/")[3]
+    listing.items += [ada.message(conversation, text) for text in (large, wide, large, "short", large, wide, large)]
+    made = listing.ids
+    forwards = walk(ada, listing.path, "next")
+    assert forwards == [made[:4], made[4:]]  # 3 MiB and a word, then 3 MiB
+    assert walk(ada, f"{listing.path}?before=8", "prev") == [made[3:], made[:3]]
+    page = listing.get().get_json()
+    assert sum(len(message["content"].encode()) for message in page) <= MAX_PAGE_BYTES
+    assert listing.get("?limit=1").get_json()[0]["content"] == large
+
+
+def test_the_newest_page_comes_by_a_cursor_in_front_of_the_end(ada: Api) -> None:
+    listing = messages_of(ada)
+    made = listing.fill(5)
+    response = listing.get(f"?limit=2&before={MAX_POSITION}")
+    assert ids(response) == made[3:]
+    assert ids(ada.get(links(response)["next"])) == []
+    listing.fill(1)
+    assert ids(ada.get(links(response)["next"])) == listing.ids[5:]

@@ -1,0 +1,280 @@
+"""Users' provider keys: encrypted, bound to their place, rotated while the service runs, never shown."""
+
+import io
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from cryptography.fernet import Fernet
+from flask import Flask
+
+from chat_api.extensions import db
+from chat_api.keyring import CannotDecrypt
+from chat_api.logs import JsonFormatter
+from chat_api.user_llm_configs import service
+from chat_api.user_llm_configs.models import UserLLMConfig
+from tests.conftest import serving
+from tests.support.api import PASSWORD, Api, new_email
+from tests.support.tables import everything_stored, fresh_database
+
+KEY = "sk-live-7Yh2kQ9vXw4ZrT6bNc81"
+
+
+@pytest.fixture
+def own_url(backend: str, tmp_path: Path) -> Iterator[str]:
+    """A database of this test's own."""
+    with fresh_database(backend, tmp_path) as url:
+        yield url
+
+
+def register(app: Flask) -> Api:
+    body = {"email": new_email(), "password": PASSWORD}
+    return Api(app, user=Api(app).made("/auth/register", body)).log_in()
+
+
+def opened(app: Flask, config: dict[str, Any]) -> str:
+    """The key that the service would send to the provider."""
+    with app.app_context():
+        place = {"user_id": config["user_id"], "provider_id": config["provider_id"]}
+        return service.open_api_key(service.get_config(**place))
+
+
+def sealed_in_rows(app: Flask, *configs: dict[str, Any]) -> list[str]:
+    with app.app_context():
+        rows = [db.session.get(UserLLMConfig, (config["user_id"], config["id"])) for config in configs]
+        return [row.sealed_api_key for row in rows if row]
+
+
+def overwrite(app: Flask, config: dict[str, Any], sealed: str) -> None:
+    with app.app_context():
+        own = (UserLLMConfig.user_id == config["user_id"], UserLLMConfig.id == config["id"])
+        db.session.execute(sa.update(UserLLMConfig).where(*own).values(sealed_api_key=sealed))
+        db.session.commit()
+
+
+# -- at rest ----------------------------------------------------------------------------------------------
+
+
+def test_a_key_is_nowhere_in_the_database(app: Flask, ada: Api) -> None:
+    body = {"user_id": ada.user_id, "provider_id": ada.provider()["id"], "api_key": KEY}
+    config = ada.made("/chat/user-llm-configs", body, headers={"Idempotency-Key": "k"})
+    assert opened(app, config) == KEY
+    stored = everything_stored(app)
+    assert config["id"] in stored
+    assert KEY not in stored
+    assert KEY[:12] not in stored
+    assert KEY.encode().hex() not in stored
+
+
+def test_a_key_that_is_moved_to_another_row_does_not_open_there(app: Flask, ada: Api, bob: Api) -> None:
+    configs = [
+        ada.config(ada.provider()["id"], "key-of-ada-0123456789"),
+        ada.config(ada.provider()["id"], "another-of-ada-0123456789"),
+        bob.config(bob.provider()["id"], "key-of-bob-0123456789"),
+    ]
+    sealed = sealed_in_rows(app, *configs)
+    for config, moved in zip(configs, sealed[1:] + sealed[:1], strict=True):
+        overwrite(app, config, moved)
+        with pytest.raises(CannotDecrypt):
+            opened(app, config)
+    for config, own in zip(configs, sealed, strict=True):
+        overwrite(app, config, own)
+        assert opened(app, config).endswith("0123456789")
+
+
+def test_a_changed_ciphertext_does_not_open(app: Flask, ada: Api) -> None:
+    config = ada.config(ada.provider()["id"], KEY)
+    (sealed,) = sealed_in_rows(app, config)
+    overwrite(app, config, sealed[:40] + ("A" if sealed[40] != "A" else "B") + sealed[41:])
+    with pytest.raises(CannotDecrypt) as caught:
+        opened(app, config)
+    assert KEY not in str(caught.value)
+
+
+def test_without_its_master_key_a_stored_key_does_not_open(own_url: str, tmp_path: Path) -> None:
+    with serving(own_url, tmp_path, ENCRYPTION_KEYS=(Fernet.generate_key().decode(),)) as app:
+        user = register(app)
+        config = user.config(user.provider()["id"], KEY)
+    with serving(own_url, tmp_path, ENCRYPTION_KEYS=(Fernet.generate_key().decode(),)) as app:
+        with pytest.raises(CannotDecrypt):
+            opened(app, config)
+
+
+# -- rotating the master key ------------------------------------------------------------------------------
+
+
+def test_keys_are_rotated_while_requests_write_and_then_the_old_one_is_not_needed(
+    own_url: str, tmp_path: Path
+) -> None:
+    old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+    configs: list[dict[str, Any]] = []
+    token_body, replay = {"name": "script"}, {"Idempotency-Key": "k"}
+    with serving(own_url, tmp_path, ENCRYPTION_KEYS=(old,)) as app:
+        users = [register(app) for _ in range(3)]
+        for user in users:
+            configs += [user.config(user.provider()["id"], f"sk-before-{number}-0123456789") for number in range(10)]
+        tokens = [user.made("/auth/tokens", token_body, headers=replay)["token"] for user in users]
+    with serving(own_url, tmp_path, ENCRYPTION_KEYS=(new, old)) as app:
+        ended = threading.Event()
+
+        def write(user: Api) -> None:
+            writer = Api(app, user.token, user.user)
+            while not ended.is_set():
+                configs.append(writer.config(writer.provider()["id"], "sk-during-0123456789"))
+
+        threads = [threading.Thread(target=write, args=(user,)) for user in users[:2]]
+        for thread in threads:
+            thread.start()
+        result = app.test_cli_runner().invoke(args=["keys", "rotate"])
+        ended.set()
+        for thread in threads:
+            thread.join()
+        assert result.exit_code == 0, result.output
+        assert result.output.startswith("Rotated 33,")
+        assert result.output.endswith("can't be opened 0.\n")
+        again = app.test_cli_runner().invoke(args=["keys", "rotate"])
+        assert again.output.startswith("Rotated 0,")
+    assert len(configs) > 30
+    with serving(own_url, tmp_path, ENCRYPTION_KEYS=(new,)) as app:
+        keys = [opened(app, config) for config in configs]
+        assert keys[:30] == [f"sk-before-{number}-0123456789" for number in range(10)] * 3
+        assert set(keys[30:]) == {"sk-during-0123456789"}
+        answers = [Api(app, user.token).post("/auth/tokens", token_body, headers=replay) for user in users]
+        assert [answer.get_json()["token"] for answer in answers] == tokens
+
+
+def test_rotating_says_what_it_cannot_open_and_rotates_the_rest(own_url: str, tmp_path: Path) -> None:
+    lost, old, new = (Fernet.generate_key().decode() for _ in range(3))
+    for key in (lost, old):
+        with serving(own_url, tmp_path, ENCRYPTION_KEYS=(key,)) as app:
+            user = register(app)
+            config = user.config(user.provider()["id"], KEY)
+    with serving(own_url, tmp_path, ENCRYPTION_KEYS=(new, old)) as app:
+        result = app.test_cli_runner().invoke(args=["keys", "rotate"])
+        assert result.exit_code == 1
+        assert "Rotated 1, already current 0, can't be opened 1." in result.output
+        assert not [key for key in (lost, old, new, KEY) if key in result.output]
+    with serving(own_url, tmp_path, ENCRYPTION_KEYS=(new,)) as app:
+        assert opened(app, config) == KEY
+
+
+# -- never shown ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "masked"),
+    [
+        ("sk-0123456789abcdef", "****cdef"),
+        ("0123456789abcdef", "****cdef"),
+        ("0123456789abcde", "****cde"),
+        ("01234567", "****67"),
+        ("0123", "****3"),
+        ("012", "****"),
+        ("0", "****"),
+    ],
+)
+def test_answers_show_at_most_the_last_four_characters_and_little_of_a_short_key(
+    ada: Api, key: str, masked: str
+) -> None:
+    provider = ada.provider()["id"]
+    config = ada.config(provider, key)
+    assert config["api_key"] == masked
+    got = ada.get(f"/chat/user-llm-configs/{ada.user_id}/{provider}")
+    assert got.get_json() == config
+    if len(key) > 4:
+        assert key not in got.get_data(as_text=True)
+
+
+def test_refusals_do_not_repeat_the_key(ada: Api) -> None:
+    provider = ada.provider()["id"]
+    body = {"user_id": ada.user_id, "provider_id": provider, "api_key": KEY}
+    ada.made("/chat/user-llm-configs", body)
+    answers = [
+        ada.post("/chat/user-llm-configs", body),
+        ada.post("/chat/user-llm-configs", {**body, "provider_id": ada.user_id}),
+        ada.post("/chat/user-llm-configs", {**body, "user_id": provider}),
+        ada.post("/chat/user-llm-configs", {**body, "api_key": [KEY]}),
+        ada.post("/chat/user-llm-configs", {**body, "api_key": f"{KEY}\n"}),
+        ada.post("/chat/user-llm-configs", {**body, "api_key": KEY * 200}),
+        ada.post("/chat/user-llm-configs", {**body, "provider_id": KEY}),
+        ada.post("/chat/user-llm-configs", data=f'{{"api_key": "{KEY}', content_type="application/json"),
+    ]
+    assert [answer.status_code for answer in answers] == [409, 404, 403, 400, 400, 400, 400, 400]
+    assert not [answer for answer in answers if KEY in answer.get_data(as_text=True)]
+
+
+@pytest.fixture
+def written() -> Iterator[io.StringIO]:
+    """All that the service and its libraries log, as they would write it."""
+    text = io.StringIO()
+    handlers = {"chat_api": JsonFormatter(), "sqlalchemy": None, "": None}
+    level, added = logging.getLogger("chat_api").level, []
+    for name, formatter in handlers.items():
+        handler = logging.StreamHandler(text)
+        handler.setFormatter(formatter)
+        logging.getLogger(name).addHandler(handler)
+        added.append((name, handler))
+    yield text
+    for name, handler in added:
+        logging.getLogger(name).removeHandler(handler)
+    logging.getLogger("chat_api").setLevel(level)
+
+
+def drop_a_column(app: Flask) -> None:
+    with app.app_context():
+        db.session.execute(sa.text("ALTER TABLE user_llm_configs DROP COLUMN sealed_api_key"))
+        db.session.commit()
+
+
+def refuse_by_a_constraint(app: Flask) -> None:
+    """A refusal whose DETAIL quotes the row on Postgres."""
+    with app.app_context():
+        if db.engine.dialect.name == "postgresql":
+            db.session.execute(sa.text("ALTER TABLE user_llm_configs ADD CHECK (length(sealed_api_key) < 5)"))
+        else:
+            db.session.execute(
+                sa.text(
+                    "CREATE TRIGGER refuse BEFORE INSERT ON user_llm_configs"
+                    " BEGIN SELECT RAISE(ABORT, 'refused'); END"
+                )
+            )
+        db.session.commit()
+
+
+def fail_in_the_middle(app: Flask) -> None:
+    """An error of our own, with another one behind it."""
+    sa.event.listen(UserLLMConfig, "before_insert", _fail)
+
+
+def _fail(mapper: Any, connection: Any, config: UserLLMConfig) -> None:
+    try:
+        raise KeyError(config.id)
+    except KeyError as error:
+        raise RuntimeError("the insert fails") from error
+
+
+@pytest.mark.parametrize("break_it", [drop_a_column, refuse_by_a_constraint, fail_in_the_middle])
+def test_a_key_is_in_no_log_and_no_traceback(
+    own_url: str, tmp_path: Path, written: io.StringIO, capfd: pytest.CaptureFixture[str], break_it: Any
+) -> None:
+    with serving(own_url, tmp_path, LOG_LEVEL="DEBUG") as app:
+        user = register(app)
+        body = {"user_id": user.user_id, "provider_id": user.provider()["id"], "api_key": KEY}
+        break_it(app)
+        try:
+            response = user.post("/chat/user-llm-configs", body, headers={"Idempotency-Key": KEY})
+        finally:
+            if sa.event.contains(UserLLMConfig, "before_insert", _fail):
+                sa.event.remove(UserLLMConfig, "before_insert", _fail)
+        assert user.get("/auth/me").status_code == 200
+    assert response.status_code in (409, 500), response.get_data(as_text=True)
+    output = written.getvalue() + "".join(capfd.readouterr())
+    assert '"route":"/chat/user-llm-configs"' in output
+    assert ("traceback" in output) == (response.status_code == 500)
+    for secret in (KEY, PASSWORD, user.token, user.refresh_token):
+        assert str(secret) not in output
+        assert str(secret) not in response.get_data(as_text=True)
