@@ -1,7 +1,7 @@
 """Every setting of the service with its default: the only place that reads the environment.
 
 `Config.from_environment()` reads all variables at once and, where some are wrong, names every one of them
-in a single `ConfigError`, so that an operator mends a deployment in one go.
+in a single `ConfigError`, so that an operator mends a deployment in one go. `python -m config` prints new secrets.
 """
 
 import os
@@ -216,7 +216,8 @@ def _read_environment(problems: dict[str, list[str]]) -> Mapping[str, Any]:
     try:
         env.seal()
     except EnvValidationError as error:
-        problems.update({name: list(texts) for name, texts in dict(error.error_messages).items()})
+        messages: Any = error.error_messages
+        problems.update({name: list(texts) for name, texts in messages.items()})
     return {name: value for name, value in settings.items() if name not in problems}
 
 
@@ -231,21 +232,30 @@ def _is_limit(text: str) -> bool:
 def _weakness(secret: str) -> str | None:
     """What is wrong with a signing secret, for the operator; never the secret itself."""
     if not secret:
-        return "Must be set: make one with `flask keys generate`."
+        return "Must be set: make one with `python -m config`."
     if len(secret.encode()) < MINIMUM_SECRET_BYTES or len(set(secret)) < MINIMUM_DISTINCT_CHARACTERS:
-        return f"Too weak: at least {MINIMUM_SECRET_BYTES} random bytes; `flask keys generate` makes one."
+        return f"Too weak: at least {MINIMUM_SECRET_BYTES} random bytes; `python -m config` makes one."
     return None
 
 
 def _not_fernet_keys(keys: tuple[str, ...]) -> str | None:
     """What is wrong with the encryption keys, for the operator; never a key itself."""
     if not keys:
-        return "Must be set: make one with `flask keys generate`."
+        return "Must be set: make one with `python -m config`."
     for number, key in enumerate(keys, 1):
         try:
             Fernet(key)
         except ValueError:
-            return f"Key {number} is no Fernet key; `flask keys generate` makes one."
+            return f"Key {number} is no Fernet key; `python -m config` makes one."
         if len(set(key)) < MINIMUM_DISTINCT_CHARACTERS:
-            return f"Key {number} is too weak; `flask keys generate` makes one."
+            return f"Key {number} is too weak; `python -m config` makes one."
     return None
+
+
+def fresh_secrets() -> str:
+    """New secrets as lines of an environment file."""
+    return f"JWT_SECRET_KEY={secrets.token_urlsafe(48)}\nENCRYPTION_KEYS={Fernet.generate_key().decode()}"
+
+
+if __name__ == "__main__":  # the way to the first secrets: without them no other command starts in production
+    print(fresh_secrets())  # noqa: T201

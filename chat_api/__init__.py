@@ -8,7 +8,19 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from config import Config
 
-from . import cli, converters, errors, extensions, keyring, logs, metrics, openapi, request_log, responses, statements
+from . import (
+    cli,
+    converters,
+    errors,
+    extensions,
+    keyring,
+    logs,
+    metrics,
+    openapi,
+    request_log,
+    responses,
+    statements,
+)
 from .attachments.routes import blp as attachments
 from .auth import identity_provider, revocations
 from .auth.routes import blp as account
@@ -19,7 +31,16 @@ from .messages.routes import blp as messages
 from .operations.routes import blp as operations
 from .user_llm_configs.routes import blp as user_llm_configs
 
-BLUEPRINTS = (auth, account, conversations, messages, attachments, llm_providers, user_llm_configs, operations)
+BLUEPRINTS = (
+    auth,
+    account,
+    conversations,
+    messages,
+    attachments,
+    llm_providers,
+    user_llm_configs,
+    operations,
+)
 
 
 class ChatApi(Flask):

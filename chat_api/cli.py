@@ -1,9 +1,6 @@
 """Commands of the operator: `flask users`, `flask keys`, `flask purge`."""
 
-import secrets
-
 import click
-from cryptography.fernet import Fernet
 from flask import Flask
 from flask.cli import AppGroup, with_appcontext
 
@@ -30,7 +27,9 @@ def init_app(app: Flask) -> None:
 @users.command("create")
 @click.argument("email")
 @click.option("--role", type=click.Choice(ROLES), default="user", show_default=True)
-@click.option("--password", prompt=True, hide_input=True, confirmation_prompt=True, help="Asked for if not given.")
+@click.option(
+    "--password", prompt=True, hide_input=True, confirmation_prompt=True, help="Asked for if not given."
+)
 def create_user(email: str, role: str, password: str) -> None:
     """Make a local account; the only way to an admin or a service account."""
     with _told_plainly():
@@ -65,8 +64,7 @@ def delete_user(email: str) -> None:
 @keys.command("generate")
 def generate_keys() -> None:
     """Print a new value for JWT_SECRET_KEY and for ENCRYPTION_KEYS."""
-    click.echo(f"JWT_SECRET_KEY={secrets.token_urlsafe(48)}")
-    click.echo(f"ENCRYPTION_KEYS={Fernet.generate_key().decode()}")
+    click.echo(fresh_secrets())
 
 
 @keys.command("rotate")

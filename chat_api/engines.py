@@ -14,7 +14,11 @@ def options(url: str, *, pool_size: int, wait_s: int, statement_timeout_s: int) 
     shared: dict[str, Any] = {"hide_parameters": True, "pool_timeout": wait_s, "pool_size": pool_size}
     if url.startswith("sqlite"):
         # autocommit in the driver: transactions begin where we say so, see _begin_on_sqlite
-        connect_args: dict[str, Any] = {"timeout": wait_s, "isolation_level": None, "check_same_thread": False}
+        connect_args: dict[str, Any] = {
+            "timeout": wait_s,
+            "isolation_level": None,
+            "check_same_thread": False,
+        }
         return shared | {"connect_args": connect_args}
     session_settings: dict[str, str] = {
         "timezone": "UTC",
@@ -44,7 +48,9 @@ def prepare(engine: sa.Engine, *, wait_s: int, statement_timeout_s: int) -> None
         sa.event.listen(engine, "begin", _begin_on_sqlite)
     else:
         connection_class = _bounded(statement_timeout_s + ANSWER_DELAY_S)
-        sa.event.listen(engine, "do_connect", lambda dialect, record, args, kw: connection_class.connect(*args, **kw))
+        sa.event.listen(
+            engine, "do_connect", lambda dialect, record, args, kw: connection_class.connect(*args, **kw)
+        )
         sa.event.listen(engine, "connect", lambda driver, record: _set_up_postgres(driver))
 
 
@@ -84,7 +90,9 @@ def _bounded(longest_wait_s: float) -> type[psycopg.Connection[Any]]:
             try:
                 return super().wait(gen, interval, longest_wait_s if timeout is None else timeout)
             except psycopg.OperationalError:
-                if self.pgconn.transaction_status == TransactionStatus.ACTIVE:  # no answer: nobody may use it again
+                if (
+                    self.pgconn.transaction_status == TransactionStatus.ACTIVE
+                ):  # no answer: nobody may use it again
                     self.pgconn.finish()
                 raise
 

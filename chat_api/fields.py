@@ -36,7 +36,9 @@ class Text(fields.String):
         self._max_bytes = max_bytes
         self.validators.insert(0, validate.Length(min=shortest, max=longest or max_bytes))
 
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
         # the encoded length is only worth computing where the characters alone could be too long
         limit = self._max_bytes
@@ -55,7 +57,9 @@ class IdField(fields.String):
         metadata = {"format": "uuid", "pattern": UUID_PATTERN} | kwargs.pop("metadata", {})
         super().__init__(metadata=metadata, **kwargs)
 
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
         if not is_uuid(text):
             raise self.make_error("invalid_id")
@@ -65,7 +69,9 @@ class IdField(fields.String):
 class Flag(fields.Boolean):
     """true or false. The stock field also takes 0 and 1, which equal them in Python."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> bool:
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> bool:
         if not isinstance(value, bool):
             raise self.make_error("invalid", input=value)
         return value

@@ -20,7 +20,10 @@ def read_json_object() -> dict[str, Any]:
 
     Raises NotSentAsJson (415), RequestEntityTooLarge (413, before more than the limit is read) and InvalidInput (400).
     """
-    if request.environ.get("CONTENT_TYPE") != "application/json" or "HTTP_CONTENT_ENCODING" in request.environ:
+    if (
+        request.environ.get("CONTENT_TYPE") != "application/json"
+        or "HTTP_CONTENT_ENCODING" in request.environ
+    ):
         _require_json()
     raw = request.get_data(cache=False)
     # where no length was announced werkzeug cuts the body off at the limit without a word
@@ -121,4 +124,3 @@ def _has_lone_surrogate(text: str) -> bool:
     except UnicodeEncodeError:
         return True
     return False
-

@@ -34,7 +34,9 @@ def rotate_secrets() -> tuple[int, int, int]:
     counts = {"rotated": 0, "current": 0, "broken": 0}
     for user_id in _user_ids():
         for model, column in SEALED:
-            for row_id, sealed in db.session.execute(sa.select(model.id, column).where(model.user_id == user_id)):
+            for row_id, sealed in db.session.execute(
+                sa.select(model.id, column).where(model.user_id == user_id)
+            ):
                 counts[_rotate(model, column, user_id, row_id, sealed)] += 1
         db.session.commit()
     return counts["rotated"], counts["current"], counts["broken"]

@@ -12,7 +12,10 @@ _REQUESTS = Counter(
     "chat_api_requests_total", "Requests answered.", ["method", "route", "status"], registry=None
 )
 _SECONDS = Histogram(
-    "chat_api_request_seconds", "Seconds from a request's arrival to its answer.", ["method", "route"], registry=None
+    "chat_api_request_seconds",
+    "Seconds from a request's arrival to its answer.",
+    ["method", "route"],
+    registry=None,
 )
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 

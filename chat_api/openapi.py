@@ -46,7 +46,7 @@ def init_app(app: Flask, blueprints: Iterable[flask_smorest.Blueprint]) -> None:
         API_VERSION=VERSION,
         OPENAPI_VERSION="3.1.0",
         API_SPEC_OPTIONS={
-            "info": {"description": DESCRIPTION, "license": {"name": "MIT"}},
+            "info": {"description": DESCRIPTION},
             "servers": [{"url": "/"}],
         },
     )
@@ -55,7 +55,9 @@ def init_app(app: Flask, blueprints: Iterable[flask_smorest.Blueprint]) -> None:
     for blueprint in blueprints:
         api.register_blueprint(blueprint)
     app.register_blueprint(pages)
-    app.register_blueprint(get_swaggerui_blueprint("/docs", "/openapi.json", config={"app_name": "chat-api"}))
+    # without the badge of validator.swagger.io, which would be told the document's address
+    page = {"app_name": "chat-api", "validatorUrl": None}
+    app.register_blueprint(get_swaggerui_blueprint("/docs", "/openapi.json", config=page))
 
 
 _ID_SCHEMA = {"type": "string", "format": "uuid", "pattern": UUID_PATTERN, "example": EXAMPLE_ID}
@@ -238,7 +240,10 @@ def _problem_response(status: int) -> dict[str, Any]:
     response: dict[str, Any] = {
         "description": title,
         "content": {
-            "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}
+            "application/problem+json": {
+                "schema": {"$ref": "#/components/schemas/Problem"},
+                "example": example,
+            }
         },
         "headers": {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}},
     }
@@ -274,7 +279,9 @@ def _text_header(description: str, example: str) -> dict[str, Any]:
 
 
 _HEADERS = {
-    "X-Request-ID": _text_header("The request's id, from the request if it sent a sane one.", "6f1c2d3e4b5a6978"),
+    "X-Request-ID": _text_header(
+        "The request's id, from the request if it sent a sane one.", "6f1c2d3e4b5a6978"
+    ),
     "ETag": _text_header("The version of the object.", '"9a0364b9e99bb480dd25e1f0"'),
     "Link": _text_header("The next and previous page (RFC 8288).", '</chat/…?limit=50&after=50>; rel="next"'),
     "Idempotency-Replayed": _text_header("`true` on an answer that was given before.", "true"),

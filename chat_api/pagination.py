@@ -99,5 +99,3 @@ def add_links(response: Response, page: Page, *, first: Any, last: Any, more: bo
 def _link(relation: str, page: Page, **cursor: Any) -> str:
     [(name, value)] = cursor.items()  # a position or a UUID: nothing that a URL would have to escape
     return f'<{request.script_root}{request.path}?limit={page.limit}&{name}={value}>; rel="{relation}"'
-
-

@@ -66,5 +66,8 @@ def _write_line(method: str, route: str | None, status: int, duration_s: float, 
     }
     if caller and caller.actor_id != caller.user_id:
         line["actor_id"] = caller.actor_id
-    sys.stdout.buffer.write(orjson.dumps(line, option=_LINE))
-    sys.stdout.buffer.flush()
+    try:
+        sys.stdout.buffer.write(orjson.dumps(line, option=_LINE))
+        sys.stdout.buffer.flush()
+    except OSError:
+        pass  # a full disk: the client's answer is worth more than the line about it

@@ -89,7 +89,9 @@ def test_users_delete_erases_after_asking(app: Flask, ada: Api) -> None:
     assert ada.get("/auth/me").status_code == 401
 
 
-@pytest.mark.parametrize("command", [("set-role", "nobody@example.org", "admin"), ("delete", "nobody@example.org", "--yes")])
+@pytest.mark.parametrize(
+    "command", [("set-role", "nobody@example.org", "admin"), ("delete", "nobody@example.org", "--yes")]
+)
 def test_a_command_about_nobody_says_so(app: Flask, command: tuple[str, ...]) -> None:
     assert "no such user" in failure(app, "users", *command)
 
@@ -97,7 +99,9 @@ def test_a_command_about_nobody_says_so(app: Flask, command: tuple[str, ...]) ->
 # -- keys -------------------------------------------------------------------------------------------------
 
 
-def test_keys_generate_prints_secrets_that_production_takes(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_generate_prints_secrets_that_production_takes(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = run(app, "keys", "generate")
     settings = dict(line.split("=", 1) for line in result.output.splitlines())
     assert set(settings) == {"JWT_SECRET_KEY", "ENCRYPTION_KEYS"}
@@ -119,7 +123,9 @@ def test_purge_deletes_what_has_expired_and_nothing_else(app: Flask, ada: Api) -
             rows[name] = [
                 Login(user_id=ada.user_id, refresh_token_id=new_id(), expires_at=moment, ends_at=future),
                 PersonalAccessToken(user_id=ada.user_id, name=name, secret_hash="0" * 64, expires_at=moment),
-                IdempotencyKey(user_id=ada.user_id, id=name, fingerprint="f", status=201, answer="a", created_at=keyed),
+                IdempotencyKey(
+                    user_id=ada.user_id, id=name, fingerprint="f", status=201, answer="a", created_at=keyed
+                ),
                 RevokedLogin(login_id=new_id(), revoked_at=past, expires_at=moment),
                 ThrottleCounter(key=f"{ada.user_id} {name}", count=1, expires_at=moment),
             ]

@@ -47,21 +47,21 @@ def test_the_tag_of_an_object_stays_while_the_object_does(ada: Api, path: str) -
     assert first.headers["Cache-Control"] == "private, no-cache"
 
 
-@pytest.mark.parametrize("condition", ["{}", "W/{}", '"x", {}', '{} , W/"y"', "*"])
-def test_the_object_is_not_sent_again_to_whoever_has_it(ada: Api, path: str, condition: str) -> None:
+def test_the_object_is_not_sent_again_to_whoever_has_it(ada: Api, path: str) -> None:
     tag = ada.get(path).headers["ETag"]
-    for method in ("GET", "HEAD"):
-        response = ada.request(method, path, headers={"If-None-Match": condition.format(tag)})
-        assert (response.status_code, response.get_data()) == (304, b"")
-        assert response.headers["ETag"] == tag
-        assert response.headers["X-Request-ID"]
+    for condition in (tag, f"W/{tag}", f'"x", {tag}', f'{tag} , W/"y"', "*"):
+        for method in ("GET", "HEAD"):
+            response = ada.request(method, path, headers={"If-None-Match": condition})
+            assert (response.status_code, response.get_data()) == (304, b""), condition
+            assert response.headers["ETag"] == tag
+            assert response.headers["X-Request-ID"]
 
 
-@pytest.mark.parametrize("condition", ['"another"', 'W/"another"', '"x", "y"', "", "nonsense", '"'])
-def test_the_object_is_sent_to_whoever_has_another_version(ada: Api, path: str, condition: str) -> None:
-    response = ada.get(path, headers={"If-None-Match": condition})
-    assert response.status_code == 200
-    assert response.get_json()
+def test_the_object_is_sent_to_whoever_has_another_version(ada: Api, path: str) -> None:
+    content = ada.get(path).get_json()
+    for condition in ('"another"', 'W/"another"', '"x", "y"', "", "nonsense", '"'):
+        response = ada.get(path, headers={"If-None-Match": condition})
+        assert (response.status_code, response.get_json()) == (200, content), condition
 
 
 def test_head_is_get_without_its_content(ada: Api, path: str) -> None:

@@ -46,7 +46,7 @@ def test_a_secret_opens_in_no_other_place(place: tuple[str, ...]) -> None:
 def test_a_changed_secret_does_not_open() -> None:
     ring = Keyring((new_key(),))
     sealed = ring.encrypt(SECRET, place=PLACE)
-    for index in range(0, len(sealed.rstrip("=")), 7):
+    for index in range(0, len(sealed.rstrip("=")) - 1, 7):  # the last character has bits that do not count
         changed = sealed[:index] + ("A" if sealed[index] != "A" else "B") + sealed[index + 1 :]
         with pytest.raises(CannotDecrypt):
             ring.decrypt(changed, place=PLACE)

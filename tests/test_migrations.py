@@ -43,7 +43,9 @@ def tables(app: Flask) -> set[str]:
 def differences(app: Flask) -> list[object]:
     """Where the database is not what the models say."""
     with app.app_context(), db.engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
         return list(compare_metadata(context, db.metadata))
 
 
@@ -57,7 +59,9 @@ def test_revisions_are_numbered_and_linear() -> None:
     assert len(script.get_heads()) == 1
     revisions = list(script.walk_revisions())[::-1]
     assert [revision.revision for revision in revisions] == [f"{n:04}" for n in range(1, len(revisions) + 1)]
-    assert [revision.down_revision for revision in revisions][1:] == [revision.revision for revision in revisions[:-1]]
+    assert [revision.down_revision for revision in revisions][1:] == [
+        revision.revision for revision in revisions[:-1]
+    ]
     for revision in revisions:
         assert re.fullmatch(rf"{revision.revision}_[a-z0-9_]+\.py", Path(revision.path).name)
 
@@ -203,8 +207,10 @@ def citus_url(tmp_path: Path) -> Iterator[str]:
 
 def calls(url: str) -> list[tuple[str, str, str | None, str | None]]:
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
-        rows = connection.execute("SELECT name, kind, distributed_by, colocation FROM citus.calls ORDER BY number")
-        return rows.fetchall()  # type: ignore[return-value]
+        rows = connection.execute(
+            "SELECT name, kind, distributed_by, colocation FROM citus.calls ORDER BY number"
+        )
+        return rows.fetchall()
 
 
 def test_with_citus_each_table_is_distributed_by_its_owner(citus_url: str, tmp_path: Path) -> None:
@@ -239,8 +245,9 @@ def test_with_citus_parents_come_before_children(citus_url: str, tmp_path: Path)
          "not empty"),
         ("CREATE TABLE p (user_id int PRIMARY KEY); CREATE TABLE t (user_id int REFERENCES p);"
          "SELECT create_distributed_table('t', 'user_id')", "leads"),
-        ("CREATE TABLE p (user_id int, id int, PRIMARY KEY (user_id, id)); CREATE TABLE t (user_id int, p int, owner int,"
-         "FOREIGN KEY (owner, p) REFERENCES p); SELECT create_distributed_table('p', 'user_id');"
+        ("CREATE TABLE p (user_id int, id int, PRIMARY KEY (user_id, id));"
+         "CREATE TABLE t (user_id int, p int, owner int, FOREIGN KEY (owner, p) REFERENCES p);"
+         "SELECT create_distributed_table('p', 'user_id');"
          "SELECT create_distributed_table('t', 'user_id')", "leads"),
     ],
     ids=["unique without owner", "rows", "parent not distributed", "key without owner"],

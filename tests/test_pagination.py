@@ -54,7 +54,9 @@ def attachments_of(user: Api) -> Listing:
 
 
 def tokens_of(user: Api) -> Listing:
-    return Listing(user, "/auth/tokens", lambda number: user.made("/auth/tokens", {"name": f"T {number}"}), "id")
+    return Listing(
+        user, "/auth/tokens", lambda number: user.made("/auth/tokens", {"name": f"T {number}"}), "id"
+    )
 
 
 LISTINGS: dict[str, Callable[[Api], Listing]] = {
@@ -75,7 +77,10 @@ def ids(response: TestResponse) -> list[Any]:
 
 
 def links(response: TestResponse) -> dict[str, str]:
-    return {relation: url for url, relation in re.findall(r'<([^>]*)>; rel="(\w+)"', response.headers.get("Link", ""))}
+    return {
+        relation: url
+        for url, relation in re.findall(r'<([^>]*)>; rel="(\w+)"', response.headers.get("Link", ""))
+    }
 
 
 def walk(user: Api, path: str, relation: str) -> list[list[Any]]:
@@ -172,24 +177,24 @@ def test_a_cursor_outlives_the_item_that_it_names(ada: Api) -> None:
 
 
 @pytest.mark.parametrize("listed", [messages_of, attachments_of], ids=["messages", "attachments"])
-@pytest.mark.parametrize("position", [0, 1, 2**31 - 1, 2**31, MAX_POSITION])
-def test_any_position_is_a_cursor(ada: Api, listed: Callable[[Api], Listing], position: int) -> None:
+def test_any_position_is_a_cursor(ada: Api, listed: Callable[[Api], Listing]) -> None:
     listing = listed(ada)
     made = listing.fill(2)
-    assert ids(listing.get(f"?after={position}")) == made[position:]
-    assert ids(listing.get(f"?before={position}")) == made[: max(0, position - 1)]
+    for position in (0, 1, 2**31 - 1, 2**31, MAX_POSITION):
+        assert ids(listing.get(f"?after={position}")) == made[position:]
+        assert ids(listing.get(f"?before={position}")) == made[: max(0, position - 1)]
 
 
-@pytest.mark.parametrize(
-    "query",
-    ["limit=0", "limit=1001", "limit=-1", "limit=x", "limit=", "limit=1.5", "limit=%2B5", "limit=1_0", "limit=1&limit=2",
-     "after=x", "after=", "after=-1", "before=%00", "after=1%20", "offset=3", "after=9007199254740992",
-     "after=99999999999999999999999", "limit=٣"],
-)  # fmt: skip
-def test_a_bad_query_is_refused(listing: Listing, query: str) -> None:
-    response = listing.get(f"?{query}")
-    assert response.status_code == 400
-    assert list(response.get_json()["errors"]) == [query.partition("=")[0]]
+BAD_QUERIES = ["limit=0", "limit=1001", "limit=-1", "limit=x", "limit=", "limit=1.5", "limit=%2B5", "limit=1_0",
+               "limit=1&limit=2", "limit=٣", "after=x", "after=", "after=-1", "before=%00", "after=1%20",
+               "after=9007199254740992", "after=99999999999999999999999", "offset=3"]  # fmt: skip
+
+
+def test_a_bad_query_is_refused_naming_the_parameter(listing: Listing) -> None:
+    for query in BAD_QUERIES:
+        response = listing.get(f"?{query}")
+        assert response.status_code == 400, query
+        assert list(response.get_json()["errors"]) == [query.partition("=")[0]]
 
 
 def test_both_directions_at_once_are_refused(listing: Listing) -> None:
@@ -221,7 +226,9 @@ def test_a_page_ends_early_rather_than_grow_large(ada: Api) -> None:
     listing = messages_of(ada)
     large, wide = "x" * MEBIBYTE, "🙂" * (MEBIBYTE // 4)
     conversation = listing.path.split("/")[3]
-    listing.items += [ada.message(conversation, text) for text in (large, wide, large, "short", large, wide, large)]
+    listing.items += [
+        ada.message(conversation, text) for text in (large, wide, large, "short", large, wide, large)
+    ]
     made = listing.ids
     forwards = walk(ada, listing.path, "next")
     assert forwards == [made[:4], made[4:]]  # 3 MiB and a word, then 3 MiB

@@ -29,11 +29,15 @@ class FilePathField(Text):
     """A label of the client's for its file: a path or a URL. Stored and returned, never opened."""
 
     def __init__(self, **kwargs: Any) -> None:
-        description = f"A path or URL of the client's. Schemes: {', '.join(SCHEMES)}. No `..`, no control characters."
+        description = (
+            f"A path or URL of the client's. Schemes: {', '.join(SCHEMES)}. No `..`, no control characters."
+        )
         metadata = {"example": "uploads/receipt.png", "description": description, "pattern": PATH_PATTERN}
         super().__init__(longest=1024, metadata=metadata, **kwargs)
 
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
         if complaint := complaint_about_path(text):
             raise ValidationError(complaint)

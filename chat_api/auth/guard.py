@@ -105,5 +105,3 @@ def _acting_for(sender: Caller, user_id: str) -> Caller:
         raise NotFound("user")
     users.require_user(user_id=user_id)
     return Caller(user_id, sender.role, sender.actor_id, sender.login_id, sender.is_script)
-
-

@@ -26,7 +26,9 @@ from .schemas import (
 from .throttle import throttled_by_address
 from .tokens import InvalidToken
 
-public_blp = Blueprint("auth", __name__, url_prefix="/auth", description="Accounts: registering and logging in.")
+public_blp = Blueprint(
+    "auth", __name__, url_prefix="/auth", description="Accounts: registering and logging in."
+)
 blp = Blueprint("account", __name__, url_prefix="/auth", description="The caller's own account and tokens.")
 blp.before_request(guard.require_account)
 
@@ -135,5 +137,3 @@ def delete_token(token_id: str) -> Response:
     service.delete_token(user_id=guard.require_password_login().user_id, token_id=token_id)
     db.session.commit()
     return no_content()
-
-

@@ -63,7 +63,9 @@ class TokenPairSchema(Output):
     access_token = fields.String(metadata={"example": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e30.c2ln"})
     refresh_token = fields.String(metadata={"example": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e30.c2ln"})
     token_type = fields.String(metadata={"example": "Bearer"})
-    expires_in = fields.Integer(metadata={"example": 900, "description": "Life of the access token, in seconds."})
+    expires_in = fields.Integer(
+        metadata={"example": 900, "description": "Life of the access token, in seconds."}
+    )
     user = fields.Nested(UserSchema)
 
 
@@ -85,5 +87,8 @@ class TokenSchema(Output):
 
 class NewTokenSchema(TokenSchema):
     token = fields.String(
-        metadata={"example": "chat_pat_0193…_u7Xk…", "description": "The token itself: shown once, never again."}
+        metadata={
+            "example": "chat_pat_0193…_u7Xk…",
+            "description": "The token itself: shown once, never again.",
+        }
     )

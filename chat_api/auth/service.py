@@ -102,6 +102,7 @@ def end_logins(*, user_id: str, login_id: str | None = None, keep_login_id: str 
     expires_at = moment + _access_token_life() + CLOCK_SKEW
     for ended_id in db.session.scalars(ended).all():
         db.session.add(RevokedLogin(login_id=ended_id, revoked_at=moment, expires_at=expires_at))
+    db.session.execute(sa.delete(RevokedLogin).where(RevokedLogin.expires_at <= moment))
     db.session.flush()
 
 
@@ -181,9 +182,7 @@ def delete_token(*, user_id: str, token_id: str) -> None:
 def check_personal_token(token: str) -> tuple[str, str]:
     """User id and role behind a personal access token. Raises InvalidToken."""
     user_id, token_id, secret_hash = tokens.read_personal_token(token)
-    row = _PERSONAL_TOKEN.first(
-        user_id=user_id, token_id=token_id, secret_hash=secret_hash, moment=now()
-    )
+    row = _PERSONAL_TOKEN.first(user_id=user_id, token_id=token_id, secret_hash=secret_hash, moment=now())
     if row is None:
         raise tokens.InvalidToken()
     return user_id, row[0]

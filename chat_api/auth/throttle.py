@@ -39,7 +39,15 @@ def _count_one_more(dialect_name: str) -> sa.Executable:
 
 
 _COUNT = Statement(_count_one_more)
-_FORGET = Statement(sa.delete(Counter).where(Counter.key == sa.bindparam("counter")))
+# with the subject's counter go those whose windows have ended, so the table stays small by itself
+_FORGET = Statement(
+    sa.delete(Counter).where(
+        sa.or_(
+            Counter.key == sa.bindparam("counter"),
+            Counter.expires_at <= sa.bindparam("moment", type_=UTCDateTime),
+        )
+    )
+)
 
 
 def count_try(setting: str, subject: str) -> None:
@@ -62,7 +70,7 @@ def count_try(setting: str, subject: str) -> None:
 
 def forget_tries(setting: str, subject: str) -> None:
     """Begin again at zero: the subject has proved who they are."""
-    _FORGET.all(counter=_key(setting, subject))
+    _FORGET.all(counter=_key(setting, subject), moment=_utc(time.time()))
 
 
 def throttled_by_address(setting: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

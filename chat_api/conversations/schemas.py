@@ -6,7 +6,9 @@ from ..fields import IdField, Output, Text, Time
 
 
 class CreateConversationSchema(Schema):
-    user_id = IdField(metadata={"description": "Whose it is: the caller, or for a trusted back end any user."})
+    user_id = IdField(
+        metadata={"description": "Whose it is: the caller, or for a trusted back end any user."}
+    )
     title = Text(longest=255, metadata={"example": "Trip to Lisbon"})
 
 

@@ -14,7 +14,9 @@ from .models import Conversation
 _GET = Statement(
     sa.select(
         Conversation.title, Conversation.message_count, Conversation.created_at, Conversation.updated_at
-    ).where(Conversation.user_id == sa.bindparam("user_id"), Conversation.id == sa.bindparam("conversation_id"))
+    ).where(
+        Conversation.user_id == sa.bindparam("user_id"), Conversation.id == sa.bindparam("conversation_id")
+    )
 )
 _EXISTS = Statement(
     sa.select(sa.literal(1)).where(

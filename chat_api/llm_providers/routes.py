@@ -13,7 +13,10 @@ from .models import LLMProvider
 from .schemas import CreateProviderSchema, ProviderSchema
 
 blp = Blueprint(
-    "llm-providers", __name__, url_prefix="/chat/llm-providers", description="LLM providers: where replies come from."
+    "llm-providers",
+    __name__,
+    url_prefix="/chat/llm-providers",
+    description="LLM providers: where replies come from.",
 )
 blp.before_request(guard.require_caller)
 

@@ -26,7 +26,9 @@ class EndpointField(Text):
         metadata = {"example": "https://api.example.com/v1", "format": "uri", "pattern": URL_PATTERN}
         super().__init__(longest=2048, metadata=metadata, **kwargs)
 
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
         if complaint := complaint_about_url(text):
             raise ValidationError(complaint)

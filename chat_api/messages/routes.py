@@ -13,7 +13,10 @@ from . import service
 from .schemas import CreateMessageSchema, MessageSchema
 
 blp = Blueprint(
-    "messages", __name__, url_prefix="/chat", description="Messages: what was said in a conversation, in order."
+    "messages",
+    __name__,
+    url_prefix="/chat",
+    description="Messages: what was said in a conversation, in order.",
 )
 blp.before_request(guard.require_caller)
 

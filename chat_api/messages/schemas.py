@@ -21,7 +21,10 @@ class MessageSchema(Output):
     id = IdField()
     conversation_id = IdField()
     position = fields.Integer(
-        metadata={"example": 1, "description": "1, 2, 3 … without gaps: the order in which messages were accepted."}
+        metadata={
+            "example": 1,
+            "description": "1, 2, 3 … without gaps: the order in which messages were accepted.",
+        }
     )
     role = fields.String(validate=validate.OneOf(ROLES), metadata={"example": "user"})
     content = fields.String(metadata={"example": "Where should I eat?"})

@@ -29,7 +29,9 @@ _MOMENT = _parameter("moment", UTCDateTime())
 # naming the owner here is the whole check of ownership
 _take_position = (
     sa.update(Conversation)
-    .where(Conversation.user_id == _parameter("owner", Id()), Conversation.id == _parameter("conversation", Id()))
+    .where(
+        Conversation.user_id == _parameter("owner", Id()), Conversation.id == _parameter("conversation", Id())
+    )
     .values(message_count=Conversation.message_count + 1, updated_at=_MOMENT)
     .returning(Conversation.user_id, Conversation.id, Conversation.message_count)
 )
@@ -58,7 +60,9 @@ _APPEND = Statement(
 # SQLite: the same in two
 _TAKE_POSITION = Statement(_take_position)
 _INSERT = Statement(
-    _insert_from(_parameter("owner", Id()), _parameter("conversation", Id()), _parameter("position_", sa.Integer()))
+    _insert_from(
+        _parameter("owner", Id()), _parameter("conversation", Id()), _parameter("position_", sa.Integer())
+    )
 )
 
 
@@ -67,7 +71,13 @@ def append_message(*, user_id: str, conversation_id: str, role: str, content: st
 
     Committed when this returns, unless the request has a transaction open: then with that one.
     """
-    message = {"message": new_id(), "role_": role, "text": content, "size": len(content.encode()), "moment": now()}
+    message = {
+        "message": new_id(),
+        "role_": role,
+        "text": content,
+        "size": len(content.encode()),
+        "moment": now(),
+    }
     place = {"owner": user_id, "conversation": conversation_id}
     if statements.writes_in_one_round_trip():
         row = _APPEND.first(**place, **message)
@@ -102,7 +112,12 @@ def _page(dialect_name: str, *, backwards: bool) -> sa.Executable:
     cursor = _parameter("cursor", sa.BigInteger())
     rows = (
         sa.select(
-            Message.id, Message.position, Message.role, Message.content, Message.size_bytes, Message.created_at
+            Message.id,
+            Message.position,
+            Message.role,
+            Message.content,
+            Message.size_bytes,
+            Message.created_at,
         )
         .where(
             Message.user_id == _parameter("owner", Id()),

@@ -19,7 +19,9 @@ def require_ready() -> None:
     try:
         revision = db.session.scalar(query)
     except (sa.exc.ProgrammingError, sa.exc.OperationalError) as error:
-        raise Unavailable("The database does not answer, or has no schema yet: run `flask db upgrade`.") from error
+        raise Unavailable(
+            "The database does not answer, or has no schema yet: run `flask db upgrade`."
+        ) from error
     if revision != _newest_revision():
         raise Unavailable("The database's schema is not the current one: run `flask db upgrade`.")
 
@@ -29,5 +31,3 @@ def _newest_revision() -> str | None:
     alembic = AlembicConfig()
     alembic.set_main_option("script_location", str(MIGRATIONS))
     return ScriptDirectory.from_config(alembic).get_current_head()
-
-

@@ -15,7 +15,9 @@ class CreateConfigSchema(Schema):
     api_key = Text(
         longest=4096,
         load_only=True,
-        validate=[validate.Regexp(whole(KEY_PATTERN), error="Only visible ASCII characters, without spaces.")],
+        validate=[
+            validate.Regexp(whole(KEY_PATTERN), error="Only visible ASCII characters, without spaces.")
+        ],
         metadata={"example": "sk-example-0123456789", "pattern": KEY_PATTERN},
     )
 
@@ -26,7 +28,11 @@ class ConfigSchema(Output):
     provider_id = IdField()
     api_key = fields.Function(
         lambda config: MASK + config.api_key_hint,
-        metadata={"type": "string", "example": "****6789", "description": "Masked: its last characters at most."},
+        metadata={
+            "type": "string",
+            "example": "****6789",
+            "description": "Masked: its last characters at most.",
+        },
     )
     created_at = Time()
     updated_at = Time()

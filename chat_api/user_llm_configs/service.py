@@ -61,4 +61,3 @@ def hint_of(api_key: str) -> str:
 def place_of(user_id: str, provider_id: str) -> tuple[str, str, str]:
     """Where a key is sealed for."""
     return ("user_llm_configs", user_id, provider_id)
-

@@ -153,7 +153,9 @@ def test_keys_come_from_a_jwks_file(deploy: Deploy, tmp_path: Path, algorithm: s
         for name in {"RS256": ("r", "r2"), "ES256": ("e", "e2")}[algorithm]:
             assert status(app, token(algorithm, name, kid=name)) == 200
         first = algorithm[0].lower()
-        assert status(app, token(algorithm, f"{first}2", kid=first)) == 401  # another key than the one it names
+        assert (
+            status(app, token(algorithm, f"{first}2", kid=first)) == 401
+        )  # another key than the one it names
         assert status(app, token(algorithm, first, kid="unknown")) == 401
 
 
@@ -184,9 +186,16 @@ def test_an_unknown_key_id_fetches_the_keys_again_but_not_at_a_strangers_pace(
         assert key_server.asked == 3
 
 
-def test_without_the_providers_keys_nobody_is_let_in_or_told_off(deploy: Deploy, key_server: KeyServer) -> None:
+def test_without_the_providers_keys_nobody_is_let_in_or_told_off(
+    deploy: Deploy, key_server: KeyServer
+) -> None:
     with deploy(key_server.url) as app:
-        for key_server.status, key_server.body in ((500, b""), (200, b"<html>"), (200, b"{}"), (200, b'{"keys":[]}')):
+        for key_server.status, key_server.body in (
+            (500, b""),
+            (200, b"<html>"),
+            (200, b"{}"),
+            (200, b'{"keys":[]}'),
+        ):
             response = Api(app, token(kid="a")).get("/auth/me")
             assert response.status_code == 503, key_server.body
             assert response.headers["Retry-After"] == "1"
@@ -256,7 +265,7 @@ def test_only_two_algorithms_are_accepted(deploy: Deploy, rs256_file: Path, algo
     claims = jwt.decode(token(), options={"verify_signature": False})
     with deploy(rs256_file) as app:
         assert status(app, jwt.encode(claims, private_key("RS256", "a"), algorithm)) == 401
-        assert status(app, jwt.encode(claims, None, "none")) == 401
+        assert status(app, jwt.encode(claims, "", "none")) == 401
 
 
 def test_without_a_provider_its_tokens_are_foreign(app: Flask) -> None:
@@ -301,7 +310,9 @@ def test_with_local_accounts_off_nothing_local_works(deploy: Deploy, rs256_file:
     assert ada.get("/auth/me").status_code == 200
 
 
-def test_local_accounts_and_the_provider_may_stand_side_by_side(deploy: Deploy, rs256_file: Path, ada: Api) -> None:
+def test_local_accounts_and_the_provider_may_stand_side_by_side(
+    deploy: Deploy, rs256_file: Path, ada: Api
+) -> None:
     with deploy(rs256_file, LOCAL_ACCOUNTS=True) as app:
         assert Api(app, user=ada.user).log_in().get("/auth/me").get_json() == ada.user
         assert status(app, token()) == 200

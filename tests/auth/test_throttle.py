@@ -28,7 +28,9 @@ def statuses(api: Api, email: str, *passwords: str) -> list[int]:
     return [log_in(api, email, password).status_code for password in passwords]
 
 
-def test_an_account_has_to_wait_after_too_many_tries(database_url: str, tmp_path: Path, ada: Api, bob: Api) -> None:
+def test_an_account_has_to_wait_after_too_many_tries(
+    database_url: str, tmp_path: Path, ada: Api, bob: Api
+) -> None:
     with serving(database_url, tmp_path, LOGIN_LIMIT_PER_ACCOUNT="3 per 90 seconds") as app:
         api, email = Api(app), ada.user["email"]
         assert statuses(api, email, WRONG, WRONG, WRONG) == [401] * 3
@@ -57,7 +59,10 @@ def test_an_address_has_to_wait_whatever_accounts_it_tries(
 ) -> None:
     with serving(database_url, tmp_path, LOGIN_LIMIT_PER_ADDRESS="3 per hour") as app:
         api, email = Api(app), bob.user["email"]
-        tried = [log_in(api, address, PASSWORD, "192.0.2.7") for address in (new_email(), email, new_email(), email)]
+        tried = [
+            log_in(api, address, PASSWORD, "192.0.2.7")
+            for address in (new_email(), email, new_email(), email)
+        ]
         assert [answer.status_code for answer in tried] == [401, 200, 401, 429]
         assert int(tried[3].headers["Retry-After"]) > 3000
         assert log_in(api, email, PASSWORD, "192.0.2.8").status_code == 200
@@ -107,7 +112,10 @@ def test_guessing_the_current_password_is_throttled(database_url: str, tmp_path:
 
 def test_the_limit_is_exact_over_threads_and_workers(database_url: str, tmp_path: Path, ada: Api) -> None:
     settings: dict[str, Any] = {"LOGIN_LIMIT_PER_ACCOUNT": "5 per hour"}
-    with serving(database_url, tmp_path, **settings) as one, serving(database_url, tmp_path, **settings) as two:
+    with (
+        serving(database_url, tmp_path, **settings) as one,
+        serving(database_url, tmp_path, **settings) as two,
+    ):
         start = threading.Barrier(16)
 
         def try_twice(number: int) -> list[int]:
@@ -115,8 +123,8 @@ def test_the_limit_is_exact_over_threads_and_workers(database_url: str, tmp_path
             return statuses(Api((one, two)[number % 2]), ada.user["email"], WRONG, WRONG)
 
         with ThreadPoolExecutor(16) as pool:
-            seen = sorted(sum(pool.map(try_twice, range(16)), []))
-        assert seen == [401] * 5 + [429] * 27
+            seen = [status for pair in pool.map(try_twice, range(16)) for status in pair]
+        assert sorted(seen) == [401] * 5 + [429] * 27
 
 
 def test_the_counters_name_nobody(database_url: str, tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def with_changed_claims(app: Flask, token: str) -> str:
 
 
 def unsecured(app: Flask, token: str) -> str:
-    return jwt.encode(claims_of(token), None, "none")
+    return jwt.encode(claims_of(token), "", "none")
 
 
 def unsecured_in_odd_case(app: Flask, token: str) -> str:
@@ -231,14 +231,13 @@ def test_a_forged_token_is_refused(app: Flask, ada: Api, forge: Callable[[Flask,
     assert status_of(app, forge(app, str(ada.token))) == 401
 
 
-@pytest.mark.parametrize(
-    "token",
-    ["x", "..", "a.b.c", "é" * 20, "ÿ.ÿ.ÿ", "a" * 5000, "." * 5000, "chat_pat_", "chat_pat_" + "0" * 64,
-     "chat_pat_" + "0" * 64 + "_é", "chat_pat_" + "x" * 5000, "null", "{}", "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.é.é"],
-    ids=lambda token: ascii(token)[:30],
-)  # fmt: skip
-def test_what_is_no_token_is_refused(app: Flask, token: str) -> None:
-    assert status_of(app, token) == 401
+NO_TOKENS = ["x", "..", "a.b.c", "é" * 20, "ÿ.ÿ.ÿ", "a" * 5000, "." * 5000, "null", "{}", f"{base64url(HEADER)}.é.é",
+             "chat_pat_", "chat_pat_" + "0" * 64, "chat_pat_" + "0" * 64 + "_é", "chat_pat_" + "x" * 5000]  # fmt: skip
+
+
+def test_what_is_no_token_is_refused(app: Flask) -> None:
+    for token in NO_TOKENS:
+        assert status_of(app, token) == 401, token[:80]
 
 
 def test_a_valid_token_with_a_trailing_part_is_refused(app: Flask, ada: Api) -> None:
@@ -257,13 +256,15 @@ def test_the_header_may_be_written_in_any_valid_way(app: Flask, ada: Api, header
 # -- the Authorization header -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR"])
-def test_the_scheme_is_read_in_any_case(ada: Api, stranger: Api, scheme: str) -> None:
-    response = stranger.get("/auth/me", headers={"Authorization": f"{scheme} {ada.token}"})
-    assert response.status_code == 200
+def test_the_scheme_is_read_in_any_case(ada: Api, stranger: Api) -> None:
+    for scheme in ("Bearer", "bearer", "BEARER", "bEaReR"):
+        response = stranger.get("/auth/me", headers={"Authorization": f"{scheme} {ada.token}"})
+        assert response.status_code == 200, scheme
 
 
-@pytest.mark.parametrize("value", ["Basic YWRhOnB3", "Digest x", "Token {}", "{}", "Bearer", "Bearer ", "", "Bearer{}"])
+@pytest.mark.parametrize(
+    "value", ["Basic YWRhOnB3", "Digest x", "Token {}", "{}", "Bearer", "Bearer ", "", "Bearer{}"]
+)
 def test_another_scheme_is_no_authentication(ada: Api, stranger: Api, value: str) -> None:
     response = stranger.get("/auth/me", headers={"Authorization": value.format(ada.token)})
     assert response.status_code == 401
@@ -338,7 +339,13 @@ def test_a_personal_token_opens_with_its_whole_secret_only(app: Flask, ada: Api,
     bobs = make_script(bob)[1]["token"]
     names, secret = token[: len("chat_pat_") + 64], token[len("chat_pat_") + 65 :]
     with_the_secret_of_another = f"{names}_{bobs[len('chat_pat_') + 65 :]}"
-    for wrong in (f"{names}_", f"{names}_{secret[:-1]}", f"{names}_{secret}x", with_the_secret_of_another, names):
+    for wrong in (
+        f"{names}_",
+        f"{names}_{secret[:-1]}",
+        f"{names}_{secret}x",
+        with_the_secret_of_another,
+        names,
+    ):
         assert status_of(app, wrong) == 401
     assert status_of(app, token) == 200
 

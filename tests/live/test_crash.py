@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.live.client import SETTINGS, CONNECTION_LOST, Person, wait_until
+from tests.live.client import CONNECTION_LOST, SETTINGS, Person, wait_until
 from tests.support.postgres import PrivatePostgres
 from tests.support.server import GunicornServer
 

@@ -161,17 +161,16 @@ def test_sigterm_lets_a_running_request_end_and_the_process_exit() -> None:
 
 
 def test_sigterm_waits_for_a_stuck_client_no_longer_than_the_graceful_timeout() -> None:
-    with GunicornServer(SETTINGS | {"GRACEFUL_TIMEOUT_S": "2"}) as server:
-        with ExitStack() as stack:
-            stuck, _silent = (
-                stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(2)
-            )
-            stuck.sendall(b"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n")
-            stuck.sendall(b"Content-Type: application/json\r\n\r\n{")
-            time.sleep(0.2)  # the worker waits for the rest of the body
-            started = time.monotonic()
-            server.terminate()
-            assert time.monotonic() - started < 10
+    with GunicornServer(SETTINGS | {"GRACEFUL_TIMEOUT_S": "2"}) as server, ExitStack() as stack:
+        stuck, _silent = (
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(2)
+        )
+        stuck.sendall(b"POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n")
+        stuck.sendall(b"Content-Type: application/json\r\n\r\n{")
+        time.sleep(0.2)  # the worker waits for the rest of the body
+        started = time.monotonic()
+        server.terminate()
+        assert time.monotonic() - started < 10
 
 
 def test_a_killed_master_leaves_no_worker_and_a_free_port() -> None:

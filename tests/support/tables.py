@@ -21,7 +21,7 @@ def owned_rows(app: Flask, user_id: str) -> dict[str, int]:
             owner = table.c.id if table.name == "users" else table.c.get("user_id", table.c.get("owner_id"))
             if owner is not None:
                 query = sa.select(sa.func.count()).select_from(table).where(owner == user_id)
-                counts[table.name] = db.session.scalar(query)
+                counts[table.name] = db.session.scalar(query) or 0
     return counts
 
 
@@ -29,7 +29,9 @@ def everything_stored(app: Flask) -> str:
     """All values of all tables as text, and the bytes of the SQLite file and its log."""
     with app.app_context():
         parts = [
-            repr(tuple(row)) for table in db.metadata.sorted_tables for row in db.session.execute(sa.select(table))
+            repr(tuple(row))
+            for table in db.metadata.sorted_tables
+            for row in db.session.execute(sa.select(table))
         ]
         path = db.engine.url.database
         if app.config["SQLALCHEMY_DATABASE_URI"].startswith("sqlite") and path:

@@ -99,9 +99,11 @@ def test_without_its_master_key_a_stored_key_does_not_open(own_url: str, tmp_pat
     with serving(own_url, tmp_path, ENCRYPTION_KEYS=(Fernet.generate_key().decode(),)) as app:
         user = register(app)
         config = user.config(user.provider()["id"], KEY)
-    with serving(own_url, tmp_path, ENCRYPTION_KEYS=(Fernet.generate_key().decode(),)) as app:
-        with pytest.raises(CannotDecrypt):
-            opened(app, config)
+    with (
+        serving(own_url, tmp_path, ENCRYPTION_KEYS=(Fernet.generate_key().decode(),)) as app,
+        pytest.raises(CannotDecrypt),
+    ):
+        opened(app, config)
 
 
 # -- rotating the master key ------------------------------------------------------------------------------
@@ -116,7 +118,9 @@ def test_keys_are_rotated_while_requests_write_and_then_the_old_one_is_not_neede
     with serving(own_url, tmp_path, ENCRYPTION_KEYS=(old,)) as app:
         users = [register(app) for _ in range(3)]
         for user in users:
-            configs += [user.config(user.provider()["id"], f"sk-before-{number}-0123456789") for number in range(10)]
+            configs += [
+                user.config(user.provider()["id"], f"sk-before-{number}-0123456789") for number in range(10)
+            ]
         tokens = [user.made("/auth/tokens", token_body, headers=replay)["token"] for user in users]
     with serving(own_url, tmp_path, ENCRYPTION_KEYS=(new, old)) as app:
         ended = threading.Event()

@@ -1,0 +1,274 @@
+"""The fast lane: whose transaction a statement runs in, and what becomes of its connections."""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from chat_api.auth.models import ThrottleCounter as Counter
+from chat_api.columns import UTCDateTime, now
+from chat_api.errors import Unavailable
+from chat_api.extensions import db
+from chat_api.statements import IntegrityFailed, Statement, transaction
+from tests.conftest import serving
+from tests.support.api import Api
+
+Serve = Callable[..., Any]
+
+INSERT = Statement(
+    sa.insert(Counter).values(
+        key=sa.bindparam("key_"),
+        count=sa.bindparam("count_"),
+        expires_at=sa.bindparam("at", type_=UTCDateTime),
+    )
+)
+COUNTS = Statement(
+    sa.select(Counter.count).where(Counter.key.startswith(sa.bindparam("prefix"))).order_by(Counter.count)
+)
+BACKEND_PID = Statement(sa.select(sa.func.pg_backend_pid()))
+on_postgres = pytest.mark.parametrize("backend", ["postgres"], indirect=True, scope="session")
+
+
+@pytest.fixture
+def prefix() -> str:
+    """The beginning of keys that only this test uses."""
+    return uuid.uuid4().hex
+
+
+@pytest.fixture
+def serve(database_url: str, tmp_path: Path) -> Serve:
+    """Run the service with settings of the test's own, in an application context."""
+
+    @contextmanager
+    def serve_in_context(**settings: Any) -> Iterator[Flask]:
+        with serving(database_url, tmp_path, **settings) as app, app.app_context():
+            yield app
+
+    return serve_in_context
+
+
+def insert(prefix: str, count: int) -> None:
+    INSERT.all(key_=f"{prefix}{count}", count_=count, at=now())
+
+
+def counts(prefix: str) -> list[int]:
+    """What everybody sees: read on a connection of the lane, outside any transaction of the session."""
+    return [row[0] for row in COUNTS.all(prefix=prefix)]
+
+
+def seen_by_others(app: Flask, prefix: str) -> list[int]:
+    def read() -> list[int]:
+        with app.app_context():
+            return counts(prefix)
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(read).result()
+
+
+def in_a_transaction(*steps: Callable[[], Any]) -> None:
+    with transaction():
+        for step in steps:
+            step()
+
+
+# -- transactions -----------------------------------------------------------------------------------------
+
+
+def test_a_statement_alone_is_committed_when_it_returns(app: Flask, prefix: str) -> None:
+    with app.app_context():
+        insert(prefix, 1)
+        assert seen_by_others(app, prefix) == [1]
+        db.session.rollback()
+        assert counts(prefix) == [1]
+
+
+def test_a_statement_joins_the_sessions_transaction_and_is_rolled_back_with_it(
+    app: Flask, prefix: str
+) -> None:
+    with app.app_context():
+        db.session.execute(sa.insert(Counter).values(key=f"{prefix}1", count=1, expires_at=now()))
+        insert(prefix, 2)
+        with transaction():
+            insert(prefix, 3)
+        assert counts(prefix) == [1, 2, 3]
+        assert seen_by_others(app, prefix) == []
+        db.session.rollback()
+        assert counts(prefix) == []
+
+
+def test_a_statement_joins_the_sessions_transaction_and_is_committed_with_it(app: Flask, prefix: str) -> None:
+    with app.app_context():
+        db.session.execute(sa.insert(Counter).values(key=f"{prefix}1", count=1, expires_at=now()))
+        insert(prefix, 2)
+        db.session.commit()
+        assert seen_by_others(app, prefix) == [1, 2]
+
+
+def test_a_transaction_commits_at_its_end(app: Flask, prefix: str) -> None:
+    with app.app_context():
+        with transaction():
+            insert(prefix, 1)
+            insert(prefix, 2)
+            assert counts(prefix) == [1, 2]
+            assert seen_by_others(app, prefix) == []
+        assert seen_by_others(app, prefix) == [1, 2]
+
+
+def test_a_transaction_rolls_back_on_an_error(app: Flask, prefix: str) -> None:
+    with app.app_context():
+        with pytest.raises(ZeroDivisionError):
+            in_a_transaction(lambda: insert(prefix, 1), lambda: 1 // 0)
+        with pytest.raises(IntegrityFailed):
+            in_a_transaction(lambda: insert(prefix, 2), lambda: insert(prefix, 2))
+        assert counts(prefix) == []
+        insert(prefix, 3)  # and the lane goes on
+        assert seen_by_others(app, prefix) == [3]
+
+
+def test_a_transaction_belongs_to_its_thread(app: Flask, prefix: str) -> None:
+    with app.app_context(), transaction():
+        counts(prefix)
+        assert seen_by_others(app, prefix) == []
+
+
+# -- connections ------------------------------------------------------------------------------------------
+
+
+def test_a_refused_statement_says_so_without_its_values(app: Flask, prefix: str) -> None:
+    with app.app_context():
+        insert(prefix, 1)
+        with pytest.raises(IntegrityFailed) as caught:
+            insert(prefix, 1)
+    assert prefix not in str(caught.value)
+
+
+def test_a_request_waits_no_longer_than_it_is_set_to_for_a_connection(
+    serve: Serve, ada: Api, prefix: str
+) -> None:
+    with serve(
+        DATABASE_POOL_SIZE=1, DATABASE_WAIT_S=1, JWT_SECRET_KEY=ada.app.config["JWT_SECRET_KEY"]
+    ) as app:
+        api = Api(app, ada.token, ada.user)
+        with transaction():
+            insert(prefix, 1)
+            started = time.monotonic()
+            with ThreadPoolExecutor(1) as pool:
+                response = pool.submit(api.get, f"/chat/conversations/{uuid.uuid4()}").result()
+            assert 0.9 < time.monotonic() - started < 3
+            assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+        assert api.get(f"/chat/conversations/{uuid.uuid4()}").status_code == 404
+
+
+def test_a_free_connection_goes_to_whoever_waits_for_it(serve: Serve, prefix: str) -> None:
+    with serve(DATABASE_POOL_SIZE=2) as app:
+
+        def write(number: int) -> None:
+            with app.app_context():
+                insert(prefix, number)
+
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(write, range(64)))
+        assert counts(prefix) == list(range(64))
+
+
+def test_errors_use_up_no_connections(serve: Serve, prefix: str) -> None:
+    with serve(DATABASE_POOL_SIZE=2, DATABASE_WAIT_S=1):
+        insert(prefix, 1)
+        for _ in range(10):
+            with pytest.raises(IntegrityFailed):
+                insert(prefix, 1)
+            with pytest.raises(ZeroDivisionError):
+                COUNTS.read(lambda rows: 1 // 0, prefix=prefix)
+            with pytest.raises(ZeroDivisionError):
+                in_a_transaction(lambda: 1 // 0)
+        assert counts(prefix) == [1]
+
+
+def test_a_reader_may_stop_before_the_end(app: Flask, prefix: str) -> None:
+    with app.app_context():
+        for number in range(5):
+            insert(prefix, number)
+        assert COUNTS.read(lambda rows: next(iter(rows)), prefix=prefix) == (0,)
+        assert COUNTS.first(prefix=prefix) == (0,)
+        insert(prefix, 5)  # no lock is left behind
+        assert counts(prefix) == list(range(6))
+
+
+@on_postgres
+def test_the_lane_keeps_its_connection_and_drops_it_after_an_error(serve: Serve, prefix: str) -> None:
+    with serve(DATABASE_POOL_SIZE=1):
+        insert(prefix, 1)
+        first = BACKEND_PID.first()
+        assert BACKEND_PID.first() == first
+        with pytest.raises(IntegrityFailed):
+            insert(prefix, 1)
+        assert BACKEND_PID.first() != first
+
+
+def end_all_connections(url: str) -> int:
+    """What a restart of Postgres does to a worker's idle connections."""
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        others = "pid <> pg_backend_pid() AND datname = current_database() AND application_name = 'chat-api'"
+        query = f"SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE {others}"
+        row = connection.execute(query.encode()).fetchone()
+    return row[0] if row else 0
+
+
+@on_postgres
+def test_neither_a_read_nor_a_write_notices_that_idle_connections_were_ended(
+    database_url: str, app: Flask, ada: Api
+) -> None:
+    conversation = ada.conversation()["id"]
+    path = f"/chat/conversations/{conversation}"
+    requests: list[Callable[[], Any]] = [
+        lambda: ada.get(path),
+        lambda: ada.message(conversation),
+        lambda: ada.get(f"{path}/messages"),
+        ada.conversation,
+        lambda: ada.get("/auth/me"),
+        lambda: ada.post("/auth/login", {"email": ada.user["email"], "password": "wrong"}),
+    ]
+    for request in requests:
+        ada.get(path)  # something is idle
+        assert end_all_connections(database_url) > 0
+        response = request()
+        assert getattr(response, "status_code", 200) in (200, 401)
+    assert ada.get(path).get_json()["message_count"] == 1
+
+
+@on_postgres
+def test_a_connection_that_ends_in_the_middle_is_a_503_and_nothing_is_stored(
+    database_url: str, serve: Serve, prefix: str
+) -> None:
+    with serve(DATABASE_POOL_SIZE=1):
+        with pytest.raises(Unavailable):
+            in_a_transaction(
+                lambda: insert(prefix, 1),
+                lambda: end_all_connections(database_url),
+                lambda: insert(prefix, 2),
+            )
+        assert counts(prefix) == []
+
+
+def test_many_threads_share_the_lane(app: Flask, prefix: str) -> None:
+    start = threading.Barrier(16)
+
+    def write(number: int) -> None:
+        start.wait()
+        with app.app_context(), transaction():
+            insert(prefix, number * 2)
+            insert(prefix, number * 2 + 1)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(write, range(16)))
+    with app.app_context():
+        assert counts(prefix) == list(range(32))
