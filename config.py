@@ -154,6 +154,9 @@ class Config:
             problems["DATABASE_URL"] = ["Must begin with postgresql:// or sqlite:///."]
         if self.OIDC_ISSUER and not (self.OIDC_AUDIENCE and self.OIDC_KEYS):
             problems["OIDC_ISSUER"] = ["Needs OIDC_AUDIENCE and OIDC_KEYS beside it."]
+        if self.OIDC_KEYS and not self.OIDC_KEYS.startswith(("http://", "https://")):
+            if not os.access(self.OIDC_KEYS, os.R_OK):
+                problems["OIDC_KEYS"] = ["There is no such file, or it can't be read."]
         if not self.LOCAL_ACCOUNTS and not self.OIDC_ISSUER:
             problems["LOCAL_ACCOUNTS"] = ["Without local accounts OIDC_ISSUER must be set."]
         return problems

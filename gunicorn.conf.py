@@ -66,7 +66,9 @@ class Worker(ThreadWorker):
             conn.sock.setblocking(False)
             conn.timeout = time.monotonic() + STALLED_CLIENT_S
             self.pending_conns.append(conn)
-            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+            self.poller.register(
+                conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn)
+            )
             return
         if not conn.initialized:
             limit = struct.pack("ll", STALLED_CLIENT_S, 0)

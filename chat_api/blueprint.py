@@ -92,7 +92,11 @@ def load(schema: Schema, values: dict[str, Any]) -> dict[str, Any]:
 def _load_query(schema: Schema, query_string: bytes) -> dict[str, Any]:
     """Load the query's parameters. One that is given twice is refused: which one counts is anybody's guess."""
     values: dict[str, Any] = {}
-    for name, texts in request.args.lists():
+    try:
+        parameters = request.args
+    except UnicodeDecodeError:  # raw bytes; what is percent-encoded is replaced instead, see below
+        raise InvalidInput(detail="The query is not UTF-8.") from None
+    for name, texts in parameters.lists():
         if len(texts) > 1:
             raise InvalidInput({name: ["Given more than once."]})
         if "\x00" in texts[0] or "\ufffd" in texts[0]:

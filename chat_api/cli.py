@@ -4,6 +4,8 @@ import click
 from flask import Flask
 from flask.cli import AppGroup, with_appcontext
 
+from config import fresh_secrets
+
 from . import maintenance
 from .auth import service as auth
 from .auth.schemas import RegisterSchema

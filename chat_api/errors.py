@@ -214,13 +214,23 @@ def is_passing(error: BaseException) -> bool:
         if error.connection_invalidated:
             return True
         error = error.orig or error
-    name = type(error).__name__
-    if type(error).__module__.startswith("psycopg"):
+    if isinstance(error, psycopg.Error):
         return _is_passing_in_postgres(error)
-    # sqlite3 has one class for "locked", "full" and "disk I/O error", and for "no such table"
-    return name == "OperationalError" and not str(error).startswith(("no such", "near ", "table "))
+    # sqlite3 has one class for "locked", "full" and "disk I/O error", and for "no such table"; the low byte of its
+    # code is the primary one
+    return (getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF) in _PASSING_IN_SQLITE
 
 
+_PASSING_IN_SQLITE = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+)
 # Classes of SQLSTATE (PostgreSQL documentation, appendix A): connection, resources, operator, system
 _PASSING_SQLSTATES = ("08", "40", "53", "55P03", "57", "58", "25006")
 
@@ -228,7 +238,7 @@ _PASSING_SQLSTATES = ("08", "40", "53", "55P03", "57", "58", "25006")
 def _is_passing_in_postgres(error: BaseException) -> bool:
     sqlstate = getattr(error, "sqlstate", None)
     if sqlstate is None:  # the connection broke or was refused before the server could say anything
-        return any(cls.__name__ in ("OperationalError", "InterfaceError") for cls in type(error).__mro__)
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
     return sqlstate.startswith(_PASSING_SQLSTATES)
 
 

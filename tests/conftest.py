@@ -37,10 +37,12 @@ def serving(url: str, folder: Path, **settings: Any) -> Iterator[Flask]:
     """The application on a database, with settings of the test's own; its connections are closed at the end."""
     config = Config.from_environment(DATABASE_URL=url, DATA_DIR=str(folder), **{**GENEROUS, **settings})
     app = create_app(config)
-    yield app
-    with app.app_context():
-        close_idle_connections()
-        db.engine.dispose()
+    try:
+        yield app
+    finally:
+        with app.app_context():
+            close_idle_connections()
+            db.engine.dispose()
 
 
 def migrate(url: str, folder: Path) -> None:

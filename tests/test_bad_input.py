@@ -445,6 +445,12 @@ def test_good_page_is_answered(user: Api, ids: dict[str, str], query: str) -> No
         assert user.get(f"{path}?{query}").status_code == 200
 
 
+@pytest.mark.parametrize("query", ["\x80", "limit=\xff", "\xed\xa0\x80=1"])
+def test_query_in_raw_bytes_that_are_no_text_is_refused(user: Api, ids: dict[str, str], query: str) -> None:
+    for path in lists(ids):
+        assert_problem(user.get(path, environ_overrides={"QUERY_STRING": query}), 400)
+
+
 def test_page_has_one_direction(user: Api, ids: dict[str, str]) -> None:
     for path in lists(ids):
         assert_problem(user.get(f"{path}?after=1&before=9"), 400, "before")

@@ -244,18 +244,33 @@ def test_of_the_same_requests_at_once_one_has_an_effect(app: Flask, ada: Api, cr
     assert after[table[creation.path]] == before[table[creation.path]] + 1
 
 
-@pytest.mark.parametrize("backend", ["postgres"], indirect=True, scope="session")
-def test_while_the_first_request_runs_the_second_is_told_so(app: Flask, ada: Api, database_url: str) -> None:
+def claim_id_of(user: Api) -> str:
+    """What a request of this user with the key "k" claims."""
     key_id = service.key_id_of(route="POST /chat/conversations", key="k")
-    claim_id = service.claim_id_of(scope=ada.user_id, key_id=key_id)
-    number = int.from_bytes(bytes.fromhex(claim_id[:16]), signed=True)
+    return service.claim_id_of(scope=user.user_id, key_id=key_id)
+
+
+def assert_told_to_wait(response: TestResponse) -> None:
+    assert (response.status_code, response.get_json()["code"]) == (409, "still_running")
+    assert response.headers["Retry-After"] == "1"
+
+
+def test_while_the_first_request_runs_the_second_is_told_so(app: Flask, ada: Api) -> None:
     body = conversation_body(ada)
-    with psycopg.connect(database_url.replace("+psycopg", "")) as first:
-        first.execute("SELECT pg_advisory_xact_lock(%s)", [number])
-        response = CONVERSATIONS.post(ada, body)
-        assert (response.status_code, response.get_json()["code"]) == (409, "still_running")
-        assert response.headers["Retry-After"] == "1"
-        assert CONVERSATIONS.post(ada, body, key="another").status_code == 201
+    # the pool: in this thread a request would share the context, and with it the session that holds the claim
+    with ThreadPoolExecutor(1) as pool, app.app_context(), service.claim(claim_id_of(ada)):
+        assert_told_to_wait(pool.submit(CONVERSATIONS.post, ada, body).result())
+        assert pool.submit(CONVERSATIONS.post, ada, body, key="another").result().status_code == 201
+    assert CONVERSATIONS.post(ada, body).status_code == 201
+
+
+@pytest.mark.parametrize("backend", ["postgres"], indirect=True, scope="session")
+def test_a_request_that_runs_in_another_process_is_seen_too(app: Flask, ada: Api, database_url: str) -> None:
+    number = int.from_bytes(bytes.fromhex(claim_id_of(ada)[:16]), signed=True)
+    body = conversation_body(ada)
+    with psycopg.connect(database_url.replace("+psycopg", "")) as another:
+        another.execute("SELECT pg_advisory_xact_lock(%s)", [number])
+        assert_told_to_wait(CONVERSATIONS.post(ada, body))
     assert CONVERSATIONS.post(ada, body).status_code == 201
 
 

@@ -124,6 +124,9 @@ def test_links_lead_backwards_through_the_whole_list(listing: Listing) -> None:
     beyond = MAX_POSITION if listing.cursor == "position" else "ffffffff-ffff-ffff-ffff-ffffffffffff"
     path = f"{listing.path}?limit=3&before={beyond}"
     assert walk(listing.user, path, "prev") == [made[4:], made[1:4], made[:1]]
+    oldest = listing.get(f"?limit=3&before={listing.cursor_of(1)}")
+    assert (ids(oldest), list(links(oldest))) == (made[:1], ["next"])
+    assert ids(listing.user.get(links(oldest)["next"])) == made[1:4]
 
 
 def test_a_page_links_to_both_of_its_neighbours(listing: Listing) -> None:

@@ -28,7 +28,7 @@ SPENDS_THE_LOGIN = ["refresh", "log_out", "delete_me"]  # each request needs a l
 NETWORK_OPTIONS = ("max_redirects", "verify", "cert", "proxies")
 SETTINGS: dict[str, Any] = {
     "seed": 1,
-    "generation": {"deterministic": True, "max-examples": 20, "database": "none"},
+    "generation": {"deterministic": True, "max-examples": 15, "database": "none"},
     "phases": {"stateful": {"max-steps": 10, "generation": {"max-examples": 40}}},
     "checks": {
         "positive_data_acceptance": {

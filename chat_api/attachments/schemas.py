@@ -20,8 +20,14 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 # places of files and nothing that a client might run or that names the server's own disk
 SCHEMES = ("http", "https", "s3", "gs", "gcs", "az", "azure", "abfs", "abfss", "wasb", "wasbs", "r2", "b2",
            "oss", "cos", "minio", "swift", "ftp", "ftps", "sftp", "ipfs")  # fmt: skip
-# for the API document: Unicode's control characters and line breaks, as in complaint_about_path
-PATH_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
+# for the API document: what complaint_about_path says of a path without percent signs; [hH] since JSON Schema's
+# patterns know no other way to ignore the case
+_ANY_CASE = "|".join("".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in scheme) for scheme in SCHEMES)
+PATH_PATTERN = (
+    rf"^(?!(?!({_ANY_CASE}):)[A-Za-z][A-Za-z0-9+.-]+:)"  # no other scheme
+    r"(?!(.*[/\\])?\.\.([/\\]|$))"  # no .. segment
+    r"[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"  # no control character, no line break
+)
 DECODINGS = 3  # %252e%252e is .. after two
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import jwt
 from flask import Flask, current_app
-from jwt import PyJWK, PyJWKClient, PyJWKSet
+from jwt import PyJWKClient, PyJWKSet
 
 from ..errors import Unavailable
 from ..json_body import is_storable
@@ -81,7 +81,7 @@ class IdentityProvider:
     def _fetch(self, *, refresh: bool) -> list[Any]:
         assert self._client is not None  # noqa: S101 - callers checked
         try:
-            return [_entry(key) for key in self._client.get_jwk_set(refresh).keys]
+            return _entries(self._client.get_jwk_set(refresh))
         except (jwt.PyJWTError, OSError, ValueError) as error:  # not there, not JSON, no keys in it
             raise Unavailable("The identity provider's keys can't be fetched; try again.") from error
 
@@ -94,12 +94,15 @@ def _keys_of_file(path: Path) -> list[Any]:
     """(key id, algorithms, key) of each key in a JWKS file, or of the one in a PEM file."""
     text = path.read_text()
     if text.lstrip().startswith("{"):
-        return [_entry(key) for key in PyJWKSet.from_dict(json.loads(text)).keys]
+        return _entries(PyJWKSet.from_dict(json.loads(text)))
     return [(None, ALGORITHMS, text)]
 
 
-def _entry(key: PyJWK) -> Any:
-    return key.key_id, [key.algorithm_name], key
+def _entries(keys: PyJWKSet) -> list[Any]:
+    """(key id, algorithms, key) of each key that may sign (RFC 7517 section 4.2)."""
+    return [
+        (key.key_id, [key.algorithm_name], key) for key in keys.keys if key.public_key_use in (None, "sig")
+    ]
 
 
 def init_app(app: Flask) -> None:

@@ -65,10 +65,12 @@ def log_in(*, email: str, password: str) -> TokenPair:
         raise Unauthorized("Email or password is wrong.")
     throttle.forget_tries("LOGIN_LIMIT_PER_ACCOUNT", email.lower())
     rehashed = passwords.hash_password(password) if passwords.needs_rehash(password_hash or "") else None
-    user = users.get_user(user_id=user_id)
-    if rehashed:
-        user.password_hash = rehashed
-    return _begin_login(user)
+    try:
+        user = users.get_user(user_id=user_id)
+        user.password_hash = rehashed or user.password_hash
+        return _begin_login(user)
+    except (NotFound, IntegrityError):  # the account was erased while Argon2 worked
+        raise Unauthorized("Email or password is wrong.") from None
 
 
 def refresh(*, refresh_token: str) -> TokenPair | None:

@@ -6,6 +6,7 @@ tries can't slip through together and a refused request still counts. `limits` r
 
 import hashlib
 import hmac
+import ipaddress
 import math
 import time
 from collections.abc import Callable
@@ -79,12 +80,23 @@ def throttled_by_address(setting: str) -> Callable[[Callable[..., Any]], Callabl
     def decorator(view: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(view)
         def counted(*args: Any, **kwargs: Any) -> Any:
-            count_try(setting, request.remote_addr or "unknown")
+            count_try(setting, _network(request.remote_addr or "unknown"))
             return view(*args, **kwargs)
 
         return counted
 
     return decorator
+
+
+def _network(address: str) -> str:
+    """What counts as one address: in IPv6 the network that a subscriber has, which holds 2**64 addresses."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:  # a Unix socket has none
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address) or parsed.ipv4_mapped:
+        return address
+    return str(ipaddress.ip_network((parsed, 64), strict=False))
 
 
 @cache

@@ -7,11 +7,15 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import psutil
+
+from tests.conftest import migrate
 from tests.support.api import PASSWORD, new_email
 from tests.support.server import GunicornServer
 
@@ -24,6 +28,25 @@ SETTINGS = {
 }
 PATIENCE_S = 60.0  # for what has no promised time: a slow machine may take it
 CONNECTION_LOST = (OSError, http.client.HTTPException)
+
+
+@contextmanager
+def serving(settings: Mapping[str, str] | None = None) -> Iterator[GunicornServer]:
+    """A server of a test's own on a fresh database: SQLite, or the empty Postgres of its DATABASE_URL."""
+    server = GunicornServer(SETTINGS | dict(settings or {}), migrate=False)
+    folder = Path(server.environment["DATA_DIR"])
+    # here rather than by a command: most of its time goes into starting Python
+    migrate(server.environment.get("DATABASE_URL") or f"sqlite:///{folder / 'chat.db'}", folder)
+    with server:
+        yield server
+
+
+def all_workers(server: GunicornServer) -> list[int]:
+    """The process ids of the workers, as soon as all are there: /healthz answers when the first one is."""
+    count = int(server.environment["WEB_CONCURRENCY"])
+    return wait_until(
+        lambda: len(pids := server.worker_pids()) == count and pids, what="all workers are there"
+    )
 
 
 class Answer(NamedTuple):
@@ -121,18 +144,21 @@ class Line:
         self._connection.close()
 
 
+def _stop_all_but(chosen: int, workers: list[int]) -> None:
+    for pid in workers:
+        os.kill(pid, signal.SIGCONT if pid == chosen else signal.SIGSTOP)
+    others = [psutil.Process(pid) for pid in workers if pid != chosen]
+    wait_until(lambda: all(other.status() == psutil.STATUS_STOPPED for other in others))
+
+
 @contextmanager
 def line_to_each_worker(server: GunicornServer) -> Iterator[list[Line]]:
     """A connection to each worker: the others are stopped while it is opened, so no other can have taken it."""
-    count = int(server.environment["WEB_CONCURRENCY"])
-    workers = wait_until(
-        lambda: len(pids := server.worker_pids()) == count and pids, what="all workers are there"
-    )
+    workers = all_workers(server)
     lines: list[Line] = []
     try:
         for chosen in workers:
-            for pid in workers:
-                os.kill(pid, signal.SIGCONT if pid == chosen else signal.SIGSTOP)
+            _stop_all_but(chosen, workers)
             line = Line(server.port)
             lines.append(line)
             assert line.request("GET", "/healthz").status == 200

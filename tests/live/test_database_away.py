@@ -14,11 +14,11 @@ import psycopg
 import pytest
 
 from tests.live.client import (
-    SETTINGS,
     Answer,
     Person,
     assert_unavailable,
     at_once,
+    serving,
     wait_until,
 )
 from tests.support.postgres import PrivatePostgres
@@ -31,7 +31,7 @@ WAIT_S = (
 )
 STATEMENT_TIMEOUT_S = 2
 LONGEST_ANSWER_S = 10
-SHORT_WAITS = SETTINGS | {
+SHORT_WAITS = {
     "DATABASE_WAIT_S": str(WAIT_S),
     "DATABASE_STATEMENT_TIMEOUT_S": str(STATEMENT_TIMEOUT_S),
     "THREADS": "8",
@@ -48,7 +48,7 @@ def postgres() -> Iterator[PrivatePostgres]:
 @pytest.fixture(scope="module")
 def service(postgres: PrivatePostgres) -> Iterator[GunicornServer]:
     """The service on that Postgres, with one worker."""
-    with GunicornServer(SHORT_WAITS | {"DATABASE_URL": postgres.url, "WEB_CONCURRENCY": "1"}) as server:
+    with serving(SHORT_WAITS | {"DATABASE_URL": postgres.url, "WEB_CONCURRENCY": "1"}) as server:
         yield server
 
 
@@ -76,7 +76,7 @@ class Load:
             lambda number: person.post("/chat/conversations", {"user_id": user_id, "title": "T"}),
             lambda number: person.get("/auth/me"),
         ]
-        self._threads = [threading.Thread(target=self._run, args=[action]) for action in actions]
+        self._threads = [threading.Thread(target=self._run, args=[action], daemon=True) for action in actions]
 
     def __enter__(self) -> "Load":
         for thread in self._threads:
@@ -91,11 +91,11 @@ class Load:
 
     def wait_for_every_kind(self, *statuses: int) -> None:
         """Wait until there are many new answers, and the last ones all have one of these statuses."""
-        self.answers.clear()
-        count = 5 * len(self._threads)
+        before, count = len(self.answers), 5 * len(self._threads)
         wait_until(
             lambda: (
-                len(self.answers) > count and {a.status for a, _ in self.answers[-count:]} <= set(statuses)
+                len(self.answers) > before + count
+                and {a.status for a, _ in self.answers[-count:]} <= set(statuses)
             ),
             what=f"statuses {statuses}",
         )
@@ -133,20 +133,17 @@ def stopped(postgres: PrivatePostgres) -> Iterator[None]:
 def test_a_stopped_postgres_is_503_and_the_service_recovers_by_itself(
     postgres: PrivatePostgres, service: GunicornServer, person: Person
 ) -> None:
-    seen: list[tuple[Answer, float]] = []
     with Load(person) as load:
         postgres.stop()
         load.wait_for_every_kind(503)
-        seen += load.answers
         assert_unavailable(Answer(*service.request("GET", "/readyz")))
         assert service.request("GET", "/healthz")[0] == 200
         postgres.start()
         wait_until(lambda: service.request("GET", "/readyz")[0] == 200, within_s=10)
         load.wait_for_every_kind(200, 201)
-        seen += load.answers
     assert not load.errors
-    assert {answer.status for answer, _ in seen} == {200, 201, 503}
-    for answer, duration_s in seen:
+    assert {answer.status for answer, _ in load.answers} == {200, 201, 503}
+    for answer, duration_s in load.answers:
         assert duration_s < LONGEST_ANSWER_S
         if answer.status == 503:
             assert_unavailable(answer)
@@ -202,8 +199,22 @@ def test_a_locked_conversation_is_503_and_the_others_go_on(postgres: PrivatePost
         assert_unavailable(with_key)
         assert {answer.status for answer in others} == {201}
         assert person.get(f"/chat/conversations/{locked}").status == 200
-    assert person.say(locked, "again", key="1").status == 422 or person.messages(locked)
-    assert person.say(locked, "blocked", key="2").status == 201
+    assert person.say(locked, "blocked", key="1").status == 201
+    assert [message["content"] for message in person.messages(locked)] == ["blocked"]
+
+
+def test_more_blocked_requests_than_connections_are_503_in_time(
+    postgres: PrivatePostgres, person: Person
+) -> None:
+    locked = person.conversation()
+    with psycopg.connect(host=str(postgres.folder), user="postgres", dbname="postgres") as blocker:
+        blocker.execute("SELECT 1 FROM conversations WHERE id = %s FOR UPDATE", [locked])
+        started = time.monotonic()
+        for answer in at_once([lambda: person.say(locked, "blocked")] * 8):
+            assert_unavailable(answer)
+        assert time.monotonic() - started < LONGEST_ANSWER_S
+        assert person.get(f"/chat/conversations/{locked}").status == 200
+    assert person.messages(locked) == []
 
 
 def test_a_postgres_without_a_free_connection_is_503(
@@ -240,7 +251,7 @@ def _takes_one_more(postgres: PrivatePostgres, hogs: list[psycopg.Connection]) -
 @pytest.fixture(scope="module")
 def embedded() -> Iterator[GunicornServer]:
     """The service on SQLite."""
-    with GunicornServer(SHORT_WAITS) as server:
+    with serving(SHORT_WAITS) as server:
         yield server
 
 
@@ -292,7 +303,7 @@ def assert_nothing_is_half_stored(person: Person, conversation_id: str, count: i
 @pytest.mark.skipif(sys.platform != "linux", reason="sets a limit of a running process")
 def test_a_disk_that_takes_no_more_is_503_and_nothing_is_half_stored() -> None:
     """The kernel refuses to let the worker's files grow: a quota, as far as SQLite can tell."""
-    with GunicornServer(SHORT_WAITS) as server:
+    with serving(SHORT_WAITS) as server:
         person = Person(server)
         conversation_id = person.conversation()
         worker = psutil.Process(server.worker_pids()[0])
@@ -326,9 +337,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_503_and_nothing_is_half_stored(small_disk: Path) -> None:
-    server = GunicornServer(SHORT_WAITS | {"DATA_DIR": str(small_disk)})
-    server.log_path = small_disk / "log"  # the log can't be written any more, either
-    with server:
+    with serving(SHORT_WAITS | {"DATA_DIR": str(small_disk)}) as server:
+        server.log_path = small_disk / "log"  # the log can't be written any more, either
+        server.restart()
         person = Person(server)
         conversation_id = person.conversation()
         count = fill_until_503(person, conversation_id)
@@ -340,7 +351,7 @@ def test_a_full_disk_is_503_and_nothing_is_half_stored(small_disk: Path) -> None
 
 
 def test_a_read_only_disk_is_503_until_it_can_be_written_again(small_disk: Path) -> None:
-    with GunicornServer(SHORT_WAITS | {"DATA_DIR": str(small_disk)}) as server:
+    with serving(SHORT_WAITS | {"DATA_DIR": str(small_disk)}) as server:
         person = Person(server)
         conversation_id = person.conversation()
         assert person.say(conversation_id, "before").status == 201

@@ -21,10 +21,12 @@ from tests.live.client import (
     SETTINGS,
     Answer,
     Person,
+    all_workers,
     assert_problem,
     assert_unavailable,
     read_answer,
     send_raw,
+    serving,
     wait_until,
 )
 from tests.support.server import REPOSITORY, GunicornServer
@@ -35,7 +37,7 @@ BODY_LIMIT = 100_000
 @pytest.fixture(scope="module")
 def server() -> Iterator[GunicornServer]:
     """One worker with few threads and a small limit for bodies."""
-    with GunicornServer(SETTINGS | {"THREADS": "4", "MAX_BODY_BYTES": str(BODY_LIMIT)}) as running:
+    with serving({"THREADS": "4", "MAX_BODY_BYTES": str(BODY_LIMIT)}) as running:
         yield running
 
 
@@ -136,7 +138,7 @@ def test_production_does_not_start_without_strong_secrets(
 
 
 def test_sigterm_lets_a_running_request_end_and_the_process_exit() -> None:
-    with GunicornServer(SETTINGS | {"GRACEFUL_TIMEOUT_S": "20"}) as server, ThreadPoolExecutor() as pool:
+    with serving({"GRACEFUL_TIMEOUT_S": "20"}) as server, ThreadPoolExecutor() as pool:
         person = Person(server)
         conversation_id = person.conversation()
         with closing(
@@ -161,7 +163,7 @@ def test_sigterm_lets_a_running_request_end_and_the_process_exit() -> None:
 
 
 def test_sigterm_waits_for_a_stuck_client_no_longer_than_the_graceful_timeout() -> None:
-    with GunicornServer(SETTINGS | {"GRACEFUL_TIMEOUT_S": "2"}) as server, ExitStack() as stack:
+    with serving({"GRACEFUL_TIMEOUT_S": "2"}) as server, ExitStack() as stack:
         stuck, _silent = (
             stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(2)
         )
@@ -174,8 +176,9 @@ def test_sigterm_waits_for_a_stuck_client_no_longer_than_the_graceful_timeout() 
 
 
 def test_a_killed_master_leaves_no_worker_and_a_free_port() -> None:
-    with GunicornServer(SETTINGS | {"WEB_CONCURRENCY": "2"}) as server:
+    with serving({"WEB_CONCURRENCY": "2"}) as server:
         assert server.request("GET", "/healthz")[0] == 200
+        all_workers(server)
         workers = server.kill_master_only()
         assert len(workers) == 2
         wait_until(lambda: refuses_connections(server.port), within_s=2)

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.client import SETTINGS, Answer, assert_problem, line_to_each_worker, wait_until
+from tests.live.client import (
+    Answer,
+    all_workers,
+    assert_problem,
+    line_to_each_worker,
+    serving,
+    wait_until,
+)
 from tests.support.server import GunicornServer
 
 TOKEN = "the operator's token"
@@ -17,7 +24,7 @@ TOKEN = "the operator's token"
 @pytest.fixture(scope="module")
 def server() -> Iterator[GunicornServer]:
     """Two workers that count."""
-    with GunicornServer(SETTINGS | {"METRICS_TOKEN": TOKEN, "WEB_CONCURRENCY": "2"}) as running:
+    with serving({"METRICS_TOKEN": TOKEN, "WEB_CONCURRENCY": "2"}) as running:
         yield running
 
 
@@ -54,15 +61,15 @@ def test_the_numbers_of_all_workers_are_added_up_and_survive_a_worker(server: Gu
                 assert line.request("GET", "/auth/me").status == 401
     assert count_of(server, "/auth/me", 401) == before + 8
     victim = server.kill_worker()
-    wait_until(lambda: victim not in server.worker_pids() and len(server.worker_pids()) == 2)
+    wait_until(lambda: victim not in all_workers(server))
     assert count_of(server, "/auth/me", 401) == before + 8
 
 
 def test_a_reload_keeps_the_numbers_and_a_start_begins_at_zero(server: GunicornServer) -> None:
     server.request("GET", "/auth/me")
-    old_workers = wait_until(lambda: len(pids := server.worker_pids()) == 2 and pids)
+    old_workers = all_workers(server)
     os.kill(server.pid, signal.SIGHUP)
-    wait_until(lambda: len(server.worker_pids()) == 2 and not set(old_workers) & set(server.worker_pids()))
+    wait_until(lambda: not set(old_workers) & set(all_workers(server)))
     assert count_of(server, "/auth/me", 401) >= 1
     folder = Path(server.environment["DATA_DIR"], "metrics", str(server.port))
     assert folder.stat().st_mode & 0o077 == 0
