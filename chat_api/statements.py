@@ -200,6 +200,7 @@ class Lane:
         self._size, self._wait_s = size, wait_s
         self._compiled: dict[Statement, Compiled] = {}
         self._in_transaction = threading.local()
+        self._writer = threading.Lock()
         self.is_postgres = engine.dialect.name == "postgresql"
 
     def run(
@@ -221,7 +222,28 @@ class Lane:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        connection = self._take()
+        with self._turn_to_write():
+            connection = self._take()
+            with self._transaction_on(connection):
+                yield
+            self._give_back(connection)
+
+    @contextmanager
+    def _turn_to_write(self) -> Iterator[None]:
+        """SQLite has one writer. Threads that wait for SQLite's own lock poll it in growing steps of up to 100 ms;
+        waiting for each other here first, they go on at once and in turn."""
+        if self.is_postgres:
+            yield
+            return
+        if not self._writer.acquire(timeout=self._wait_s):
+            raise Unavailable()
+        try:
+            yield
+        finally:
+            self._writer.release()
+
+    @contextmanager
+    def _transaction_on(self, connection: Connection) -> Iterator[None]:
         try:
             with _errors_translated():
                 connection.execute("BEGIN" if self.is_postgres else "BEGIN IMMEDIATE")
@@ -235,7 +257,6 @@ class Lane:
         except BaseException:
             self._discard(connection)  # closing a connection rolls back
             raise
-        self._give_back(connection)
 
     def close(self) -> None:
         for _ in range(self._size):

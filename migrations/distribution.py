@@ -17,7 +17,9 @@ def prepare_distribution() -> None:
 def distribute(table: str, column: str = "user_id", *, colocate_with: str = "default") -> None:
     """Spread a table over the nodes by a column; tables of one owner column stay together."""
     if _has_citus():
-        op.execute(f"SELECT create_distributed_table('{table}', '{column}', colocate_with => '{colocate_with}')")
+        op.execute(
+            f"SELECT create_distributed_table('{table}', '{column}', colocate_with => '{colocate_with}')"
+        )
 
 
 def refer(table: str) -> None:

@@ -150,6 +150,12 @@ def test_the_end_of_the_window_opens_again(database_url: str, tmp_path: Path, ad
 def test_an_ipv6_client_is_throttled_by_its_network(database_url: str, tmp_path: Path) -> None:
     """A subscriber has 2**64 addresses, so a limit for each of them would be none; IPv4 addresses stay apart."""
     with serving(database_url, tmp_path, LOGIN_LIMIT_PER_ADDRESS="1 per hour") as app:
-        addresses = ("2001:db8::1", "2001:db8:0:0:ffff::2", "2001:db8:0:1::1", "::ffff:192.0.2.7", "::ffff:192.0.2.8")
+        addresses = (
+            "2001:db8::1",
+            "2001:db8:0:0:ffff::2",
+            "2001:db8:0:1::1",
+            "::ffff:192.0.2.7",
+            "::ffff:192.0.2.8",
+        )
         answers = [log_in(Api(app), new_email(), address=address).status_code for address in addresses]
     assert answers == [401, 429, 401, 401, 401]

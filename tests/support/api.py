@@ -66,7 +66,9 @@ class Api:
         return self.made("/chat/attachments", body)
 
     def provider(self, **fields: Any) -> dict[str, Any]:
-        return self.made("/chat/llm-providers", {"name": "P", "api_endpoint": "https://p.example/v1", **fields})
+        return self.made(
+            "/chat/llm-providers", {"name": "P", "api_endpoint": "https://p.example/v1", **fields}
+        )
 
     def config(self, provider_id: str, api_key: str = "sk-0123456789abcdef") -> dict[str, Any]:
         body = {"user_id": self.user_id, "provider_id": provider_id, "api_key": api_key}
