@@ -101,10 +101,13 @@ class Config:
         """Read and check all settings; `overrides` win over the environment. Raises ConfigError."""
         problems: dict[str, list[str]] = {}
         config = replace(cls(**_read_environment(problems)), **overrides)
-        if not config.DATABASE_URL:  # the embedded database is nobody else's to read
-            Path(config.DATA_DIR).mkdir(mode=0o700, parents=True, exist_ok=True)
-        if config.APP_ENV == "development":
-            config = config._with_development_secrets()
+        try:
+            if not config.DATABASE_URL:  # the embedded database is nobody else's to read
+                Path(config.DATA_DIR).mkdir(mode=0o700, parents=True, exist_ok=True)
+            if config.APP_ENV == "development":
+                config = config._with_development_secrets()
+        except OSError as error:
+            problems["DATA_DIR"] = [f"Can't be written: {error.strerror}."]
         problems.update(config._problems())
         if problems:
             lines = [f"  {name}: {' '.join(texts)}" for name, texts in sorted(problems.items())]

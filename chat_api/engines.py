@@ -90,10 +90,8 @@ def _bounded(longest_wait_s: float) -> type[psycopg.Connection[Any]]:
             try:
                 return super().wait(gen, interval, longest_wait_s if timeout is None else timeout)
             except psycopg.OperationalError:
-                if (
-                    self.pgconn.transaction_status == TransactionStatus.ACTIVE
-                ):  # no answer: nobody may use it again
-                    self.pgconn.finish()
+                if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                    self.pgconn.finish()  # the answer may still come: nobody may take it for another one's
                 raise
 
     return BoundedConnection

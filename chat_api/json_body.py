@@ -12,8 +12,6 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from .errors import InvalidInput, NotSentAsJson
 
-MAX_NAMES_REPORTED = 5
-
 
 def read_json_object() -> dict[str, Any]:
     """The request's body as an object.

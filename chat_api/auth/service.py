@@ -66,11 +66,13 @@ def log_in(*, email: str, password: str) -> TokenPair:
     throttle.forget_tries("LOGIN_LIMIT_PER_ACCOUNT", email.lower())
     rehashed = passwords.hash_password(password) if passwords.needs_rehash(password_hash or "") else None
     try:
-        user = users.get_user(user_id=user_id)
-        user.password_hash = rehashed or user.password_hash
-        return _begin_login(user)
-    except (NotFound, IntegrityError):  # the account was erased while Argon2 worked
+        user = users.lock_user(user_id=user_id)
+    except NotFound:  # erased while Argon2 worked
         raise Unauthorized("Email or password is wrong.") from None
+    if user.password_hash != password_hash:  # changed meanwhile, and that ended all logins: this one too
+        raise Unauthorized("Email or password is wrong.")
+    user.password_hash = rehashed or password_hash
+    return _begin_login(user)
 
 
 def refresh(*, refresh_token: str) -> TokenPair | None:

@@ -41,6 +41,14 @@ def get_user(*, user_id: str) -> User:
     return user
 
 
+def lock_user(*, user_id: str) -> User:
+    """The user, who can't change or be erased until the transaction ends. Raises NotFound."""
+    user = db.session.scalar(sa.select(User).where(User.id == user_id).with_for_update())
+    if user is None:
+        raise NotFound("user")
+    return user
+
+
 def require_user(*, user_id: str) -> None:
     """Raise NotFound where there is no such user."""
     if _ROLE_OF.first(user_id=user_id) is None:

@@ -6,11 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from chat_api.auth import passwords
 from chat_api.auth import service as auth
 from chat_api.extensions import db
+from chat_api.users.models import User
 from tests.support.api import PASSWORD, Api, new_email
 from tests.support.tables import everything_stored, owned_rows
 
@@ -277,3 +280,16 @@ def test_the_address_of_an_erased_account_can_register_again(ada: Api, stranger:
     assert again.status_code == 201
     assert again.get_json()["id"] != ada.user_id
     assert log_in(stranger, email, NEW_PASSWORD).status_code == 200
+
+
+def test_a_login_does_not_survive_a_password_change_that_overtakes_it(app: Flask, ada: Api) -> None:
+    """The old password was right when it was looked at, but a new one ends all logins: also the one that begins."""
+    with app.app_context(), db.engine.connect() as changing:
+        new_hash = passwords.hash_password("another long password")
+        changing.execute(sa.update(User).where(User.id == ada.user_id).values(password_hash=new_hash))
+        with ThreadPoolExecutor(1) as thread:
+            credentials = {"email": ada.user["email"], "password": PASSWORD}
+            login = thread.submit(Api(app).post, "/auth/login", credentials)
+            time.sleep(0.5)  # it has compared the old password by now, and waits for the row
+            changing.commit()
+            assert login.result().status_code == 401
