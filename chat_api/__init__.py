@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from flask import Flask
+from flask import Flask, Request
+from flask.sessions import NullSession, SessionInterface, SessionMixin
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from config import Config
@@ -43,8 +44,19 @@ BLUEPRINTS = (
 )
 
 
+class NoSessions(SessionInterface):
+    """There are no cookies here: every request has the same empty session."""
+
+    session = NullSession()
+
+    def open_session(self, app: Flask, request: Request) -> SessionMixin:
+        return self.session
+
+
 class ChatApi(Flask):
-    """The application class: views here are never coroutines, so asking each time is spared (3 us a request)."""
+    """The application class, without what each request would pay for and none uses: sessions and coroutines."""
+
+    session_interface = NoSessions()
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         return func

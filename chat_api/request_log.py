@@ -2,12 +2,12 @@
 
 import logging
 import re
-import secrets
 import sys
 import time
 from typing import Any
 
 import orjson
+import uuid_utils
 from flask import Flask, Response, g, request
 
 from . import metrics
@@ -29,19 +29,20 @@ def init_app(app: Flask) -> None:
 
 def _begin() -> None:
     sent = request.environ.get("HTTP_X_REQUEST_ID")
-    g.request_id = sent if sent and _SANE_ID.match(sent) else secrets.token_hex(16)
-    g.started_s = time.perf_counter()
+    context = g._get_current_object()  # each use of a proxy costs; this runs for every request
+    context.request_id = sent if sent and _SANE_ID.match(sent) else uuid_utils.uuid4().hex
+    context.started_s = time.perf_counter()
 
 
 def _end(response: Response) -> Response:
-    context = g._get_current_object()  # each use of the proxy costs; this runs for every request
+    context, current = g._get_current_object(), request._get_current_object()  # type: ignore[attr-defined]
     duration_s = time.perf_counter() - context.started_s
     headers = response.headers
     headers.add("X-Request-ID", context.request_id)
     headers.add("X-Content-Type-Options", "nosniff")
     if "Cache-Control" not in headers:
         headers.add("Cache-Control", "no-store")
-    method, rule = request.environ["REQUEST_METHOD"], request.url_rule
+    method, rule = current.environ["REQUEST_METHOD"], current.url_rule
     route = rule.rule if rule is not None else None
     metrics.count(method, route, response.status_code, duration_s)
     if log.isEnabledFor(logging.INFO):

@@ -117,7 +117,7 @@ def init_app(app: Flask) -> None:
 
 def issued(token: str) -> bool:
     """Whether the token claims an algorithm of identity providers; it is not verified yet."""
-    if EXTENSION not in current_app.extensions or has_our_header(token) or len(token) > MAX_TOKEN_LENGTH:
+    if has_our_header(token) or EXTENSION not in current_app.extensions or len(token) > MAX_TOKEN_LENGTH:
         return False
     try:
         return jwt.get_unverified_header(token).get("alg") in ALGORITHMS
