@@ -1,34 +1,30 @@
-"""The fast lane: a SQLAlchemy statement compiled once per database and run on the driver's own cursor.
+"""The fast lane: a SQLAlchemy statement compiled once per database and run on the driver itself.
 
 Only for the hot paths; everything else uses `db.session`. SQLAlchemy's execution costs several times what the
 driver needs for such a statement (`docs/decisions.md` has the figures), while its constructs keep the tables
-described in one place. This is the only module that knows the drivers.
+described in one place. Only `drivers.py` below this knows the drivers.
 
 A statement runs in a transaction of its own (autocommit), on a connection of the lane. When the request
 has a transaction open in `db.session`, it joins that one instead.
 """
 
-import select
-import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any
 
-import psycopg
 import sqlalchemy as sa
 from flask import Flask, current_app
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
+from . import drivers
+from .drivers import Connection, CursorConnection, PreparedConnection, Result, Row
+from .engines import ANSWER_DELAY_S
 from .errors import Unavailable, describe, is_passing
 from .extensions import db
 
 EXTENSION = "chat_api.statements"
-DRIVER_ERRORS = (psycopg.Error, sqlite3.Error)
-INTEGRITY_ERRORS = (psycopg.IntegrityError, sqlite3.IntegrityError)
-Row = tuple[Any, ...]
-Result = TypeVar("Result")
 
 
 class Statement:
@@ -86,7 +82,10 @@ def init_app(app: Flask) -> None:
     """Give the application a lane; connections are opened when they are first needed, in each worker."""
     with app.app_context():
         app.extensions[EXTENSION] = Lane(
-            db.engine, size=app.config["DATABASE_POOL_SIZE"], wait_s=app.config["DATABASE_WAIT_S"]
+            db.engine,
+            size=app.config["DATABASE_POOL_SIZE"],
+            wait_s=app.config["DATABASE_WAIT_S"],
+            longest_wait_s=app.config["DATABASE_STATEMENT_TIMEOUT_S"] + ANSWER_DELAY_S,
         )
 
 
@@ -99,10 +98,10 @@ def _lane() -> "Lane":
     return current_app.extensions[EXTENSION]
 
 
-def _session_connection() -> "Connection | None":
+def _session_connection() -> Connection | None:
     """The connection of the request's open transaction, if there is one."""
     if db.session.registry.has() and db.session().in_transaction():
-        return Connection(db.session.connection().connection.driver_connection)
+        return CursorConnection(db.session.connection().connection.driver_connection)
     return None
 
 
@@ -112,51 +111,6 @@ class StatementFailed(Exception):
 
 class IntegrityFailed(StatementFailed):
     """A key or constraint refused the row."""
-
-
-class Connection:
-    """A driver connection with what the lane keeps for it."""
-
-    __slots__ = ("_cursor", "_driver", "_poll")
-
-    def __init__(self, driver: Any) -> None:
-        self._driver = driver
-        self._poll = None
-        if isinstance(driver, psycopg.Connection):
-            self._cursor: Any = psycopg.RawCursor(driver)
-            self._cursor.format = psycopg.pq.Format.BINARY
-            self._poll = select.poll()
-            self._poll.register(driver.fileno(), select.POLLIN)
-        else:
-            self._cursor = driver.cursor()
-
-    def execute(self, sql: str, arguments: Row = ()) -> None:
-        """Run a statement that has no rows."""
-        self._cursor.execute(sql, arguments)
-
-    def fetch(self, sql: str, arguments: Row, reader: Callable[[Iterable[Row]], Result]) -> Result:
-        """Run a statement and let the reader have its rows."""
-        cursor = self._cursor
-        cursor.execute(sql, arguments)
-        if self._poll is not None:
-            return reader(cursor.fetchall())  # all rows have come already; in one go they are decoded in C
-        try:
-            return reader(cursor)
-        finally:
-            cursor.close()  # SQLite keeps its read lock while rows are left
-            self._cursor = self._driver.cursor()
-
-    def was_hung_up(self) -> bool:
-        """Whether the server closed this idle connection, seen without a round trip.
-
-        Nothing is expected on an idle connection, so anything to read is the end of it. This is what lets a
-        write go out right after a restart of Postgres: it can't be retried, for it might have been stored.
-        """
-        return self._poll is not None and bool(self._poll.poll(0))
-
-    def close(self) -> None:
-        """Close it; what it had not committed is rolled back."""
-        self._driver.close()
 
 
 class Compiled:
@@ -192,8 +146,9 @@ class Lane:
     against 20 to 40 for a pool that also resets the connection. There is nothing to reset after autocommit.
     """
 
-    def __init__(self, engine: sa.Engine, *, size: int, wait_s: float) -> None:
+    def __init__(self, engine: sa.Engine, *, size: int, wait_s: float, longest_wait_s: float) -> None:
         self._engine = engine
+        self._longest_wait_s = longest_wait_s
         self._places: SimpleQueue[Connection | None] = SimpleQueue()
         for _ in range(size):
             self._places.put(None)
@@ -265,7 +220,7 @@ class Lane:
                 connection.close()
             self._places.put(None)
 
-    def _take(self) -> "Connection":
+    def _take(self) -> Connection:
         try:
             connection = self._places.get(timeout=self._wait_s)
         except Empty:
@@ -280,22 +235,23 @@ class Lane:
             self._places.put(None)
             raise
 
-    def _open(self) -> "Connection":
+    def _open(self) -> Connection:
         """A connection made by the engine, with its set-up, but outside its pool."""
         try:
             pooled = self._engine.raw_connection()
-        except (sa.exc.SQLAlchemyError, *DRIVER_ERRORS) as error:  # SQLAlchemy wraps none from connecting
+        except (sa.exc.SQLAlchemyError, *drivers.ERRORS) as error:  # SQLAlchemy wraps none from connecting
             raise Unavailable() from error
         driver: Any = pooled.driver_connection
         pooled.detach()
-        if self.is_postgres:
-            driver.autocommit = True
-        return Connection(driver)
+        if not self.is_postgres:
+            return CursorConnection(driver)
+        driver.autocommit = True
+        return PreparedConnection(driver, self._longest_wait_s)
 
-    def _give_back(self, connection: "Connection") -> None:
+    def _give_back(self, connection: Connection) -> None:
         self._places.put(connection)
 
-    def _discard(self, connection: "Connection") -> None:
+    def _discard(self, connection: Connection) -> None:
         connection.close()
         self._places.put(None)
 
@@ -315,7 +271,7 @@ def _execute(
             return connection.fetch(compiled.sql, arguments, reader)
         connection.execute(compiled.sql, arguments)
         return reader(())
-    except DRIVER_ERRORS as error:
+    except drivers.ERRORS as error:
         raise _translated(error) from error
 
 
@@ -323,7 +279,7 @@ def _execute(
 def _errors_translated() -> Iterator[None]:
     try:
         yield
-    except DRIVER_ERRORS as error:
+    except drivers.ERRORS as error:
         raise _translated(error) from error
 
 
@@ -331,5 +287,5 @@ def _translated(error: Exception) -> Exception:
     """Our error for a driver's: the database is away or busy, or it refused what we asked."""
     if is_passing(error):
         return Unavailable()
-    kind = IntegrityFailed if isinstance(error, INTEGRITY_ERRORS) else StatementFailed
+    kind = IntegrityFailed if isinstance(error, drivers.INTEGRITY_ERRORS) else StatementFailed
     return kind(describe(error))

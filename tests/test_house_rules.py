@@ -1,6 +1,7 @@
 """The rules of the house as tests. A failure says what to do instead."""
 
 import ast
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from chat_api import statements
+from chat_api import drivers
 from chat_api.extensions import Base, db
 from config import Config
 from tests.conftest import serving
@@ -339,14 +340,15 @@ def counting(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]
         engine = db.engine
     sa.event.listen(engine, "before_cursor_execute", note)
     with monkeypatch.context() as patch:
-        for name in ("execute", "fetch"):
-            original = getattr(statements.Connection, name)
+        kinds = (drivers.CursorConnection, drivers.PreparedConnection)
+        for kind, name in itertools.product(kinds, ("execute", "fetch")):
+            original = getattr(kind, name)
 
             def noted(connection: Any, sql: str, *rest: Any, run: Any = original) -> Any:
                 sent.append(sql)
                 return run(connection, sql, *rest)
 
-            patch.setattr(statements.Connection, name, noted)
+            patch.setattr(kind, name, noted)
         yield sent
     sa.event.remove(engine, "before_cursor_execute", note)
 

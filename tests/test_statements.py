@@ -272,3 +272,20 @@ def test_many_threads_share_the_lane(app: Flask, prefix: str) -> None:
         list(pool.map(write, range(16)))
     with app.app_context():
         assert counts(prefix) == list(range(32))
+
+
+def test_a_commit_that_fails_behind_the_statement_is_an_error(app: Flask, backend: str) -> None:
+    """A deferred constraint is checked at the commit, after Postgres has sent the row of the insert."""
+    if backend != "postgres":
+        pytest.skip("SQLite's lane has its own COMMIT")
+    name = f"deferred_{uuid.uuid4().hex}"
+    table = sa.table(name, sa.column("id", sa.Integer), sa.column("parent", sa.Integer))
+    orphan = Statement(table.insert().values(id=1, parent=2).returning(table.c.id))
+    columns = f"id int PRIMARY KEY, parent int REFERENCES {name} DEFERRABLE INITIALLY DEFERRED"
+    with app.app_context(), db.engine.begin() as connection:
+        connection.execute(sa.text(f"CREATE TABLE {name} ({columns})"))
+    with app.app_context():
+        with pytest.raises(IntegrityFailed):
+            orphan.first()
+        with db.engine.begin() as connection:
+            connection.execute(sa.text(f"DROP TABLE {name}"))

@@ -1,0 +1,151 @@
+"""Connections of the fast lane: the least that SQLite's and Postgres' drivers need to run a compiled statement."""
+
+import select
+import sqlite3
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar
+
+import psycopg
+from psycopg.adapt import Transformer
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus, Format
+
+ERRORS = (psycopg.Error, sqlite3.Error)
+INTEGRITY_ERRORS = (psycopg.IntegrityError, sqlite3.IntegrityError)
+Row = tuple[Any, ...]
+Result = TypeVar("Result")
+
+
+class Connection(Protocol):
+    """What the lane needs of a connection. All methods raise the driver's errors."""
+
+    def execute(self, sql: str, arguments: Row = ()) -> None:
+        """Run a statement that has no rows."""
+
+    def fetch(self, sql: str, arguments: Row, reader: Callable[[Iterable[Row]], Result]) -> Result:
+        """Run a statement and let the reader have its rows."""
+
+    def was_hung_up(self) -> bool:
+        """Whether the server closed this idle connection, seen without a round trip."""
+
+    def close(self) -> None:
+        """Close it; what it had not committed is rolled back."""
+
+
+class CursorConnection:
+    """SQLite, row by row; and the psycopg connection of a transaction that `db.session` has open."""
+
+    def __init__(self, driver: Any) -> None:
+        self._driver = driver
+
+    def execute(self, sql: str, arguments: Row = ()) -> None:
+        self._cursor().execute(sql, arguments)
+
+    def fetch(self, sql: str, arguments: Row, reader: Callable[[Iterable[Row]], Result]) -> Result:
+        cursor = self._cursor()
+        try:
+            cursor.execute(sql, arguments)
+            return reader(cursor)
+        finally:
+            cursor.close()  # SQLite keeps its read lock while rows are left
+
+    def was_hung_up(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self._driver.close()
+
+    def _cursor(self) -> Any:
+        if isinstance(self._driver, psycopg.Connection):
+            cursor = psycopg.RawCursor(self._driver)  # takes $1, as the lane's statements are compiled
+            cursor.format = Format.BINARY
+            return cursor
+        return self._driver.cursor()
+
+
+class PreparedConnection:
+    """A Postgres connection that prepares each statement once and speaks psycopg's protocol layer (`psycopg.pq`).
+
+    psycopg's cursor does the same, but its way there costs about as much CPU as all the rest of a small statement
+    (18 us against 9 for one row, 67 against 45 for an insert). No answer is waited for longer than `longest_wait_s`.
+    """
+
+    def __init__(self, driver: Any, longest_wait_s: float) -> None:
+        self._driver = driver
+        self._pgconn = driver.pgconn
+        self._decoder = Transformer(driver)
+        self._names: dict[str, bytes] = {}
+        self._longest_wait_ms = int(longest_wait_s * 1000)
+        self._readable = _poll(driver.fileno(), select.POLLIN)
+        self._writable = _poll(driver.fileno(), select.POLLOUT)
+
+    def execute(self, sql: str, arguments: Row = ()) -> None:
+        self._run(sql, arguments)
+
+    def fetch(self, sql: str, arguments: Row, reader: Callable[[Iterable[Row]], Result]) -> Result:
+        result = self._run(sql, arguments)
+        self._decoder.set_pgresult(result)
+        return reader(self._decoder.load_rows(0, result.ntuples, tuple))
+
+    def was_hung_up(self) -> bool:
+        """Nothing is expected on an idle connection, so anything to read is its end. This is what lets a write go
+        out right after a restart of Postgres: it can't be retried, for it might have been stored."""
+        return bool(self._readable.poll(0))
+
+    def close(self) -> None:
+        self._driver.close()
+
+    def _run(self, sql: str, arguments: Row) -> Any:
+        name = self._names.get(sql) or self._prepare(sql)
+        self._pgconn.send_query_prepared(name, [_encode(value) for value in arguments], None, Format.BINARY)
+        return self._answer()
+
+    def _prepare(self, sql: str) -> bytes:
+        name = b"lane_%d" % len(self._names)
+        self._pgconn.send_prepare(name, sql.encode())
+        self._answer()
+        self._names[sql] = name
+        return name
+
+    def _answer(self) -> Any:
+        """The result of what was sent. Raises the psycopg error of the server's, or OperationalError for no answer.
+
+        It is read to its end: a commit that fails is told behind the rows of its statement.
+        """
+        pgconn, result, failure = self._pgconn, None, None
+        while pgconn.flush():
+            self._wait(self._writable)
+        while True:
+            while pgconn.is_busy():
+                self._wait(self._readable)
+                pgconn.consume_input()
+            part = pgconn.get_result()
+            if part is None:
+                break
+            if part.status in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+                result = part
+            else:
+                failure = part
+        if failure is not None:
+            raise error_from_result(failure)
+        return result
+
+    def _wait(self, poll: Any) -> None:
+        if not poll.poll(self._longest_wait_ms):
+            raise psycopg.OperationalError("the server gave no answer in time")
+
+
+def _poll(descriptor: int, event: int) -> Any:
+    poll = select.poll()
+    poll.register(descriptor, event)
+    return poll
+
+
+def _encode(value: Any) -> bytes | None:
+    """A parameter as Postgres reads it in text. Raises psycopg.DataError for NUL, where libpq would end the text."""
+    if value is None:
+        return None
+    text = (value if isinstance(value, str) else str(value)).encode()
+    if b"\0" in text:
+        raise psycopg.DataError("a text parameter holds NUL")
+    return text
