@@ -63,7 +63,7 @@ def parse_json(raw: bytes) -> Any:
         raise InvalidInput(detail=f"The body is not UTF-8: byte {error.start} can't be read.") from None
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise InvalidInput(detail=f"The body is not JSON: {error.msg} at {place}.") from None
+        raise InvalidInput(detail=f"The body is not JSON ({place}): {error.msg}.") from None
     except RecursionError:
         raise InvalidInput(detail="The body is nested too deeply.") from None
     except _Refused as error:

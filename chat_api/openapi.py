@@ -56,8 +56,14 @@ def init_app(app: Flask, blueprints: Iterable[flask_smorest.Blueprint]) -> None:
         api.register_blueprint(blueprint)
     app.register_blueprint(pages)
     # without the badge of validator.swagger.io, which would be told the document's address
-    page = {"app_name": "chat-api", "validatorUrl": None}
+    # nothing of the page asks another host, nor does it repeat the Host header of whoever asked for it
+    page = {
+        "app_name": "chat-api",
+        "validatorUrl": None,
+        "oauth2RedirectUrl": "/docs/oauth2-redirect.html",
+    }
     app.register_blueprint(get_swaggerui_blueprint("/docs", "/openapi.json", config=page))
+    app.add_url_rule("/docs", "swagger_ui.show", app.view_functions["swagger_ui.show"])  # without a redirect
 
 
 _ID_SCHEMA = {"type": "string", "format": "uuid", "pattern": UUID_PATTERN, "example": EXAMPLE_ID}
