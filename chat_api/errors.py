@@ -231,8 +231,9 @@ _PASSING_IN_SQLITE = (
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_PROTOCOL,
 )
-# Classes of SQLSTATE (PostgreSQL documentation, appendix A): connection, resources, operator, system
-_PASSING_SQLSTATES = ("08", "40", "53", "55P03", "57", "58", "25006")
+# Classes of SQLSTATE (PostgreSQL documentation, appendix A): connection, resources, operator, system; and a prepared
+# statement whose table was migrated meanwhile (0A000: "cached plan must not change result type"), or that is gone
+_PASSING_SQLSTATES = ("08", "40", "53", "55P03", "57", "58", "25006", "0A000", "26000")
 
 
 def _is_passing_in_postgres(error: BaseException) -> bool:
