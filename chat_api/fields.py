@@ -1,6 +1,7 @@
 """Marshmallow fields that the resources share: strict about types, and kind in their messages."""
 
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,15 +32,19 @@ class Text(fields.String):
         self, *, shortest: int = 1, longest: int | None = None, max_bytes: int | None = None, **kwargs: Any
     ) -> None:
         kwargs.setdefault("required", True)
-        metadata = {"pattern": STORABLE_PATTERN} | kwargs.pop("metadata", {})
+        limits = {"minLength": shortest, "maxLength": longest or max_bytes}
+        metadata = {"pattern": STORABLE_PATTERN} | limits | kwargs.pop("metadata", {})
         super().__init__(metadata=metadata, **kwargs)
         self._max_bytes = max_bytes
-        self.validators.insert(0, validate.Length(min=shortest, max=longest or max_bytes))
+        self._shortest, self._longest = shortest, longest or max_bytes or sys.maxsize
+        self._refuse_length = validate.Length(min=shortest, max=self._longest)
 
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
     ) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
+        if not self._shortest <= len(text) <= self._longest:
+            self._refuse_length(text)
         # the encoded length is only worth computing where the characters alone could be too long
         limit = self._max_bytes
         if limit is not None and len(text) * 4 > limit and len(text.encode()) > limit:
