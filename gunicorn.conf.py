@@ -156,6 +156,7 @@ class Worker(ThreadWorker):
             "type": "about:blank",
             "title": title,
             "status": status,
+            "code": title.lower().replace(" ", "_"),
             "detail": detail,
             "request_id": request_id,
         }

@@ -10,7 +10,6 @@ from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, Format
 
-ERRORS = (psycopg.Error, sqlite3.Error)
 INTEGRITY_ERRORS = (psycopg.IntegrityError, sqlite3.IntegrityError)
 Row = tuple[Any, ...]
 Result = TypeVar("Result")

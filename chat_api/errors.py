@@ -32,7 +32,8 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 log = logging.getLogger(__name__)
 
-DATABASE_ERRORS = (sqlalchemy_errors.SQLAlchemyError, psycopg.Error, sqlite3.Error)
+DRIVER_ERRORS = (psycopg.Error, sqlite3.Error)
+DATABASE_ERRORS = (sqlalchemy_errors.SQLAlchemyError, *DRIVER_ERRORS)
 
 RETRY_AFTER_S = 1  # a database that is away or busy: come back soon
 

@@ -1,4 +1,4 @@
-"""Encryption of what is secret at rest: provider keys and stored answers.
+"""Encryption of what is secret at rest: provider keys and stored answers; and hashes of what is only recognised.
 
 Fernet (AES-128-CBC with HMAC-SHA256) authenticates a token but not where it stands, so the place it belongs to
 is sealed inside: a ciphertext copied to another user or provider does not open there. Several master keys may
@@ -6,6 +6,7 @@ be set; the first encrypts, all decrypt, and `flask keys rotate` moves rows to t
 """
 
 import hashlib
+import hmac
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from flask import Flask, current_app
@@ -67,3 +68,9 @@ def init_app(app: Flask) -> None:
 def keyring() -> Keyring:
     """The current application's keyring."""
     return current_app.extensions[EXTENSION]
+
+
+def keyed_hash(purpose: str, content: bytes) -> str:
+    """A hash that nobody without our secret can compare guesses with; one purpose's never equals another's."""
+    secret = current_app.config["JWT_SECRET_KEY"].encode()
+    return hmac.new(secret, purpose.encode() + b"\x1f" + content, hashlib.sha256).hexdigest()

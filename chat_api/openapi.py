@@ -55,8 +55,8 @@ def init_app(app: Flask, blueprints: Iterable[flask_smorest.Blueprint]) -> None:
     for blueprint in blueprints:
         api.register_blueprint(blueprint)
     app.register_blueprint(pages)
-    # without the badge of validator.swagger.io, which would be told the document's address
-    # nothing of the page asks another host, nor does it repeat the Host header of whoever asked for it
+    # the page asks no other host (validator.swagger.io would be told the document's address), and does not repeat
+    # the Host header of whoever asked for it
     page = {
         "app_name": "chat-api",
         "validatorUrl": None,

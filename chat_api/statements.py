@@ -18,10 +18,9 @@ import sqlalchemy as sa
 from flask import Flask, current_app
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from . import drivers
-from .drivers import Connection, CursorConnection, PreparedConnection, Result, Row
+from .drivers import INTEGRITY_ERRORS, Connection, CursorConnection, PreparedConnection, Result, Row
 from .engines import ANSWER_DELAY_S
-from .errors import Unavailable, describe, is_passing
+from .errors import DRIVER_ERRORS, Unavailable, describe, is_passing
 from .extensions import db
 
 EXTENSION = "chat_api.statements"
@@ -239,7 +238,7 @@ class Lane:
         """A connection made by the engine, with its set-up, but outside its pool."""
         try:
             pooled = self._engine.raw_connection()
-        except (sa.exc.SQLAlchemyError, *drivers.ERRORS) as error:  # SQLAlchemy wraps none from connecting
+        except (sa.exc.SQLAlchemyError, *DRIVER_ERRORS) as error:  # SQLAlchemy wraps none from connecting
             raise Unavailable() from error
         driver: Any = pooled.driver_connection
         pooled.detach()
@@ -271,7 +270,7 @@ def _execute(
             return connection.fetch(compiled.sql, arguments, reader)
         connection.execute(compiled.sql, arguments)
         return reader(())
-    except drivers.ERRORS as error:
+    except DRIVER_ERRORS as error:
         raise _translated(error) from error
 
 
@@ -279,7 +278,7 @@ def _execute(
 def _errors_translated() -> Iterator[None]:
     try:
         yield
-    except drivers.ERRORS as error:
+    except DRIVER_ERRORS as error:
         raise _translated(error) from error
 
 
@@ -287,5 +286,5 @@ def _translated(error: Exception) -> Exception:
     """Our error for a driver's: the database is away or busy, or it refused what we asked."""
     if is_passing(error):
         return Unavailable()
-    kind = IntegrityFailed if isinstance(error, drivers.INTEGRITY_ERRORS) else StatementFailed
+    kind = IntegrityFailed if isinstance(error, INTEGRITY_ERRORS) else StatementFailed
     return kind(describe(error))

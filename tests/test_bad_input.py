@@ -17,7 +17,7 @@ from chat_api import errors
 from chat_api.columns import new_id
 from chat_api.logs import JsonFormatter
 from tests.conftest import serving
-from tests.support.api import PASSWORD, Api, new_email
+from tests.support.api import PASSWORD, POSTS, Api, new_email
 
 JSON = "application/json"
 MIB = 1024 * 1024
@@ -44,16 +44,6 @@ def assert_problem(response: TestResponse, status: int, *fields: str) -> dict[st
 # -- valid bodies, to be spoilt ------------------------------------------------------------------------------
 
 OPTIONAL = {"shared", "expires_in_days"}
-POSTS = {
-    "/auth/register": ("email", "password"),
-    "/auth/login": ("email", "password"),
-    "/auth/tokens": ("name", "expires_in_days"),
-    "/chat/conversations": ("user_id", "title"),
-    "/chat/messages": ("conversation_id", "role", "content"),
-    "/chat/attachments": ("message_id", "file_type", "file_path"),
-    "/chat/llm-providers": ("name", "api_endpoint", "shared"),
-    "/chat/user-llm-configs": ("user_id", "provider_id", "api_key"),
-}
 FIELDS = [(path, field) for path, names in POSTS.items() for field in names]
 each_post = pytest.mark.parametrize("path", POSTS)
 each_field = pytest.mark.parametrize(("path", "field"), FIELDS)

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 )
 from werkzeug.test import TestResponse
 
-from tests.support.api import PASSWORD, Api
+from tests.support.api import PASSWORD, POSTS, Api
 
 pytestmark = pytest.mark.slow
 
@@ -45,17 +45,7 @@ ANY_JSON = st.recursive(
 )
 STORABLE = st.characters(exclude_categories=["Cs"], exclude_characters="\x00")
 
-FIELDS = {
-    "/auth/register": ("email", "password"),
-    "/auth/login": ("email", "password"),
-    "/auth/refresh": (),
-    "/auth/tokens": ("name", "expires_in_days"),
-    "/chat/conversations": ("user_id", "title"),
-    "/chat/messages": ("conversation_id", "role", "content"),
-    "/chat/attachments": ("message_id", "file_type", "file_path"),
-    "/chat/llm-providers": ("name", "api_endpoint", "shared"),
-    "/chat/user-llm-configs": ("user_id", "provider_id", "api_key"),
-}
+FIELDS: dict[str, tuple[str, ...]] = {**POSTS, "/auth/refresh": ()}
 
 
 @st.composite

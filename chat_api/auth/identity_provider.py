@@ -32,8 +32,8 @@ class IdentityProvider:
     def __init__(self, *, issuer: str, audience: str, keys: str) -> None:
         self.issuer = issuer
         self._audience = audience
-        self._source = keys
-        self._client = self._url_client(keys) if keys.startswith(("http://", "https://")) else None
+        is_url = keys.startswith(("http://", "https://"))
+        self._client = PyJWKClient(keys, lifespan=KEEP_KEYS_S, timeout=FETCH_TIMEOUT_S) if is_url else None
         self._fixed = [] if self._client else _keys_of_file(Path(keys))
         self._lock = threading.Lock()
         self._asked_at = float("-inf")
@@ -84,10 +84,6 @@ class IdentityProvider:
             return _entries(self._client.get_jwk_set(refresh))
         except (jwt.PyJWTError, OSError, ValueError) as error:  # not there, not JSON, no keys in it
             raise Unavailable("The identity provider's keys can't be fetched; try again.") from error
-
-    @staticmethod
-    def _url_client(url: str) -> PyJWKClient:
-        return PyJWKClient(url, lifespan=KEEP_KEYS_S, timeout=FETCH_TIMEOUT_S)
 
 
 def _keys_of_file(path: Path) -> list[Any]:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 from flask import Flask, current_app
 
-from ..columns import UTCDateTime, now
+from ..columns import UTCDateTime, now, seconds_of
 from ..errors import Unavailable
 from ..statements import Statement
 from .models import RevokedLogin
@@ -54,7 +54,7 @@ class Revocations:
     def _read(self) -> None:
         started, started_at = time.monotonic(), now()
         for login_id, expires_at in _REVOKED_SINCE.all(since=self._since):
-            self._ended[login_id] = _timestamp(expires_at)
+            self._ended[login_id] = seconds_of(expires_at)
         self._since = started_at - OVERLAP
         self._read_at = started
         self._forget_expired(started_at.timestamp())
@@ -62,10 +62,6 @@ class Revocations:
     def _forget_expired(self, moment: float) -> None:
         if any(expiry < moment for expiry in self._ended.values()):
             self._ended = {login: expiry for login, expiry in self._ended.items() if expiry >= moment}
-
-
-def _timestamp(value: datetime | str) -> float:
-    return (value if isinstance(value, datetime) else datetime.fromisoformat(value)).timestamp()
 
 
 def init_app(app: Flask) -> None:

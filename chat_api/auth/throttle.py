@@ -4,8 +4,6 @@ A try is counted before the password is looked at, in one statement that commits
 tries can't slip through together and a refused request still counts. `limits` reads the limits' text.
 """
 
-import hashlib
-import hmac
 import ipaddress
 import math
 import time
@@ -19,8 +17,9 @@ from flask import current_app, request
 from limits import RateLimitItem, parse
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ..columns import UTCDateTime
+from ..columns import UTCDateTime, seconds_of
 from ..errors import TooManyRequests
+from ..keyring import keyed_hash
 from ..statements import Statement
 from .models import ThrottleCounter as Counter
 
@@ -63,7 +62,7 @@ def count_try(setting: str, subject: str) -> None:
     )
     count, ends_at = rows[0]
     if count > limit.amount:
-        wait_s = max(1, math.ceil(_timestamp(ends_at) - moment))
+        wait_s = max(1, math.ceil(seconds_of(ends_at) - moment))
         raise TooManyRequests(
             f"Too many tries; wait {wait_s} seconds before the next one.", retry_after_s=wait_s
         )
@@ -106,13 +105,8 @@ def _limit(text: str) -> RateLimitItem:
 
 def _key(setting: str, subject: str) -> str:
     """A keyed hash: the table tells nobody which accounts and addresses were there."""
-    secret = current_app.config["JWT_SECRET_KEY"].encode()
-    return hmac.new(secret, f"throttle\x1f{setting}\x1f{subject}".encode(), hashlib.sha256).hexdigest()
+    return keyed_hash("throttle", f"{setting}\x1f{subject}".encode())
 
 
 def _utc(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
-
-
-def _timestamp(value: datetime | str) -> float:
-    return (value if isinstance(value, datetime) else datetime.fromisoformat(value)).timestamp()

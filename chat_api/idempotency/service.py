@@ -11,12 +11,11 @@ from typing import Any
 
 import orjson
 import sqlalchemy as sa
-from flask import current_app
 
 from ..columns import now
 from ..errors import KeyReused, StillRunning
 from ..extensions import db
-from ..keyring import keyring
+from ..keyring import keyed_hash, keyring
 from .models import IdempotencyKey
 
 KEPT_FOR = timedelta(hours=24)
@@ -104,9 +103,7 @@ def claim_id_of(*, scope: str, key_id: str) -> str:
 
 def fingerprint_of(request_content: Any) -> str:
     """A keyed hash of what the request asks for; the order of names in its JSON does not count."""
-    secret = current_app.config["JWT_SECRET_KEY"].encode()
-    canonical = orjson.dumps(request_content, option=orjson.OPT_SORT_KEYS)
-    return hmac.new(secret, b"idempotency\x1f" + canonical, hashlib.sha256).hexdigest()
+    return keyed_hash("idempotency", orjson.dumps(request_content, option=orjson.OPT_SORT_KEYS))
 
 
 def place_of(user_id: str, key_id: str) -> tuple[str, str, str]:

@@ -94,9 +94,9 @@ def find_or_create_external_user(*, issuer: str, subject: str) -> tuple[str, str
 def create_user(*, email: str, password_hash: str, role: str = "user") -> User:
     """Make a local account; Conflict where the address is taken."""
     user = User(email=email.lower(), password_hash=password_hash, role=role)
+    db.session.add(user)
     try:
-        with db.session.begin_nested():
-            db.session.add(user)
+        db.session.flush()
     except IntegrityError as error:
         raise Conflict("There is an account with this email already.") from error
     return user

@@ -217,6 +217,7 @@ def assert_problem(answer: Answer, status: int) -> None:
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.body["status"] == status
     assert answer.body["request_id"] == answer.headers["X-Request-ID"]
+    assert answer.body["code"]
 
 
 def assert_unavailable(answer: Answer) -> None:

@@ -10,6 +10,18 @@ from werkzeug.test import TestResponse
 
 PASSWORD = "correct horse battery staple"
 
+# every POST with a body, and the fields of it
+POSTS = {
+    "/auth/register": ("email", "password"),
+    "/auth/login": ("email", "password"),
+    "/auth/tokens": ("name", "expires_in_days"),
+    "/chat/conversations": ("user_id", "title"),
+    "/chat/messages": ("conversation_id", "role", "content"),
+    "/chat/attachments": ("message_id", "file_type", "file_path"),
+    "/chat/llm-providers": ("name", "api_endpoint", "shared"),
+    "/chat/user-llm-configs": ("user_id", "provider_id", "api_key"),
+}
+
 
 @dataclass
 class Api:
