@@ -5,6 +5,7 @@ in a single `ConfigError`, so that an operator mends a deployment in one go. `py
 """
 
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -18,6 +19,7 @@ from marshmallow.validate import OneOf, Range
 
 MINIMUM_SECRET_BYTES = 32  # RFC 7518 section 3.2: a key for HS256 is at least as long as its hash
 MINIMUM_DISTINCT_CHARACTERS = 12  # "aaaa…" and "change-me-change-me-…" are long, but no secrets
+ORIGIN = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 PROJECT_FOLDER = Path(__file__).resolve().parent
 
 
@@ -37,7 +39,9 @@ class Config:
     PORT: int = 8000
     # worker processes; 0 means one on SQLite and one per core on Postgres
     WEB_CONCURRENCY: int = 0
-    # requests that one worker handles at the same time
+    # "threads", or "gevent" for a service that holds very many streams (Postgres only)
+    WORKER_CLASS: str = "threads"
+    # requests that one worker handles at the same time, besides streams
     THREADS: int = 8
     # seconds that a stopping worker gives running requests to end
     GRACEFUL_TIMEOUT_S: int = 30
@@ -91,6 +95,23 @@ class Config:
     OIDC_AUDIENCE: str = ""
     # their keys: path of a PEM file or of a JWKS file, or URL of a JWKS
     OIDC_KEYS: str = ""
+
+    # -- replies of LLM providers ---------------------------------------------------------------------
+    # replies, and clients that wait for one, that one worker holds at the same time; more are refused with 503
+    MAX_STREAMS: int = 100
+    # replies in progress of one user over all workers, and clients that wait for one in each; more: 429
+    MAX_STREAMS_PER_USER: int = 10
+    # scheme://host:port, comma-separated: exceptions from the rule that providers are https at public addresses
+    OUTGOING_ALLOWED: tuple[str, ...] = ()
+    # tokens that a model takes in, where neither provider nor config says it
+    CONTEXT_WINDOW_TOKENS: int = 128_000
+    # seconds to wait for a connection to a provider, for the first byte of its answer, for the next one, for all
+    PROVIDER_CONNECT_TIMEOUT_S: int = 5
+    PROVIDER_FIRST_BYTE_TIMEOUT_S: int = 120
+    PROVIDER_IDLE_TIMEOUT_S: int = 60
+    PROVIDER_TOTAL_TIMEOUT_S: int = 1800
+    # largest reply, in bytes of its text; what comes after is cut off
+    MAX_REPLY_BYTES: int = 1024 * 1024
 
     # -- watching it ----------------------------------------------------------------------------------
     # bearer token that may read /metrics; empty turns the page off
@@ -155,6 +176,10 @@ class Config:
                 problems[name] = ["Must be one limit, such as: 10 per 15 minutes."]
         if not self.database_url.startswith(("sqlite:", "postgresql+psycopg:")):
             problems["DATABASE_URL"] = ["Must begin with postgresql:// or sqlite:///."]
+        if self.WORKER_CLASS == "gevent" and self.uses_sqlite:
+            problems["WORKER_CLASS"] = ["gevent needs Postgres: on SQLite one waiting writer would stop all."]
+        if wrong := [origin for origin in self.OUTGOING_ALLOWED if not ORIGIN.fullmatch(origin)]:
+            problems["OUTGOING_ALLOWED"] = [f"Not scheme://host:port: {', '.join(wrong)}."]
         if self.OIDC_ISSUER and not (self.OIDC_AUDIENCE and self.OIDC_KEYS):
             problems["OIDC_ISSUER"] = ["Needs OIDC_AUDIENCE and OIDC_KEYS beside it."]
         if self.OIDC_KEYS and not self.OIDC_KEYS.startswith(("http://", "https://")):
@@ -203,6 +228,8 @@ def _read_environment(problems: dict[str, list[str]]) -> Mapping[str, Any]:
     readers: dict[Any, Any] = {int: env.int, bool: env.bool, str: env.str}
     checks: dict[str, Any] = {
         "APP_ENV": OneOf(["development", "production"]),
+        "WORKER_CLASS": OneOf(["threads", "gevent"]),
+        "MAX_REPLY_BYTES": Range(1, 16 * 1024 * 1024),
         "LOG_LEVEL": OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]),
         "PORT": Range(1, 65535),
         "THREADS": Range(1, 2000),
@@ -213,8 +240,9 @@ def _read_environment(problems: dict[str, list[str]]) -> Mapping[str, Any]:
     for field in fields(Config):
         if field.name not in os.environ:
             continue
-        if field.name == "ENCRYPTION_KEYS":
-            settings[field.name] = tuple(key.strip() for key in env.list(field.name, subcast=str) or ())
+        if field.type == tuple[str, ...]:
+            texts = env.list(field.name, subcast=str) or ()
+            settings[field.name] = tuple(text.strip() for text in texts if text.strip())
             continue
         at_least_one = Range(min=1) if field.type is int else None
         validate = checks.get(field.name, at_least_one)

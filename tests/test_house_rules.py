@@ -39,7 +39,7 @@ REFERENCE_TABLES = {
     "throttle_counters": "counts addresses and unknown accounts, names nobody",
 }
 # a resource imports from its left only
-ORDER = ("users", "idempotency", "auth", "llm_providers", "user_llm_configs", "conversations", "messages",
+ORDER = ("llm", "users", "idempotency", "auth", "llm_providers", "user_llm_configs", "conversations", "messages",
          "attachments", "completions", "operations")  # fmt: skip
 # within a resource: a file imports from those of a lower rank, or from other services
 RANKS = {"models": 0, "service": 1, "schemas": 1, "routes": 2}
