@@ -26,6 +26,8 @@ from .attachments.routes import blp as attachments
 from .auth import identity_provider, revocations
 from .auth.routes import blp as account
 from .auth.routes import public_blp as auth
+from .completions import keeper, runs
+from .completions.routes import blp as completions
 from .conversations.routes import blp as conversations
 from .llm_providers.routes import blp as llm_providers
 from .messages.routes import blp as messages
@@ -40,6 +42,7 @@ BLUEPRINTS = (
     attachments,
     llm_providers,
     user_llm_configs,
+    completions,
     operations,
 )
 
@@ -72,7 +75,7 @@ def create_app(config: Config | None = None) -> Flask:
     logs.init_app(app)
     request_log.init_app(app)
     converters.init_app(app)
-    for part in (extensions, keyring, statements, revocations, identity_provider, metrics):
+    for part in (extensions, keyring, statements, revocations, identity_provider, metrics, runs, keeper):
         part.init_app(app)
     openapi.init_app(app, BLUEPRINTS)
     errors.init_app(app)  # after flask-smorest, whose handlers it replaces

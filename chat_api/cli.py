@@ -1,4 +1,4 @@
-"""Commands of the operator: `flask users`, `flask keys`, `flask purge`."""
+"""Commands of the operator: `flask users`, `flask keys`, `flask purge`; and `flask demo-provider` for a newcomer."""
 
 import click
 from flask import Flask
@@ -24,6 +24,7 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(users)
     app.cli.add_command(keys)
     app.cli.add_command(purge)
+    app.cli.add_command(serve_demo_provider)
 
 
 @users.command("create")
@@ -83,6 +84,26 @@ def rotate_keys() -> None:
 def purge() -> None:
     """Delete what has expired: idempotency keys, ended logins, counters, tokens."""
     click.echo(f"Deleted {maintenance.purge_expired()} expired rows.")
+
+
+@click.command("demo-provider")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8100, show_default=True)
+@click.option("--words-per-second", type=click.FloatRange(0.1, 1000), default=20, show_default=True)
+def serve_demo_provider(host: str, port: int, words_per_second: float) -> None:
+    """Serve a local model that repeats what it is told, to see streamed replies without an account anywhere."""
+    from .demo_provider import CannotListen, DemoProvider
+
+    try:
+        server = DemoProvider(host, port, words_per_second=words_per_second, report=click.echo)
+    except CannotListen as error:
+        raise click.ClickException(str(error)) from error
+    with server:
+        click.echo(f'Model "echo" at {server.base_url} (openai or anthropic, any key). Ctrl-C stops it.')
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            click.echo("Stopped.")
 
 
 class _told_plainly:

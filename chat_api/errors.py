@@ -12,6 +12,7 @@ ApiError                       what goes wrong as a noun; services raise these
     NotSentAsJson         415  Content-Type is not application/json
     KeyReused             422  this Idempotency-Key was used for another body
     TooManyRequests       429  throttled; `retry_after_s` says for how long
+    ProviderFailed        502  an LLM provider gave no reply (429 and 504 where it throttles, or is silent)
     Unavailable           503  the database is away or busy; nothing was stored
 
 All of them, werkzeug's own and the unexpected leave as application/problem+json (RFC 9457).
@@ -129,6 +130,25 @@ class TooManyRequests(ApiError):
         super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
 
 
+class ProviderFailed(ApiError):
+    """An LLM provider gave no reply: its problem, with the status that it has for our client."""
+
+    status, code = 502, "provider_failed"
+
+    def __init__(self, problem: Mapping[str, Any]) -> None:
+        retry_after_s = problem.get("retry_after_s")
+        super().__init__(
+            problem["detail"], headers={"Retry-After": str(retry_after_s)} if retry_after_s else None
+        )
+        self.status, self.code = problem["status"], problem["code"]
+
+
+class ProviderTimedOut(ProviderFailed):
+    """For the documentation: a ProviderFailed whose provider was silent for too long."""
+
+    status, code = 504, "provider_timeout"
+
+
 class Unavailable(ApiError):
     status, code = 503, "unavailable"
 
@@ -140,7 +160,7 @@ class Unavailable(ApiError):
 ERROR_CODES = {
     kind.status: kind.code
     for kind in (InvalidInput, Unauthorized, Forbidden, NotFound, Conflict, PreconditionFailed, PayloadTooLarge,
-                 NotSentAsJson, KeyReused, TooManyRequests, ApiError, Unavailable)
+                 NotSentAsJson, KeyReused, TooManyRequests, ApiError, ProviderFailed, Unavailable, ProviderTimedOut)
 }  # fmt: skip
 
 
@@ -153,19 +173,17 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(Exception, _answer_unexpected)
 
 
+def problem_body(status: int, code: str, detail: str, **extra: Any) -> dict[str, Any]:
+    """A problem object. `type` is about:blank, so `title` is the status phrase (RFC 9457 section 4.2.1)."""
+    title = HTTP_STATUS_CODES.get(status, "Error")
+    return {"type": "about:blank", "title": title, "status": status, "code": code, "detail": detail, **extra}
+
+
 def problem(
     status: int, code: str, detail: str, extra: Mapping[str, Any], headers: Mapping[str, str]
 ) -> Response:
-    """Make a problem+json response. `type` is about:blank, so `title` is the status phrase (RFC 9457, 4.2.1)."""
-    body = {
-        "type": "about:blank",
-        "title": HTTP_STATUS_CODES.get(status, "Error"),
-        "status": status,
-        "code": code,
-        "detail": detail,
-        "request_id": g.get("request_id"),
-        **extra,
-    }
+    """Make a problem+json response."""
+    body = problem_body(status, code, detail, request_id=g.get("request_id"), **extra)
     response = flask.current_app.response_class(
         orjson.dumps(body), status=status, mimetype="application/problem+json"
     )

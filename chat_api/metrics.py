@@ -17,6 +17,9 @@ _SECONDS = Histogram(
     ["method", "route"],
     registry=None,
 )
+_COMPLETIONS = Counter(
+    "chat_api_completions_total", "Replies of providers that ended, by how.", ["status"], registry=None
+)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -34,6 +37,12 @@ def count(method: str, route: str | None, status: int, duration_s: float) -> Non
     _SECONDS.labels(method, route).observe(duration_s)
 
 
+def count_completion(status: str) -> None:
+    """Count one reply of a provider that ended."""
+    if current_app.extensions[EXTENSION]:
+        _COMPLETIONS.labels(status).inc()
+
+
 def exposition() -> bytes:
     """All counters as text, over all workers where there are several (PROMETHEUS_MULTIPROC_DIR is set)."""
     registry = CollectorRegistry()
@@ -42,4 +51,5 @@ def exposition() -> bytes:
     else:
         registry.register(_REQUESTS)
         registry.register(_SECONDS)
+        registry.register(_COMPLETIONS)
     return prometheus_client.generate_latest(registry)

@@ -61,11 +61,11 @@ def _first(rows: Iterable[Row]) -> Row | None:
 def transaction() -> Iterator[None]:
     """Run the statements of this thread inside the block in one transaction of the lane.
 
-    SQLite takes its write lock at the start (BEGIN IMMEDIATE). Inside an open `db.session` transaction the
-    block joins that one, and its end is the session's.
+    SQLite takes its write lock at the start (BEGIN IMMEDIATE). Inside another such block, or an open
+    `db.session` transaction, the block joins that one, and the end is the other's.
     """
     lane = _lane()
-    if _session_connection() is not None:
+    if lane.is_in_transaction or _session_connection() is not None:
         yield
         return
     with lane.transaction():
@@ -156,6 +156,11 @@ class Lane:
         self._in_transaction = threading.local()
         self._writer = threading.Lock()
         self.is_postgres = engine.dialect.name == "postgresql"
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether this thread has a transaction open here."""
+        return getattr(self._in_transaction, "connection", None) is not None
 
     def run(
         self, statement: Statement, parameters: Mapping[str, Any], reader: Callable[[Iterable[Row]], Result]

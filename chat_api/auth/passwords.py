@@ -1,12 +1,16 @@
 """Hashing passwords (Argon2id) and refusing the common ones."""
 
+import sys
+from collections.abc import Callable
 from functools import cache
+from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from argon2.low_level import Type
 from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
+Result = TypeVar("Result")
 SHORTEST, LONGEST = 8, 128
 
 # OWASP Password Storage Cheat Sheet: m = 19 MiB, t = 2, p = 1. About 30 ms, and bounded memory per login
@@ -15,13 +19,14 @@ _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1, type
 
 def hash_password(password: str) -> str:
     """Hash with a fresh salt."""
-    return _HASHER.hash(password)
+    return _beside_other_requests(_HASHER.hash, password)
 
 
 def verify_password(password: str, password_hash: str | None) -> bool:
     """Whether it is the password. Takes as long for an account that does not exist: None is compared too."""
     try:
-        return _HASHER.verify(password_hash or _nobodys_hash(), password) and password_hash is not None
+        matches = _beside_other_requests(_HASHER.verify, password_hash or _nobodys_hash(), password)
+        return matches and password_hash is not None
     except (VerificationError, InvalidHashError):
         return False
 
@@ -34,6 +39,16 @@ def needs_rehash(password_hash: str) -> bool:
 def is_common(password: str) -> bool:
     """Whether it is among the 11,000 most used passwords of 8 characters and more (NIST SP 800-63B, 3.1.1.2)."""
     return password.lower() in _common_passwords()
+
+
+def _beside_other_requests(function: Callable[..., Result], *arguments: str) -> Result:
+    """Call it without stopping other requests: threads run on meanwhile, greenlets would all wait."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not monkey.is_module_patched("threading"):
+        return function(*arguments)
+    from gevent import get_hub
+
+    return get_hub().threadpool.apply(function, arguments)
 
 
 @cache

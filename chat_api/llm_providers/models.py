@@ -19,4 +19,8 @@ class LLMProvider(Model):
     owner_id: Mapped[str | None] = mapped_column(Id, sa.ForeignKey("users.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(sa.String(255))
     api_endpoint: Mapped[str] = mapped_column(sa.String(2048))
+    # the protocol that it speaks, see llm.request.API_FORMATS
+    api_format: Mapped[str] = mapped_column(sa.String(16), default="openai", server_default="openai")
+    # tokens that its models take in; None where nobody said
+    context_window: Mapped[int | None] = mapped_column(sa.Integer)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)

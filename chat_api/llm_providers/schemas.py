@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from marshmallow import Schema, ValidationError, fields
+from marshmallow import Schema, ValidationError, fields, validate
 
-from ..fields import Flag, IdField, Output, Text, Time, whole
+from ..fields import Flag, IdField, Output, Text, Time, WholeNumber, whole
+from ..llm.request import API_FORMATS
 
 # host, optional port, path and query of visible ASCII: what one URL parser reads, every other reads alike
 _HOST = r"[A-Za-z0-9](([A-Za-z0-9_-]|\.(?!\.)){0,251}[A-Za-z0-9])?"
@@ -55,9 +56,29 @@ def complaint_about_url(text: str) -> str | None:
     return None
 
 
+class ContextWindow(WholeNumber):
+    """How many tokens a model takes in."""
+
+    def __init__(self) -> None:
+        description = "Tokens that its models take in; older turns are left out of what is sent beyond that."
+        metadata = {"example": 128000, "description": description}
+        super().__init__(
+            load_default=None, allow_none=True, validate=validate.Range(256, 100_000_000), metadata=metadata
+        )
+
+
 class CreateProviderSchema(Schema):
     name = Text(longest=255, metadata={"example": "Example AI"})
     api_endpoint = EndpointField()
+    api_format = fields.String(
+        load_default="openai",
+        validate=validate.OneOf(API_FORMATS),
+        metadata={
+            "example": "openai",
+            "description": "What it speaks: OpenAI's chat completions, as most do, or Anthropic's Messages.",
+        },
+    )
+    context_window = ContextWindow()
     shared = Flag(
         load_default=False,
         metadata={"example": False, "description": "Seen by all users, owned by none. For admins only."},
@@ -68,5 +89,7 @@ class ProviderSchema(Output):
     id = IdField()
     name = fields.String(metadata={"example": "Example AI"})
     api_endpoint = fields.String(metadata={"example": "https://api.example.com/v1"})
+    api_format = fields.String(validate=validate.OneOf(API_FORMATS), metadata={"example": "openai"})
+    context_window = fields.Integer(allow_none=True, metadata={"example": 128000})
     owner_id = IdField(allow_none=True, metadata={"description": "null for a shared provider"})
     created_at = Time()

@@ -8,9 +8,17 @@ from ..extensions import db
 from .models import LLMProvider
 
 
-def create_provider(*, owner_id: str | None, name: str, api_endpoint: str) -> LLMProvider:
+def create_provider(
+    *, owner_id: str | None, name: str, api_endpoint: str, api_format: str, context_window: int | None
+) -> LLMProvider:
     """Make a provider of this user, or a shared one for None. Raises NotFound for a user that is gone."""
-    provider = LLMProvider(owner_id=owner_id, name=name, api_endpoint=api_endpoint)
+    provider = LLMProvider(
+        owner_id=owner_id,
+        name=name,
+        api_endpoint=api_endpoint,
+        api_format=api_format,
+        context_window=context_window,
+    )
     db.session.add(provider)
     try:
         db.session.flush()

@@ -9,6 +9,8 @@ from ..columns import Id, UTCDateTime, now
 from ..extensions import Model
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
+STATUSES = ("completed", "incomplete", "cancelled")
+_INSTRUCTIONS = sa.text("role IN ('system', 'developer')")
 
 
 class Message(Model):
@@ -20,6 +22,15 @@ class Message(Model):
             ["user_id", "conversation_id"], ["conversations.user_id", "conversations.id"], ondelete="CASCADE"
         ),
         sa.UniqueConstraint("user_id", "conversation_id", "position"),
+        # system messages are sent along however long the conversation is
+        sa.Index(
+            "ix_messages_instructions",
+            "user_id",
+            "conversation_id",
+            "position",
+            sqlite_where=_INSTRUCTIONS,
+            postgresql_where=_INSTRUCTIONS,
+        ),
         sa.CheckConstraint("role IN ('system', 'developer', 'user', 'assistant', 'tool')", name="role"),
     )
 
@@ -33,4 +44,9 @@ class Message(Model):
     size_bytes: Mapped[int] = mapped_column(sa.Integer)
     # how many attachments there are, and so the position of the newest one
     attachment_count: Mapped[int] = mapped_column(sa.Integer, default=0)
+    # how a reply ended; what clients append is "completed"
+    status: Mapped[str] = mapped_column(sa.String(16), server_default="completed")
+    # the calls that an assistant's message asks for, as JSON, and the call that a tool's message answers
+    tool_calls: Mapped[str | None] = mapped_column(sa.Text)
+    tool_call_id: Mapped[str | None] = mapped_column(sa.String(255))
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)

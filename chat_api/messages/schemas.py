@@ -1,9 +1,11 @@
 """The shapes of messages, in and out."""
 
-from marshmallow import Schema, fields, validate
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from ..fields import IdField, Output, Text, Time
-from .models import ROLES
+from .models import ROLES, STATUSES
 
 MAX_CONTENT_BYTES = 1024 * 1024
 
@@ -14,6 +16,30 @@ class CreateMessageSchema(Schema):
     content = Text(
         max_bytes=MAX_CONTENT_BYTES,
         metadata={"example": "Where should I eat?", "description": "1 character to 1 MiB of text in UTF-8."},
+    )
+    tool_call_id = Text(
+        longest=255,
+        required=False,
+        metadata={
+            "example": "call_1",
+            "description": "For the role `tool`: the call that this is the result of.",
+        },
+    )
+
+    @validates_schema
+    def refuse_call_of_others(self, values: dict[str, Any], **kwargs: Any) -> None:
+        if "tool_call_id" in values and values.get("role") != "tool":
+            raise ValidationError({"tool_call_id": ["Only a message of the role `tool` answers a call."]})
+
+
+class ToolCallSchema(Output):
+    id = fields.String(metadata={"example": "call_1"})
+    name = fields.String(metadata={"example": "get_weather"})
+    arguments = fields.String(
+        metadata={
+            "example": '{"city": "Lisbon"}',
+            "description": "JSON as the model wrote it; may be malformed.",
+        }
     )
 
 
@@ -28,4 +54,21 @@ class MessageSchema(Output):
     )
     role = fields.String(validate=validate.OneOf(ROLES), metadata={"example": "user"})
     content = fields.String(metadata={"example": "Where should I eat?"})
+    status = fields.String(
+        validate=validate.OneOf(STATUSES),
+        metadata={
+            "example": "completed",
+            "description": "Other than `completed` for a provider's reply that was cut off or cancelled.",
+        },
+    )
+    tool_calls = fields.List(
+        fields.Nested(ToolCallSchema),
+        metadata={"description": "Calls that the model asks for; only where there are some."},
+    )
+    tool_call_id = fields.String(
+        metadata={
+            "example": "call_1",
+            "description": "The call that this is the result of; only in such a message.",
+        }
+    )
     created_at = Time()

@@ -20,4 +20,8 @@ class UserLLMConfig(OwnedByUser, Model):
     sealed_api_key: Mapped[str] = mapped_column(sa.Text)
     # the last characters of the key, so that its owner can tell it from another
     api_key_hint: Mapped[str] = mapped_column(sa.String(4))
+    # taken where a completion names no model
+    default_model: Mapped[str | None] = mapped_column(sa.String(255))
+    # tokens that the user's models take in; wins over the provider's
+    context_window: Mapped[int | None] = mapped_column(sa.Integer)
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)

@@ -24,7 +24,7 @@ blp.before_request(guard.require_caller)
 @blp.arguments(CreateConfigSchema)
 @commits_once
 @blp.response(201, ConfigSchema)
-def create_config(body: dict[str, str]) -> Any:
+def create_config(body: dict[str, Any]) -> Any:
     """Keep a user's key for a provider; it is encrypted, and never shown again."""
     guard.caller().owner(body["user_id"])
     config = service.create_config(**body)

@@ -3,6 +3,7 @@
 from marshmallow import Schema, fields, validate
 
 from ..fields import IdField, Output, Text, Time, whole
+from ..llm_providers.schemas import ContextWindow
 
 # what can stand in an HTTP header: a key with a line break or a space would fail only when it is used
 KEY_PATTERN = "^[!-~]+$"
@@ -21,6 +22,15 @@ class CreateConfigSchema(Schema):
         metadata={"example": "sk-example-0123456789", "pattern": KEY_PATTERN},
     )
 
+    default_model = Text(
+        longest=255,
+        required=False,
+        load_default=None,
+        allow_none=True,
+        metadata={"example": "gpt-5-mini", "description": "Taken where a completion names no model."},
+    )
+    context_window = ContextWindow()
+
 
 class ConfigSchema(Output):
     id = IdField()
@@ -34,5 +44,7 @@ class ConfigSchema(Output):
             "description": "Masked: its last characters at most.",
         },
     )
+    default_model = fields.String(allow_none=True, metadata={"example": "gpt-5-mini"})
+    context_window = fields.Integer(allow_none=True, metadata={"example": 128000})
     created_at = Time()
     updated_at = Time()

@@ -1,20 +1,69 @@
 """Keeping users' provider keys: encrypted at rest, opened only to call the provider."""
 
+from dataclasses import dataclass
+
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from ..columns import now
+from ..columns import Id, now
 from ..errors import Conflict, NotFound
 from ..extensions import db
 from ..keyring import keyring
+from ..llm.request import Endpoint
 from ..llm_providers import service as llm_providers
+from ..llm_providers.models import LLMProvider
+from ..statements import Statement
 from ..users import service as users
 from .models import UserLLMConfig
 
 LONGEST_HINT = 4
 
 
-def create_config(*, user_id: str, provider_id: str, api_key: str) -> UserLLMConfig:
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a call to a provider in a user's name takes."""
+
+    endpoint: Endpoint
+    default_model: str | None
+    context_window: int | None
+
+
+_ACCESS = Statement(
+    sa.select(
+        LLMProvider.api_format,
+        LLMProvider.api_endpoint,
+        LLMProvider.context_window,
+        UserLLMConfig.sealed_api_key,
+        UserLLMConfig.default_model,
+        UserLLMConfig.context_window,
+    )
+    .join_from(
+        LLMProvider,
+        UserLLMConfig,
+        sa.and_(
+            UserLLMConfig.provider_id == LLMProvider.id,
+            UserLLMConfig.user_id == sa.bindparam("owner", type_=Id()),
+        ),
+        isouter=True,
+    )
+    .where(
+        LLMProvider.id == sa.bindparam("provider", type_=Id()),
+        sa.or_(
+            LLMProvider.owner_id == sa.bindparam("owner", type_=Id()),
+            LLMProvider.owner_id.is_(None),
+        ),
+    )
+)
+
+
+def create_config(
+    *,
+    user_id: str,
+    provider_id: str,
+    api_key: str,
+    default_model: str | None,
+    context_window: int | None,
+) -> UserLLMConfig:
     """Keep a user's key for a provider. Raises NotFound for user or provider, Conflict where there is a key."""
     users.get_user(user_id=user_id)
     llm_providers.get_provider(user_id=user_id, provider_id=provider_id)
@@ -24,6 +73,8 @@ def create_config(*, user_id: str, provider_id: str, api_key: str) -> UserLLMCon
         provider_id=provider_id,
         sealed_api_key=keyring().encrypt(api_key.encode(), place=place_of(user_id, provider_id)),
         api_key_hint=hint_of(api_key),
+        default_model=default_model,
+        context_window=context_window,
         created_at=moment,
         updated_at=moment,
     )
@@ -47,10 +98,17 @@ def get_config(*, user_id: str, provider_id: str) -> UserLLMConfig:
     return config
 
 
-def open_api_key(config: UserLLMConfig) -> str:
-    """The key itself, for a call to its provider. Raises CannotDecrypt."""
-    place = place_of(config.user_id, config.provider_id)
-    return keyring().decrypt(config.sealed_api_key, place=place).decode()
+def open_access(*, user_id: str, provider_id: str) -> Access:
+    """The provider with the user's key, for a call to it. Raises NotFound, and CannotDecrypt."""
+    row = _ACCESS.first(owner=user_id, provider=provider_id)
+    if row is None:
+        raise NotFound("LLM provider")
+    api_format, api_endpoint, providers_window, sealed_api_key, default_model, own_window = row
+    if sealed_api_key is None:
+        raise NotFound("LLM config with a key for this provider")
+    api_key = keyring().decrypt(sealed_api_key, place=place_of(user_id, provider_id)).decode()
+    endpoint = Endpoint(api_format, api_endpoint, api_key)
+    return Access(endpoint, default_model, own_window or providers_window)
 
 
 def hint_of(api_key: str) -> str:

@@ -40,7 +40,7 @@ def opened(app: Flask, config: dict[str, Any]) -> str:
     """The key that the service would send to the provider."""
     with app.app_context():
         place = {"user_id": config["user_id"], "provider_id": config["provider_id"]}
-        return service.open_api_key(service.get_config(**place))
+        return service.open_access(**place).endpoint.api_key
 
 
 def sealed_in_rows(app: Flask, *configs: dict[str, Any]) -> list[str]:

@@ -1,0 +1,1 @@
+"""Completions: a provider's replies in a conversation, streamed, resumable and never lost."""

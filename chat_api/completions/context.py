@@ -1,0 +1,128 @@
+"""Which messages of a conversation are sent: all, or as many of the newest turns as the model's window takes in.
+
+Tokens are estimated, at four bytes of UTF-8 for one: near enough for English, German or Chinese with the
+tokenizers of today, and no tokenizer is asked for models that we do not know.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..llm.events import ToolCall
+from ..llm.request import ChatMessage
+from ..messages import service as messages
+from ..pagination import Page
+
+BYTES_PER_TOKEN = 4
+TOKENS_AROUND_MESSAGE = 4  # role and separators
+MAX_RESERVED_FOR_REPLY = 4096
+MAX_INSTRUCTIONS = 100  # system messages in front of what is sent; more are no instructions any more
+_PAGE = 200
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What is sent of a conversation."""
+
+    messages: tuple[ChatMessage, ...]
+    omitted: int  # how many messages were left out
+    tokens: int  # estimated
+
+
+def choose_context(
+    *,
+    user_id: str,
+    conversation_id: str,
+    up_to: int,
+    content: str | None,
+    window: int,
+    max_tokens: int | None,
+) -> Context:
+    """The messages up to a position, and behind them `content` as the user's newest.
+
+    Where `window` is too small for all of them and the reply, the oldest turns are left out; system messages and the
+    newest turn stay. A turn begins with a user's message, so no tool's result is sent without its call.
+    """
+    newest = {"position": up_to + 1, "role": "user", "content": content} if content is not None else None
+    budget = (
+        window - (max_tokens or min(MAX_RESERVED_FOR_REPLY, window // 4)) - (_tokens(newest) if newest else 0)
+    )
+    backwards = _backwards(user_id, conversation_id, up_to)
+    kept, is_all = _newest_turns(backwards, budget, has_turn=newest is not None)
+    instructions: list[Message] = []
+    if not is_all:
+        instructions = _instructions(user_id, conversation_id, up_to)
+        budget -= sum(map(_tokens, instructions))
+        kept, _ = _newest_turns(
+            _backwards(user_id, conversation_id, up_to), budget, has_turn=newest is not None
+        )
+    first = kept[0]["position"] if kept else up_to + 1
+    instructions = [message for message in instructions if message["position"] < first]
+    sent = [*instructions, *kept, *([newest] if newest else [])]
+    return Context(
+        messages=tuple(
+            _as_sent(message) for message in sent if message["content"] or message.get("tool_calls")
+        ),
+        omitted=first - 1 - len(instructions),
+        tokens=sum(map(_tokens, sent)),
+    )
+
+
+def tokens_of(text: str) -> int:
+    """How many tokens a text has, estimated."""
+    return -(-len(text.encode()) // BYTES_PER_TOKEN)
+
+
+def _newest_turns(backwards: Iterator[Message], budget: int, *, has_turn: bool) -> tuple[list[Message], bool]:
+    """The newest turns that fit, oldest message first, and whether these are all there are.
+
+    The newest turn of all stays even where it alone is too large: the provider will say so better than we can.
+    """
+    kept: list[Message] = []  # newest first
+    turn: list[Message] = []
+    for message in backwards:
+        turn.append(message)
+        budget -= _tokens(message)
+        if budget < 0 and has_turn:
+            return kept[::-1], False
+        if message["role"] == "user":
+            kept += turn
+            turn, has_turn = [], True
+        elif budget < 0 and len(turn) >= _PAGE:  # no user ever spoke: not a turn, but an end has to be found
+            return turn[::-1], False
+    return (kept + turn)[
+        ::-1
+    ], True  # what stands in front of the first user's message belongs to the beginning
+
+
+def _backwards(user_id: str, conversation_id: str, up_to: int) -> Iterator[Message]:
+    before, more = up_to + 1, up_to > 0
+    while more:
+        page = Page(limit=_PAGE, before=before)
+        found, more = messages.list_messages(user_id=user_id, conversation_id=conversation_id, page=page)
+        yield from reversed(found)
+        if found:
+            before = found[0]["position"]
+
+
+def _instructions(user_id: str, conversation_id: str, up_to: int) -> list[Message]:
+    found = messages.list_instructions(
+        user_id=user_id, conversation_id=conversation_id, before=up_to + 1, limit=MAX_INSTRUCTIONS
+    )
+    return [{"position": position, "role": role, "content": content} for position, role, content in found]
+
+
+def _tokens(message: Message) -> int:
+    calls = sum(tokens_of(call["name"] + call["arguments"]) for call in message.get("tool_calls", ()))
+    return tokens_of(message["content"]) + calls + TOKENS_AROUND_MESSAGE
+
+
+def _as_sent(message: Message) -> ChatMessage:
+    return ChatMessage(
+        role=message["role"],
+        content=message["content"],
+        tool_calls=tuple(ToolCall(**call) for call in message.get("tool_calls", ())),
+        tool_call_id=message.get("tool_call_id"),
+    )

@@ -1,0 +1,134 @@
+"""The keeper of a process: one thread that makes all its replies durable, a few times a second, in one statement.
+
+It also renews their leases, obeys cancellations that came through other workers, and, in a server, settles
+replies whose worker has died.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from flask import Flask
+
+from ..errors import ApiError
+from ..statements import StatementFailed
+from . import service
+from .reply_log import Chunk
+from .runs import BY_USER, EXTENSION, Run, Runs
+
+SAVE_EVERY_S = 0.2
+LOOK_FOR_CANCEL_EVERY_S = 0.4
+RENEW_EVERY_S = 4.0
+REAP_EVERY_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class Piece(NamedTuple):
+    """What is made durable of a reply in one go."""
+
+    run: Run
+    begin: int
+    chunks: list[Chunk]
+
+
+class Keeper:
+    """The thread's state. It lives as long as there are replies, in a server as long as the process."""
+
+    def __init__(self, runs: Runs, *, stays: bool = False) -> None:
+        self._runs, self._stays = runs, stays
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._wanted = threading.Event()
+        self._due: dict[str, float] = {}
+        self._pieces: list[Piece] = []
+        runs.on_run = self.wake
+
+    def wake(self) -> None:
+        """See to it that somebody looks after a new reply."""
+        self._wanted.set()
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
+                self._thread.start()
+
+    def stay(self) -> None:
+        """Look after replies of dead workers, too, as long as the process lives."""
+        self._stays = True
+        self.wake()
+
+    def _keep(self) -> None:
+        while True:
+            self._wanted.clear()
+            running = self._runs.running
+            with self._runs.app.app_context():
+                self._try(self._tick, running)
+            if running:
+                time.sleep(SAVE_EVERY_S)
+            elif self._stays and self._runs.stops_at is None:
+                self._wanted.wait(REAP_EVERY_S)
+            elif self._is_done():
+                return
+
+    def _is_done(self) -> bool:
+        """End the thread, unless a reply came at this very moment."""
+        with self._lock:
+            if self._runs.running:
+                return False
+            self._thread = None
+            return True
+
+    def _try(self, step: Callable[[list[Run]], None], running: list[Run]) -> None:
+        """Try again at the next turn where the database is away: nothing of a reply is dropped before it is stored."""
+        try:
+            step(running)
+        except (ApiError, StatementFailed) as error:
+            log.warning("replies could not be made durable: %s", error)
+
+    def _tick(self, running: list[Run]) -> None:
+        if self._runs.has_stopped:
+            self._runs.stop_all()
+        keys = [run.key for run in running]
+        self._save(running)
+        if running and self._is_due("cancel", LOOK_FOR_CANCEL_EVERY_S):
+            wanted = service.find_cancelled(keys)
+            for run in running:
+                if run.started.id in wanted:
+                    run.stop(BY_USER)
+        if running and self._is_due("renew", RENEW_EVERY_S):
+            service.renew_leases(keys)
+        if self._stays and self._is_due("reap", REAP_EVERY_S):
+            service.reap_abandoned()
+
+    def _save(self, running: list[Run]) -> None:
+        """Make durable what came since the last time. What may have been stored already is sent again as it was."""
+        if not self._pieces:
+            self._pieces = [
+                Piece(run, run.saved_position, chunks)
+                for run in running
+                if (chunks := run.log.after(run.saved_position))
+            ]
+        if self._pieces:
+            service.save_pieces((*piece.run.key, piece.begin, piece.chunks) for piece in self._pieces)
+        for piece in self._pieces:
+            piece.run.saved_position = piece.begin + sum(chunk.length for chunk in piece.chunks)
+        self._pieces = []
+
+    def _is_due(self, what: str, every_s: float) -> bool:
+        moment = time.monotonic()
+        if moment < self._due.get(what, 0):
+            return False
+        self._due[what] = moment + every_s
+        return True
+
+
+def init_app(app: Flask) -> None:
+    """Give the application a keeper; its thread starts with the first reply."""
+    app.extensions[EXTENSION + ".keeper"] = Keeper(app.extensions[EXTENSION])
+
+
+def start_keeper(app: Flask) -> None:
+    """Have the keeper of a server's process look after what dead workers left, from now on."""
+    app.extensions[EXTENSION + ".keeper"].stay()

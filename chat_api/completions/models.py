@@ -1,0 +1,92 @@
+"""The tables of completions, and of what is already there of a reply that is still being written."""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from ..columns import Id, UTCDateTime, now
+from ..extensions import Model
+
+IN_PROGRESS = "in_progress"
+STATUSES = (IN_PROGRESS, "completed", "incomplete", "failed", "cancelled")
+_RUNNING = sa.text("status = 'in_progress'")
+
+
+class Completion(Model):
+    """One reply of a provider. The reply itself becomes a message when it ends, so that messages never change."""
+
+    __tablename__ = "completions"
+    __table_args__ = (
+        sa.ForeignKeyConstraint(
+            ["user_id", "conversation_id"], ["conversations.user_id", "conversations.id"], ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id", "parent_id"], ["messages.user_id", "messages.id"], ondelete="CASCADE"
+        ),
+        sa.Index(None, "user_id", "conversation_id", "id"),
+        # one at a time answers a message; and all that run are found without looking at those that ended
+        sa.Index(
+            "uq_completions_running",
+            "user_id",
+            "parent_id",
+            unique=True,
+            sqlite_where=_RUNNING,
+            postgresql_where=_RUNNING,
+        ),
+        sa.CheckConstraint(
+            "status IN ('in_progress', 'completed', 'incomplete', 'failed', 'cancelled')", name="status"
+        ),
+    )
+
+    user_id: Mapped[str] = mapped_column(Id, primary_key=True)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    conversation_id: Mapped[str] = mapped_column(Id)
+    # the message that is answered
+    parent_id: Mapped[str] = mapped_column(Id)
+    # the message that the caller named, if any: another run may go on beside this one if it names another
+    branch_id: Mapped[str | None] = mapped_column(Id)
+    # the id that the reply will have among the messages
+    message_id: Mapped[str] = mapped_column(Id)
+    # a record, not a key: the provider may be deleted, what it said stays
+    provider_id: Mapped[str] = mapped_column(Id)
+    model: Mapped[str] = mapped_column(sa.String(255))
+    status: Mapped[str] = mapped_column(sa.String(16))
+    finish_reason: Mapped[str | None] = mapped_column(sa.String(64))
+    # a problem (RFC 9457) as JSON, where it did not end well
+    problem: Mapped[str | None] = mapped_column(sa.Text)
+    prompt_tokens: Mapped[int | None] = mapped_column(sa.Integer)
+    completion_tokens: Mapped[int | None] = mapped_column(sa.Integer)
+    # whether we counted the tokens because the provider did not say
+    usage_estimated: Mapped[bool] = mapped_column(sa.Boolean, default=False)
+    # how many older messages were left out because the model's window is too small for all
+    omitted_messages: Mapped[int] = mapped_column(sa.Integer)
+    reasoning: Mapped[str | None] = mapped_column(sa.Text)
+    # in which order text, reasoning and tool calls came, see reply_log
+    outline: Mapped[str | None] = mapped_column(sa.Text)
+    # the id of the last event of its stream
+    last_event_id: Mapped[int | None] = mapped_column(sa.BigInteger)
+    # which worker process writes it, and until when that one is believed to live
+    worker_id: Mapped[str] = mapped_column(Id)
+    lease_expires_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    cancel_requested: Mapped[bool] = mapped_column(sa.Boolean, default=False)
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
+    finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+
+
+class CompletionPiece(Model):
+    """A piece of a reply in progress, made durable a few times a second; gone when the reply is a message."""
+
+    __tablename__ = "completion_pieces"
+    __table_args__ = (
+        sa.ForeignKeyConstraint(
+            ["user_id", "completion_id"], ["completions.user_id", "completions.id"], ondelete="CASCADE"
+        ),
+    )
+
+    user_id: Mapped[str] = mapped_column(Id, primary_key=True)
+    completion_id: Mapped[str] = mapped_column(Id, primary_key=True)
+    # where in the reply it begins, see reply_log
+    position: Mapped[int] = mapped_column(sa.Integer, primary_key=True, autoincrement=False)
+    # chunks of the reply log as JSON
+    chunks: Mapped[str] = mapped_column(sa.Text)

@@ -1,0 +1,122 @@
+"""The log of one reply: what the provider sent, in order, and a position for every place in it.
+
+A position counts the characters of text and reasoning that came before it, and one for each tool call. It is
+the id of the events of a stream. So ids count up, a client that names one goes on at exactly that character,
+and a reply that ended long ago can be replayed from any id without a record of how it was once cut into
+events: its text and the order of its parts (`outline`) are enough.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from ..llm.events import ToolCall
+
+TEXT, REASONING, TOOL_CALL = "text", "reasoning", "tool_call"
+START = 0  # the position in front of the first character; the id of `completion.started`
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a reply: a text that may be cut anywhere, or a tool call, which is whole."""
+
+    kind: str
+    text: str  # of a tool call: the call as JSON
+
+    @property
+    def length(self) -> int:
+        """By how much it moves the position."""
+        return 1 if self.kind == TOOL_CALL else len(self.text)
+
+
+class ReplyLog:
+    """What is there of one reply. One thread appends; others read what they know to be there."""
+
+    __slots__ = ("_chunks", "_ends")
+
+    def __init__(self, chunks: Iterable[Chunk] = ()) -> None:
+        self._chunks: list[Chunk] = []
+        self._ends: list[int] = []  # the position behind each chunk
+        for chunk in chunks:
+            self.append(chunk)
+
+    @property
+    def position(self) -> int:
+        """The position behind the last chunk."""
+        return self._ends[-1] if self._ends else START
+
+    def append(self, chunk: Chunk) -> None:
+        """Add a chunk at the end."""
+        end = self.position + chunk.length
+        self._chunks.append(chunk)
+        self._ends.append(end)
+
+    def after(self, position: int) -> list[Chunk]:
+        """What came after a position, chunks of one kind joined; nothing where that position is not reached yet."""
+        index = bisect_right(self._ends, position)
+        count = len(self._ends)
+        if index == count:
+            return []
+        chunks = self._chunks[index:count]
+        begin = self._ends[index] - chunks[0].length
+        if position > begin:
+            chunks[0] = Chunk(chunks[0].kind, chunks[0].text[position - begin :])
+        return list(joined(chunks)) if len(chunks) > 1 else chunks
+
+    def text_of(self, kind: str) -> str:
+        """All text of one kind."""
+        return "".join([chunk.text for chunk in self._chunks if chunk.kind == kind])
+
+    def tool_calls(self) -> str | None:
+        """The tool calls as a JSON array, None where there are none."""
+        calls = [chunk.text for chunk in self._chunks if chunk.kind == TOOL_CALL]
+        return f"[{','.join(calls)}]" if calls else None
+
+    def outline(self) -> str:
+        """The order and lengths of its parts, as JSON: what `rebuilt` needs besides their texts."""
+        return orjson.dumps([(chunk.kind, chunk.length) for chunk in joined(self._chunks)]).decode()
+
+
+def joined(chunks: Sequence[Chunk]) -> Iterator[Chunk]:
+    """The same with neighbours of one kind put together; tool calls stay apart."""
+    kind: str | None = None
+    texts: list[str] = []
+    for chunk in chunks:
+        if chunk.kind != kind or kind == TOOL_CALL:
+            if kind is not None:
+                yield Chunk(kind, "".join(texts))
+            kind, texts = chunk.kind, []
+        texts.append(chunk.text)
+    if kind is not None:
+        yield Chunk(kind, "".join(texts))
+
+
+def rebuilt(outline: str, *, text: str, reasoning: str, tool_calls: list[Any]) -> ReplyLog:
+    """The log of a reply that has ended, from what was stored of it."""
+    log, rest, calls = ReplyLog(), {TEXT: text, REASONING: reasoning}, iter(tool_calls)
+    for kind, length in orjson.loads(outline):
+        if kind == TOOL_CALL:
+            log.append(Chunk(kind, orjson.dumps(next(calls)).decode()))
+        else:
+            log.append(Chunk(kind, rest[kind][:length]))
+            rest[kind] = rest[kind][length:]
+    return log
+
+
+def tool_call_chunk(call: ToolCall) -> Chunk:
+    """A tool call as a chunk."""
+    content = {"id": call.id, "name": call.name, "arguments": call.arguments}
+    return Chunk(TOOL_CALL, orjson.dumps(content).decode())
+
+
+def to_json(chunks: Iterable[Chunk]) -> str:
+    """Chunks as they are kept of a reply in progress."""
+    return orjson.dumps([(chunk.kind, chunk.text) for chunk in chunks]).decode()
+
+
+def from_json(text: str) -> list[Chunk]:
+    """The chunks that `to_json` wrote."""
+    return [Chunk(kind, content) for kind, content in orjson.loads(text)]

@@ -1,0 +1,415 @@
+"""Replies that are being written in this process: a thread of its own for each, which appends to a log.
+
+A client's connection is only a reader of the log, so it may leave and come back, and a slow one slows nobody.
+`Runs` knows all replies of the process: it bounds their number, makes them durable (see `keeper`) and ends them
+when the process is stopped.
+"""
+
+import logging
+import threading
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from flask import Flask, current_app
+
+from .. import metrics
+from ..columns import new_id
+from ..errors import ApiError, ProviderFailed, TooManyRequests, Unavailable, problem_body
+from ..llm.client import Call, Client, Limits
+from ..llm.errors import Failed, ProviderError, RateLimited, TimedOut
+from ..llm.events import Event, Finish, ReasoningDelta, TextDelta, ToolCall, Usage
+from ..llm.gate import Gate
+from ..llm.request import Endpoint
+from ..statements import StatementFailed
+from . import service
+from .context import tokens_of
+from .reply_log import REASONING, TEXT, Chunk, ReplyLog, tool_call_chunk
+from .service import Ending, Started, Stored
+
+EXTENSION = "chat_api.completions"
+RETRY_S = (
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2,
+)  # waits between tries to settle while the database is away; the last one repeats
+LAST_TRIES_S = 2.0  # a process that must end still tries to settle for so long
+
+# why a reply was stopped from our side
+BY_USER, BY_CLIENT, BY_SHUTDOWN = "user", "client", "shutdown"
+
+log = logging.getLogger(__name__)
+
+
+class Run:
+    """One reply in progress. One thread writes it, any number read it."""
+
+    def __init__(self, started: Started) -> None:
+        self.started = started
+        self.log = ReplyLog()
+        self.changed = threading.Condition()
+        self.ended: Stored | None = None  # how it was stored; set once, with the last notification
+        self.lost: ApiError | None = None  # set instead where its end could not be stored
+        self.saved_position = 0  # durable up to here
+        self.stopped_by: str | None = None
+        self._call = Call()
+        self._usage: Usage | None = None
+        self._finish: Finish | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Its primary key."""
+        return self.started.user_id, self.started.id
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come."""
+        return self.ended is not None or self.lost is not None
+
+    def stop(self, by: str) -> None:
+        """End it now: the connection to the provider is closed, what came is kept. Any thread may call this."""
+        self.stopped_by = self.stopped_by or by
+        self._call.cancel()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until it is over, at most so long; whether it is."""
+        with self.changed:
+            return self.changed.wait_for(lambda: self.is_over, timeout_s)
+
+    def shown(self) -> dict[str, Any]:
+        """The completion as clients see it, with what is there of the reply."""
+        if self.ended is not None:
+            return self.ended.shown()
+        return service.shown_in_progress(service.row_of(self.started), self.log)
+
+    def produce(self, client: Client) -> Ending:
+        """Let the provider write the reply to its end, and say how it ended."""
+        failure: ProviderError | None = None
+        try:
+            for events in client.stream(self.started.endpoint, self.started.request, self._call):
+                self._append(events)
+        except ProviderError as error:
+            failure = error
+        except Exception:  # the end of a thread: whatever it was, the reply has to be settled
+            log.exception("a reply failed unexpectedly", extra={"completion_id": self.started.id})
+            failure = Failed("Something went wrong on our side; it was logged.")
+        return self._ending(failure)
+
+    def close(self, ended: Stored | None, lost: ApiError | None = None) -> None:
+        """Tell the readers that this is the end."""
+        with self.changed:
+            self.ended, self.lost = ended, lost
+            self.changed.notify_all()
+
+    def _append(self, events: Iterable[Event]) -> None:
+        position = self.log.position
+        for event in events:
+            match event:
+                case TextDelta(text):
+                    self.log.append(Chunk(TEXT, _storable(text)))
+                case ReasoningDelta(text):
+                    self.log.append(Chunk(REASONING, _storable(text)))
+                case ToolCall():
+                    self.log.append(tool_call_chunk(_storable_call(event)))
+                case Usage():
+                    self._usage = event
+                case Finish():
+                    self._finish = event
+        if self.log.position > position:
+            with self.changed:
+                self.changed.notify_all()
+
+    def _ending(self, failure: ProviderError | None) -> Ending:
+        status, reason, problem = self._outcome(failure)
+        said = self._usage or Usage(None, None)
+        prompt, written = said.prompt_tokens, said.completion_tokens
+        if written is None:
+            written = tokens_of(
+                self.log.text_of(TEXT) + self.log.text_of(REASONING) + (self.log.tool_calls() or "")
+            )
+        return Ending(
+            status=status,
+            finish_reason=reason,
+            problem=problem,
+            prompt_tokens=self.started.context.tokens if prompt is None else prompt,
+            completion_tokens=written,
+            # a reply that was cut off may have been longer for the provider than what it said last
+            usage_estimated=failure is not None or None in (said.prompt_tokens, said.completion_tokens),
+        )
+
+    def _outcome(self, failure: ProviderError | None) -> tuple[str, str | None, dict[str, Any] | None]:
+        """Status, finish reason and problem."""
+        if failure is None:
+            reason = _storable(self._finish.reason)[:64] if self._finish else None
+            return ("incomplete" if reason in ("length", "content_filter") else "completed"), reason, None
+        if self.stopped_by in (BY_USER, BY_CLIENT):
+            return "cancelled", "cancelled", None
+        if self.stopped_by == BY_SHUTDOWN:
+            problem = problem_body(
+                503, "server_stopped", "The server was stopped while the reply was written."
+            )
+            return "incomplete", "server_stopped", problem
+        return ("incomplete" if self.log.position else "failed"), "error", _problem_of(failure)
+
+
+def _problem_of(failure: ProviderError) -> dict[str, Any]:
+    """A provider's failure as a problem: its 401 never becomes ours."""
+    extra: dict[str, Any] = {}
+    status = 502
+    if isinstance(failure, TimedOut):
+        status = 504
+    elif isinstance(failure, RateLimited):
+        status, extra = 429, {"retry_after_s": failure.retry_after_s or service.RETRY_AFTER_S}
+    return problem_body(status, failure.code, failure.detail, **extra)
+
+
+def _storable(text: str) -> str:
+    """The text with what no database holds replaced: NUL and halves of surrogate pairs. Its length stays."""
+    if "\x00" in text:
+        text = text.replace("\x00", "\ufffd")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
+    return text
+
+
+def _storable_call(call: ToolCall) -> ToolCall:
+    return ToolCall(_storable(call.id), _storable(call.name), _storable(call.arguments))
+
+
+class Runs:
+    """All replies in progress of this process, and the clients that wait for one."""
+
+    def __init__(self, app: Flask) -> None:
+        config = app.config
+        self._app = weakref.ref(app)
+        self._limit, self._limit_per_user = config["MAX_STREAMS"], config["MAX_STREAMS_PER_USER"]
+        self._lock = threading.Lock()
+        self._runs: dict[str, Run] = {}
+        self._promised = 0  # runs that have a place and are not started yet
+        self._waiting: Counter[str] = Counter()  # clients by user
+        self._worker_id: str | None = None
+        self._client: Client | None = None
+        self.stops_at: float | None = None  # monotonic time; None: not being stopped
+        self.on_run: Callable[[], None] = lambda: None  # called when there is a new run
+
+    @property
+    def app(self) -> Flask:
+        """The application; threads outlive the request that started them."""
+        app = self._app()
+        if app is None:
+            raise RuntimeError("The application is gone.")
+        return app
+
+    @property
+    def worker_id(self) -> str:
+        """What this process is called in leases; made in the worker itself, as a fork copies what is there before."""
+        with self._lock:
+            self._worker_id = self._worker_id or new_id()
+            return self._worker_id
+
+    @property
+    def client(self) -> Client:
+        """The client for providers, made when it is first needed: an idle worker does without its modules."""
+        with self._lock:
+            if self._client is None:
+                self._client = _new_client(self.app)
+            return self._client
+
+    @property
+    def running(self) -> list[Run]:
+        """The replies in progress."""
+        with self._lock:
+            return list(self._runs.values())
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether the time of a process that is being stopped is over."""
+        return self.stops_at is not None and time.monotonic() >= self.stops_at
+
+    def find(self, user_id: str, completion_id: str) -> Run | None:
+        """The user's reply, if it is being written here."""
+        run = self._runs.get(completion_id)
+        return run if run is not None and run.started.user_id == user_id else None
+
+    @contextmanager
+    def place_for_run(self) -> Iterator[Callable[[Started], Run]]:
+        """Have a place for a reply before anything is stored. Raises Unavailable where there is none, at once.
+
+        The block gets the function that starts the reply, once; without it the place is free again at its end.
+        """
+        with self._lock:
+            if self.stops_at is not None:
+                raise Unavailable("The server is being stopped; try again.")
+            if len(self._runs) + self._promised >= self._limit:
+                raise Unavailable("This server holds as many replies as it can; try again.")
+            self._promised += 1
+        started: list[Run] = []
+
+        def start(reply: Started) -> Run:
+            started.append(Run(reply))
+            return self._start(started[0])
+
+        try:
+            yield start
+        finally:
+            if not started:
+                with self._lock:
+                    self._promised -= 1
+
+    def place_for_client(self, user_id: str) -> Callable[[], None]:
+        """Have a place for a client that waits for a reply. Returns what gives it back, which may be called twice.
+
+        Raises Unavailable where this process has no place, TooManyRequests where this user has too many.
+        """
+        with self._lock:
+            if self._waiting.total() >= self._limit:
+                raise Unavailable("This server holds as many streams as it can; try again.")
+            if self._waiting[user_id] >= self._limit_per_user:
+                raise TooManyRequests(
+                    f"{self._limit_per_user} of your clients wait for replies here; end one.",
+                    retry_after_s=service.RETRY_AFTER_S,
+                )
+            self._waiting[user_id] += 1
+        given_back = threading.Event()
+
+        def give_back() -> None:
+            with self._lock:
+                if not given_back.is_set():
+                    given_back.set()
+                    self._waiting[user_id] -= 1
+                    if not self._waiting[user_id]:
+                        del self._waiting[user_id]
+
+        return give_back
+
+    def list_models(self, endpoint: Endpoint) -> list[str]:
+        """The models that a provider offers. Raises ProviderFailed."""
+        try:
+            return self.client.list_models(endpoint)
+        except ProviderError as error:
+            raise ProviderFailed(_problem_of(error)) from None
+
+    def stop_all(self, by: str = BY_SHUTDOWN) -> None:
+        """Stop all replies; they settle in their own threads."""
+        for run in self.running:
+            run.stop(by)
+
+    def _start(self, run: Run) -> Run:
+        with self._lock:
+            self._promised -= 1
+            self._runs[run.started.id] = run
+        thread = threading.Thread(
+            target=self._write, args=(run,), name=f"reply-{run.started.id}", daemon=True
+        )
+        try:
+            thread.start()
+        except (
+            RuntimeError
+        ):  # the system gives no more threads: what was promised is settled at its lease's end
+            self._forget(run)
+            run.close(None, Unavailable("The server is out of threads."))
+            raise Unavailable("The server is out of threads.") from None
+        self.on_run()
+        return run
+
+    def _write(self, run: Run) -> None:
+        """The life of a reply's thread."""
+        with self.app.app_context():
+            ending = run.produce(self.client)
+            try:
+                run.close(self._settled(run, ending))
+            except (ApiError, StatementFailed) as error:
+                log.error(
+                    "a reply could not be settled", exc_info=error, extra={"completion_id": run.started.id}
+                )
+                lost = error if isinstance(error, ApiError) else Unavailable()
+                run.close(None, lost)
+            finally:
+                self._forget(run)
+            metrics.count_completion(run.ended.row["status"] if run.ended else "lost")
+
+    def _settled(self, run: Run, ending: Ending) -> Stored:
+        """Store the end and read it back; goes on trying while the database is away.
+
+        Raises NotFound where the conversation was deleted, Unavailable where the process must end before.
+        """
+        started, tries = run.started, 0
+        while True:
+            try:
+                service.settle(
+                    user_id=started.user_id,
+                    completion_id=started.id,
+                    conversation_id=started.conversation_id,
+                    worker_id=self.worker_id,
+                    log=run.log,
+                    ending=ending,
+                )
+                return service.find(user_id=started.user_id, completion_id=started.id)
+            except Unavailable:
+                if self.stops_at is not None and time.monotonic() > self.stops_at + LAST_TRIES_S:
+                    raise
+                time.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
+                tries += 1
+
+    def _forget(self, run: Run) -> None:
+        with self._lock:
+            self._runs.pop(run.started.id, None)
+
+
+def _new_client(app: Flask) -> Client:
+    config = app.config
+    gate = Gate(allowed_origins=config["OUTGOING_ALLOWED"], allow_loopback=config["APP_ENV"] == "development")
+    limits = Limits(
+        connect_s=config["PROVIDER_CONNECT_TIMEOUT_S"],
+        first_byte_s=config["PROVIDER_FIRST_BYTE_TIMEOUT_S"],
+        idle_s=config["PROVIDER_IDLE_TIMEOUT_S"],
+        total_s=config["PROVIDER_TOTAL_TIMEOUT_S"],
+        answer_bytes=config["MAX_REPLY_BYTES"],
+    )
+    return Client(gate, limits)
+
+
+# -- the process ----------------------------------------------------------------------------------------------
+
+_all: "weakref.WeakSet[Runs]" = weakref.WeakSet()
+
+
+def init_app(app: Flask) -> None:
+    """Give the application its registry of replies; nothing is started yet."""
+    runs = app.extensions[EXTENSION] = Runs(app)
+    _all.add(runs)
+
+
+def runs() -> Runs:
+    """The replies of the current application."""
+    return current_app.extensions[EXTENSION]
+
+
+def begin_shutdown(deadline: float) -> None:
+    """Take no more replies, and let those in progress go on until `deadline` (monotonic). Safe in a signal handler."""
+    for registry in list(_all):
+        registry.stops_at = deadline
+
+
+def finish_shutdown() -> None:
+    """Block until all replies are settled: by their own end, or because the deadline came."""
+    for registry in list(_all):
+        close(registry)
+
+
+def close(registry: Runs) -> None:
+    """End a registry: wait for its replies until its deadline, if it has one, then stop and settle them."""
+    if registry.stops_at is None:
+        registry.stops_at = time.monotonic()
+    while registry.running and not registry.has_stopped:
+        time.sleep(0.05)
+    registry.stop_all()
+    for run in registry.running:
+        run.wait(LAST_TRIES_S + 1)

@@ -1,0 +1,243 @@
+"""A reply as a stream of server-sent events: replayed from any place, then live, in this process or another's.
+
+Ids count up and are positions of the reply (see reply_log). Text is JSON inside one `data:` line, so no text
+can forge an event (WHATWG HTML, section 9.2).
+"""
+
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+
+from ..errors import ApiError, Unavailable
+from ..responses import ORJSON_OPTIONS
+from . import service
+from .reply_log import REASONING, START, TEXT, TOOL_CALL, Chunk, ReplyLog
+from .runs import BY_CLIENT, Run, Runs
+from .service import Stored
+
+HEADERS = {
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",  # nginx would collect some kilobytes before it sends them on
+}
+CONTENT_TYPE = "text/event-stream; charset=utf-8"
+EVERYTHING = START - 1  # "after" nothing: replay begins with completion.started
+
+# one line break only: with the blank line of an event some clients read an empty event under the last id
+KEEPALIVE = b": keepalive\n"
+OPEN = b": open\n"
+KEEPALIVE_EVERY_S = 10.0
+LOOK_FOR_CLIENT_EVERY_S = 0.5
+POLL_EVERY_S = 0.25
+
+_NAMES = {TEXT: "completion.delta", REASONING: "completion.reasoning"}
+
+
+def event(event_id: int, name: str, content: Any) -> bytes:
+    """One event."""
+    return b"id: %d\nevent: %b\ndata: %b\n\n" % (
+        event_id,
+        name.encode(),
+        orjson.dumps(content, option=ORJSON_OPTIONS),
+    )
+
+
+def started_event(completion: dict[str, Any], answered: dict[str, Any]) -> bytes:
+    """The first event of a stream: the completion as it was, with the messages: the one answered, and the reply."""
+    content = {"completion": completion, "messages": [answered, completion["message"]]}
+    return event(START, "completion.started", content)
+
+
+def ended_event(stored: Stored) -> bytes:
+    """The last event of a stream."""
+    content: dict[str, Any] = {"completion": stored.shown()}
+    if stored.problem is not None:
+        content["problem"] = stored.problem
+    return event(stored.row["last_event_id"], f"completion.{stored.row['status']}", content)
+
+
+def chunk_events(chunks: list[Chunk], position: int) -> bytes:
+    """The events of chunks that begin at a position."""
+    frames = []
+    for chunk in chunks:
+        position += chunk.length
+        if chunk.kind == TOOL_CALL:
+            frames.append(event(position, "completion.tool_call", orjson.loads(chunk.text)))
+        else:
+            frames.append(event(position, _NAMES[chunk.kind], {"delta": chunk.text}))
+    return b"".join(frames)
+
+
+class Reader:
+    """One client's way through one reply."""
+
+    def __init__(
+        self,
+        runs: Runs,
+        *,
+        user_id: str,
+        completion_id: str,
+        after: int = EVERYTHING,
+        has_left: Callable[[], bool] | None = None,
+    ) -> None:
+        """`has_left` says whether the client has gone; where it is given, its going cancels the reply."""
+        self._runs = runs
+        self._key = {"user_id": user_id, "completion_id": completion_id}
+        self._position = max(after, START)
+        self._wants_start = after < START
+        self._has_left = has_left
+        self._looked_at = self._sent_at = time.monotonic()
+
+    def stream(self, run: Run | None, stored: Stored | None) -> Iterator[bytes]:
+        """The events, to the end. Nothing of the request is used: it is over when this runs."""
+        is_over = False
+        try:
+            yield from self._live(run) if run is not None else self._elsewhere(stored)
+            is_over = True
+        except ApiError:  # deleted, or the database stays away: the client comes back and is told
+            is_over = True
+        finally:
+            if not is_over and self._has_left is not None:  # the client left while something was sent
+                self.cancel()
+
+    def wait(self, run: Run | None, at_most_s: float = float("inf")) -> Stored:
+        """Wait for the end, or so long, and return the completion. Raises NotFound, or Unavailable."""
+        ends_at = time.monotonic() + at_most_s
+        while run is not None:
+            if run.wait(LOOK_FOR_CLIENT_EVERY_S) or time.monotonic() > ends_at:
+                if run.lost is not None:
+                    raise run.lost
+                return run.ended or self._find()
+            self.left()
+        while True:
+            stored = self._find()
+            if not stored.in_progress or self._runs.has_stopped or time.monotonic() > ends_at:
+                return stored
+            self.left()
+            time.sleep(POLL_EVERY_S)
+
+    def cancel(self) -> None:
+        """End the reply because its client has gone."""
+        run = self._runs.find(**self._key)
+        if run is not None:
+            run.stop(BY_CLIENT)
+        else:
+            with self._runs.app.app_context():
+                service.request_cancel(**self._key)
+
+    def left(self) -> bool:
+        """Look, but not too often, whether the client has gone; if so, the reply is cancelled."""
+        moment = time.monotonic()
+        if self._has_left is None or moment - self._looked_at < LOOK_FOR_CLIENT_EVERY_S:
+            return False
+        self._looked_at = moment
+        if not self._has_left():
+            return False
+        self.cancel()
+        return True
+
+    def _live(self, run: Run) -> Iterator[bytes]:
+        """Follow a reply of this process, by its log."""
+        if self._wants_start:
+            yield started_event(service.shown_at_start(service.row_of(run.started)), run.started.answered)
+        else:
+            yield OPEN
+        pause = LOOK_FOR_CLIENT_EVERY_S if self._has_left else KEEPALIVE_EVERY_S
+        while True:
+            with run.changed:
+                run.changed.wait_for(lambda: run.is_over or run.log.position > self._position, pause)
+            was_over = run.is_over  # before the log is read: nothing is appended after
+            if chunks := run.log.after(self._position):
+                yield self._sent(chunks)
+            elif self._is_quiet():
+                yield KEEPALIVE
+            if was_over:
+                if run.ended is not None:
+                    yield ended_event(run.ended)
+                return
+            if self.left():
+                return
+
+    def _elsewhere(self, stored: Stored | None) -> Iterator[bytes]:
+        """Follow a reply that another process writes, or that has ended, by what the database has of it."""
+        stored = stored or self._find()
+        if self._wants_start:
+            with self._runs.app.app_context():
+                answered = service.find_answered(**self._key)
+            yield started_event(service.shown_at_start(stored.row), answered)
+        else:
+            yield OPEN
+        log = ReplyLog()
+        while stored.in_progress and not self._runs.has_stopped:
+            with self._runs.app.app_context():
+                pieces = service.read_pieces(**self._key, begin=log.position)
+            for chunk in pieces:
+                log.append(chunk)
+            if chunks := log.after(self._position):
+                yield self._sent(chunks)
+            elif self._is_quiet():
+                yield KEEPALIVE
+            if self.left():
+                return
+            time.sleep(POLL_EVERY_S)
+            stored = self._find()
+        if stored.in_progress:
+            return  # this process must end: the client comes back to another
+        if chunks := stored.log().after(self._position):
+            yield self._sent(chunks)
+        yield ended_event(stored)
+
+    def _find(self) -> Stored:
+        """The completion; while the database is away for a moment, what it was is asked again."""
+        for _ in range(20):
+            try:
+                with self._runs.app.app_context():
+                    return service.find(**self._key)
+            except Unavailable:
+                time.sleep(POLL_EVERY_S)
+        raise Unavailable()
+
+    def _sent(self, chunks: list[Chunk]) -> bytes:
+        frames = chunk_events(chunks, self._position)
+        self._position += sum(chunk.length for chunk in chunks)
+        self._sent_at = time.monotonic()
+        return frames
+
+    def _is_quiet(self) -> bool:
+        moment = time.monotonic()
+        if moment - self._sent_at < KEEPALIVE_EVERY_S:
+            return False
+        self._sent_at = moment
+        return True
+
+
+def watch(client: socket.socket | None) -> Callable[[], bool]:
+    """A function that says whether this connection was closed by its client; False where there is nothing to watch.
+
+    WSGI tells a server's application of that only when it writes. Looking needs no write: a closed connection is
+    readable and gives nothing.
+    """
+
+    def has_left() -> bool:
+        if client is None:
+            return False
+        try:
+            poll = select.poll()
+            poll.register(client, select.POLLIN | select.POLLHUP | select.POLLERR)
+            return bool(poll.poll(0)) and not client.recv(1, socket.MSG_PEEK)
+        except (OSError, ValueError):
+            return True
+
+    return has_left
+
+
+def position_of(text: str | None) -> int | None:
+    """The position that a Last-Event-ID or `after` names; EVERYTHING for none. None for one that is no id."""
+    if text is None or text in ("", "-1"):
+        return EVERYTHING
+    if not (text.isascii() and text.isdigit() and len(text) <= 16):
+        return None
+    return int(text)

@@ -1,0 +1,61 @@
+"""Takes what is there out of answers that providers shape in many ways: never raises over a wrong type."""
+
+import json
+import re
+from typing import Any
+
+import orjson
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+MAX_COUNT = 2**31 - 1
+
+
+def loads(text: str | bytes) -> Any:
+    """The JSON value of a text, None where it is none. Also takes NaN and cut surrogate pairs, as some servers send."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return _clean(json.loads(text.decode(errors="replace") if isinstance(text, bytes) else text))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _clean(value: Any) -> Any:
+    """The same with text that can be stored."""
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_clean(name): _clean(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    return value
+
+
+def as_dict(value: object) -> dict[str, Any]:
+    """The value where it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: object) -> list[Any]:
+    """The value where it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def as_text(value: object) -> str:
+    """The value where it is text, or the texts of its parts, else none."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "".join(
+            as_text(part.get("text")) if isinstance(part, dict) else as_text(part) for part in value
+        )
+    return ""
+
+
+def as_count(value: object) -> int | None:
+    """The value where it can be a number of tokens, else None."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT:
+        return value
+    return None

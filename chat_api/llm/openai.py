@@ -1,0 +1,170 @@
+"""OpenAI's chat completions, as OpenAI and many others speak them, each with quirks of its own."""
+
+import base64
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from . import reply
+from .events import Event, Usage
+from .lenient import as_count, as_dict, as_list, as_text, loads
+from .refusals import reported
+from .reply import BegunToolCall, add_reasoning, add_text
+from .request import ChatMessage, ChatRequest, Endpoint, ImagePart, TextPart
+from .sse import Frame
+
+COMPLETIONS_PATH = "/chat/completions"
+MODELS_PATH = "/models"
+
+
+def completions_path(endpoint_path: str) -> str:
+    """What is put behind the endpoint's own path."""
+    return COMPLETIONS_PATH
+
+
+def models_path(endpoint_path: str) -> str:
+    """What is put behind the endpoint's own path."""
+    return MODELS_PATH
+
+
+def headers(endpoint: Endpoint, key: str) -> dict[str, str]:
+    """The headers that this protocol needs, with a key; a server without accounts needs none."""
+    return {"Authorization": f"Bearer {key}"} if endpoint.api_key else {}
+
+
+def body(request: ChatRequest) -> dict[str, Any]:
+    """The request's body. Parameters can't replace what is the service's own to say."""
+    return {
+        **request.parameters,
+        "model": request.model,
+        "messages": [_message(message) for message in request.messages],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+def corrected(sent: Mapping[str, Any], complaint: str) -> dict[str, Any] | None:
+    """The body without what the server complains of, or None where nothing can be done."""
+    if "max_completion_tokens" in complaint and "max_tokens" in sent:
+        renamed = dict(sent)
+        renamed["max_completion_tokens"] = renamed.pop("max_tokens")
+        return renamed
+    if "stream_options" in complaint and "stream_options" in sent:
+        return {name: value for name, value in sent.items() if name != "stream_options"}
+    return None
+
+
+def events(reads: Iterable[list[Frame]], *, key: str, answer_bytes: int) -> Iterator[list[Event]]:
+    """The typed events of a streamed reply."""
+    return reply.events(Reply(key, answer_bytes), reads)
+
+
+def whole(answer: Any, *, key: str, answer_bytes: int) -> list[Event]:
+    """The typed events of a reply that came as one JSON object, though a stream was asked for."""
+    come_in, found = Reply(key, answer_bytes), list[Event]()
+    come_in.take_chunk(answer, found)
+    come_in.is_done = True
+    return found + come_in.end()
+
+
+class Reply(reply.Reply):
+    """A reply in `chat.completion.chunk` objects."""
+
+    def __init__(self, key: str, answer_bytes: int) -> None:
+        super().__init__(key, answer_bytes)
+        self._by_index: dict[object, BegunToolCall] = {}
+
+    def take(self, frame: Frame, found: list[Event]) -> None:
+        """Append the events that a frame brings."""
+        if frame.data.strip() == "[DONE]":
+            self.is_done = True
+        else:
+            self.take_chunk(loads(frame.data), found)
+
+    def take_chunk(self, chunk: Any, found: list[Event]) -> None:
+        """Append the events of one object."""
+        if isinstance(chunk, list) and len(chunk) == 1:  # Gemini's errors
+            chunk = chunk[0]
+        if isinstance(chunk, dict) and (error := chunk.get("error")):
+            raise reported(error, self.key)
+        if not self.understood(isinstance(chunk, dict) and ("choices" in chunk or "usage" in chunk)):
+            return
+        if usage := as_dict(chunk.get("usage")):
+            self.usage = Usage(as_count(usage.get("prompt_tokens")), as_count(usage.get("completion_tokens")))
+        for choice in as_list(chunk.get("choices")):
+            if isinstance(choice, dict) and not choice.get("index"):  # the first of several alternatives
+                self._take_choice(choice, found)
+
+    def _take_choice(self, choice: dict[str, Any], found: list[Event]) -> None:
+        delta = as_dict(choice.get("delta") or choice.get("message"))
+        if reasoning := as_text(delta.get("reasoning_content") or delta.get("reasoning")):
+            add_reasoning(found, reasoning)
+        if text := _text(delta.get("content"), found) or as_text(delta.get("refusal")):
+            add_text(found, text)
+        if calls := delta.get("tool_calls"):
+            for fragment in as_list(calls):
+                self._take_call(as_dict(fragment))
+        if isinstance(reason := choice.get("finish_reason"), str) and reason:
+            self.finish_reason = reason
+
+    def _take_call(self, fragment: dict[str, Any]) -> None:
+        function = as_dict(fragment.get("function"))
+        id, name = as_text(fragment.get("id")), as_text(function.get("name"))
+        index = fragment.get("index")
+        call = self._call_at(index if isinstance(index, int) else None, id, name)
+        call.id, call.name = call.id or id, call.name or name
+        arguments = function.get("arguments")
+        if isinstance(arguments, dict):
+            arguments = orjson.dumps(arguments).decode()
+        self.add_arguments(call, as_text(arguments))
+
+    def _call_at(self, index: int | None, id: str, name: str) -> BegunToolCall:
+        """The call that a fragment goes on with, or a new one: some servers give all the same index, or none."""
+        call = self._by_index.get(index)
+        if index is None and call is None and self.calls and not name:
+            call = self.calls[-1]
+        is_another = call is not None and name and ((id and call.id and id != call.id) or index is None)
+        if call is None or is_another:
+            call = self._by_index[index] = self.begin_call(id, name)
+        return call
+
+
+def _text(content: object, found: list[Event]) -> str:
+    """The text of a delta; of one in parts, the parts that are thoughts go into `found`."""
+    if isinstance(content, str):
+        return content
+    text = ""
+    for part in as_list(content):
+        if isinstance(part, dict) and part.get("type") in ("thinking", "reasoning"):
+            add_reasoning(found, as_text(part.get("thinking") or part.get("text")))
+        else:
+            text += as_text([part])
+    return text
+
+
+def _message(message: ChatMessage) -> dict[str, Any]:
+    content: Any = message.content
+    if not isinstance(content, str):
+        content = [_part(part) for part in content]
+    sent: dict[str, Any] = {"role": message.role, "content": content}
+    if message.tool_calls:
+        sent["content"] = content or None
+        sent["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        sent["tool_call_id"] = message.tool_call_id
+    return sent
+
+
+def _part(part: TextPart | ImagePart) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": part.text}
+    url = f"data:{part.media_type};base64,{base64.b64encode(part.content).decode()}"
+    return {"type": "image_url", "image_url": {"url": url}}

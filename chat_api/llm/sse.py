@@ -1,0 +1,96 @@
+"""Reads server-sent events out of bytes that may be cut anywhere."""
+
+from typing import NamedTuple
+
+from .errors import Failed
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class Frame(NamedTuple):
+    """One event: its name ("" where it has none) and its data, several lines of which are joined by newlines."""
+
+    event: str
+    data: str
+
+
+class SseReader:
+    """Takes bytes in, gives the events that they complete. Ids, retry times and comments are left out."""
+
+    def __init__(self, line_bytes: int) -> None:
+        self._line_bytes = line_bytes
+        self._begun_line: list[
+            bytes
+        ] = []  # in pieces: joining at each read would cost the square of their number
+        self._begun_bytes = 0
+        self._after_cr = False
+        self._is_first_line = True
+        self._too_long = False
+        self._event = b""
+        self._data: list[bytes] = []
+        self._data_bytes = 0
+
+    def feed(self, piece: bytes) -> list[Frame]:
+        """The events that are complete now. Raises Failed, one call later, when a line or event is too long."""
+        self._check()
+        if self._after_cr and piece:
+            self._after_cr = False
+            if piece[:1] == b"\n":  # the second half of a line end
+                piece = piece[1:]
+        if not piece:
+            return []
+        lines = piece.splitlines()
+        self._after_cr = piece[-1:] == b"\r"
+        rest = b"" if piece[-1:] in (b"\n", b"\r") else lines.pop()
+        frames: list[Frame] = []
+        if lines and self._begun_line:
+            self._begun_line.append(lines[0])
+            lines[0] = b"".join(self._begun_line)
+            self._begun_line, self._begun_bytes = [], 0
+        for line in lines:
+            self._read_line(line, frames)
+        if rest:
+            self._begun_line.append(rest)
+            self._begun_bytes += len(rest)
+            self._too_long |= self._begun_bytes > self._line_bytes
+        return frames
+
+    def close(self) -> list[Frame]:
+        """The event that the end of the stream completes, though its blank line is missing."""
+        self._check()
+        frames: list[Frame] = []
+        if self._begun_line:
+            self._read_line(b"".join(self._begun_line), frames)
+            self._begun_line, self._begun_bytes = [], 0
+        self._read_line(b"", frames)
+        self._check()
+        return frames
+
+    def _check(self) -> None:
+        if self._too_long:
+            raise Failed(f"The provider sent a line of more than {self._line_bytes} bytes.")
+
+    def _read_line(self, line: bytes, frames: list[Frame]) -> None:
+        if self._is_first_line:
+            self._is_first_line = False
+            line = line.removeprefix(_BOM)
+        if not line:
+            if self._data:
+                data = b"\n".join(self._data).decode(errors="replace")
+                frames.append(Frame(self._event.decode(errors="replace"), data))
+                self._data, self._data_bytes = [], 0
+            self._event = b""
+            return
+        name, _, value = line.partition(b":")
+        if name not in (b"data", b"event"):
+            return
+        if value[:1] == b" ":
+            value = value[1:]
+        if name == b"event":
+            self._event = value
+            return
+        self._data_bytes += len(value)
+        if self._data_bytes > self._line_bytes:
+            self._too_long = True
+            return
+        self._data.append(value)
