@@ -216,7 +216,7 @@ def _last_turn(asked: Asked) -> dict[str, Any] | None:
             raise InvalidInput({"content": ["Missing, and the conversation has no message to answer yet."]})
         if row is None:
             return None
-        message_id = row[0]
+        message_id = str(row[0])
     message = messages.get_message(user_id=asked.user_id, message_id=message_id)
     if message["conversation_id"] != asked.conversation_id:
         raise NotFound("message in this conversation")
@@ -232,8 +232,8 @@ def _require_room(
     if any(seconds_of(row[4]) < moment.timestamp() for row in running):
         raise _WorkerLost()
     for _, conversation_id, parent_id, branch_id, _ in running:
-        if conversation_id == asked.conversation_id:
-            if asked.parent_id is None or answered_id in (parent_id, branch_id):
+        if str(conversation_id) == asked.conversation_id:
+            if asked.parent_id is None or answered_id in (str(parent_id), str(branch_id)):
                 raise _busy()
     if len(running) >= running_limit:
         raise TooManyRequests(
@@ -265,6 +265,7 @@ _FIELDS = ("id", "conversation_id", "parent_id", "message_id", "provider_id", "m
            "problem", "prompt_tokens", "completion_tokens", "usage_estimated", "omitted_messages", "reasoning",
            "outline", "last_event_id", "worker_id", "lease_expires_at", "cancel_requested", "created_at",
            "finished_at")  # fmt: skip
+_ID_FIELDS = tuple(name for name in _FIELDS if isinstance(Completion.__table__.c[name].type, Id))
 _READ = sa.select(
     *(getattr(Completion, name) for name in _FIELDS),
     Message.position,
@@ -376,6 +377,8 @@ def _shown(
 
 def _stored(row: tuple[Any, ...]) -> Stored:
     fields = dict(zip(_FIELDS, row, strict=False))
+    for name in _ID_FIELDS:  # Postgres' driver has a type of its own for ids
+        fields[name] = str(fields[name])
     position, content, status, created_at, tool_calls = row[len(_FIELDS) :]
     if position is None:
         return Stored(fields, None)
@@ -565,10 +568,10 @@ def _settle(
         if worker_id is None:
             may_settle = status == IN_PROGRESS and seconds_of(lease_expires_at) < now().timestamp()
         else:
-            may_settle = status == IN_PROGRESS or (writer_id == worker_id and reason == WORKER_LOST)
+            may_settle = status == IN_PROGRESS or (str(writer_id) == worker_id and reason == WORKER_LOST)
         if not may_settle:
             return
-        _store_reply(user_id, conversation_id, message_id, log, ending)
+        _store_reply(user_id, conversation_id, str(message_id), log, ending)
         _SETTLE.all(
             **ours,
             status_=ending.status,
@@ -687,7 +690,7 @@ def renew_leases(keys: Iterable[tuple[str, str]]) -> None:
 
 def find_cancelled(keys: Iterable[tuple[str, str]]) -> set[str]:
     """Which of these replies somebody wants cancelled."""
-    return {completion_id for (completion_id,) in _CANCELLED.all(rows=_as_rows(keys))}
+    return {str(completion_id) for (completion_id,) in _CANCELLED.all(rows=_as_rows(keys))}
 
 
 def _as_rows(keys: Iterable[tuple[str, str]]) -> str:
@@ -704,7 +707,8 @@ def request_cancel(*, user_id: str, completion_id: str) -> None:
 
 def reap_abandoned(*, user_id: str | None = None) -> None:
     """Settle replies whose worker has died as incomplete, with the text that was durable: one user's, or all."""
-    for owner, completion_id, conversation_id in _ABANDONED.all(moment=now()):
+    for row in _ABANDONED.all(moment=now()):
+        owner, completion_id, conversation_id = map(str, row)
         if user_id in (None, owner):
             _reap(owner, completion_id, conversation_id)
 

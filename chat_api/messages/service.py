@@ -274,6 +274,7 @@ def get_message(*, user_id: str, message_id: str) -> dict[str, Any]:
     if row is None:
         raise NotFound("message")
     conversation_id, position, role, content, status, created_at, calls, call = row
+    conversation_id = str(conversation_id)  # Postgres' driver has a type of its own for ids
     return shown(message_id, conversation_id, position, role, content, status, created_at, calls, call)
 
 
