@@ -15,6 +15,7 @@ from flask_migrate import upgrade
 
 from chat_api import create_app
 from chat_api.auth import service as auth
+from chat_api.completions import runs
 from chat_api.extensions import db
 from chat_api.statements import close_idle_connections
 from config import Config
@@ -40,6 +41,7 @@ def serving(url: str, folder: Path, **settings: Any) -> Iterator[Flask]:
     try:
         yield app
     finally:
+        runs.close(app.extensions[runs.EXTENSION])
         with app.app_context():
             close_idle_connections()
             db.engine.dispose()

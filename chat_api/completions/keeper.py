@@ -93,9 +93,9 @@ class Keeper:
         keys = [run.key for run in running]
         self._save(running)
         if running and self._is_due("cancel", LOOK_FOR_CANCEL_EVERY_S):
-            wanted = service.find_cancelled(keys)
+            wanted = service.find_wanted(keys)
             for run in running:
-                if run.started.id in wanted:
+                if run.started.id not in wanted:
                     run.stop(BY_USER)
         if running and self._is_due("renew", RENEW_EVERY_S):
             service.renew_leases(keys)

@@ -654,13 +654,13 @@ def _renew(dialect_name: str) -> sa.Executable:
     return renewed.values(lease_expires_at=_parameter("lease", UTCDateTime()))
 
 
-def _cancelled(dialect_name: str) -> sa.Executable:
+def _wanted(dialect_name: str) -> sa.Executable:
     keys = _keys(dialect_name)
     mine = sa.and_(Completion.user_id == keys.c.user_id, Completion.id == keys.c.id)
-    return sa.select(Completion.id).join_from(keys, Completion, mine).where(Completion.cancel_requested)
+    return sa.select(Completion.id).join_from(keys, Completion, mine).where(sa.not_(Completion.cancel_requested))
 
 
-_SAVE, _RENEW, _CANCELLED = Statement(_save), Statement(_renew), Statement(_cancelled)
+_SAVE, _RENEW, _WANTED = Statement(_save), Statement(_renew), Statement(_wanted)
 _REQUEST_CANCEL = Statement(
     sa.update(Completion).where(*_OURS, _IS_RUNNING).values(cancel_requested=sa.true())
 )
@@ -688,9 +688,9 @@ def renew_leases(keys: Iterable[tuple[str, str]]) -> None:
         _RENEW.all(rows=_as_rows(keys), lease=now() + LEASE)
 
 
-def find_cancelled(keys: Iterable[tuple[str, str]]) -> set[str]:
-    """Which of these replies somebody wants cancelled."""
-    return {str(completion_id) for (completion_id,) in _CANCELLED.all(rows=_as_rows(keys))}
+def find_wanted(keys: Iterable[tuple[str, str]]) -> set[str]:
+    """Which of these replies are still wanted: not cancelled, nor deleted with their conversation or user."""
+    return {str(completion_id) for (completion_id,) in _WANTED.all(rows=_as_rows(keys))}
 
 
 def _as_rows(keys: Iterable[tuple[str, str]]) -> str:

@@ -99,7 +99,9 @@ class Reply(reply.Reply):
         elif kind == "content_block_start":
             self._take_block(event.get("index"), as_dict(event.get("content_block")), found)
         elif kind == "message_start":
-            self._take_usage(as_dict(as_dict(event.get("message")).get("usage")))
+            usage = as_dict(as_dict(event.get("message")).get("usage"))
+            # its output_tokens are those of the beginning: of a reply that is cut off they would stay the last word
+            self._take_usage({**usage, "output_tokens": None})
             if self.usage:
                 found.append(self.usage)
         elif kind == "message_delta":

@@ -68,23 +68,25 @@ class Pinned(HTTPConnection):
 class PinnedTLS(Pinned, HTTPSConnection):
     """The same with TLS. Server name and certificate are the host's, whatever address it has."""
 
+    _during_handshake: socket.socket | None = None
+
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
         # the handshake takes the socket over, so its number in the system is kept by a second one
-        self._during_handshake = sock.dup()
-        self._call.ends_by_shutting(self._during_handshake)
+        self._during_handshake = handshaking = sock.dup()
+        self._call.ends_by_shutting(handshaking)
         sock.settimeout(max(self._deadline - time.monotonic(), 0.001))
         return sock
 
     def connect(self) -> None:
         """Connect and shake hands."""
-        self._during_handshake: socket.socket | None = None
         try:
             super().connect()
         finally:
             if self._during_handshake is not None:
                 self._call.let_go()
                 self._during_handshake.close()
+                self._during_handshake = None
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -112,8 +114,10 @@ def _addresses(origin: Origin, resolver: Resolver, call: Call, deadline: float) 
     except Empty:
         raise TimeoutError from None
     call.check()
-    if not found or isinstance(found, OSError):
-        raise found or OSError("its name has no address")
+    if isinstance(found, OSError):
+        raise found
+    if not found:
+        raise OSError("its name has no address")
     addresses = [literal(text) for text in dict.fromkeys(found)]
     if None in addresses:
         raise OSError("its address can't be read")

@@ -2,9 +2,8 @@
 
 import re
 import time
-from collections.abc import Mapping
+from email.message import Message
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 from .errors import Failed, KeyRefused, ProviderError, RateLimited
 from .lenient import loads
@@ -27,7 +26,7 @@ _LIKE_A_KEY = re.compile(
 _WORD = re.compile(r"\S+")
 
 
-def refusal(status: int, headers: Mapping[str, Any], body: bytes, key: str) -> ProviderError:
+def refusal(status: int, headers: Message, body: bytes, key: str) -> ProviderError:
     """The error that a status other than 2xx means."""
     if status in (401, 403):
         return KeyRefused(KEY_REFUSED)
@@ -68,7 +67,7 @@ def message_of(answer: object) -> str:
     return message if isinstance(message, str) else ""
 
 
-def retry_after_s(headers: Mapping[str, Any]) -> int | None:
+def retry_after_s(headers: Message) -> int | None:
     """The seconds that Retry-After asks for, as a number or a date; at most a day."""
     text = str(headers.get("Retry-After") or "").strip()
     if text.isascii() and text.isdecimal():

@@ -117,7 +117,8 @@ def delete_user(*, user_id: str) -> None:
 
 def _delete_in_batches(table: sa.Table, user_id: str) -> None:
     own = table.c.user_id == user_id
-    batch = sa.select(table.c.id).where(own).limit(DELETED_AT_ONCE)
-    delete = sa.delete(table).where(own, table.c.id.in_(batch)).returning(table.c.id)
+    key = [column for column in table.primary_key if column.name != "user_id"]
+    batch = sa.select(*key).where(own).limit(DELETED_AT_ONCE)
+    delete = sa.delete(table).where(own, sa.tuple_(*key).in_(batch)).returning(*key)
     while len(db.session.scalars(delete).all()) == DELETED_AT_ONCE:
         pass
