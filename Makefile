@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 FLASK := $(BIN)/flask --app wsgi
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
-SOURCES := chat_api config.py wsgi.py gunicorn.conf.py migrations
+SOURCES := chat_api serving config.py wsgi.py gunicorn.conf.py migrations
 
 # squawk looks for statements that stop a busy table. These rules are about taste, or about running a file by hand.
 SQL_TASTE := --exclude prefer-text-field,prefer-bigint-over-int,prefer-bigint-over-smallint \
@@ -17,13 +17,14 @@ SQL_TASTE := --exclude prefer-text-field,prefer-bigint-over-int,prefer-bigint-ov
 MADE := $(VENV)/.made
 READY_TO_RUN := $(VENV)/.requirements
 READY_TO_TEST := $(VENV)/.requirements-dev
+READY_FOR_E2E := $(VENV)/.requirements-e2e
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check lint format format-check types migrations-check migration upgrade bench demo \
-	lock clean
+.PHONY: help install run test test-e2e check lint format format-check types migrations-check migration upgrade bench \
+	bench-stream demo demo-provider lock clean
 
 help: ## List what can be done
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(READY_TO_RUN) ## Make the virtual environment and install what the service needs
 
@@ -33,6 +34,9 @@ run: $(READY_TO_RUN) ## Migrate the database and serve on HOST:PORT (127.0.0.1:8
 
 test: $(READY_TO_TEST) ## Run the test suite, on SQLite and on a real Postgres
 	$(BIN)/pytest -n auto $(ARGS)
+
+test-e2e: $(READY_FOR_E2E) ## Test replies of a real llama.cpp server; installs 190 MB more
+	$(BIN)/pytest tests/e2e $(ARGS)
 
 check: format-check lint types migrations-check test ## Everything that must hold before a change is merged
 
@@ -68,12 +72,19 @@ upgrade: $(READY_TO_RUN) ## Migrate the database
 bench: $(READY_TO_TEST) ## Measure the hot endpoints against a bare Flask route
 	$(BIN)/python -m bench $(ARGS)
 
-demo: ## Walk through the API of the running service (BASE_URL)
-	BASE_URL="$(BASE_URL)" sh docs/walkthrough.sh
+bench-stream: $(READY_TO_TEST) ## Measure streamed replies, from a provider that streams at a set pace
+	$(BIN)/python -m bench.streaming $(ARGS)
+
+demo-provider: $(READY_TO_RUN) ## Serve a model that repeats what it is told, on http://127.0.0.1:8100
+	$(FLASK) demo-provider
+
+demo: $(READY_TO_RUN) ## Walk through the API of the running service (BASE_URL)
+	BASE_URL="$(BASE_URL)" FLASK="$(BIN)/flask" sh docs/walkthrough.sh
 
 lock: $(READY_TO_TEST) ## Pin all dependencies with hashes; newer ones with ARGS=--upgrade
 	$(LOCK) $(ARGS) requirements.in --output-file requirements.txt
 	$(LOCK) $(ARGS) requirements-dev.in --constraint requirements.txt --output-file requirements-dev.txt
+	$(LOCK) $(ARGS) requirements-e2e.in --constraint requirements-dev.txt --output-file requirements-e2e.txt
 
 clean: ## Remove the virtual environment and all caches; data are kept
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -94,4 +105,9 @@ $(READY_TO_RUN): requirements.txt $(MADE)
 $(READY_TO_TEST): requirements-dev.txt $(MADE)
 	@echo "Installing requirements-dev.txt into $(VENV): about a minute, once."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
+	@touch $@
+
+$(READY_FOR_E2E): requirements-e2e.txt $(MADE)
+	@echo "Installing requirements-e2e.txt into $(VENV): about a minute, once."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-e2e.txt
 	@touch $@

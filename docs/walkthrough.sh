@@ -3,13 +3,20 @@
 #
 #   BASE_URL=http://127.0.0.1:8000 sh docs/walkthrough.sh
 #
-# It needs sh, curl and python3. It makes an account of its own each time, and ends with a status other than 0
+# It needs sh, curl and python3, and the service's own environment for the demo provider, which it starts and stops
+# (PROVIDER_URL names another one, FLASK the command of another environment). It makes an account of its own each time, and ends with a status other than 0
 # as soon as an answer is not the expected one. The commands behind "The walk" are those of README.md, in the
 # same order; only the lines that begin with `step` are added here.
 set -eu
 
 WORK=$(mktemp -d)
-trap 'rm -rf "$WORK"' EXIT
+DEMO_PROVIDER=
+trap '[ -z "$DEMO_PROVIDER" ] || kill "$DEMO_PROVIDER"; rm -rf "$WORK"' EXIT
+if [ -z "${PROVIDER_URL:-}" ]; then
+    ${FLASK:-.venv/bin/flask} --app wsgi demo-provider --port 8109 >"$WORK/demo-provider" 2>&1 &
+    DEMO_PROVIDER=$!
+    PROVIDER_URL=http://127.0.0.1:8109/v1
+fi
 exec 2>&1 # `take` shows answers on standard error; here they belong into the one stream
 
 # step STATUS TITLE: what the next command is about, and the status that it must be answered with
@@ -23,7 +30,8 @@ step() {
 # Inside of $(…) or in front of a pipe it can't end the script, so it leaves a note for the next step.
 curl() {
     rm -f "$WORK/body"
-    status=$(command curl "$@" -o "$WORK/body" -w '%{http_code}') || status='no answer'
+    # 28: --max-time, where the walk leaves in the middle
+    status=$(command curl "$@" -o "$WORK/body" -w '%{http_code}') || [ $? -eq 28 ] || status='no answer'
     printf '<- %s\n' "$status" >&2
     if [ "$status" != "$EXPECTED" ]; then
         printf 'FAILED: expected %s from %s\n' "$EXPECTED" "$BASE_URL" | tee "$WORK/failed" >&2
@@ -95,6 +103,45 @@ curl -s "$BASE_URL/chat/user-llm-configs" -H "$AUTH" -H "$JSON" \
 
 step 200 'GET /chat/user-llm-configs/{user_id}/{provider_id}: the key comes back masked'
 curl -s "$BASE_URL/chat/user-llm-configs/$USER_ID/$PROVIDER_ID" -H "$AUTH" | show
+
+step 201 'Replies: a provider, here a model that repeats what it is told'
+ECHO_ID=$(curl -s "$BASE_URL/chat/llm-providers" -H "$AUTH" -H "$JSON" \
+  -d '{"name": "Echo", "api_endpoint": "'$PROVIDER_URL'", "api_format": "openai"}' | take id)
+
+step 201 'and a key for it, with the model to take where none is named'
+curl -s "$BASE_URL/chat/user-llm-configs" -H "$AUTH" -H "$JSON" \
+  -d '{"user_id": "'$USER_ID'", "provider_id": "'$ECHO_ID'", "api_key": "any", "default_model": "echo"}' | show
+
+step 200 'GET /chat/llm-providers/{id}/models'
+curl -s "$BASE_URL/chat/llm-providers/$ECHO_ID/models" -H "$AUTH" | show
+
+step 200 'POST /chat/completions: a streamed reply'
+curl -sN "$BASE_URL/chat/completions" -H "$AUTH" -H "$JSON" \
+  -d '{"conversation_id": "'$CONVERSATION_ID'", "provider_id": "'$ECHO_ID'", "content": "And drink?", "stream": true}'
+
+step 200 'Leave after a second; the reply goes on'
+COMPLETION_ID=$(curl -sN --max-time 1 "$BASE_URL/chat/completions" -H "$AUTH" -H "$JSON" \
+  -d '{"conversation_id": "'$CONVERSATION_ID'", "provider_id": "'$ECHO_ID'", "content": "And sleep?", "stream": true}' \
+  | tee /dev/stderr | sed -n 's/^data: {"completion":{"id":"\([^"]*\).*/\1/p' | head -n 1)
+
+step 200 'GET /chat/completions/{id}/events: come back and miss nothing'
+curl -sN "$BASE_URL/chat/completions/$COMPLETION_ID/events" -H "$AUTH" -H 'Last-Event-ID: 12'
+
+step 200 'Begin another one'
+COMPLETION_ID=$(curl -sN --max-time 1 "$BASE_URL/chat/completions" -H "$AUTH" -H "$JSON" \
+  -d '{"conversation_id": "'$CONVERSATION_ID'", "provider_id": "'$ECHO_ID'", "content": "And swim?", "stream": true}' \
+  | sed -n 's/^data: {"completion":{"id":"\([^"]*\).*/\1/p' | head -n 1)
+
+step 200 'POST /chat/completions/{id}/cancel: what came is kept'
+curl -s -X POST "$BASE_URL/chat/completions/$COMPLETION_ID/cancel" -H "$AUTH" | show
+
+step 201 'Not streamed: the answer comes when the reply has ended'
+curl -s "$BASE_URL/chat/completions" -H "$AUTH" -H "$JSON" \
+  -d '{"conversation_id": "'$CONVERSATION_ID'", "provider_id": "'$ECHO_ID'", "parameters": {"max_tokens": 5}}' | show
+
+step 200 'dry_run: what would be sent'
+curl -s "$BASE_URL/chat/completions?dry_run=true" -H "$AUTH" -H "$JSON" \
+  -d '{"conversation_id": "'$CONVERSATION_ID'", "provider_id": "'$ECHO_ID'", "content": "Thanks!"}' | show
 
 step 400 'An error: the title is empty and the owner is missing'
 curl -s "$BASE_URL/chat/conversations" -H "$AUTH" -H "$JSON" -d '{"title": ""}' | show

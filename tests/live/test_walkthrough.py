@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -23,7 +24,12 @@ def curl_commands(text: str) -> list[str]:
 def test_the_walk_goes_through_and_prints_each_answer(three_workers: GunicornServer) -> None:
     result = subprocess.run(
         ["sh", str(SCRIPT)],
-        env={"PATH": os.environ["PATH"], "BASE_URL": three_workers.base_url},
+        env={
+            "PATH": os.environ["PATH"],
+            "BASE_URL": three_workers.base_url,
+            "FLASK": f"{sys.executable} -m flask",
+        },
+        cwd=REPOSITORY,
         capture_output=True,
         text=True,
         timeout=100,
@@ -38,7 +44,7 @@ def test_the_walk_goes_through_and_prints_each_answer(three_workers: GunicornSer
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_the_walk_fails_where_nobody_answers() -> None:
-    environment = {"PATH": os.environ["PATH"], "BASE_URL": "http://127.0.0.1:1"}
+    environment = {"PATH": os.environ["PATH"], "BASE_URL": "http://127.0.0.1:1", "PROVIDER_URL": "http://127.0.0.1:1"}
     assert (
         subprocess.run(["sh", str(SCRIPT)], env=environment, capture_output=True, timeout=100).returncode != 0
     )
