@@ -184,6 +184,17 @@ def names_environment(node: ast.ImportFrom) -> bool:
     return any(name.name in ("environ", "getenv", "Env", "env") for name in node.names)
 
 
+@pytest.mark.parametrize("path", [path for path in MODULES if path.parent.name != "llm"], ids=relative)
+def test_outgoing_calls_go_through_the_gate(path: Path) -> None:
+    callers = {"urllib3", "requests", "httpx", "httpx2", "aiohttp", "openai", "anthropic"}
+    for module, name in imports_of(path):
+        calls_out = module[0] in callers or [*module, name][:2] in (["http", "client"], ["urllib", "request"])
+        assert not calls_out, (
+            f"{relative(path)} imports {name} from {'.'.join(module)}. Send it through llm.gate.Gate, which looks at "
+            "the address, follows no redirect and keeps to limits."
+        )
+
+
 @pytest.mark.parametrize("path", MODULES, ids=relative)
 def test_only_errors_py_catches_everything(path: Path) -> None:
     """`except BaseException` may clean up, if it raises again; a thread that nobody waits for has an end of its own."""

@@ -15,6 +15,10 @@ from jwt import PyJWKClient, PyJWKSet
 
 from ..errors import Unavailable
 from ..json_body import is_storable
+from ..llm.call import Call
+from ..llm.errors import ProviderError
+from ..llm.gate import Gate, HttpRequest
+from ..llm.limits import Limits
 from ..users import service as users
 from .tokens import MAX_TOKEN_LENGTH, InvalidToken, has_our_header
 
@@ -23,7 +27,32 @@ ALGORITHMS = ["RS256", "ES256"]
 CLOCK_SKEW_S = 30
 FETCH_TIMEOUT_S = 5
 KEEP_KEYS_S = 300
+MAX_KEYS_BYTES = 1024 * 1024
 ASK_AGAIN_S = 10  # an unknown key id makes us ask for new keys, but not more often than this
+
+
+class GatedJWKClient(PyJWKClient):
+    """Fetches keys through the gate for outgoing calls. The address is the operator's choice, so any will do."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, lifespan=KEEP_KEYS_S, timeout=FETCH_TIMEOUT_S)
+        self._gate = Gate(allowed_origins=(url,))
+
+    def fetch_data(self) -> Any:
+        request = HttpRequest("GET", self.uri, {"Accept": "application/json"})
+        limits = Limits(first_byte_s=FETCH_TIMEOUT_S, idle_s=FETCH_TIMEOUT_S, total_s=FETCH_TIMEOUT_S)
+        try:
+            response = self._gate.send(request, call=Call(), limits=limits)
+            try:
+                content = response.read_all(MAX_KEYS_BYTES) if response.status == 200 else b""
+            finally:
+                response.close()
+        except ProviderError as error:
+            raise jwt.PyJWKClientConnectionError(error.detail) from None
+        keys = json.loads(content)
+        if self.jwk_set_cache is not None:
+            self.jwk_set_cache.put(keys)
+        return keys
 
 
 class IdentityProvider:
@@ -33,7 +62,7 @@ class IdentityProvider:
         self.issuer = issuer
         self._audience = audience
         is_url = keys.startswith(("http://", "https://"))
-        self._client = PyJWKClient(keys, lifespan=KEEP_KEYS_S, timeout=FETCH_TIMEOUT_S) if is_url else None
+        self._client = GatedJWKClient(keys) if is_url else None
         self._fixed = [] if self._client else _keys_of_file(Path(keys))
         self._lock = threading.Lock()
         self._asked_at = float("-inf")
