@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,12 @@ from click.testing import CliRunner
 
 from chat_api.cli import serve_demo_provider
 from chat_api.demo_provider import DemoProvider
+from chat_api.llm.call import Call
+from chat_api.llm.client import Client
+from chat_api.llm.events import Finish, TextDelta, Usage
+from chat_api.llm.gate import Gate
+from chat_api.llm.limits import Limits
+from chat_api.llm.request import API_FORMATS, ChatMessage, ChatRequest, Endpoint
 from tests.support.server import REPOSITORY
 
 QUICK, SLOW = 500.0, 10.0  # words per second
@@ -210,6 +216,23 @@ def test_a_whole_message_is_cut_at_the_limit(quick: RunningProvider) -> None:
     assert answer["content"] == [{"type": "text", "text": "You said:"}]
     assert answer["stop_reason"] == "max_tokens"
     assert answer["usage"] == {"input_tokens": PROMPT_WORDS, "output_tokens": 2}
+
+
+# -- the service's own client -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("api_format", API_FORMATS)
+def test_the_services_client_understands_it(quick: RunningProvider, api_format: str) -> None:
+    endpoint = Endpoint(api_format, quick.server.base_url, "any-key")
+    messages = (ChatMessage("system", "Be kind."), ChatMessage("user", "Hello,  wörld!"))
+    request = ChatRequest("echo", messages, {"max_tokens": 3})
+    with closing(Gate(allow_loopback=True)) as gate:
+        client = Client(gate, Limits())
+        assert client.list_models(endpoint) == ["echo"]
+        events = [event for read in client.stream(endpoint, request, Call()) for event in read]
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "You said: Hello,"
+    assert events[-1] == Finish("length")
+    assert [event for event in events if isinstance(event, Usage)][-1] == Usage(PROMPT_WORDS, 3)
 
 
 # -- the rest of the protocol -----------------------------------------------------------------------------

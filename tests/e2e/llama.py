@@ -137,4 +137,4 @@ def serve(model_path: str, caching: str, api_key: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(*sys.argv[1:], sys.stdin.readline().strip())
+    serve(sys.argv[1], sys.argv[2], sys.stdin.readline().strip())
