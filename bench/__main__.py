@@ -13,6 +13,7 @@ from bench.comparison import compare
 from bench.depth import measure_depth
 from bench.endpoints import ENDPOINTS
 from bench.memory import measure_memory
+from bench.progress import clear_progress, progress
 from bench.results import Results
 from bench.setting import running_setting
 from bench.statements import count_statements
@@ -26,7 +27,7 @@ def main() -> int:
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped, as on Ctrl-C
     results = _measure(options)
-    _clear_progress()
+    clear_progress()
     for heading, text in report.sections(results):
         print(f"{heading}:\n\n{text}\n")
     print(f"One worker; {options.rounds} rounds of {options.seconds:g} s each, taken in turns.")
@@ -46,11 +47,11 @@ def main() -> int:
 def _measure(options: argparse.Namespace) -> Results:
     """Start everything, then measure the parts that were asked for; memory first, before any load."""
     results = Results()
-    parts, pace = options.parts, {"rounds": options.rounds, "seconds": options.seconds, "progress": _progress}
+    parts, pace = options.parts, {"rounds": options.rounds, "seconds": options.seconds, "progress": progress}
     with tempfile.TemporaryDirectory(prefix="chat-api-bench-") as folder, ExitStack() as stack:
         settings = []
         for name in options.databases:
-            _progress(f"starting on {name}")
+            progress(f"starting on {name}")
             settings.append(stack.enter_context(running_setting(name, Path(folder) / name)))
         if "memory" in parts:
             results.memory = [row for setting in settings for row in measure_memory(setting)]
@@ -58,7 +59,7 @@ def _measure(options: argparse.Namespace) -> Results:
             results.comparison, rounds = compare(settings, endpoints, **pace)
             results.rounds.add(rounds)
         if "statements" in parts:
-            _progress("counting statements")
+            progress("counting statements")
             results.statements = [row for setting in settings for row in count_statements(setting)]
         if "depth" in parts:
             for setting in settings:
@@ -104,19 +105,6 @@ def _options() -> argparse.Namespace:
     options.databases = databases.NAMES if options.database == "both" else (options.database,)
     options.parts = set(options.only or PARTS) - ({"depth"} if options.skip_depth else set())
     return options
-
-
-def _progress(text: str) -> None:
-    """Say what is going on; in a terminal on one line that the next one overwrites."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
-    else:
-        print(text, file=sys.stderr)
-
-
-def _clear_progress() -> None:
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

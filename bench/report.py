@@ -50,9 +50,9 @@ def comparison_table(results: Results) -> str:
             f"{row.p99_ms.median:.1f}",
             str(row.failed),
             f"{row.rate_ratio.median:.2f}",
-            _spread(row.cpu_ratio),
+            spread_text(row.cpu_ratio),
             f"<= {row.limit}" if row.limit is not None else "",
-            _verdict(row.met),
+            verdict(row.met),
         ]
         for row in results.comparison
     ]
@@ -62,7 +62,7 @@ def comparison_table(results: Results) -> str:
 def statements_table(results: Results) -> str:
     """Statements per request on Postgres."""
     rows = [
-        [row.request, f"{row.count:.3f}", str(statements.LIMIT), _verdict(row.met)]
+        [row.request, f"{row.count:.3f}", str(statements.LIMIT), verdict(row.met)]
         for row in results.statements
     ]
     return table(["request", "statements", "target", ""], rows)
@@ -79,10 +79,10 @@ def depth_table(results: Results) -> str:
             f"{row.length:,}",
             f"{row.short_us.median:.0f}",
             f"{row.long_us.median:.0f}",
-            _spread(row.cpu_ratio),
-            _spread(row.latency_ratio),
+            spread_text(row.cpu_ratio),
+            spread_text(row.latency_ratio),
             f"<= {depth.LIMIT}",
-            _verdict(row.met),
+            verdict(row.met),
         ]
         for row in results.depth
     ]
@@ -92,7 +92,7 @@ def depth_table(results: Results) -> str:
 def memory_table(results: Results) -> str:
     """Memory of an idle worker."""
     rows = [
-        [row.database, f"{row.pss_mib:.1f}", f"<= {memory.LIMIT_MIB:.0f}", _verdict(row.met)]
+        [row.database, f"{row.pss_mib:.1f}", f"<= {memory.LIMIT_MIB:.0f}", verdict(row.met)]
         for row in results.memory
     ]
     return table(["database", "PSS MiB", "target", ""], rows)
@@ -110,9 +110,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _verdict(met: bool | None) -> str:
+def verdict(met: bool | None) -> str:
+    """What a table says of a target; nothing where there is none."""
     return "" if met is None else OK if met else SHORT
 
 
-def _spread(spread: Spread) -> str:
+def spread_text(spread: Spread) -> str:
+    """Median, least and greatest."""
     return f"{spread.median:.2f} ({spread.least:.2f}-{spread.greatest:.2f})"

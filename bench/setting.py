@@ -30,7 +30,7 @@ def running_setting(database_name: str, folder: Path) -> Iterator[Setting]:
     folder.mkdir()
     with open_database(database_name, folder) as database:
         settings = {"APP_ENV": "development", "DATABASE_URL": database.url, "DATA_DIR": str(folder)}
-        _migrate(settings)
+        migrate(settings)
         with (
             Gunicorn("wsgi:app", ready_path="/readyz", folder=folder, settings=settings) as service,
             Gunicorn("bench.hello:app", ready_path="/hello", folder=folder, settings=settings) as yardstick,
@@ -40,7 +40,7 @@ def running_setting(database_name: str, folder: Path) -> Iterator[Setting]:
             yield Setting(database, service, yardstick, stage)
 
 
-def _migrate(settings: dict[str, str]) -> None:
+def migrate(settings: dict[str, str]) -> None:
     """Make the tables, as an operator would."""
     subprocess.run(
         [sys.executable, "-m", "flask", "--app", "wsgi", "db", "upgrade"],

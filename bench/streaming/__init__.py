@@ -1,0 +1,1 @@
+"""Measures streamed replies against a provider that streams at a set pace: `make bench-stream`."""

@@ -1,0 +1,47 @@
+"""All that a run found out about streaming: rows with a verdict each."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from bench.results import Row
+from bench.streaming.cap import CapRow
+from bench.streaming.chunks import ChunksRow
+from bench.streaming.failures import Failures
+from bench.streaming.first_token import FirstTokenRow
+from bench.streaming.floor import FloorRow
+from bench.streaming.held import HeldRow, PlainGetRow
+
+
+@dataclass
+class StreamingResults:
+    """What was measured; empty where a part was left out."""
+
+    floor: list[FloorRow] = field(default_factory=list)
+    first_token: list[FirstTokenRow] = field(default_factory=list)
+    chunks: list[ChunksRow] = field(default_factory=list)
+    held: list[HeldRow] = field(default_factory=list)
+    plain_gets: list[PlainGetRow] = field(default_factory=list)
+    cap: list[CapRow] = field(default_factory=list)
+    failures: Failures = field(default_factory=Failures)
+
+    @property
+    def rows(self) -> list[Row]:
+        """All of them."""
+        return [
+            *self.floor,
+            *self.first_token,
+            *self.chunks,
+            *self.held,
+            *self.plain_gets,
+            *self.cap,
+        ]
+
+    @property
+    def missed(self) -> list[str]:
+        """The targets that were not reached."""
+        return [row.title for row in self.rows if row.met is False]
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, for a script that compares runs."""
+        parts = {name: rows for name, rows in asdict(self).items() if name != "failures"}
+        return {**parts, "missed": self.missed, "failures": self.failures.kinds}
