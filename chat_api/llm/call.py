@@ -13,25 +13,20 @@ class Call:
     def __init__(self) -> None:
         # also held while a socket is closed: its number may belong to another connection right after
         self._lock = threading.Lock()
-        self._cancelled = False
+        self.cancelled = False  # for others to read only: they look at it with every piece that they receive
         self._end: Callable[[], None] | None = None
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether `cancel` was called."""
-        return self._cancelled
 
     def cancel(self) -> None:
         """Close the connection, also while connecting or waiting; the generator then raises Cancelled. Idempotent."""
         with self._lock:
-            self._cancelled = True
+            self.cancelled = True
             if self._end is not None:
                 self._end()
                 self._end = None
 
     def check(self) -> None:
         """Raise Cancelled if `cancel` was called."""
-        if self._cancelled:
+        if self.cancelled:
             raise Cancelled("The call was cancelled.")
 
     def ends_by(self, end: Callable[[], None]) -> None:

@@ -86,6 +86,10 @@ class Client:
         ids = (as_dict(model).get("id") for model in as_list(answer["data"]))
         return [id for id in ids if isinstance(id, str) and 0 < len(id) <= MAX_MODEL_ID_LENGTH][:MAX_MODELS]
 
+    def close(self) -> None:
+        """Close the connections that are kept for the next call."""
+        self._gate.close()
+
     def _answer(self, endpoint: Endpoint, request: ChatRequest, call: Call) -> "Response":
         """The provider's answer, whose status is 200. What some servers don't know is left out on their complaint."""
         protocol = _protocol(endpoint)

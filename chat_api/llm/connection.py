@@ -42,12 +42,16 @@ class Pinned(HTTPConnection):
         try:
             self.connect()
             call.ends_by_shutting(self.sock)
-        except BaseException as error:
-            call.let_go()
-            self.close()
-            if isinstance(error, (OSError, HTTPError, ValueError)):
-                raise self._reason(error) from None
+        except (OSError, HTTPError, ValueError) as error:
+            self._give_up()
+            raise self._reason(error) from None
+        except BaseException:
+            self._give_up()
             raise
+
+    def _give_up(self) -> None:
+        self._call.let_go()
+        self.close()
 
     def _reason(self, error: Exception) -> ProviderError:
         """What the failure to connect is called."""
@@ -139,14 +143,19 @@ def _connected(addresses: list[IPAddress], port: int, call: Call, deadline: floa
             sock.connect((str(address), port))
             call.check()
             return sock
-        except BaseException as error:
-            call.let_go()
-            sock.close()
-            if not isinstance(error, OSError):
-                raise
+        except OSError as error:
+            _abandon(sock, call)
             call.check()
             failure = error
+        except BaseException:
+            _abandon(sock, call)
+            raise
     raise failure
+
+
+def _abandon(sock: socket.socket, call: Call) -> None:
+    call.let_go()
+    sock.close()
 
 
 def _short(error: Exception) -> str:

@@ -77,7 +77,7 @@ class Reply(reply.Reply):
 
     def take(self, frame: Frame, found: list[Event]) -> None:
         """Append the events that a frame brings."""
-        if frame.data.strip() == "[DONE]":
+        if frame.data[:1] != "{" and frame.data.strip() == "[DONE]":
             self.is_done = True
         else:
             self.take_chunk(loads(frame.data), found)
@@ -86,11 +86,13 @@ class Reply(reply.Reply):
         """Append the events of one object."""
         if isinstance(chunk, list) and len(chunk) == 1:  # Gemini's errors
             chunk = chunk[0]
-        if isinstance(chunk, dict) and (error := chunk.get("error")):
-            raise reported(error, self.key)
+        if isinstance(chunk, dict):
+            error = chunk if chunk.get("object") == "error" else chunk.get("error")
+            if error:
+                raise reported(error, self.key)
         if not self.understood(isinstance(chunk, dict) and ("choices" in chunk or "usage" in chunk)):
             return
-        if usage := as_dict(chunk.get("usage")):
+        if (usage := chunk.get("usage")) and isinstance(usage, dict):
             self.usage = Usage(as_count(usage.get("prompt_tokens")), as_count(usage.get("completion_tokens")))
         for choice in as_list(chunk.get("choices")):
             if isinstance(choice, dict) and not choice.get("index"):  # the first of several alternatives
@@ -98,14 +100,16 @@ class Reply(reply.Reply):
 
     def _take_choice(self, choice: dict[str, Any], found: list[Event]) -> None:
         delta = as_dict(choice.get("delta") or choice.get("message"))
-        if reasoning := as_text(delta.get("reasoning_content") or delta.get("reasoning")):
-            add_reasoning(found, reasoning)
-        if text := _text(delta.get("content"), found) or as_text(delta.get("refusal")):
-            add_text(found, text)
+        if reasoning := delta.get("reasoning_content") or delta.get("reasoning"):
+            add_reasoning(found, as_text(reasoning))
+        if content := delta.get("content"):
+            add_text(found, content if isinstance(content, str) else _text(content, found))
+        elif refusal := delta.get("refusal"):
+            add_text(found, as_text(refusal))
         if calls := delta.get("tool_calls"):
             for fragment in as_list(calls):
                 self._take_call(as_dict(fragment))
-        if isinstance(reason := choice.get("finish_reason"), str) and reason:
+        if (reason := choice.get("finish_reason")) and isinstance(reason, str):
             self.finish_reason = reason
 
     def _take_call(self, fragment: dict[str, Any]) -> None:
@@ -131,9 +135,7 @@ class Reply(reply.Reply):
 
 
 def _text(content: object, found: list[Event]) -> str:
-    """The text of a delta; of one in parts, the parts that are thoughts go into `found`."""
-    if isinstance(content, str):
-        return content
+    """The text of a delta in parts; the parts that are thoughts go into `found`."""
     text = ""
     for part in as_list(content):
         if isinstance(part, dict) and part.get("type") in ("thinking", "reasoning"):

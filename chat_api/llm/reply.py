@@ -111,6 +111,8 @@ def events(reply: Reply, reads: Iterable[list[Frame]]) -> Iterator[list[Event]]:
             try:
                 for frame in frames:
                     reply.take(frame, found)
+                    if reply.is_done:
+                        break
             except (ProviderError, AnswerFull) as error:
                 failure = error
             if found:

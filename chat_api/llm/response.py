@@ -128,7 +128,7 @@ class Response:
         while (end := received.find(b"\r\n\r\n")) < 0:
             if len(received) > MAX_HEAD_BYTES:
                 raise Failed("The provider sent headers without end.")
-            piece = self._receive()
+            piece = self._receive(time.monotonic())
             if not piece:
                 raise Unreachable(
                     BROKEN if received else "The provider closed the connection without an answer."
@@ -140,25 +140,38 @@ class Response:
 
     def _next_piece(self, pace_s: float) -> bytes:
         """Receive, at the pace at which the provider sends or slower."""
+        now = time.monotonic()
         has_slept = False
         if self._is_fast and self._last_size < MORE_IS_WAITING_BYTES:
-            wait_s = self._last_arrival + pace_s - time.monotonic()
+            wait_s = self._last_arrival + pace_s - now
             if wait_s > 0:
                 time.sleep(wait_s)
                 has_slept = True
-        asked_at = time.monotonic()
-        piece = self._receive()
+                now = time.monotonic()
+        piece = self._receive(now)
         arrived_at = time.monotonic()
         # after a sleep something must have been there already, or else the provider is slow
-        gap_s = arrived_at - (asked_at if has_slept else self._last_arrival)
+        gap_s = arrived_at - (now if has_slept else self._last_arrival)
         self._is_fast = gap_s < (pace_s / 10 if has_slept else pace_s)
         self._last_arrival, self._last_size = arrived_at, len(piece)
         return piece
 
-    def _receive(self) -> bytes:
-        self._call.check()
-        self._set_timeout()
+    def _receive(self, now: float) -> bytes:
+        """What is there, or comes before the nearest limit."""
+        if not self._body_began:
+            timeout_s = min(self._first_byte_by, self._deadline) - now
+        elif now + self._limits.idle_s <= self._deadline:
+            timeout_s = self._limits.idle_s
+        else:
+            timeout_s = self._deadline - now
+        if timeout_s <= 0:
+            raise self._timed_out()
+        if self._call.cancelled:
+            self._call.check()
         try:
+            if timeout_s != self._timeout_s:
+                self._sock.settimeout(timeout_s)
+                self._timeout_s = timeout_s
             piece = self._sock.recv(READ_BYTES)
         except TimeoutError:
             self._call.check()
@@ -166,24 +179,12 @@ class Response:
         except (OSError, ValueError):  # ValueError: TLS was ended by another thread
             self._call.check()
             raise Unreachable("The connection to the provider broke.") from None
-        self._call.check()
+        if self._call.cancelled:
+            self._call.check()
         self._received_bytes += len(piece)
         if self._received_bytes > self._limits.run_bytes:
             raise Failed("The provider sent more than an answer may have.")
         return piece
-
-    def _set_timeout(self) -> None:
-        """Wait until the nearest limit; the socket is told only where that changes."""
-        now = time.monotonic()
-        by = now + self._limits.idle_s if self._body_began else self._first_byte_by
-        timeout_s = min(by, self._deadline) - now
-        if timeout_s <= 0:
-            raise self._timed_out()
-        if self._body_began and by <= self._deadline:
-            timeout_s = self._limits.idle_s
-        if timeout_s != self._timeout_s:
-            self._sock.settimeout(timeout_s)
-            self._timeout_s = timeout_s
 
     def _timed_out(self) -> TimedOut:
         if time.monotonic() >= self._deadline:

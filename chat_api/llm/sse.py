@@ -47,8 +47,9 @@ class SseReader:
             self._begun_line.append(lines[0])
             lines[0] = b"".join(self._begun_line)
             self._begun_line, self._begun_bytes = [], 0
+        read_line = self._read_line
         for line in lines:
-            self._read_line(line, frames)
+            read_line(line, frames)
         if rest:
             self._begun_line.append(rest)
             self._begun_bytes += len(rest)
@@ -76,18 +77,21 @@ class SseReader:
             line = line.removeprefix(_BOM)
         if not line:
             if self._data:
-                data = b"\n".join(self._data).decode(errors="replace")
-                frames.append(Frame(self._event.decode(errors="replace"), data))
+                data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+                event = self._event.decode(errors="replace") if self._event else ""
+                frames.append(Frame(event, data.decode(errors="replace")))
                 self._data, self._data_bytes = [], 0
             self._event = b""
             return
-        name, _, value = line.partition(b":")
-        if name not in (b"data", b"event"):
+        if line[:5] == b"data:":
+            value = line[6:] if line[5:6] == b" " else line[5:]
+        elif line[:6] == b"event:":
+            self._event = line[7:] if line[6:7] == b" " else line[6:]
             return
-        if value[:1] == b" ":
-            value = value[1:]
-        if name == b"event":
-            self._event = value
+        elif line == b"data":
+            value = b""
+        else:
+            self._event = b"" if line == b"event" else self._event
             return
         self._data_bytes += len(value)
         if self._data_bytes > self._line_bytes:

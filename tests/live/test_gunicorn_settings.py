@@ -63,7 +63,7 @@ def test_the_settings_are_these(load_settings: Callable[..., dict[str, Any]]) ->
     expected = {
         "bind": "127.0.0.1:8000",
         "workers": 1,  # SQLite has one writer
-        "threads": 8,
+        "threads": 108,  # THREADS and MAX_STREAMS
         "timeout": 60,
         "graceful_timeout": 30,
         "keepalive": 75,
@@ -85,12 +85,13 @@ def test_the_settings_follow_the_environment(load_settings: Callable[..., dict[s
         PORT="9000",
         WEB_CONCURRENCY="5",
         THREADS="3",
+        MAX_STREAMS="4",
         GRACEFUL_TIMEOUT_S="7",
         KEEPALIVE_S="2",
         FORWARDED_ALLOW_IPS="10.0.0.1",
     )
     names = ("bind", "workers", "threads", "graceful_timeout", "keepalive", "forwarded_allow_ips")
-    assert [settings[name] for name in names] == ["[::1]:9000", 5, 3, 7, 2, "10.0.0.1"]
+    assert [settings[name] for name in names] == ["[::1]:9000", 5, 7, 7, 2, "10.0.0.1"]
 
 
 def test_postgres_gets_a_worker_for_each_core(load_settings: Callable[..., dict[str, Any]]) -> None:

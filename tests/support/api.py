@@ -16,11 +16,13 @@ POSTS = {
     "/auth/login": ("email", "password"),
     "/auth/tokens": ("name", "expires_in_days"),
     "/chat/conversations": ("user_id", "title"),
-    "/chat/messages": ("conversation_id", "role", "content"),
+    "/chat/messages": ("conversation_id", "role", "content", "tool_call_id"),
     "/chat/attachments": ("message_id", "file_type", "file_path"),
-    "/chat/llm-providers": ("name", "api_endpoint", "shared"),
-    "/chat/user-llm-configs": ("user_id", "provider_id", "api_key"),
-}
+    "/chat/llm-providers": ("name", "api_endpoint", "shared", "api_format", "context_window"),
+    "/chat/user-llm-configs": ("user_id", "provider_id", "api_key", "default_model", "context_window"),
+    "/chat/completions": ("conversation_id", "provider_id", "model", "content", "parent_id", "stream", "parameters",
+                          "on_disconnect"),
+}  # fmt: skip
 
 
 @dataclass
@@ -85,6 +87,11 @@ class Api:
     def config(self, provider_id: str, api_key: str = "sk-0123456789abcdef") -> dict[str, Any]:
         body = {"user_id": self.user_id, "provider_id": provider_id, "api_key": api_key}
         return self.made("/chat/user-llm-configs", body)
+
+    def completion(self, conversation_id: str, provider_id: str, **fields: Any) -> dict[str, Any]:
+        """A reply that has ended; the user needs a config for the provider."""
+        body = {"conversation_id": conversation_id, "provider_id": provider_id, "model": "m", "content": "Hello"}
+        return self.made("/chat/completions", {**body, **fields})
 
     def log_in(self, password: str = PASSWORD) -> "Api":
         """Another login of the same user."""

@@ -117,19 +117,19 @@ class GunicornServer:
     def kill_group(self) -> None:
         """SIGKILL master and workers at once."""
         os.killpg(self.pid, signal.SIGKILL)
-        self._wait()
+        self.wait()
 
     def kill_master_only(self) -> list[int]:
         """SIGKILL the master; returns the process ids of the workers that it leaves behind."""
         workers = self.worker_pids()
         os.kill(self.pid, signal.SIGKILL)
-        self._wait()
+        self.wait()
         return workers
 
     def terminate(self) -> int:
         """Ask it to stop gracefully and wait; returns the exit status."""
         os.kill(self.pid, signal.SIGTERM)
-        return self._wait()
+        return self.wait()
 
     def restart(self) -> None:
         """Stop it, where it runs, and start it again on the same port with the same data."""
@@ -189,7 +189,8 @@ class GunicornServer:
         finally:
             connection.close()
 
-    def _wait(self) -> int:
+    def wait(self) -> int:
+        """Wait until it has ended; returns the exit status."""
         if self._master is None:
             raise RuntimeError("The server is not running.")
         status = self._master.wait(START_TIMEOUT_S)
@@ -204,7 +205,7 @@ class GunicornServer:
                 os.killpg(self._master.pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass  # it had ended by itself, and its group with it
-            self._wait()
+            self.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

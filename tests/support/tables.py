@@ -3,11 +3,15 @@
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from flask import Flask
 
+from chat_api.columns import new_id, now
+from chat_api.completions.models import Completion, CompletionPiece
 from chat_api.extensions import db
 from tests.conftest import TEMPLATE, migrate
 from tests.support.postgres import create_database, drop_database, ensure_template
@@ -38,6 +42,39 @@ def everything_stored(app: Flask) -> str:
             files = [file for file in (Path(path), Path(path + "-wal")) if file.exists()]
             parts += [file.read_bytes().decode("latin-1") for file in files]
     return "\n".join(parts)
+
+
+def begin_elsewhere(app: Flask, user_id: str, message: dict[str, Any], provider_id: str) -> str:
+    """The id of a reply to this message that another worker writes for the next hour: `By the river`, so far."""
+    moment, completion_id = now(), new_id()
+    completion = Completion(
+        user_id=user_id,
+        id=completion_id,
+        conversation_id=message["conversation_id"],
+        parent_id=message["id"],
+        message_id=new_id(),
+        provider_id=provider_id,
+        model="m",
+        status="in_progress",
+        prompt_tokens=1,
+        usage_estimated=True,
+        omitted_messages=0,
+        worker_id=new_id(),
+        lease_expires_at=moment + timedelta(hours=1),
+        created_at=moment,
+    )
+    pieces = [(0, '[["text","By the "]]'), (7, '[["text","river"]]')]
+    with app.app_context():
+        db.session.add(completion)
+        db.session.flush()
+        for position, chunks in pieces:
+            db.session.add(
+                CompletionPiece(
+                    user_id=user_id, completion_id=completion_id, position=position, chunks=chunks
+                )
+            )
+        db.session.commit()
+    return completion_id
 
 
 @contextmanager

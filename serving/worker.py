@@ -1,0 +1,74 @@
+"""What both worker classes do in the same way, as a mixin in front of gunicorn's class."""
+
+import math
+import os
+from typing import Any
+
+from gunicorn import util
+
+from . import replies
+from .chunked import ChunkedBody
+from .refusals import Refusal
+
+
+class ServiceWorker:
+    """Refuses requests as problem+json, checks chunked bodies, and ends replies in progress before it ends."""
+
+    # gunicorn's class has them
+    alive: bool
+    cfg: Any
+    log: Any
+    wsgi: Any
+
+    deadline = math.inf  # when replies have to end, in a worker that is being stopped (monotonic time)
+
+    def load_wsgi(self) -> None:
+        """Have malformed chunks reach the application as what it can expect from a socket: an OSError, so a 400."""
+        super().load_wsgi()  # type: ignore[misc]
+        self.application = application = self.wsgi
+
+        def with_checked_body(environ: dict[str, Any], start_response: Any) -> Any:
+            if "HTTP_TRANSFER_ENCODING" in environ:
+                environ["wsgi.input"] = ChunkedBody(environ["wsgi.input"])
+            return application(environ, start_response)
+
+        self.wsgi = with_checked_body
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Answer a request that never reached the application."""
+        refusal = Refusal(exc, addr)
+        if refusal.status == 500:
+            self.log.error("request failed outside the application", exc_info=exc, extra=refusal.facts)
+        else:
+            self.log.warning("request refused: %s", type(exc).__name__, extra=refusal.facts)
+        try:
+            util.write_nonblock(client, refusal.answer)
+        except OSError:
+            self.log.debug("the client left before it was refused")
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """SIGTERM: replies may go on for most of the grace."""
+        self._begin_shutdown(self.cfg.graceful_timeout)
+        super().handle_exit(sig, frame)  # type: ignore[misc]
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """SIGINT and SIGQUIT: replies end now."""
+        self._begin_shutdown(0)
+        super().handle_quit(sig, frame)  # type: ignore[misc]
+
+    def _begin_shutdown(self, grace_s: float) -> None:
+        """A second signal may shorten the time, never lengthen it."""
+        deadline = replies.deadline_after(grace_s)
+        if deadline < self.deadline:
+            self.deadline = deadline
+            replies.begin_shutdown(deadline)
+
+    def finish_shutdown(self) -> None:
+        """As the last act of the worker's process: wait for replies that no request waits for."""
+        self._begin_shutdown(self.cfg.graceful_timeout)  # it may have stopped without a signal
+        replies.finish_shutdown()
+
+    @property
+    def is_this_process(self) -> bool:
+        """Whether this is the worker itself; the master has an object for it, too."""
+        return bool(self.pid == os.getpid())  # type: ignore[attr-defined]

@@ -1,0 +1,391 @@
+"""What ends a call: each limit, each way to break, and `cancel` in each phase."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from chat_api.llm.call import Call
+from chat_api.llm.client import Client
+from chat_api.llm.errors import Cancelled, Failed, ProviderError, TimedOut, Unreachable
+from chat_api.llm.events import Finish, ReasoningDelta, TextDelta
+from chat_api.llm.gate import Gate
+from tests.llm.conftest import LIMITS, Asking, AskingMaker, finish_of, text_of
+from tests.support.provider import (
+    BREAK,
+    DONE,
+    STALL,
+    Endless,
+    Pause,
+    Raw,
+    Reply,
+    ScriptedProvider,
+    openai_chunk,
+    openai_stream,
+)
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port whose system takes no more connections: whoever connects waits."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        fillers = []
+        for _ in range(4):
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+            fillers.append(filler)
+        time.sleep(0.05)
+        yield listener.getsockname()[1]
+        for filler in fillers:
+            filler.close()
+
+
+@pytest.fixture
+def mute_port() -> Iterator[int]:
+    """A port where connections are taken and nothing is ever said: not even TLS."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+# -- time ---------------------------------------------------------------------------------------------------
+
+
+def test_connect_limit(gate: Gate, silent_port: int) -> None:
+    begin = time.monotonic()
+    error = Asking(gate, f"http://127.0.0.1:{silent_port}", "openai", connect_s=0.3).error()
+    assert isinstance(error, TimedOut)
+    assert "connection" in error.detail
+    assert 0.25 < time.monotonic() - begin < 1.5
+
+
+def test_connect_limit_holds_for_tls_too(gate: Gate, mute_port: int) -> None:
+    begin = time.monotonic()
+    error = Asking(gate, f"https://127.0.0.1:{mute_port}", "openai", connect_s=0.3).error()
+    assert isinstance(error, TimedOut)
+    assert time.monotonic() - begin < 1.5
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param(Raw(STALL), id="before-the-head"),
+        pytest.param(Raw(HEAD, STALL), id="in-the-head"),
+        pytest.param(Raw(HEAD, Endless(b"X-A: b\r\n", 0.1)), id="dripping-head"),
+        pytest.param(Reply(STALL), id="before-the-body"),
+    ],
+)
+def test_first_byte_limit(asking: AskingMaker, provider: ScriptedProvider, reply: Reply) -> None:
+    provider.script(reply)
+    begin = time.monotonic()
+    error = asking(first_byte_s=0.4, idle_s=0.1).error()
+    assert isinstance(error, TimedOut)
+    assert "within 0.4 seconds" in error.detail
+    assert 0.3 < time.monotonic() - begin < 1.5
+    assert provider.last.closed.wait(1)
+
+
+def test_idle_limit_keeps_what_came(asking: AskingMaker, provider: ScriptedProvider) -> None:
+    provider.script(openai_stream("a", Pause(0.2), "b", STALL))
+    begin = time.monotonic()
+    events, error = asking(idle_s=0.5).until_error()
+    assert text_of(events) == "ab"
+    assert isinstance(error, TimedOut)
+    assert "silent for 0.5 seconds" in error.detail
+    assert 0.6 < time.monotonic() - begin < 2
+    assert provider.last.closed.wait(1)
+
+
+def test_signs_of_life_keep_a_slow_provider_alive(asking: AskingMaker, provider: ScriptedProvider) -> None:
+    pings = [step for _ in range(5) for step in (b": PROCESSING\n\n", Pause(0.15))]
+    provider.script(Reply(*pings, *openai_stream("a").steps))
+    assert text_of(asking(idle_s=0.5, first_byte_s=0.5).events()) == "a"
+
+
+def test_total_limit(asking: AskingMaker, provider: ScriptedProvider) -> None:
+    provider.script(openai_stream("a", Endless(openai_chunk({"content": "x"}), 0.05)))
+    begin = time.monotonic()
+    events, error = asking(total_s=0.6, idle_s=5).until_error()
+    assert text_of(events).startswith("ax")
+    assert isinstance(error, TimedOut)
+    assert "whole reply" in error.detail
+    assert 0.5 < time.monotonic() - begin < 2
+    assert provider.last.closed.wait(1)
+
+
+def test_total_limit_holds_while_nothing_is_complete(asking: AskingMaker, provider: ScriptedProvider) -> None:
+    provider.script(Reply(Endless(b"d", 0.05)))
+    begin = time.monotonic()
+    assert isinstance(asking(total_s=0.5).error(), TimedOut)
+    assert time.monotonic() - begin < 2
+
+
+# -- size ---------------------------------------------------------------------------------------------------
+
+
+def test_line_limit(asking: AskingMaker, provider: ScriptedProvider) -> None:
+    provider.script(openai_stream("a", Endless(b"data: " + b"x" * 1000)))
+    events, error = asking(line_bytes=10_000).until_error()
+    assert text_of(events) == "a"
+    assert isinstance(error, Failed)
+    assert "10000 bytes" in error.detail
+    assert provider.last.closed.wait(1)
+
+
+def test_run_limit(asking: AskingMaker, provider: ScriptedProvider) -> None:
+    provider.script(openai_stream("a", Endless(b": " + b"x" * 1000 + b"\n\n")))
+    events, error = asking(run_bytes=100_000).until_error()
+    assert text_of(events) == "a"
+    assert isinstance(error, Failed)
+    assert "more than" in error.detail
+    assert provider.last.closed.wait(1)
+
+
+@pytest.mark.parametrize("kind", ["content", "reasoning_content"])
+def test_answer_limit_cuts_between_characters(
+    asking: AskingMaker, provider: ScriptedProvider, kind: str
+) -> None:
+    provider.script(Reply(openai_chunk({kind: "ab"}), Pause(0.05), Endless(openai_chunk({kind: "€€"}), 0.02)))
+    events = asking(answer_bytes=12).events()  # "ab" and three times three bytes, one to spare
+    assert finish_of(events) == "length"
+    texts = [event.text for event in events if isinstance(event, (TextDelta, ReasoningDelta))]
+    assert "".join(texts) == "ab€€€"
+    assert provider.last.closed.wait(1)
+
+
+def test_answer_limit_holds_for_tool_calls(asking: AskingMaker, provider: ScriptedProvider) -> None:
+    fragment = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "x" * 100}}
+    provider.script(openai_stream("a", Endless(openai_chunk({"tool_calls": [fragment]}))))
+    events = asking(answer_bytes=5000).events()
+    assert [type(event) for event in events] == [TextDelta, Finish]
+    assert finish_of(events) == "length"
+    assert provider.last.closed.wait(1)
+
+
+def test_endless_head_fails(asking: AskingMaker, provider: ScriptedProvider) -> None:
+    provider.script(Raw(HEAD, Endless(b"X-A: " + b"b" * 1000 + b"\r\n")))
+    assert isinstance(asking().error(), Failed)
+
+
+def test_endless_answer_in_one_piece_fails(asking: AskingMaker, provider: ScriptedProvider) -> None:
+    provider.script(Reply(Endless(b'{"a":"' + b"x" * 10_000), content_type="application/json"))
+    assert isinstance(asking(answer_bytes=10_000).error(), Failed)
+    assert provider.last.closed.wait(1)
+
+
+def test_endless_error_answer_is_read_to_its_bound(asking: AskingMaker, provider: ScriptedProvider) -> None:
+    provider.script(Reply(Endless(b"x" * 10_000), status=500))
+    error = asking().error()
+    assert isinstance(error, Failed)
+    assert "500" in error.detail
+    assert provider.last.closed.wait(1)
+
+
+# -- what is no HTTP, or breaks -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        pytest.param(Raw(b"SSH-2.0-OpenSSH_9.2\r\n", STALL), Failed, id="another-protocol"),
+        pytest.param(Raw(b"HTTP/1.1 abc\r\n\r\n"), Failed, id="no-status"),
+        pytest.param(Raw(b"\x00\xff" * 1000), Failed, id="garbage"),
+        pytest.param(Raw(), Unreachable, id="nothing"),
+        pytest.param(Raw(BREAK), Unreachable, id="reset"),
+        pytest.param(Raw(b"HTTP/1.1 200 OK\r\nConte"), Unreachable, id="half-a-head"),
+        pytest.param(Raw(HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n"), Failed, id="no-chunk-size"),
+        pytest.param(
+            Raw(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", Endless(b"1")), Failed, id="endless-chunk-size"
+        ),
+        pytest.param(Raw(HEAD + b"Content-Length: 50\r\n\r\nabc"), Unreachable, id="too-short"),
+        pytest.param(Raw(HEAD + b"Content-Encoding: gzip\r\n\r\n\x1f\x8b"), Failed, id="compressed"),
+    ],
+)
+def test_what_is_no_answer(
+    asking: AskingMaker, provider: ScriptedProvider, reply: Reply, kind: type[ProviderError]
+) -> None:
+    provider.script(reply)
+    assert type(asking().error()) is kind
+
+
+def test_refused_connection(gate: Gate, mute_port: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    error = Asking(gate, f"http://127.0.0.1:{port}", "openai").error()
+    assert isinstance(error, Unreachable)
+    assert "refused" in error.detail
+    assert "127.0.0.1" not in error.detail
+
+
+def test_information_before_the_answer_is_skipped(asking: AskingMaker, provider: ScriptedProvider) -> None:
+    early = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    body = openai_chunk({"content": "a"}) + DONE
+    provider.script(Raw(early, Pause(0.02), HEAD + b"\r\n" + body))
+    assert text_of(asking().events()) == "a"
+
+
+def test_frames_may_be_split_anywhere(asking: AskingMaker, provider: ScriptedProvider) -> None:
+    """One byte at a time, in chunks of one byte each, CRLF and a character of several bytes among them."""
+    body = openai_chunk({"content": "a😀"}).replace(b"\n", b"\r\n").replace(b"\\ud83d\\ude00", "😀".encode())
+    content = body + DONE
+    raw = b"".join(b"1;x=y\r\n%c\r\n" % byte for byte in content) + b"0\r\nTrailer: x\r\n\r\n"
+    provider.script(
+        Raw(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *(raw[at : at + 1] for at in range(len(raw))))
+    )
+    assert text_of(asking().events()) == "a😀"
+
+
+# -- cancel -------------------------------------------------------------------------------------------------
+
+
+def cancelled_after(ask: Asking, seconds: float) -> float:
+    """Cancel a call after some time; returns how long it took from then until it raised Cancelled."""
+    at: list[float] = []
+
+    def cancel() -> None:
+        time.sleep(seconds)
+        at.append(time.monotonic())
+        ask.call.cancel()
+        ask.call.cancel()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    _, error = ask.until_error()
+    raised_at = time.monotonic()
+    thread.join()
+    assert isinstance(error, Cancelled)
+    return raised_at - at[0]
+
+
+def test_cancel_before_the_call(asking: AskingMaker, provider: ScriptedProvider) -> None:
+    ask = asking()
+    ask.call.cancel()
+    assert isinstance(ask.error(), Cancelled)
+    assert provider.connections == 0
+
+
+def test_cancel_while_the_name_is_looked_up() -> None:
+    forever = threading.Event()
+
+    def resolver(host: str, port: int) -> list[str]:
+        forever.wait(10)
+        return []
+
+    ask = Asking(Gate(resolver=resolver), "https://slow.example.com", "openai", connect_s=5)
+    assert cancelled_after(ask, 0.1) < 1
+    forever.set()
+
+
+def test_cancel_while_connecting(gate: Gate, silent_port: int) -> None:
+    ask = Asking(gate, f"http://127.0.0.1:{silent_port}", "openai", connect_s=5)
+    assert cancelled_after(ask, 0.2) < 1
+
+
+def test_cancel_in_the_handshake(gate: Gate, mute_port: int) -> None:
+    ask = Asking(gate, f"https://127.0.0.1:{mute_port}", "openai", connect_s=5)
+    assert cancelled_after(ask, 0.2) < 1
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param(Raw(STALL), id="before-the-head"),
+        pytest.param(Reply(STALL), id="before-the-first-byte"),
+        pytest.param(openai_stream("a", STALL), id="mid-stream"),
+        pytest.param(openai_stream("a", Endless(openai_chunk({"content": "x"}), 0.001)), id="fast-stream"),
+        pytest.param(Reply(STALL, status=500), id="in-an-error"),
+        pytest.param(Reply(b"{", STALL, content_type="application/json"), id="in-an-object"),
+    ],
+)
+def test_cancel_while_reading_closes_the_connection(
+    asking: AskingMaker, provider: ScriptedProvider, reply: Reply
+) -> None:
+    provider.script(reply)
+    assert cancelled_after(asking(), 0.2) < 1
+    assert provider.last.closed.wait(1)
+
+
+def test_cancel_while_the_request_is_sent(gate: Gate) -> None:
+    """The peer takes nothing, so the system's buffers fill up."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ask = Asking(gate, f"http://127.0.0.1:{listener.getsockname()[1]}", "openai")
+        reads = ask.stream("x" * 30_000_000)
+        threading.Timer(0.3, ask.call.cancel).start()
+        begin = time.monotonic()
+        with pytest.raises(Cancelled):
+            next(reads)
+        assert time.monotonic() - begin < 2
+
+
+def test_cancel_after_the_end_does_nothing_to_others(asking: AskingMaker, provider: ScriptedProvider) -> None:
+    """The connection has gone back and serves another call."""
+    first = asking()
+    first.events()
+    second = asking()
+    provider.script(openai_stream("a", Pause(0.2), "b"))
+    reads = second.stream()
+    events = next(reads)
+    first.call.cancel()
+    assert text_of([*events, *(event for read in reads for event in read)]) == "ab"
+    assert provider.connections == 1
+
+
+def test_calls_run_in_parallel(gate: Gate, provider: ScriptedProvider) -> None:
+    """One client for all threads; cancelling one touches no other."""
+    client, outcomes = Client(gate, LIMITS), dict[int, str]()
+    provider.script(openai_stream("a", Pause(0.3), "b"))
+    calls = [Call() for _ in range(20)]
+
+    def run(number: int) -> None:
+        ask = Asking(gate, provider.url, "openai")
+        ask.client, ask.call = client, calls[number]
+        try:
+            outcomes[number] = text_of(ask.events())
+        except Cancelled:
+            outcomes[number] = "cancelled"
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    provider.wait_for_request(count=20)
+    for call in calls[::2]:
+        call.cancel()
+    for thread in threads:
+        thread.join()
+    assert outcomes == {number: "ab" if number % 2 else "cancelled" for number in range(20)}
+
+
+# -- pace ---------------------------------------------------------------------------------------------------
+
+
+def test_fast_chunks_are_taken_several_at_a_time(asking: AskingMaker, provider: ScriptedProvider) -> None:
+    provider.script(openai_stream(*(["x"] * 100), pause_s=0.002))
+    reads = list(asking().stream())
+    assert text_of([event for read in reads for event in read]) == "x" * 100
+    assert len(reads) < 60
+
+
+def test_neither_first_chunk_nor_slow_ones_are_delayed(
+    asking: AskingMaker, provider: ScriptedProvider
+) -> None:
+    sent: list[float] = []
+
+    def noted(number: int) -> bytes:
+        return openai_chunk({"content": str(number)})
+
+    class Noting(threading.Event):
+        """A step that takes no time and notes when it is its turn."""
+
+        def is_set(self) -> bool:
+            sent.append(time.monotonic())
+            return True
+
+    steps = [step for number in range(12) for step in (Noting(), noted(number), Pause(0.025))]
+    provider.script(Reply(*steps, DONE))
+    arrived = [time.monotonic() for _ in asking().stream()][:-1]
+    delays = sorted(there - here for here, there in zip(sent, arrived, strict=True))
+    assert delays[len(delays) // 2] < 0.005

@@ -1,0 +1,153 @@
+"""What is made of answers that are errors: the right kind, a text that may be shown, never the key."""
+
+import email.utils
+import logging
+import time
+from typing import Any
+
+import pytest
+
+from chat_api.llm.errors import Failed, KeyRefused, ProviderError, RateLimited
+from tests.llm.conftest import KEY, AskingMaker
+from tests.support.provider import Reply, ScriptedProvider, error_answer, json_answer, openai_stream
+
+FORMATS = ["openai", "anthropic"]
+
+
+@pytest.mark.parametrize("api_format", FORMATS)
+@pytest.mark.parametrize(
+    ("status", "kind", "detail"),
+    [
+        (400, Failed, "The provider answered 400: Bad thing"),
+        (401, KeyRefused, "does not take the key"),
+        (403, KeyRefused, "does not take the key"),
+        (404, Failed, "The provider answered 404: Bad thing"),
+        (413, Failed, "413"),
+        (429, RateLimited, "no more requests"),
+        (500, Failed, "The provider answered 500: Bad thing"),
+        (503, Failed, "503"),
+        (529, Failed, "overloaded"),
+        (304, Failed, "redirects are not followed"),
+        (201, Failed, "201"),
+    ],
+)
+def test_status(
+    asking: AskingMaker,
+    provider: ScriptedProvider,
+    api_format: str,
+    status: int,
+    kind: type[ProviderError],
+    detail: str,
+) -> None:
+    provider.script(error_answer(status, "Bad thing"))
+    error = asking(api_format).error()
+    assert type(error) is kind
+    assert detail in error.detail
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({"error": {"message": "Bad thing"}}, "500: Bad thing"),
+        ({"error": "Bad thing"}, "500: Bad thing"),
+        ({"message": "Bad thing"}, "500: Bad thing"),
+        ([{"error": {"message": "Bad thing"}}], "500: Bad thing"),
+        ({"error": {"message": "Bad\n\tthing\x00 \u202eand \x1b[31m"}}, "500: Bad thing and [31m"),
+        ({"error": {"message": ["Bad"]}}, "500."),
+        ({"error": None}, "500."),
+        ([], "500."),
+        ("Bad thing", "500."),
+    ],
+)
+def test_message_of_the_provider(
+    asking: AskingMaker, provider: ScriptedProvider, body: Any, detail: str
+) -> None:
+    provider.script(json_answer(body, 500))
+    assert asking().error().detail == f"The provider answered {detail}"
+
+
+def test_markup_is_not_shown(asking: AskingMaker, provider: ScriptedProvider) -> None:
+    page = b"<html><body>Internal host db1.corp</body></html>"
+    provider.script(Reply(page, status=502, content_type="text/html"))
+    assert asking().error().detail == "The provider answered 502."
+    provider.script(Reply(page, content_type="text/html; charset=utf-8"))
+    assert asking().error().detail == "The provider answered with text/html, not with a stream of events."
+
+
+def test_long_message_is_cut(asking: AskingMaker, provider: ScriptedProvider) -> None:
+    provider.script(error_answer(500, "bad " * 10_000))
+    assert len(asking().error().detail) < 540
+
+
+def test_missing_content_type_is_taken_for_a_stream(asking: AskingMaker, provider: ScriptedProvider) -> None:
+    provider.script(Reply(*openai_stream("a").steps, content_type=None))
+    assert asking().events()
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("7", range(7, 8)),
+        ("0", range(0, 1)),
+        (100, range(60, 101)),  # a date, so many seconds from now
+        (-100, range(0, 1)),
+        ("99999999999999999999", range(86400, 86401)),
+    ],
+)
+def test_retry_after(
+    asking: AskingMaker, provider: ScriptedProvider, header: str | int, expected: range
+) -> None:
+    if isinstance(header, int):
+        header = email.utils.formatdate(time.time() + header, usegmt=True)
+    provider.script(error_answer(429, "Slow down", {"Retry-After": header}))
+    error = asking().error()
+    assert isinstance(error, RateLimited)
+    assert error.retry_after_s in expected
+
+
+@pytest.mark.parametrize("header", ["", "soon", "-5", "1.5", "٣", "Mon, 99 Foo"])
+def test_retry_after_that_cannot_be_read(
+    asking: AskingMaker, provider: ScriptedProvider, header: str
+) -> None:
+    provider.script(error_answer(429, "Slow down", {"Retry-After": header.encode().decode("latin-1")}))
+    error = asking().error()
+    assert isinstance(error, RateLimited)
+    assert error.retry_after_s is None
+
+
+LEAKS = [
+    f"Incorrect API key provided: {KEY}.",
+    f"Bad header: Bearer {KEY}",
+    f"key={KEY}&x=1",
+    f"Key {KEY[:8]}...{KEY[-4:]} has no quota",
+    f"Key {KEY[:12]}****",
+    f"Key ending in {KEY[-8:]} is used up",
+    "Another key: sk-ant-api03-abcdefghijkl and AIzaSyA1234567890abcdefghijklmnopqrstu",
+    "token eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc",
+]
+SECRETS = [KEY, KEY[:8], KEY[-8:], KEY[-4:], "sk-", "abcdefghij", "AIza", "eyJ"]
+
+
+@pytest.mark.parametrize("api_format", FORMATS)
+@pytest.mark.parametrize("message", LEAKS)
+def test_key_is_never_repeated(
+    asking: AskingMaker,
+    provider: ScriptedProvider,
+    caplog: pytest.LogCaptureFixture,
+    api_format: str,
+    message: str,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    in_stream = Reply(f'data: {{"error":{{"message":"{message}"}}}}\n\n'.encode())
+    for reply in (*(error_answer(status, message) for status in (400, 401, 403, 429, 500)), in_stream):
+        provider.script(reply)
+        error = asking(api_format).error()
+        shown = repr(error) + str(error) + error.detail + caplog.text
+        assert not [secret for secret in SECRETS if secret in shown]
+        assert error.__context__ is None or KEY not in repr(error.__context__)
+
+
+def test_ordinary_words_stay(asking: AskingMaker, provider: ScriptedProvider) -> None:
+    message = "This model's maximum context length is 128000 tokens. However, you requested 130512 tokens (v1.2.3)..."
+    provider.script(error_answer(400, message))
+    assert asking().error().detail == f"The provider answered 400: {message}"
