@@ -5,13 +5,14 @@ without a JSON content type for an empty one and lets duplicate names, NaN and l
 the answer stays ours for the entity tags and for orjson.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial, wraps
 from typing import Any
 
 import flask_smorest
 from flask import Response, request
 from marshmallow import Schema, ValidationError
+from marshmallow.exceptions import SCHEMA
 from webargs.flaskparser import FlaskParser
 
 from .errors import InvalidInput
@@ -106,16 +107,20 @@ def _load_query(schema: Schema, query_string: bytes) -> dict[str, Any]:
 
 
 def _flat(messages: dict[str, Any]) -> dict[str, list[str]]:
-    """Marshmallow nests messages by index and field; clients get one list for each field of the body."""
+    """Marshmallow nests messages by index and field; clients get one list for each field of the body.
+
+    What is wrong inside a field is named in front of the message: `tools.0.function.name: Not a valid string.`
+    """
     return {str(name): list(_texts(found)) for name, found in messages.items()}
 
 
-def _texts(found: Any) -> Any:
+def _texts(found: Any, path: str = "") -> Iterator[str]:
     if isinstance(found, dict):
-        for nested in found.values():
-            yield from _texts(nested)
+        for name, nested in found.items():
+            # "_schema" is marshmallow's word for the object itself
+            yield from _texts(nested, path if name == SCHEMA else f"{path}.{name}" if path else str(name))
     elif isinstance(found, list):
         for nested in found:
-            yield from _texts(nested)
+            yield from _texts(nested, path)
     else:
-        yield str(found)
+        yield f"{path}: {found}" if path else str(found)

@@ -21,8 +21,9 @@ VERSION = "0.1.0"
 EXAMPLE_ID = "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071"
 EXTENSION = "chat_api.openapi"
 BODY_ERRORS = (400, 413, 415)
+CALLS_A_PROVIDER = ("create_completion", "list_models")
 DESCRIPTION = """The headless back end of LLM chat applications: accounts, conversations, messages, attachments, \
-providers and keys.
+providers and keys, and the providers' replies, streamed.
 
 Every endpoint below `/chat` needs `Authorization: Bearer <access token>`. Errors are `application/problem+json` \
 (RFC 9457). Somebody else's object does not exist for you: 404."""
@@ -121,12 +122,17 @@ def _complete(app: Flask, endpoint: str, path: str, method: str, operation: dict
         operation["requestBody"]["required"] = True
     if "{" in path or name in ("create_message", "create_attachment", "get_metrics") or guarded:
         errors.add(404)
+    if name in CALLS_A_PROVIDER:
+        errors |= {502, 504}
     if creates:
         errors |= {409, 422}
         parameters.append(_IDEMPOTENCY_KEY)
-        responses["201"].setdefault("headers", {})["Idempotency-Replayed"] = {
-            "$ref": "#/components/headers/Idempotency-Replayed"
-        }
+        for success in {"200", "201"} & set(responses):
+            responses[success].setdefault("headers", {})["Idempotency-Replayed"] = {
+                "$ref": "#/components/headers/Idempotency-Replayed"
+            }
+    if name == "get_events":
+        parameters.append(_LAST_EVENT_ID)
     if method in ("patch", "put", "delete"):
         errors.add(412)
         parameters.append(_IF_MATCH)
@@ -143,12 +149,12 @@ def _complete(app: Flask, endpoint: str, path: str, method: str, operation: dict
 
 
 def _complete_get(operation: dict[str, Any], responses: dict[str, Any], *, guarded: bool) -> None:
-    """A list has Link headers; a single object has an ETag and answers If-None-Match."""
-    is_list = any(parameter.get("name") == "limit" for parameter in operation["parameters"])
+    """A list with pages has Link headers; a single object has an ETag and answers If-None-Match."""
+    has_pages = any(parameter.get("name") == "limit" for parameter in operation["parameters"])
     headers = responses["200"].setdefault("headers", {})
-    if is_list:
+    if has_pages:
         headers["Link"] = {"$ref": "#/components/headers/Link"}
-    elif guarded:
+    elif guarded and "$ref" in responses["200"]["content"].get("application/json", {}).get("schema", {}):
         headers["ETag"] = {"$ref": "#/components/headers/ETag"}
         operation["parameters"].append(_IF_NONE_MATCH)
         responses["304"] = {"description": "Not changed since the version that If-None-Match names."}
@@ -172,17 +178,28 @@ def _add_examples(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
 
 
 def _example(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
-    if "$ref" in schema:
-        return _example(schemas[schema["$ref"].rsplit("/", 1)[-1]], schemas)
     if "example" in schema:
         return schema["example"]
-    if "allOf" in schema:
-        return _example(schema["allOf"][0], schemas)
+    if "$ref" in schema:
+        return _example(schemas[schema["$ref"].rsplit("/", 1)[-1]], schemas)
+    for choices in ("allOf", "anyOf"):
+        if choices in schema:
+            return _example(schema[choices][0], schemas)
     if schema.get("type") == "array":
         return [_example(schema["items"], schemas)]
     if "properties" in schema:
-        return {name: _example(field, schemas) for name, field in schema["properties"].items()}
+        required = schema.get("required", ())
+        return {
+            name: _example(field, schemas)
+            for name, field in schema["properties"].items()
+            if name in required or _is_usual(field)
+        }
     return EXAMPLE_ID if schema.get("format") == "uuid" else "text"
+
+
+def _is_usual(field: dict[str, Any]) -> bool:
+    """Whether an optional field is shown in examples: it has one, or consists of others that have."""
+    return not {"example", "$ref", "anyOf", "allOf"}.isdisjoint(field)
 
 
 def _link(operation_id: str, **parameters: str) -> dict[str, Any]:
@@ -210,6 +227,7 @@ _LINKS = {
         "GetConversation": _link("get_conversation", conversation_id="id"),
         "CreateMessage": _body_link("create_message", conversation_id="id"),
         "ListMessages": _link("list_messages", conversation_id="id"),
+        "CreateCompletion": _body_link("create_completion", conversation_id="id"),
     },
     ("create_message", "201"): {
         "GetConversation": _link("get_conversation", conversation_id="conversation_id"),
@@ -223,10 +241,19 @@ _LINKS = {
     ("create_provider", "201"): {
         "GetProvider": _link("get_provider", provider_id="id"),
         "CreateConfig": _body_link("create_config", user_id="owner_id", provider_id="id"),
+        "ListModels": _link("list_models", provider_id="id"),
     },
     ("create_config", "201"): {
         "GetConfig": _link("get_config", user_id="user_id", provider_id="provider_id"),
         "GetProvider": _link("get_provider", provider_id="provider_id"),
+        "ListModels": _link("list_models", provider_id="provider_id"),
+        "CreateCompletion": _body_link("create_completion", provider_id="provider_id"),
+    },
+    ("create_completion", "201"): {
+        "GetCompletion": _link("get_completion", completion_id="id"),
+        "GetEvents": _link("get_events", completion_id="id"),
+        "CancelCompletion": _link("cancel_completion", completion_id="id"),
+        "ListCompletions": _link("list_completions", conversation_id="conversation_id"),
     },
 }
 
@@ -255,7 +282,7 @@ def _problem_response(status: int) -> dict[str, Any]:
     }
     if status == 401:
         response["headers"]["WWW-Authenticate"] = {"$ref": "#/components/headers/WWW-Authenticate"}
-    if status in (429, 503):
+    if status in (409, 429, 503):  # 409: where the same request is still being answered
         response["headers"]["Retry-After"] = {"$ref": "#/components/headers/Retry-After"}
     return response
 
@@ -312,6 +339,12 @@ _IDEMPOTENCY_KEY = _header_parameter(
     pattern="^[ -~]{1,255}$",
     minLength=1,
     maxLength=255,
+)
+_LAST_EVENT_ID = _header_parameter(
+    "Last-Event-ID",
+    "Only events behind the one with this id; `-1` or nothing for all.",
+    pattern="^(-1|[0-9]{0,16})$",
+    example="17",
 )
 _ACT_AS = _header_parameter(
     "X-Act-As", "For admins and service accounts: the id of the user to act for.", format="uuid"

@@ -21,6 +21,7 @@ from chat_api.statements import close_idle_connections
 from config import Config
 from tests.support.api import PASSWORD, Api, new_email
 from tests.support.postgres import create_database, drop_database, ensure_template
+from tests.support.provider import ScriptedProvider
 
 BACKENDS = ("sqlite", "postgres")
 TEMPLATE = "chat_api_migrated"
@@ -78,6 +79,13 @@ def app(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """The application. No context is pushed: a forgotten commit must be seen."""
     with serving(database_url, tmp_path_factory.mktemp("data")) as application:
         yield application
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[ScriptedProvider]:
+    """An LLM provider that replies. Whoever scripts it does so for a model of their own."""
+    with ScriptedProvider() as scripted:
+        yield scripted
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from chat_api.columns import new_id
 from chat_api.logs import JsonFormatter
 from tests.conftest import serving
 from tests.support.api import PASSWORD, POSTS, Api, new_email
+from tests.support.provider import ScriptedProvider
 
 JSON = "application/json"
 MIB = 1024 * 1024
@@ -43,8 +44,11 @@ def assert_problem(response: TestResponse, status: int, *fields: str) -> dict[st
 
 # -- valid bodies, to be spoilt ------------------------------------------------------------------------------
 
-OPTIONAL = {"shared", "expires_in_days"}
+OPTIONAL = {"shared", "expires_in_days", "api_format", "context_window", "default_model", "tool_call_id", "model",
+            "content of /chat/completions", "parent_id", "stream", "parameters", "on_disconnect"}  # fmt: skip
 FIELDS = [(path, field) for path, names in POSTS.items() for field in names]
+REQUIRED = {path: [field for field in names if not {field, f"{field} of {path}"} & OPTIONAL]
+            for path, names in POSTS.items()}  # fmt: skip
 each_post = pytest.mark.parametrize("path", POSTS)
 each_field = pytest.mark.parametrize(("path", "field"), FIELDS)
 
@@ -58,12 +62,16 @@ def user(app: Flask) -> Api:
 
 
 @pytest.fixture(scope="module")
-def ids(user: Api) -> dict[str, str]:
+def ids(user: Api, provider: ScriptedProvider) -> dict[str, str]:
     conversation = user.conversation()["id"]
+    replying = user.provider(api_endpoint=provider.url)["id"]
+    user.config(replying)
     return {
         "conversation": conversation,
         "message": user.message(conversation)["id"],
         "provider": user.provider()["id"],
+        "replying": replying,
+        "completion": user.completion(user.conversation()["id"], replying)["id"],
     }
 
 
@@ -76,13 +84,36 @@ def body_for(user: Api, ids: dict[str, str]) -> Callable[[str], dict[str, Any]]:
         "/auth/login": {"email": user.user["email"], "password": PASSWORD},
         "/auth/tokens": {"name": "script", "expires_in_days": 1},
         "/chat/conversations": {"user_id": user.user_id, "title": "A title"},
-        "/chat/messages": {"conversation_id": ids["conversation"], "role": "user", "content": "Hello"},
+        "/chat/messages": {
+            "conversation_id": ids["conversation"],
+            "role": "tool",
+            "content": "Hello",
+            "tool_call_id": "call_1",
+        },
         "/chat/attachments": {"message_id": ids["message"], "file_type": "image/png", "file_path": "a.png"},
-        "/chat/llm-providers": {"name": "P", "api_endpoint": endpoint, "shared": False},
+        "/chat/llm-providers": {
+            "name": "P",
+            "api_endpoint": endpoint,
+            "shared": False,
+            "api_format": "anthropic",
+            "context_window": 1000,
+        },
         "/chat/user-llm-configs": {
             "user_id": user.user_id,
             "provider_id": ids["provider"],
             "api_key": "sk-1",
+            "default_model": "m",
+            "context_window": 1000,
+        },
+        "/chat/completions": {
+            "conversation_id": ids["conversation"],
+            "provider_id": ids["replying"],
+            "model": "m",
+            "content": "Hello",
+            "parent_id": ids["message"],
+            "stream": False,
+            "parameters": {"temperature": 1, "tools": [{"type": "function", "function": {"name": "f"}}]},
+            "on_disconnect": "cancel",
         },
     }
     return lambda path: dict(bodies[path])
@@ -158,7 +189,7 @@ def test_text_that_can_not_be_stored_is_refused_in_values_and_names(
     for path, names in POSTS.items():
         body = body_for(path)
         for field in names:
-            spoilt = json.dumps(body | {field: "@"}).replace("@", escape) if body[field] != "@" else ""
+            spoilt = json.dumps(body | {field: "@"}).replace("@", escape)
             assert_problem(send_raw(user, path, spoilt.encode()), 400, field)
             nested = json.dumps(body | {field: [{"x": "@"}]}).replace("@", escape)
             assert send_raw(user, path, nested.encode()).status_code == 400
@@ -172,7 +203,13 @@ def test_surrogate_pair_is_one_character(user: Api) -> None:
 
 @each_field
 def test_wrong_type_is_refused(user: Api, body_for: Callable[..., Any], path: str, field: str) -> None:
-    right: dict[str, list[Any]] = {"shared": [True, False], "expires_in_days": [1]}
+    # without a value some fields mean the same with null
+    right: dict[str, list[Any]] = {
+        "shared": [True, False], "stream": [True, False], "expires_in_days": [1], "context_window": [None],
+        "parameters": [{}], "parent_id": [None], "model": [None, "true", "1"], "default_model": [None, "true", "1"],
+    }  # fmt: skip
+    if path == "/chat/completions":
+        right["content"] = [None, "true", "1"]
     accepted = [repr(value) for value in right.get(field, ["true", "1"])]
     for value in (
         None,
@@ -201,13 +238,13 @@ def test_wrong_type_is_refused(user: Api, body_for: Callable[..., Any], path: st
 def test_missing_field_is_refused(user: Api, body_for: Callable[..., Any], path: str, field: str) -> None:
     body = body_for(path)
     del body[field]
-    if field not in OPTIONAL:
+    if field in REQUIRED[path]:
         assert_problem(user.post(path, body), 400, field)
 
 
 @each_post
 def test_all_missing_fields_are_named_at_once(user: Api, path: str) -> None:
-    assert_problem(user.post(path, {}), 400, *(field for field in POSTS[path] if field not in OPTIONAL))
+    assert_problem(user.post(path, {}), 400, *REQUIRED[path])
 
 
 @each_post
@@ -228,7 +265,11 @@ LONGEST = {
     ("/chat/attachments", "file_path"): 1024,
     ("/chat/llm-providers", "name"): 255,
     ("/chat/user-llm-configs", "api_key"): 4096,
+    ("/chat/user-llm-configs", "default_model"): 255,
     ("/chat/messages", "content"): MIB,
+    ("/chat/messages", "tool_call_id"): 255,
+    ("/chat/completions", "content"): MIB,
+    ("/chat/completions", "model"): 255,
 }
 
 
@@ -274,7 +315,7 @@ def test_unknown_role_is_refused(user: Api, body_for: Callable[..., Any], role: 
 )
 def test_malformed_id_is_400_in_a_body(user: Api, body_for: Callable[..., Any], malformed: str) -> None:
     for path, field in FIELDS:
-        if field.endswith("_id"):
+        if field.endswith("_id") and field != "tool_call_id":
             value = (
                 malformed.replace("{id}", body_for(path)[field])
                 if malformed != "{id}"
@@ -288,7 +329,9 @@ def test_malformed_id_is_400_in_a_body(user: Api, body_for: Callable[..., Any], 
 )
 @pytest.mark.parametrize("path", ["/chat/conversations/@", "/chat/conversations/@/messages",
                                   "/chat/messages/@/attachments", "/chat/llm-providers/@",
-                                  "/chat/user-llm-configs/@/{id}", "/chat/user-llm-configs/{id}/@"])  # fmt: skip
+                                  "/chat/user-llm-configs/@/{id}", "/chat/user-llm-configs/{id}/@",
+                                  "/chat/conversations/@/completions", "/chat/completions/@",
+                                  "/chat/completions/@/events", "/chat/llm-providers/@/models"])  # fmt: skip
 def test_malformed_id_is_404_in_a_path(user: Api, path: str, malformed: str) -> None:
     assert_problem(user.get(path.replace("@", malformed).replace("{id}", new_id())), 404)
 
@@ -450,8 +493,9 @@ def test_page_has_one_direction(user: Api, ids: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     "query", ["after=1", "before=x", "after=", f"after={'0' * 36}", "limit=0", "surprise=1"]
 )
-def test_bad_page_of_a_list_by_id_is_refused(user: Api, query: str) -> None:
-    assert_problem(user.get(f"/auth/tokens?{query}"), 400, query.partition("=")[0])
+def test_bad_page_of_a_list_by_id_is_refused(user: Api, ids: dict[str, str], query: str) -> None:
+    for path in ("/auth/tokens", f"/chat/conversations/{ids['conversation']}/completions"):
+        assert_problem(user.get(f"{path}?{query}"), 400, query.partition("=")[0])
 
 
 def lists(ids: dict[str, str]) -> tuple[str, str]:
@@ -459,6 +503,226 @@ def lists(ids: dict[str, str]) -> tuple[str, str]:
         f"/chat/conversations/{ids['conversation']}/messages",
         f"/chat/messages/{ids['message']}/attachments",
     )
+
+
+# -- completions ---------------------------------------------------------------------------------------------
+
+DEEP: Any = "x"
+for _ in range(120):
+    DEEP = [DEEP]
+FUNCTION = {"type": "function", "function": {"name": "f"}}
+STEERING = ("base_url", "api_key", "headers", "extra_headers", "extra_body", "extra_query", "proxy", "proxies",
+            "timeout", "url", "model", "messages", "stream", "stream_options", "n", "user", "system", "Temperature",
+            "__proto__")  # fmt: skip
+BAD_PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
+    # the caller can't steer the call, nor say what is the service's own to say
+    **{name: ({name: "x"}, f"{name}: Unknown field.") for name in STEERING},
+    "headers object": ({"headers": {"Authorization": "Bearer x"}}, "headers: Unknown field."),
+    "nested": ({"parameters": {"temperature": 1}}, "parameters: Unknown field."),
+    "temperature text": ({"temperature": "1"}, "temperature: "),
+    "temperature flag": ({"temperature": True}, "temperature: "),
+    "temperature null": ({"temperature": None}, "temperature: "),
+    "temperature list": ({"temperature": [1]}, "temperature: "),
+    "temperature high": ({"temperature": 2.01}, "temperature: "),
+    "temperature low": ({"temperature": -0.01}, "temperature: "),
+    "temperature endless": ({"temperature": 10**400}, "temperature: "),
+    "top_p": ({"top_p": 1.1}, "top_p: "),
+    "max_tokens zero": ({"max_tokens": 0}, "max_tokens: "),
+    "max_tokens half": ({"max_tokens": 1.5}, "max_tokens: "),
+    "max_tokens text": ({"max_tokens": "10"}, "max_tokens: "),
+    "max_tokens flag": ({"max_tokens": True}, "max_tokens: "),
+    "max_tokens huge": ({"max_tokens": 10**30}, "max_tokens: "),
+    "seed": ({"seed": 2**53 + 1}, "seed: "),
+    "presence_penalty": ({"presence_penalty": 3}, "presence_penalty: "),
+    "frequency_penalty": ({"frequency_penalty": -3}, "frequency_penalty: "),
+    "reasoning_effort": ({"reasoning_effort": "most"}, "reasoning_effort: "),
+    "stop empty": ({"stop": []}, "stop: "),
+    "stop many": ({"stop": ["x"] * 5}, "stop: "),
+    "stop numbers": ({"stop": [1]}, "stop: "),
+    "stop of nothing": ({"stop": ""}, "stop: "),
+    "stop long": ({"stop": "x" * 257}, "stop: "),
+    "stop object": ({"stop": {"x": "y"}}, "stop: "),
+    "response_format text": ({"response_format": "json"}, "response_format: "),
+    "response_format list": ({"response_format": [{}]}, "response_format: "),
+    "response_format deep": ({"response_format": {"x": DEEP}}, "response_format: "),
+    "response_format large": ({"response_format": {"x": "y" * 300_000}}, "response_format: "),
+    "response_format wide": ({"response_format": {"x": "€" * 90_000}}, "response_format: "),
+    "response_format endless number": ({"response_format": {"x": [10**400]}}, "response_format: "),
+    "tools object": ({"tools": FUNCTION}, "tools: "),
+    "tools empty": ({"tools": []}, "tools: "),
+    "tools many": ({"tools": [FUNCTION] * 129}, "tools: "),
+    "tools null": ({"tools": [None]}, "tools.0: "),
+    "tool of no function": ({"tools": [FUNCTION, {"type": "function"}]}, "tools.1.function: "),
+    "tool of another type": ({"tools": [FUNCTION | {"type": "web_search"}]}, "tools.0.type: "),
+    "tool with more": ({"tools": [FUNCTION | {"url": "http://x"}]}, "tools.0.url: Unknown field."),
+    "function with more": (
+        {"tools": [{"type": "function", "function": {"name": "f", "url": "x"}}]},
+        "tools.0.function.url: Unknown field.",
+    ),
+    "function without name": ({"tools": [{"type": "function", "function": {}}]}, "tools.0.function.name: "),
+    "function of another name": (
+        {"tools": [{"type": "function", "function": {"name": "f\n"}}]},
+        "tools.0.function.name: ",
+    ),
+    "deep arguments": (
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"x": DEEP}}}]},
+        "tools.0.function.parameters: ",
+    ),
+    "strict": (
+        {"tools": [{"type": "function", "function": {"name": "f", "strict": 1}}]},
+        "tools.0.function.strict: ",
+    ),
+    "tool_choice word": ({"tool_choice": "any"}, "tool_choice: "),
+    "tool_choice list": ({"tool_choice": ["auto"]}, "tool_choice: "),
+    "tool_choice null": ({"tool_choice": None}, "tool_choice: "),
+    "tool_choice of nothing": ({"tool_choice": {"type": "function"}}, "tool_choice.function: "),
+    "tool_choice name": (
+        {"tool_choice": {"type": "function", "function": {"name": "f f"}}},
+        "tool_choice.function.name: ",
+    ),
+    "parallel_tool_calls": ({"parallel_tool_calls": 1}, "parallel_tool_calls: "),
+}
+GOOD_PARAMETERS: list[dict[str, Any]] = [
+    {},
+    {"temperature": 0, "top_p": 1.0, "max_tokens": 1, "seed": -7, "presence_penalty": -2, "frequency_penalty": 2},
+    {"temperature": 2, "max_tokens": 90.0, "reasoning_effort": "none", "stop": "\n"},
+    {"stop": ["a", "b", "c", "d"], "parallel_tool_calls": False, "tool_choice": "required"},
+    {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"maximum": 2**63 - 1}}}},
+    {"tools": [FUNCTION] * 128, "tool_choice": FUNCTION},
+    {"tools": [FUNCTION | {"function": {"name": "a.b-c_1", "description": "€", "parameters": {}, "strict": True}}]},
+]  # fmt: skip
+
+
+def completion_with(body_for: Callable[[str], dict[str, Any]], parameters: dict[str, Any]) -> bytes:
+    return json.dumps(body_for("/chat/completions") | {"parameters": parameters}).encode()
+
+
+@pytest.mark.parametrize(("parameters", "complaint"), BAD_PARAMETERS.values(), ids=BAD_PARAMETERS)
+def test_parameter_that_is_not_offered_is_refused_by_its_place(
+    user: Api,
+    provider: ScriptedProvider,
+    body_for: Callable[..., Any],
+    parameters: dict[str, Any],
+    complaint: str,
+) -> None:
+    asked = len(provider.requests)
+    raw = completion_with(body_for, parameters)
+    for path in ("/chat/completions", "/chat/completions?dry_run=true"):
+        [message] = assert_problem(send_raw(user, path, raw), 400, "parameters")["errors"]["parameters"]
+        assert message.startswith(complaint)
+    assert len(provider.requests) == asked
+
+
+def test_all_that_is_wrong_inside_a_field_is_said_at_once(user: Api, body_for: Callable[..., Any]) -> None:
+    raw = completion_with(body_for, {"temperature": "x", "base_url": "http://x", "tools": [{}]})
+    problem = assert_problem(send_raw(user, "/chat/completions", raw), 400, "parameters")
+    complaints = problem["errors"]["parameters"]
+    assert sorted(complaint.partition(":")[0] for complaint in complaints) == [
+        "base_url", "temperature", "tools.0.function", "tools.0.type",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
+@pytest.mark.parametrize("place", ['{"temperature": @}', '{"seed": @}', '{"response_format": {"x": [@]}}'])
+def test_number_that_is_none_is_refused_wherever_it_stands(
+    user: Api, body_for: Callable[..., Any], place: str, constant: str
+) -> None:
+    raw = completion_with(body_for, {}).replace(b'"parameters": {}', b'"parameters": ' + place.encode())
+    refused = send_raw(user, "/chat/completions?dry_run=true", raw.replace(b"@", constant.encode()))
+    assert_problem(refused, 400, *(["parameters"] if "e999" in constant else []))
+
+
+@pytest.mark.parametrize("depth", [120, 260, 900, 5000])
+def test_depth_is_refused_before_anything_falls_over_it(
+    user: Api, body_for: Callable[..., Any], depth: int
+) -> None:
+    nested = b'{"x":' * depth + b"1" + b"}" * depth
+    for name in (b"response_format", b"tool_choice", b"stop", b"tools", b"unknown"):
+        parameters = b'"parameters": {"%b": %b}' % (name, nested if name != b"tools" else b"[%b]" % nested)
+        raw = completion_with(body_for, {}).replace(b'"parameters": {}', parameters)
+        for headers in ({}, {"Idempotency-Key": new_id()}):
+            assert send_raw(user, "/chat/completions", raw, headers=headers).status_code == 400
+
+
+@pytest.mark.parametrize("parameters", GOOD_PARAMETERS, ids=range(len(GOOD_PARAMETERS)))
+def test_parameters_are_sent_as_they_came(
+    user: Api, body_for: Callable[..., Any], parameters: dict[str, Any]
+) -> None:
+    body = body_for("/chat/completions") | {"parameters": parameters}
+    preview = user.post("/chat/completions?dry_run=true", body, headers={"Idempotency-Key": new_id()})
+    assert preview.status_code == 200, preview.get_data(as_text=True)
+    sent = preview.get_json()["request"]["body"]
+    if isinstance(parameters.get("stop"), str):
+        sent["stop"] = sent["stop"][0]
+    assert parameters.items() <= sent.items()
+
+
+def test_number_beyond_64_bits_is_sent_as_most_readers_take_it(
+    user: Api, body_for: Callable[..., Any]
+) -> None:
+    raw = completion_with(body_for, {"response_format": {"x": [2**63 - 1, 2**80, -(2**80)]}})
+    sent = send_raw(user, "/chat/completions?dry_run=true", raw).get_json()["request"]["body"]
+    assert sent["response_format"] == {"x": [2**63 - 1, float(2**80), -float(2**80)]}
+
+
+@pytest.mark.parametrize("name", ["base_url", "api_key", "headers", "api_endpoint", "timeout", "user_id", "messages",
+                                  "system", "temperature", "max_tokens", "tools", "dry_run"])  # fmt: skip
+def test_nothing_else_steers_a_completion(user: Api, body_for: Callable[..., Any], name: str) -> None:
+    body = body_for("/chat/completions") | {name: "http://169.254.169.254/"}
+    assert_problem(user.post("/chat/completions", body), 400, name)
+
+
+@pytest.mark.parametrize("value", ["Continue", "stop", "continue ", "", True])
+def test_unknown_end_for_a_client_that_leaves_is_refused(
+    user: Api, body_for: Callable[..., Any], value: Any
+) -> None:
+    body = body_for("/chat/completions") | {"on_disconnect": value}
+    assert_problem(user.post("/chat/completions", body), 400, "on_disconnect")
+
+
+def test_completion_without_anything_to_answer_is_refused(user: Api, ids: dict[str, str]) -> None:
+    body = {"conversation_id": user.conversation()["id"], "provider_id": ids["replying"], "model": "m"}
+    for path in ("/chat/completions", "/chat/completions?dry_run=true"):
+        assert_problem(user.post(path, body), 400, "content")
+        assert_problem(user.post(path, {**body, "model": None, "content": "x"}), 400, "model")
+
+
+@pytest.mark.parametrize("query", ["dry_run=1", "dry_run=True", "dry_run=", "dry_run", "dry_run=yes", "dry_run=%00",
+                                   "dry_run=true&dry_run=true", "dryrun=true", "stream=true"])  # fmt: skip
+def test_bad_query_of_a_completion_is_refused(user: Api, body_for: Callable[..., Any], query: str) -> None:
+    refused = user.post(f"/chat/completions?{query}", body_for("/chat/completions"))
+    assert_problem(refused, 400, query.partition("=")[0])
+
+
+NO_EVENT_IDS = ["x", "-2", "--1", "1.5", "+1", "1 2", "0x1", "1_0", "1" * 17, "٣", "1,2", "null"]
+
+
+@pytest.mark.parametrize("text", NO_EVENT_IDS)
+def test_bad_last_event_id_is_refused(user: Api, ids: dict[str, str], text: str) -> None:
+    path = f"/chat/completions/{ids['completion']}/events"
+    header = user.get(path, environ_overrides={"HTTP_LAST_EVENT_ID": text.encode().decode("latin-1")})
+    assert_problem(header, 400, "Last-Event-ID")
+    assert_problem(user.get(path, query_string={"after": text}), 400, "after")
+
+
+@pytest.mark.parametrize(
+    "query", ["after=", "after", "after=1&after=1", "limit=1", "after=%00", "after=%ED%A0%80"]
+)
+def test_bad_query_of_events_is_refused(user: Api, ids: dict[str, str], query: str) -> None:
+    path = f"/chat/completions/{ids['completion']}/events"
+    assert_problem(user.get(f"{path}?{query}"), 400, query.partition("=")[0])
+
+
+@pytest.mark.parametrize("text", [None, "", "-1", "0", "00", "3", "9" * 16])
+def test_good_last_event_id_is_answered(user: Api, ids: dict[str, str], text: str | None) -> None:
+    path = f"/chat/completions/{ids['completion']}/events"
+    headers = {} if text is None else {"Last-Event-ID": text}
+    with user.get(path, headers=headers) as answered:
+        assert answered.status_code == 200
+        assert ("completion.started" in answered.get_data(as_text=True)) == (text in (None, "", "-1"))
+    if text is not None:  # the header wins: it is what a client sends that comes back
+        with user.get(f"{path}?after=2", headers=headers) as both:
+            assert both.get_data() == answered.get_data()
 
 
 # -- file_path and api_endpoint ------------------------------------------------------------------------------
@@ -542,6 +806,10 @@ def test_bad_idempotency_key_is_refused(user: Api, body_for: Callable[..., Any],
             assert_problem(
                 user.post(path, body_for(path), headers={"Idempotency-Key": key}), 400, "Idempotency-Key"
             )
+    preview = user.post(
+        "/chat/completions?dry_run=true", body_for("/chat/completions"), headers={"Idempotency-Key": key}
+    )
+    assert_problem(preview, 400, "Idempotency-Key")
 
 
 @pytest.mark.parametrize("header", [
@@ -658,7 +926,11 @@ def raising(tmp_path: Path) -> Iterator[Callable[[BaseException], TestResponse]]
 
 def errors_of_ours(kind: Any = errors.ApiError) -> Iterator[errors.ApiError]:
     """One of each class in the error tree, made with as few arguments as it takes."""
-    for arguments, named in (((), {}), (("why",), {}), (("why",), {"retry_after_s": 3})):
+    problem = errors.problem_body(kind.status, kind.code, "why")
+    ways: Any = [((), {}), ((problem,), {}), (("why",), {"retry_after_s": 3})]
+    if not issubclass(kind, errors.ProviderFailed):
+        ways[1] = (("why",), {})
+    for arguments, named in ways:
         try:
             yield kind(*arguments, **named)
             break
@@ -679,7 +951,7 @@ def test_error_of_ours_is_a_problem(raising: Callable[..., TestResponse], error:
 
 def test_error_tree_is_complete() -> None:
     assert len(OURS) >= 14
-    assert {400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 500, 503} == {
+    assert {400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 500, 502, 503, 504} == {
         error.status for error in OURS.values()
     }
 
@@ -713,7 +985,7 @@ def test_unexpected_error_tells_the_client_nothing_and_the_log_everything(
 def test_created_objects_come_back_whole_and_say_where_they_are(
     user: Api, body_for: Callable[..., Any]
 ) -> None:
-    for path in ("/chat/conversations", "/chat/llm-providers", "/chat/user-llm-configs"):
+    for path in ("/chat/conversations", "/chat/llm-providers", "/chat/user-llm-configs", "/chat/completions"):
         body = body_for(path)
         if path == "/chat/user-llm-configs":
             body["provider_id"] = user.provider()["id"]
@@ -733,8 +1005,10 @@ def test_times_are_in_utc_with_a_z(user: Api, ids: dict[str, str]) -> None:
         user.made("/auth/tokens", {"name": "script"}),
         user.get(messages).get_json()[0],
         user.get(attachments).get_json()[0],
+        user.get(f"/chat/completions/{ids['completion']}").get_json(),
+        user.get(f"/chat/completions/{ids['completion']}").get_json()["message"],
     ]
     times = [value for one in found for name, value in one.items() if name.endswith("_at")]
-    assert len(times) >= 10
+    assert len(times) >= 13
     for time in times:
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", time), time

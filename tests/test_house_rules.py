@@ -18,6 +18,7 @@ from chat_api.extensions import Base, db
 from config import Config
 from tests.conftest import serving
 from tests.support.api import Api
+from tests.support.provider import ScriptedProvider
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "chat_api"
@@ -333,6 +334,10 @@ LISTS = {
     "list_attachments": Filling(
         "/chat/messages/{message}/attachments", lambda user, parent: user.attachment(parent)
     ),
+    "list_completions": Filling(
+        "/chat/conversations/{conversation}/completions",
+        lambda user, parent: user.completion(parent, user.user["provider_id"]),
+    ),
     "list_tokens": Filling(
         "/auth/tokens", lambda user, parent: user.made("/auth/tokens", {"name": "script"})
     ),
@@ -389,9 +394,11 @@ def test_each_list_is_counted(app: Flask, stranger: Api) -> None:
 
 @pytest.mark.parametrize("name", LISTS)
 def test_list_takes_as_many_statements_for_thirty_items_as_for_ten(
-    app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch, name: str
+    app: Flask, ada: Api, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     conversation = ada.conversation()["id"]
+    ada.user["provider_id"] = ada.provider(api_endpoint=provider.url)["id"]
+    ada.config(ada.user["provider_id"])
     ids = {"conversation": conversation, "message": ada.message(conversation)["id"]}
     path = LISTS[name].path.format(**ids)
     parent = next((value for key, value in ids.items() if f"{{{key}}}" in LISTS[name].path), "")

@@ -19,9 +19,16 @@ from chat_api.extensions import db
 from chat_api.idempotency import service
 from chat_api.idempotency.models import IdempotencyKey
 from tests.support.api import PASSWORD, Api, new_email
+from tests.support.provider import ScriptedProvider, error_answer
 from tests.support.tables import everything_stored, owned_rows
 
 REPLAYED = "Idempotency-Replayed"
+ENDPOINT: dict[str, str] = {}  # of the provider that replies to these tests
+
+
+@pytest.fixture(autouse=True)
+def _endpoint(provider: ScriptedProvider) -> None:
+    ENDPOINT["url"] = provider.url
 
 
 def register_body(user: Api) -> dict[str, Any]:
@@ -53,6 +60,13 @@ def config_body(user: Api) -> dict[str, Any]:
     return {"user_id": user.user_id, "provider_id": user.provider()["id"], "api_key": "sk-0123456789abcdef"}
 
 
+def completion_body(user: Api) -> dict[str, Any]:
+    provider_id = user.provider(api_endpoint=ENDPOINT["url"])["id"]
+    user.config(provider_id)
+    conversation = user.conversation()["id"]
+    return {"conversation_id": conversation, "provider_id": provider_id, "model": "m", "content": "Where to?"}
+
+
 @dataclass(frozen=True)
 class Creation:
     """One creating operation, and the field of its body that may be changed to another valid value."""
@@ -74,8 +88,10 @@ CREATIONS = [
     Creation("/chat/attachments", attachment_body, "file_path", "uploads/b.png"),
     Creation("/chat/llm-providers", provider_body, "name", "Another"),
     Creation("/chat/user-llm-configs", config_body, "api_key", "sk-another-0123456789"),
+    Creation("/chat/completions", completion_body, "content", "Where else?"),
 ]
-CONVERSATIONS, TOKENS, MESSAGES = CREATIONS[2], CREATIONS[1], CREATIONS[3]
+CONVERSATIONS, TOKENS, MESSAGES, CONFIGS = CREATIONS[2], CREATIONS[1], CREATIONS[3], CREATIONS[6]
+COMPLETIONS = CREATIONS[7]
 every_creation = pytest.mark.parametrize("creation", CREATIONS, ids=lambda creation: creation.path)
 
 
@@ -132,7 +148,7 @@ def test_a_request_for_something_missing_does_not_burn_its_key(app: Flask, ada: 
     provider = ada.provider()["id"]
     body = {"user_id": ada.user_id, "provider_id": provider, "api_key": "sk-0123456789"}
     missing = {**body, "provider_id": ada.conversation()["id"]}
-    post = CREATIONS[-1].post
+    post = CONFIGS.post
     assert post(ada, missing).status_code == 404
     assert post(ada, body).status_code == 201
     assert post(ada, body, key="another").status_code == 409
@@ -219,7 +235,7 @@ def test_a_key_is_free_after_24_hours(app: Flask, ada: Api, age: timedelta) -> N
 
 
 @pytest.mark.parametrize(
-    "creation", [CREATIONS[0], MESSAGES, CONVERSATIONS], ids=lambda creation: creation.path
+    "creation", [CREATIONS[0], MESSAGES, CONVERSATIONS, COMPLETIONS], ids=lambda creation: creation.path
 )
 def test_of_the_same_requests_at_once_one_has_an_effect(app: Flask, ada: Api, creation: Creation) -> None:
     body, start = creation.body(ada), threading.Barrier(8)
@@ -240,8 +256,41 @@ def test_of_the_same_requests_at_once_one_has_an_effect(app: Flask, ada: Api, cr
                for answer in told_to_wait)  # fmt: skip
     assert creation.post(ada, body).get_data() == made[0].get_data()
     after = rows(app, ada, body)
-    table = {"/auth/register": "accounts", MESSAGES.path: "messages", CONVERSATIONS.path: "conversations"}
+    table = {"/auth/register": "accounts", MESSAGES.path: "messages", CONVERSATIONS.path: "conversations",
+             COMPLETIONS.path: "completions"}  # fmt: skip
     assert after[table[creation.path]] == before[table[creation.path]] + 1
+
+
+def test_a_streamed_reply_and_its_key_belong_together(ada: Api, provider: ScriptedProvider) -> None:
+    """Whoever lost the stream asks again and gets the same one, from its beginning."""
+    body = {**completion_body(ada), "stream": True}
+    first, again = COMPLETIONS.post(ada, body), COMPLETIONS.post(ada, body)
+    with first, again:
+        texts = [first.get_data(as_text=True), again.get_data(as_text=True)]
+    assert [answer.mimetype for answer in (first, again)] == ["text/event-stream"] * 2
+    assert (REPLAYED in first.headers, again.headers[REPLAYED]) == (False, "true")
+    started, ended = texts[0].split("\n\n")[0], texts[0].rstrip().split("\n\n")[-1]
+    assert (started, ended) == (texts[1].split("\n\n")[0], texts[1].rstrip().split("\n\n")[-1])
+    assert "completion.completed" in ended
+
+
+def test_a_reply_that_failed_is_told_again_and_not_asked_for_again(
+    ada: Api, provider: ScriptedProvider
+) -> None:
+    model = ada.user_id
+    provider.script(error_answer(401, "Who are you?"), model=model)
+    body = {**completion_body(ada), "model": model}
+    first, again = COMPLETIONS.post(ada, body), COMPLETIONS.post(ada, body)
+    assert [answer.status_code for answer in (first, again)] == [502, 502]
+    assert first.get_json()["code"] == again.get_json()["code"] == "provider_refused_key"
+    assert len(provider.of_model(model)) == 1
+
+
+def test_a_preview_takes_no_key(ada: Api) -> None:
+    body = completion_body(ada)
+    key = {"Idempotency-Key": "k"}
+    assert ada.post("/chat/completions?dry_run=true", body, headers=key).status_code == 200
+    assert REPLAYED not in COMPLETIONS.post(ada, body).headers
 
 
 def claim_id_of(user: Api) -> str:

@@ -1,6 +1,7 @@
 """The OpenAPI document says what the service does, all of it, and its page needs nobody else's server."""
 
 import copy
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import schemathesis
 from flask import Flask
 
+from chat_api.completions.models import IN_PROGRESS, STATUSES
 from chat_api.errors import ERROR_CODES
 from tests.support.api import Api
 
@@ -18,6 +20,8 @@ NOT_IN_DOCUMENT = {
     "documentation.get_openapi": "the document itself",
     "swagger_ui.show": "its page",
 }
+WITHOUT_BODY = ("refresh", "log_out", "cancel_completion")
+CALLS_A_PROVIDER = ("create_completion", "list_models")
 Operation = dict[str, Any]
 
 
@@ -109,7 +113,7 @@ def test_every_operation_with_a_body_or_an_answer_shows_it(document: dict[str, A
         success = next(resolved(document, operation["responses"][status]) for status in ("200", "201", "204")
                        if status in operation["responses"])  # fmt: skip
         assert "204" in operation["responses"] or success["content"], (method, path)
-        if method in ("post", "put", "patch") and operation["operationId"] not in ("refresh", "log_out"):
+        if method in ("post", "put", "patch") and operation["operationId"] not in WITHOUT_BODY:
             assert operation["requestBody"]["required"], (method, path)
 
 
@@ -129,6 +133,8 @@ def test_every_operation_lists_its_errors_as_problems(document: dict[str, Any]) 
             expected |= {"409", "422"}
         if method in ("put", "patch", "delete"):
             expected |= {"412"}
+        if name in CALLS_A_PROVIDER:
+            expected |= {"502", "504"}
         assert expected <= set(responses), (method, path, name)
         for status in set(responses) & {str(status) for status in ERROR_CODES}:
             content = resolved(document, responses[status])["content"]
@@ -156,9 +162,59 @@ def test_headers_of_the_contract_are_documented(document: dict[str, Any]) -> Non
         if "201" in operation["responses"]:
             assert "Idempotency-Key" in sent, (method, path)
             assert "Idempotency-Replayed" in answered, (method, path)
-        if method == "get" and path.startswith("/chat") and "array" not in str(operation["responses"]["200"]):
+        schema = (
+            operation["responses"]
+            .get("200", {})
+            .get("content", {})
+            .get("application/json", {})
+            .get("schema", {})
+        )
+        if method == "get" and path.startswith("/chat") and "$ref" in schema:
             assert ("If-None-Match" in sent, "ETag" in answered) == (True, True), (method, path)
             assert "304" in operation["responses"], (method, path)
+
+
+def test_errors_that_pass_say_when_to_come_back(document: dict[str, Any]) -> None:
+    for status in ("409", "429", "503"):
+        response = resolved(document, document["paths"]["/chat/completions"]["post"]["responses"][status])
+        assert "Retry-After" in response["headers"], status
+
+
+def test_streams_of_events_are_described(document: dict[str, Any]) -> None:
+    create = document["paths"]["/chat/completions"]["post"]
+    follow = document["paths"]["/chat/completions/{completion_id}/events"]["get"]
+    names = [*(f"completion.{status}" for status in STATUSES if status != IN_PROGRESS),
+             "completion.started", "completion.delta", "completion.reasoning", "completion.tool_call"]  # fmt: skip
+    for operation in (create, follow):
+        assert "text/event-stream" in operation["responses"]["200"]["content"]
+        for text in (*names, "keepalive", "Last-Event-ID"):
+            assert text in operation["description"], text
+    assert set(create["responses"]["200"]["content"]) == {"text/event-stream", "application/json"}
+    assert set(follow["responses"]["200"]["content"]) == {"text/event-stream"}
+    assert "content" not in follow["responses"]["204"]
+    assert "Last-Event-ID" in [parameter["name"] for parameter in follow["parameters"]]
+
+
+def test_patterns_are_read_alike_by_all_clients(document: dict[str, Any]) -> None:
+    """Python's \\A and \\Z are no part of the regular expressions that JSON Schema means (ECMA 262)."""
+    assert not re.search(r"\\\\[AZ]", json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("create_provider", "list_models"),
+        ("create_completion", "get_completion"),
+        ("create_completion", "cancel_completion"),
+        ("create_completion", "get_events"),
+        ("create_completion", "list_completions"),
+        ("create_conversation", "create_completion"),
+    ],
+)
+def test_answers_lead_on(document: dict[str, Any], source: str, target: str) -> None:
+    by_name = {operation["operationId"]: operation for _, _, operation in operations(document)}
+    links = by_name[source]["responses"]["201"]["links"].values()
+    assert target in [link["operationId"] for link in links]
 
 
 def test_every_link_leads_to_an_operation(document: dict[str, Any]) -> None:

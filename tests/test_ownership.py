@@ -16,6 +16,8 @@ from chat_api.columns import new_id
 from chat_api.extensions import Base, db
 from chat_api.messages.models import Message
 from tests.support.api import Api
+from tests.support.provider import ScriptedProvider
+from tests.support.tables import begin_elsewhere
 
 Ids = dict[str, str]
 OWNED_TABLES = sorted(name for name, table in Base.metadata.tables.items() if "user_id" in table.c)
@@ -29,6 +31,12 @@ class Trespass:
     path: str
     kind: str  # of the id that is not the sender's
     body: dict[str, str] | None = None
+
+
+def completion_of(**ids: str) -> dict[str, str]:
+    """A body that asks for a reply in one's own conversation of one's own provider, but for these ids."""
+    own = {"conversation_id": "{my_conversation}", "provider_id": "{my_provider}"}
+    return {**own, "model": "m", "content": "Mine now", **ids}
 
 
 # every route with an id in its path or body, once for each id; {theirs} is the id of the other user's object
@@ -56,11 +64,38 @@ TRESPASSES = {
         "provider",
         {"user_id": "{me}", "provider_id": "{theirs}", "api_key": "sk-1"},
     ),
+    "create_completion in a conversation": Trespass(
+        "POST", "/chat/completions", "conversation", completion_of(conversation_id="{theirs}")
+    ),
+    "create_completion of a provider": Trespass(
+        "POST", "/chat/completions", "provider", completion_of(provider_id="{theirs}")
+    ),
+    "create_completion to a message": Trespass(
+        "POST", "/chat/completions", "message", completion_of(parent_id="{theirs}")
+    ),
+    "create_completion as a preview": Trespass(
+        "POST",
+        "/chat/completions?dry_run=true",
+        "conversation",
+        completion_of(conversation_id="{theirs}"),
+    ),
+    "list_completions": Trespass("GET", "/chat/conversations/{theirs}/completions", "conversation"),
+    "get_completion": Trespass("GET", "/chat/completions/{theirs}", "completion"),
+    "get_completion in progress": Trespass("GET", "/chat/completions/{theirs}", "running"),
+    "get_events": Trespass("GET", "/chat/completions/{theirs}/events", "completion"),
+    "cancel_completion": Trespass("POST", "/chat/completions/{theirs}/cancel", "completion"),
+    "list_models": Trespass("GET", "/chat/llm-providers/{theirs}/models", "provider"),
     "get_config of a user": Trespass("GET", "/chat/user-llm-configs/{theirs}/{my_provider}", "user"),
     "get_config of a provider": Trespass("GET", "/chat/user-llm-configs/{me}/{theirs}", "provider"),
 }
 # the body names the owner: that is refused aloud (403), see the tests below
+ENDPOINT: dict[str, str] = {}  # of the provider that replies to these tests
 NAMES_THE_OWNER = {"create_conversation", "create_config"}
+
+
+@pytest.fixture(autouse=True)
+def _endpoint(provider: ScriptedProvider) -> None:
+    ENDPOINT["url"] = provider.url
 
 
 def filled(user: Api) -> Ids:
@@ -71,20 +106,25 @@ def filled(user: Api) -> Ids:
         headers={"Idempotency-Key": new_id()},
     )
     message = user.message(conversation["id"])
-    provider = user.provider()
+    provider = user.provider(api_endpoint=ENDPOINT["url"])
+    config = user.config(provider["id"])
+    elsewhere = user.message(user.conversation()["id"])
     return {
         "user": user.user_id,
         "conversation": conversation["id"],
         "message": message["id"],
         "attachment": user.attachment(message["id"])["id"],
         "provider": provider["id"],
-        "config": user.config(provider["id"])["id"],
+        "config": config["id"],
+        "completion": user.completion(conversation["id"], provider["id"])["id"],
+        "running": begin_elsewhere(user.app, user.user_id, elsewhere, provider["id"]),
         "token": user.made("/auth/tokens", {"name": "script"})["id"],
     }
 
 
 def sent(trespass: Trespass, sender: Api, mine: Ids, their_id: str) -> TestResponse:
-    places = {"theirs": their_id, "me": sender.user_id, "my_provider": mine["provider"]}
+    places = {"theirs": their_id, "me": sender.user_id, "my_provider": mine["provider"],
+              "my_conversation": mine["conversation"]}  # fmt: skip
     body = {name: value.format(**places) for name, value in (trespass.body or {}).items()}
     return sender.request(trespass.method, trespass.path.format(**places), json=body or None)
 
@@ -124,7 +164,8 @@ def test_same_request_with_ones_own_id_is_answered(ada: Api, name: str) -> None:
     """Without this the 404s above could have another reason."""
     trespass, hers = TRESPASSES[name], filled(ada)
     own_id = hers[trespass.kind] if name != "create_config" else ada.provider()["id"]
-    assert sent(trespass, ada, hers, own_id).status_code < 300
+    with sent(trespass, ada, hers, own_id) as response:
+        assert response.status_code < 300
 
 
 def test_every_route_with_an_id_is_tried(app: Flask, stranger: Api) -> None:
@@ -158,6 +199,35 @@ def test_providers_are_in_no_ones_hands_but_their_owners(ada: Api, bob: Api, adm
     assert bob.get(f"/chat/llm-providers/{shared['id']}").get_json() == shared
 
 
+def test_a_shared_provider_replies_with_each_users_own_key(
+    ada: Api, bob: Api, admin: Api, provider: ScriptedProvider
+) -> None:
+    shared = admin.provider(shared=True, api_endpoint=provider.url)["id"]
+    ada.config(shared, "key-of-ada-0123456789")
+    model = ada.user_id
+    ada.completion(ada.conversation()["id"], shared, model=model)
+    assert provider.of_model(model)[0].headers["authorization"] == "Bearer key-of-ada-0123456789"
+    body = {
+        "conversation_id": bob.conversation()["id"],
+        "provider_id": shared,
+        "model": model,
+        "content": "x",
+    }
+    for refused in (bob.post("/chat/completions", body), bob.get(f"/chat/llm-providers/{shared}/models")):
+        assert (refused.status_code, "config" in refused.get_json()["detail"]) == (404, True)
+    assert len(provider.of_model(model)) == 1
+
+
+def test_a_reply_in_progress_is_stopped_by_nobody_else(app: Flask, ada: Api, bob: Api) -> None:
+    hers = filled(ada)
+    before = rows_of(app, ada.user_id)
+    path = f"/chat/completions/{hers['running']}"
+    for refused in (bob.post(f"{path}/cancel"), bob.get(f"{path}/events"), bob.get(path)):
+        assert refused.status_code == 404
+    assert rows_of(app, ada.user_id) == before
+    assert ada.get(path).get_json()["message"]["content"] == "By the river"
+
+
 # -- the schema ---------------------------------------------------------------------------------------------
 
 
@@ -187,6 +257,13 @@ def test_database_refuses_an_attachment_on_another_users_message(app: Flask, ada
         db.session.add(intruder)
         with pytest.raises(IntegrityError):
             db.session.flush()
+
+
+def test_database_refuses_a_reply_to_another_users_message(app: Flask, ada: Api, bob: Api) -> None:
+    hers, his = ada.message(ada.conversation()["id"]), bob.message(bob.conversation()["id"])
+    for mixed in ({**his, "id": hers["id"]}, {**his, "conversation_id": hers["conversation_id"]}):
+        with pytest.raises(IntegrityError):
+            begin_elsewhere(app, bob.user_id, mixed, new_id())
 
 
 # -- naming the owner ---------------------------------------------------------------------------------------
@@ -231,11 +308,24 @@ def test_trusted_account_acts_for_a_user_by_header(
         f"/chat/messages/{hers['message']}/attachments",
         f"/chat/llm-providers/{hers['provider']}",
         f"/chat/user-llm-configs/{ada.user_id}/{hers['provider']}",
+        f"/chat/conversations/{hers['conversation']}/completions",
+        f"/chat/completions/{hers['completion']}",
+        f"/chat/llm-providers/{hers['provider']}/models",
     ):
-        assert acting.get(path, headers=headers).get_json() == ada.get(path).get_json()
+        answer = acting.get(path, headers=headers)
+        assert (answer.status_code, answer.get_json()) == (200, ada.get(path).get_json())
+    events = f"/chat/completions/{hers['completion']}/events"
+    with acting.get(events, headers=headers) as seen, ada.get(events) as own:
+        assert (seen.status_code, seen.get_data()) == (200, own.get_data())
     message = {"conversation_id": hers["conversation"], "role": "user", "content": "From the back end"}
     made = acting.made("/chat/messages", message, headers=headers)
     assert made in ada.get(f"/chat/conversations/{hers['conversation']}/messages").get_json()
+    asked = {"conversation_id": hers["conversation"], "provider_id": hers["provider"], "model": "m"}
+    reply = acting.made("/chat/completions", asked, headers=headers)
+    assert ada.get(f"/chat/completions/{reply['id']}").get_json() == reply
+    assert acting.get(f"/chat/completions/{reply['id']}").status_code == 404
+    cancelled = acting.post(f"/chat/completions/{reply['id']}/cancel", headers=headers)
+    assert (cancelled.status_code, cancelled.get_json()) == (200, reply)
     provider = acting.made(
         "/chat/llm-providers", {"name": "P", "api_endpoint": "https://p.example"}, headers=headers
     )

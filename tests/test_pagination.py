@@ -11,8 +11,10 @@ from werkzeug.test import TestResponse
 
 from chat_api.pagination import MAX_PAGE_BYTES, MAX_POSITION
 from tests.support.api import Api
+from tests.support.provider import ScriptedProvider, openai_chunk, openai_stream
 
 MEBIBYTE = 1024 * 1024
+ANY_ID = "00000000-0000-7000-8000-000000000000"
 
 
 @dataclass
@@ -59,16 +61,24 @@ def tokens_of(user: Api) -> Listing:
     )
 
 
-LISTINGS: dict[str, Callable[[Api], Listing]] = {
-    "/chat/conversations/{conversation_id}/messages": messages_of,
-    "/chat/messages/{message_id}/attachments": attachments_of,
-    "/auth/tokens": tokens_of,
+def completions_of(user: Api, provider: ScriptedProvider, model: str = "m") -> Listing:
+    conversation, provider_id = user.conversation()["id"], user.provider(api_endpoint=provider.url)["id"]
+    user.config(provider_id)
+    path = f"/chat/conversations/{conversation}/completions"
+    return Listing(user, path, lambda number: user.completion(conversation, provider_id, model=model), "id")
+
+
+LISTINGS: dict[str, Callable[[Api, ScriptedProvider], Listing]] = {
+    "/chat/conversations/{conversation_id}/messages": lambda user, _: messages_of(user),
+    "/chat/conversations/{conversation_id}/completions": completions_of,
+    "/chat/messages/{message_id}/attachments": lambda user, _: attachments_of(user),
+    "/auth/tokens": lambda user, _: tokens_of(user),
 }
 
 
 @pytest.fixture(params=list(LISTINGS))
-def listing(request: pytest.FixtureRequest, ada: Api) -> Listing:
-    return LISTINGS[request.param](ada)
+def listing(request: pytest.FixtureRequest, ada: Api, provider: ScriptedProvider) -> Listing:
+    return LISTINGS[request.param](ada, provider)
 
 
 def ids(response: TestResponse) -> list[Any]:
@@ -205,6 +215,13 @@ def test_both_directions_at_once_are_refused(listing: Listing) -> None:
     assert listing.get(f"?after={cursor}&before={cursor}").status_code == 400
 
 
+@pytest.mark.parametrize("query", ["", f"?after={ANY_ID}", f"?before={ANY_ID}"])
+def test_the_completions_of_what_is_not_there_are_not_found(ada: Api, bob: Api, query: str) -> None:
+    message = bob.message(bob.conversation()["id"])
+    for conversation_id in (message["conversation_id"], message["id"], ANY_ID):
+        assert ada.get(f"/chat/conversations/{conversation_id}/completions{query}").status_code == 404
+
+
 @pytest.mark.parametrize("query", ["", "?after=5", "?before=5"])
 def test_the_list_of_what_is_not_there_is_not_found(ada: Api, bob: Api, query: str) -> None:
     message = bob.message(bob.conversation()["id"])
@@ -239,6 +256,21 @@ def test_a_page_ends_early_rather_than_grow_large(ada: Api) -> None:
     page = listing.get().get_json()
     assert sum(len(message["content"].encode()) for message in page) <= MAX_PAGE_BYTES
     assert listing.get("?limit=1").get_json()[0]["content"] == large
+
+
+def test_a_page_of_completions_ends_early_too(ada: Api, provider: ScriptedProvider) -> None:
+    """A reply counts with its text, and with what the model thought before."""
+    model, half = ada.user_id, "x" * (MEBIBYTE // 2)
+    thoughts = openai_chunk({"reasoning_content": half})
+    provider.script(
+        openai_stream(thoughts, half), openai_stream("short"), openai_stream(half, thoughts), model=model
+    )
+    listing = completions_of(ada, provider, model=model)
+    made = listing.fill(7)  # of 1 MiB each, but the second
+    assert walk(ada, listing.path, "next") == [made[:4], made[4:]]
+    beyond = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+    assert walk(ada, f"{listing.path}?before={beyond}", "prev") == [made[3:], made[:3]]
+    assert len(listing.get("?limit=1").get_json()[0]["reasoning"]) == len(half)
 
 
 def test_the_newest_page_comes_by_a_cursor_in_front_of_the_end(ada: Api) -> None:

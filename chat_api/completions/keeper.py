@@ -16,7 +16,7 @@ from ..errors import ApiError
 from ..statements import StatementFailed
 from . import service
 from .reply_log import Chunk
-from .runs import BY_USER, EXTENSION, Run, Runs
+from .runs import BY_USER, EXTENSION, LAST_TRIES_S, Run, Runs
 
 SAVE_EVERY_S = 0.2
 LOOK_FOR_CANCEL_EVERY_S = 0.4
@@ -44,13 +44,13 @@ class Keeper:
         self._wanted = threading.Event()
         self._due: dict[str, float] = {}
         self._pieces: list[Piece] = []
-        runs.on_run = self.wake
+        runs.on_run, runs.on_close = self.wake, self.finish
 
     def wake(self) -> None:
         """See to it that somebody looks after a new reply."""
         self._wanted.set()
         with self._lock:
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
                 self._thread.start()
 
@@ -59,11 +59,20 @@ class Keeper:
         self._stays = True
         self.wake()
 
+    def finish(self) -> None:
+        """Wait for the thread's end, at most so long: it uses the database until then."""
+        self._wanted.set()
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
+            thread.join(LAST_TRIES_S)
+
     def _keep(self) -> None:
+        app = self._runs.app  # held on to: it must not go before this thread's end
         while True:
             self._wanted.clear()
             running = self._runs.running
-            with self._runs.app.app_context():
+            with app.app_context():
                 self._try(self._tick, running)
             if running:
                 time.sleep(SAVE_EVERY_S)

@@ -8,10 +8,11 @@ from flask import Response, current_app, request
 from ..auth import guard
 from ..blueprint import Blueprint
 from ..errors import InvalidInput, ProviderFailed
-from ..idempotency import commits_once
+from ..extensions import db
+from ..idempotency import check_key, commits_once
 from ..pagination import IdPageSchema, Page, add_links
 from ..responses import entity_response, json_response, no_content
-from . import service, sse
+from . import documentation, service, sse
 from .runs import BY_USER, Run, runs
 from .schemas import (
     CompletionSchema,
@@ -51,13 +52,9 @@ def list_completions(query: dict[str, Any], conversation_id: str) -> Response:
 @blp.arguments(DryRunSchema, location="query")
 @blp.arguments(CreateCompletionSchema)
 @blp.response(201, CompletionSchema)
+@blp.doc(**documentation.CREATE)
 def create_completion(body: dict[str, Any], query: dict[str, Any]) -> Response:
-    """Let a provider reply in a conversation; streamed, or when it has ended.
-
-    With `stream` the answer is 200 `text/event-stream`: `completion.started`, any number of `completion.delta`
-    (`delta`: text), `completion.reasoning` and `completion.tool_call`, and one of `completion.completed`,
-    `.incomplete`, `.failed`, `.cancelled` at the end.
-    """
+    """Let a provider reply in a conversation; streamed, or when it has ended."""
     user_id = guard.caller().user_id
     wants_stream, cancels = body["stream"], body["on_disconnect"] == "cancel"
     asked = Asked(user_id, **{name: body[name] for name in Asked.__slots__ if name in body})
@@ -66,8 +63,9 @@ def create_completion(body: dict[str, Any], query: dict[str, Any]) -> Response:
     give_back = runs().place_for_client(user_id)
     try:
         completion_id, run, headers = _start_once(asked, body)
-        has_left = sse.watch(request.environ.get("gunicorn.socket")) if cancels else None
-        reader = sse.Reader(runs(), user_id=user_id, completion_id=completion_id, has_left=has_left)
+        reader = sse.Reader(
+            runs(), user_id=user_id, completion_id=completion_id, has_left=_watch_client(), cancels=cancels
+        )
         if wants_stream:
             response = _event_stream(reader.stream(run, None), give_back)
         else:
@@ -93,12 +91,10 @@ def get_completion(completion_id: str) -> Response:
 
 @blp.route("/completions/<id:completion_id>/events", methods=["GET"])
 @blp.arguments(EventsQuerySchema, location="query")
-@blp.response(200, None, content_type="text/event-stream")
+@blp.response(200)
+@blp.doc(**documentation.EVENTS)
 def get_events(query: dict[str, str], completion_id: str) -> Response:
-    """Follow a completion from its beginning, or behind `Last-Event-ID`, to its end; also one that has ended.
-
-    204 where the last event is known already, which stops an `EventSource` from coming back.
-    """
+    """Follow a completion from its beginning, or behind `Last-Event-ID`, to its end; also one that has ended."""
     user_id = guard.caller().user_id
     after = _position(request.headers.get("Last-Event-ID", query.get("after")))
     run = runs().find(user_id, completion_id)
@@ -106,7 +102,9 @@ def get_events(query: dict[str, str], completion_id: str) -> Response:
     if stored is not None and not stored.in_progress and after == stored.row["last_event_id"]:
         return no_content()
     give_back = runs().place_for_client(user_id)
-    reader = sse.Reader(runs(), user_id=user_id, completion_id=completion_id, after=after)
+    reader = sse.Reader(
+        runs(), user_id=user_id, completion_id=completion_id, after=after, has_left=_watch_client()
+    )
     return _event_stream(reader.stream(run, stored), give_back)
 
 
@@ -154,17 +152,24 @@ def _start_once(asked: Asked, body: dict[str, Any]) -> tuple[str, Run | None, di
         promised = promise(body)
         if started:  # committed: from here a crash leaves a visible trace
             return started[0].id, start(started[0]), {}
+    # finding the first answer left a transaction open; on SQLite it would keep the reply from being stored
+    db.session.rollback()
     completion_id: str = promised.get_json()["id"]
     headers = {REPLAYED: promised.headers[REPLAYED]}
     return completion_id, registry.find(user_id, completion_id), headers
 
 
 def _preview(asked: Asked) -> Response:
+    check_key()
     endpoint, chat, context = service.preview(asked)
     sent = runs().client.describe(endpoint, chat)
     return json_response(
         {"request": sent, "omitted_messages": context.omitted, "prompt_tokens": context.tokens}
     )
+
+
+def _watch_client() -> Callable[[], bool]:
+    return sse.watch(request.environ.get("gunicorn.socket"))
 
 
 def _event_stream(events: Iterator[bytes], give_back: Callable[[], None]) -> Response:

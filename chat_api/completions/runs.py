@@ -40,6 +40,9 @@ RETRY_S = (
 )  # waits between tries to settle while the database is away; the last one repeats
 LAST_TRIES_S = 2.0  # a process that must end still tries to settle for so long
 
+SHORTEST_PACE_S = 0.02
+MAX_WAKE_UPS_PER_S = 6000  # of one process, for all its replies
+
 # why a reply was stopped from our side
 BY_USER, BY_CLIENT, BY_SHUTDOWN = "user", "client", "shutdown"
 
@@ -198,6 +201,7 @@ class Runs:
         self._client: Client | None = None
         self.stops_at: float | None = None  # monotonic time; None: not being stopped
         self.on_run: Callable[[], None] = lambda: None  # called when there is a new run
+        self.on_close: Callable[[], None] = lambda: None  # called when all have ended and no more will come
 
     @property
     def app(self) -> Flask:
@@ -219,7 +223,7 @@ class Runs:
         """The client for providers, made when it is first needed: an idle worker does without its modules."""
         with self._lock:
             if self._client is None:
-                self._client = _new_client(self.app)
+                self._client = _new_client(self.app, self._pace_s)
             return self._client
 
     @property
@@ -232,6 +236,13 @@ class Runs:
     def has_stopped(self) -> bool:
         """Whether the time of a process that is being stopped is over."""
         return self.stops_at is not None and time.monotonic() >= self.stops_at
+
+    def _pace_s(self) -> float:
+        """How long to wait between two reads of one provider, so that a wake-up takes several chunks along.
+
+        A wake-up costs more than reading. The more replies a process writes, the fewer each may cause.
+        """
+        return max(SHORTEST_PACE_S, len(self._runs) / MAX_WAKE_UPS_PER_S)
 
     def find(self, user_id: str, completion_id: str) -> Run | None:
         """The user's reply, if it is being written here."""
@@ -296,6 +307,13 @@ class Runs:
         except ProviderError as error:
             raise ProviderFailed(_problem_of(error)) from None
 
+    def close_connections(self) -> None:
+        """Close the connections to providers that nobody uses."""
+        with self._lock:
+            client = self._client
+        if client is not None:
+            client.close()
+
     def stop_all(self, by: str = BY_SHUTDOWN) -> None:
         """Stop all replies; they settle in their own threads."""
         for run in self.running:
@@ -340,18 +358,10 @@ class Runs:
 
         Raises NotFound where the conversation was deleted, Unavailable where the process must end before.
         """
-        started, tries = run.started, 0
+        tries = 0
         while True:
             try:
-                service.settle(
-                    user_id=started.user_id,
-                    completion_id=started.id,
-                    conversation_id=started.conversation_id,
-                    worker_id=self.worker_id,
-                    log=run.log,
-                    ending=ending,
-                )
-                return service.find(user_id=started.user_id, completion_id=started.id)
+                return service.settle(run.started, worker_id=self.worker_id, log=run.log, ending=ending)
             except Unavailable:
                 if self.stops_at is not None and time.monotonic() > self.stops_at + LAST_TRIES_S:
                     raise
@@ -363,7 +373,7 @@ class Runs:
             self._runs.pop(run.started.id, None)
 
 
-def _new_client(app: Flask) -> Client:
+def _new_client(app: Flask, pace_s: Callable[[], float]) -> Client:
     config = app.config
     gate = Gate(allowed_origins=config["OUTGOING_ALLOWED"], allow_loopback=config["APP_ENV"] == "development")
     limits = Limits(
@@ -373,7 +383,7 @@ def _new_client(app: Flask) -> Client:
         total_s=config["PROVIDER_TOTAL_TIMEOUT_S"],
         answer_bytes=config["MAX_REPLY_BYTES"],
     )
-    return Client(gate, limits)
+    return Client(gate, limits, pace_s=pace_s)
 
 
 # -- the process ----------------------------------------------------------------------------------------------
@@ -413,3 +423,5 @@ def close(registry: Runs) -> None:
     registry.stop_all()
     for run in registry.running:
         run.wait(LAST_TRIES_S + 1)
+    registry.on_close()
+    registry.close_connections()

@@ -1,15 +1,24 @@
 """The shapes of completions, in and out. What a caller may say to a provider is listed here, and nothing else."""
 
+import math
 from typing import Any
 
+import orjson
 from marshmallow import RAISE, Schema, ValidationError, fields, post_load, validate
 
-from ..fields import Flag, IdField, Output, Text, Time, WholeNumber
+from ..fields import STORABLE_PATTERN, Flag, IdField, Output, Text, Time, WholeNumber, whole
 from ..messages.schemas import MAX_CONTENT_BYTES, MessageSchema
-from .models import STATUSES
+from .models import IN_PROGRESS, STATUSES
 
 MAX_TOOLS_BYTES = 256 * 1024
-_NAME = validate.Regexp(r"^[A-Za-z0-9_.-]{1,64}\Z")
+MAX_DEPTH = (
+    100  # of objects and arrays inside a parameter; the encoder gives up at 254, around all that is sent
+)
+LARGEST_INTEGER = 2**63 - 1
+NAME_PATTERN = "^[A-Za-z0-9_.-]{1,64}$"
+EVENT_NAMES = ("completion.started", "completion.delta", "completion.reasoning", "completion.tool_call",
+               *(f"completion.{status}" for status in STATUSES if status != IN_PROGRESS))  # fmt: skip
+POSITION_PATTERN = "^(-1|[0-9]{1,16})$"
 
 
 def _number(smallest: float, largest: float, example: float) -> fields.Float:
@@ -27,23 +36,83 @@ class StrictFloat(fields.Float):
         return super()._validated(value)
 
 
+class FunctionName(fields.String):
+    """The name of a function that the model may call."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            required=True,
+            validate=validate.Regexp(
+                whole(NAME_PATTERN), error="1 to 64 letters, digits, underscores, dots and hyphens."
+            ),
+            metadata={"example": "get_weather", "pattern": NAME_PATTERN},
+        )
+
+
+class JsonObject(fields.Dict):
+    """Any JSON object that can be sent on: not nested too deeply, and no number that no other JSON reader takes in."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any]:
+        content = super()._deserialize(value, attr, data, **kwargs)
+        pending: list[tuple[int, Any]] = [(1, content)]
+        while pending:  # without recursion: depth is the client's choice
+            depth, outer = pending.pop()
+            if depth > MAX_DEPTH:
+                raise ValidationError(f"Nested more than {MAX_DEPTH} levels deep.")
+            for place, item in list(outer.items() if isinstance(outer, dict) else enumerate(outer)):
+                if isinstance(item, dict | list):
+                    pending.append((depth + 1, item))
+                elif isinstance(item, int | float):
+                    outer[place] = _portable(item)
+        return content
+
+
+def _portable(number: float) -> float:
+    """The number as the encoder takes it: beyond 64 bits as a float, which most readers make of it anyway."""
+    if isinstance(number, int) and abs(number) <= LARGEST_INTEGER:
+        return number
+    try:
+        value = float(number)
+    except OverflowError:
+        value = math.inf
+    if not math.isfinite(value):  # also 1e999
+        raise ValidationError("It has a number that is too large.")
+    return value
+
+
 class FunctionSchema(Schema):
-    name = fields.String(required=True, validate=_NAME, metadata={"example": "get_weather"})
-    description = Text(required=False, longest=4096)
-    parameters = fields.Dict(metadata={"description": "JSON Schema of the arguments."})
-    strict = Flag()
+    name = FunctionName()
+    description = Text(required=False, longest=4096, metadata={"example": "Tell the weather in a city."})
+    parameters = JsonObject(
+        metadata={
+            "example": {"type": "object", "properties": {"city": {"type": "string"}}},
+            "description": "JSON Schema of the arguments.",
+        }
+    )
+    strict = Flag(metadata={"example": True})
 
 
 class ToolSchema(Schema):
-    type = fields.String(required=True, validate=validate.Equal("function"), metadata={"enum": ["function"]})
+    type = fields.String(
+        required=True, validate=validate.OneOf(["function"]), metadata={"example": "function"}
+    )
     function = fields.Nested(FunctionSchema, required=True)
+
+
+class NamedFunctionSchema(Schema):
+    name = FunctionName()
+
+
+class NamedToolSchema(Schema):
+    type = fields.String(required=True, validate=validate.OneOf(["function"]))
+    function = fields.Nested(NamedFunctionSchema, required=True)
 
 
 class Stop(fields.Field):
     """One text, or up to four."""
 
     def __init__(self, **kwargs: Any) -> None:
-        text = {"type": "string", "minLength": 1, "maxLength": 256}
+        text = {"type": "string", "minLength": 1, "maxLength": 256, "pattern": STORABLE_PATTERN}
         shape = {"anyOf": [text, {"type": "array", "items": text, "minItems": 1, "maxItems": 4}]}
         super().__init__(metadata={**shape, "example": ["\n\n"]}, **kwargs)
 
@@ -61,22 +130,32 @@ class Stop(fields.Field):
 class ToolChoice(fields.Field):
     """`auto`, `none`, `required`, or the one function to call."""
 
+    WORDS = ("auto", "none", "required")
+
     def __init__(self, **kwargs: Any) -> None:
-        named = {"type": "object", "properties": {"type": {"type": "string"}, "function": {"type": "object"}}}
-        words = {"type": "string", "enum": ["auto", "none", "required"]}
+        function = _closed(name={"type": "string", "pattern": NAME_PATTERN})
+        named = _closed(type={"type": "string", "enum": ["function"]}, function=function)
+        words = {"type": "string", "enum": list(self.WORDS)}
         super().__init__(metadata={"anyOf": [words, named], "example": "auto"}, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        if value in ("auto", "none", "required"):
+        if isinstance(value, str) and value in self.WORDS:
             return value
-        if isinstance(value, dict) and set(value) == {"type", "function"} and value["type"] == "function":
-            function = value["function"]
-            if isinstance(function, dict) and set(function) == {"name"} and isinstance(function["name"], str):
-                _NAME(function["name"])
-                return value
+        if isinstance(value, dict):
+            return NamedToolSchema().load(value)
         raise ValidationError(
             '"auto", "none", "required", or {"type": "function", "function": {"name": "…"}}.'
         )
+
+
+def _closed(**properties: Any) -> dict[str, Any]:
+    """The JSON Schema of an object that has all these fields and no others."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 class ParametersSchema(Schema):
@@ -96,17 +175,17 @@ class ParametersSchema(Schema):
         validate=validate.OneOf(["none", "minimal", "low", "medium", "high", "xhigh"]),
         metadata={"example": "low"},
     )
-    response_format = fields.Dict(
+    response_format = JsonObject(
         metadata={"example": {"type": "json_object"}, "description": "As OpenAI has it."}
     )
     tools = fields.List(fields.Nested(ToolSchema), validate=validate.Length(1, 128))
     tool_choice = ToolChoice()
-    parallel_tool_calls = Flag()
+    parallel_tool_calls = Flag(metadata={"example": True})
 
     @post_load
     def refuse_too_much(self, values: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         for name in ("tools", "response_format"):
-            if len(str(values.get(name, ""))) > MAX_TOOLS_BYTES:
+            if name in values and len(orjson.dumps(values[name])) > MAX_TOOLS_BYTES:
                 raise ValidationError({name: [f"Longer than {MAX_TOOLS_BYTES} bytes."]})
         return values
 
@@ -141,7 +220,11 @@ class CreateCompletionSchema(Schema):
     stream = Flag(
         load_default=False, metadata={"example": False, "description": "Answer with server-sent events."}
     )
-    parameters = fields.Nested(ParametersSchema, load_default=dict)
+    parameters = fields.Nested(
+        ParametersSchema,
+        load_default=dict,
+        metadata={"example": {"temperature": 0.7, "max_tokens": 1000, "stop": ["\n\n"]}},
+    )
     on_disconnect = fields.String(
         load_default="continue",
         validate=validate.OneOf(["continue", "cancel"]),
@@ -163,12 +246,45 @@ class DryRunSchema(Schema):
 
 class EventsQuerySchema(Schema):
     after = fields.String(
+        validate=validate.Regexp(
+            whole(POSITION_PATTERN), error="Not an id of an event: a whole number, or -1."
+        ),
         metadata={
             "example": "17",
-            "pattern": "^(-1|[0-9]{1,16})$",
+            "pattern": POSITION_PATTERN,
             "description": "As the header `Last-Event-ID`, which wins: only events behind this id.",
+        },
+    )
+
+
+class RequestSchema(Output):
+    method = fields.String(metadata={"example": "POST"})
+    url = fields.String(metadata={"example": "https://api.example.com/v1/chat/completions"})
+    headers = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(),
+        metadata={
+            "example": {"Content-Type": "application/json", "Authorization": "Bearer ****"},
+            "description": "Without the key.",
+        },
+    )
+    body = fields.Dict(
+        metadata={
+            "example": {
+                "model": "gpt-5-mini",
+                "messages": [{"role": "user", "content": "Where should I eat?"}],
+                "stream": True,
+            }
         }
     )
+
+
+class PreviewSchema(Output):
+    request = fields.Nested(RequestSchema)
+    omitted_messages = fields.Integer(
+        metadata={"example": 0, "description": "How many older messages do not fit the model's window."}
+    )
+    prompt_tokens = fields.Integer(metadata={"example": 9, "description": "Estimated."})
 
 
 class UsageSchema(Output):
@@ -183,8 +299,18 @@ class UsageSchema(Output):
 class ReplySchema(MessageSchema):
     """The assistant's message; while it is being written it has no position yet."""
 
-    position = fields.Integer(allow_none=True, metadata={"example": 2})
-    status = fields.String(metadata={"example": "completed"})
+    class Meta:
+        exclude = ("tool_call_id",)
+
+    position = fields.Integer(
+        allow_none=True, metadata={"example": 2, "description": "null while it is being written."}
+    )
+    role = fields.String(validate=validate.Equal("assistant"), metadata={"example": "assistant"})
+    content = fields.String(metadata={"example": "By the river, at the market hall."})
+    status = fields.String(
+        validate=validate.OneOf(["in_progress", "completed", "incomplete", "cancelled"]),
+        metadata={"example": "completed"},
+    )
 
 
 class CompletionSchema(Output):
@@ -221,10 +347,21 @@ class CompletionSchema(Output):
         }
     )
     problem = fields.Dict(
-        allow_none=True, metadata={"example": None, "description": "Why it did not end well (RFC 9457)."}
+        allow_none=True,
+        metadata={"example": None, "description": "Why it did not end well (RFC 9457)."},
     )
     created_at = Time()
     finished_at = Time(allow_none=True)
+
+
+class EventSchema(Output):
+    id = fields.String(required=True, metadata={"example": "6", "pattern": "^[0-9]+$"})
+    event = fields.String(
+        required=True, validate=validate.OneOf(EVENT_NAMES), metadata={"example": "completion.delta"}
+    )
+    data = fields.String(
+        required=True, metadata={"example": '{"delta":"By the"}', "contentMediaType": "application/json"}
+    )
 
 
 class ModelSchema(Output):

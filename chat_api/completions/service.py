@@ -18,11 +18,11 @@ from .. import statements
 from ..columns import Id, UTCDateTime, new_id, now, seconds_of
 from ..conversations import service as conversations
 from ..conversations.models import Conversation
-from ..errors import Conflict, InvalidInput, NotFound, TooManyRequests
+from ..errors import Conflict, InvalidInput, NotFound, TooManyRequests, problem_body
 from ..llm.request import ChatRequest, Endpoint
 from ..messages import service as messages
 from ..messages.models import Message
-from ..pagination import Page
+from ..pagination import MAX_PAGE_BYTES, Page
 from ..statements import IntegrityFailed, Statement
 from ..user_llm_configs import service as configs
 from .context import Context, choose_context, tokens_of
@@ -79,9 +79,6 @@ class Asked:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-_LOCK_USER = Statement(
-    sa.select(sa.cast(sa.func.pg_advisory_xact_lock(_parameter("number", sa.BigInteger())), sa.Text))
-)
 _RUNNING = Statement(
     sa.select(
         Completion.id,
@@ -91,17 +88,20 @@ _RUNNING = Statement(
         Completion.lease_expires_at,
     ).where(Completion.user_id == _OWNER, _IS_RUNNING)
 )
-_LOCK_CONVERSATION = Statement(
-    sa.select(Conversation.message_count)
-    .where(Conversation.user_id == _OWNER, Conversation.id == _parameter("conversation", Id()))
-    .with_for_update()
-)
-_LAST_MESSAGE = Statement(
-    sa.select(Message.id)
-    .where(Message.user_id == _OWNER, Message.conversation_id == _parameter("conversation", Id()))
-    .order_by(Message.position.desc())
-    .limit(1)
-)
+
+
+def _lock(dialect_name: str) -> sa.Executable:
+    """Lock the conversation and, where there are several writers, all starts of this user."""
+    here = sa.select(Conversation.message_count).where(
+        Conversation.user_id == _OWNER, Conversation.id == _parameter("conversation", Id())
+    )
+    if dialect_name == "postgresql":
+        number = _parameter("number", sa.BigInteger())
+        here = here.add_columns(sa.cast(sa.func.pg_advisory_xact_lock(number), sa.Text))
+    return here.with_for_update()
+
+
+_LOCK = Statement(_lock)
 _INSERT = Statement(
     sa.insert(Completion).values(
         user_id=_OWNER,
@@ -167,10 +167,8 @@ def _promise(asked: Asked, access: configs.Access, model: str, worker_id: str, r
     moment, completion_id, message_id = now(), new_id(), new_id()
     place = {"owner": asked.user_id, "conversation": asked.conversation_id}
     with statements.transaction():
-        if statements.writes_in_one_round_trip():  # else there is one writer anyway
-            number = int.from_bytes(bytes.fromhex(asked.user_id.replace("-", ""))[8:], signed=True)
-            _LOCK_USER.first(number=number)
-        if _LOCK_CONVERSATION.first(**place) is None:
+        number = int.from_bytes(bytes.fromhex(asked.user_id.replace("-", ""))[8:], signed=True)
+        if _LOCK.first(**place, number=number) is None:
             raise NotFound("conversation")
         answered = _last_turn(asked)
         _require_room(asked, answered, running_limit, moment)
@@ -209,15 +207,12 @@ def _promise(asked: Asked, access: configs.Access, model: str, worker_id: str, r
 
 def _last_turn(asked: Asked) -> dict[str, Any] | None:
     """The message behind which the new turn stands: the named one, or the last; None in an empty conversation."""
-    message_id = asked.parent_id
-    if message_id is None:
-        row = _LAST_MESSAGE.first(owner=asked.user_id, conversation=asked.conversation_id)
-        if row is None and asked.content is None:
+    if asked.parent_id is None:
+        last = messages.find_last_message(user_id=asked.user_id, conversation_id=asked.conversation_id)
+        if last is None and asked.content is None:
             raise InvalidInput({"content": ["Missing, and the conversation has no message to answer yet."]})
-        if row is None:
-            return None
-        message_id = str(row[0])
-    message = messages.get_message(user_id=asked.user_id, message_id=message_id)
+        return last
+    message = messages.get_message(user_id=asked.user_id, message_id=asked.parent_id)
     if message["conversation_id"] != asked.conversation_id:
         raise NotFound("message in this conversation")
     return message
@@ -282,15 +277,33 @@ _READ = sa.select(
 _GET = Statement(_READ.where(*_OURS))
 
 
+# of what grows with the reply; characters of the thoughts will do, a page's bound is no exact one
+_SIZE = (
+    sa.func.coalesce(Message.size_bytes, 0)
+    + sa.func.coalesce(sa.func.length(Message.tool_calls), 0)
+    + sa.func.coalesce(sa.func.length(Completion.reasoning), 0)
+).label("size")
+
+
 def _page(dialect_name: str, *, backwards: bool) -> sa.Executable:
+    """A page by keyset, with the size of each row behind its columns; bounded as a page of messages is."""
     cursor = _parameter("cursor", Id())
     beyond = Completion.id < cursor if backwards else Completion.id > cursor
     place = (Completion.user_id == _OWNER, Completion.conversation_id == _parameter("conversation", Id()))
-    return (
-        _READ.where(*place, beyond)
+    rows = (
+        _READ.add_columns(_SIZE)
+        .where(*place, beyond)
         .order_by(Completion.id.desc() if backwards else Completion.id)
         .limit(_parameter("limit_", sa.Integer()))
     )
+    if dialect_name != "postgresql":
+        return rows
+    page = rows.subquery("page")
+    direction = page.c.id.desc() if backwards else page.c.id
+    running = sa.func.sum(page.c.size).over(order_by=direction).label("running_bytes")
+    sized = sa.select(page, running).subquery("sized")
+    columns = [column for column in sized.c if column.name != "running_bytes"]
+    return sa.select(*columns).where(sized.c.running_bytes - sized.c.size <= MAX_PAGE_BYTES)
 
 
 _FIRST_ID = "00000000-0000-0000-0000-000000000000"
@@ -462,16 +475,32 @@ def show(*, user_id: str, completion_id: str) -> dict[str, Any]:
 
 
 def list_completions(*, user_id: str, conversation_id: str, page: Page) -> tuple[list[dict[str, Any]], bool]:
-    """A page of a conversation's completions, oldest first, and whether there are more. Raises NotFound."""
-    rows = _PAGES[page.backwards].all(
+    """A page of a conversation's completions, oldest first, and whether there are more in its direction.
+
+    A page ends early rather than grow beyond MAX_PAGE_BYTES. Raises NotFound.
+    """
+
+    def read(rows: Iterable[tuple[Any, ...]]) -> tuple[list[dict[str, Any]], bool]:
+        found: list[dict[str, Any]] = []
+        page_bytes = 0
+        for *row, size in rows:
+            page_bytes += size
+            if len(found) == page.limit or (page_bytes > MAX_PAGE_BYTES and found):
+                return found, True
+            found.append(_stored(tuple(row)).shown())
+        return found, False
+
+    found, more = _PAGES[page.backwards].read(
+        read,
         owner=user_id,
         conversation=conversation_id,
         cursor=page.before or page.after or _FIRST_ID,
         limit_=page.limit + 1,
     )
-    if not rows:
+    if not found:
         conversations.require_conversation(user_id=user_id, conversation_id=conversation_id)
-    found, more = page.cut([_stored(row).shown() for row in rows])
+    if page.backwards:
+        found.reverse()
     return found, more
 
 
@@ -496,31 +525,50 @@ class Ending:
     usage_estimated: bool
 
 
+# with both rows locked: nobody appends meanwhile, and nobody else settles
 _STATE = Statement(
     sa.select(
-        Completion.status, Completion.worker_id, Completion.message_id, Completion.lease_expires_at,
+        Completion.status,
+        Completion.worker_id,
+        Completion.message_id,
+        Completion.lease_expires_at,
         Completion.finish_reason,
-    ).where(*_OURS)
-)  # fmt: skip
-_SETTLE = Statement(
-    sa.update(Completion)
-    .where(*_OURS)
-    .values(
-        status=_parameter("status_", sa.String()),
-        finish_reason=_parameter("reason", sa.String()),
-        problem=_parameter("problem_", sa.Text()),
-        prompt_tokens=_parameter("prompt", sa.Integer()),
-        completion_tokens=_parameter("written", sa.Integer()),
-        usage_estimated=_parameter("estimated", sa.Boolean()),
-        reasoning=_parameter("thoughts", sa.Text()),
-        outline=_parameter("outline_", sa.Text()),
-        last_event_id=_parameter("last", sa.BigInteger()),
-        finished_at=_parameter("moment", UTCDateTime()),
     )
+    .join_from(
+        Completion,
+        Conversation,
+        sa.and_(Conversation.user_id == Completion.user_id, Conversation.id == Completion.conversation_id),
+    )
+    .where(*_OURS)
+    .with_for_update()
 )
-_DROP_PIECES = Statement(
-    sa.delete(CompletionPiece).where(CompletionPiece.user_id == _OWNER, CompletionPiece.completion_id == _ID)
+_DROP_PIECES = sa.delete(CompletionPiece).where(
+    CompletionPiece.user_id == _OWNER, CompletionPiece.completion_id == _ID
 )
+
+
+def _settle_row(dialect_name: str) -> sa.Executable:
+    """Store how it ended; Postgres drops the pieces in the same round trip."""
+    settled = (
+        sa.update(Completion)
+        .where(*_OURS)
+        .values(
+            status=_parameter("status_", sa.String()),
+            finish_reason=_parameter("reason", sa.String()),
+            problem=_parameter("problem_", sa.Text()),
+            prompt_tokens=_parameter("prompt", sa.Integer()),
+            completion_tokens=_parameter("written", sa.Integer()),
+            usage_estimated=_parameter("estimated", sa.Boolean()),
+            reasoning=_parameter("thoughts", sa.Text()),
+            outline=_parameter("outline_", sa.Text()),
+            last_event_id=_parameter("last", sa.BigInteger()),
+            finished_at=_parameter("moment", UTCDateTime()),
+        )
+    )
+    return settled.add_cte(_DROP_PIECES.cte("dropped")) if dialect_name == "postgresql" else settled
+
+
+_SETTLE, _DROP = Statement(_settle_row), Statement(_DROP_PIECES)
 _HAS_MESSAGE = Statement(
     sa.select(Message.id).where(Message.user_id == _OWNER, Message.id == _parameter("message", Id()))
 )
@@ -537,70 +585,88 @@ _REPLACE_MESSAGE = Statement(
 WORKER_LOST = "worker_lost"
 
 
-def settle(
-    *, user_id: str, completion_id: str, conversation_id: str, worker_id: str, log: ReplyLog, ending: Ending
-) -> None:
+def settle(started: Started, *, worker_id: str, log: ReplyLog, ending: Ending) -> Stored:
     """Store the end of a reply: its message, its usage and its status, in one transaction. Once, whoever is first.
 
     One exception: a worker that was taken for dead and comes back, with more of the reply than was durable when
-    it was settled, still has its way. Nothing happens where the conversation was deleted meanwhile.
+    it was settled, still has its way. Returns what is stored then. Raises NotFound where the conversation was
+    deleted meanwhile.
     """
-    _settle(user_id, completion_id, conversation_id, log, ending, worker_id=worker_id)
+    settled = _settle(
+        started.user_id, started.conversation_id, row_of(started), log, ending, worker_id=worker_id
+    )
+    return settled or find(user_id=started.user_id, completion_id=started.id)
 
 
 def _settle(
     user_id: str,
-    completion_id: str,
     conversation_id: str,
+    known: Mapping[str, Any],
     log: ReplyLog,
     ending: Ending,
     *,
     worker_id: str | None,
-) -> None:
-    ours = {"owner": user_id, "completion": completion_id}
+) -> Stored | None:
+    """What was stored, or None where it was settled already or is gone. Without `worker_id` its lease is over."""
+    ours = {"owner": user_id, "completion": known["id"]}
     with statements.transaction():
-        if _LOCK_CONVERSATION.first(owner=user_id, conversation=conversation_id) is None:
-            return
         row = _STATE.first(**ours)
         if row is None:
-            return
+            return None
         status, writer_id, message_id, lease_expires_at, reason = row
+        is_first = status == IN_PROGRESS
         if worker_id is None:
-            may_settle = status == IN_PROGRESS and seconds_of(lease_expires_at) < now().timestamp()
+            may_settle = is_first and seconds_of(lease_expires_at) < now().timestamp()
         else:
-            may_settle = status == IN_PROGRESS or (str(writer_id) == worker_id and reason == WORKER_LOST)
+            may_settle = is_first or (str(writer_id) == worker_id and reason == WORKER_LOST)
         if not may_settle:
-            return
-        _store_reply(user_id, conversation_id, str(message_id), log, ending)
+            return None
+        message = _store_reply(user_id, conversation_id, str(message_id), log, ending, is_first=is_first)
+        ended = {
+            "status": ending.status,
+            "finish_reason": ending.finish_reason,
+            "problem": orjson.dumps(ending.problem).decode() if ending.problem else None,
+            "prompt_tokens": ending.prompt_tokens,
+            "completion_tokens": ending.completion_tokens,
+            "usage_estimated": ending.usage_estimated,
+            "reasoning": log.text_of(REASONING) or None,
+            "outline": log.outline(),
+            "last_event_id": log.position + (UNSEEN if worker_id is None else 1),
+            "finished_at": now(),
+        }
         _SETTLE.all(
             **ours,
-            status_=ending.status,
-            reason=ending.finish_reason,
-            problem_=orjson.dumps(ending.problem).decode() if ending.problem else None,
-            prompt=ending.prompt_tokens,
-            written=ending.completion_tokens,
-            estimated=ending.usage_estimated,
-            thoughts=log.text_of(REASONING) or None,
-            outline_=log.outline(),
-            last=log.position + (UNSEEN if worker_id is None else 1),
-            moment=now(),
+            status_=ended["status"],
+            reason=ended["finish_reason"],
+            problem_=ended["problem"],
+            prompt=ended["prompt_tokens"],
+            written=ended["completion_tokens"],
+            estimated=ended["usage_estimated"],
+            thoughts=ended["reasoning"],
+            outline_=ended["outline"],
+            last=ended["last_event_id"],
+            moment=ended["finished_at"],
         )
-        _DROP_PIECES.all(**ours)
+        if not statements.writes_in_one_round_trip():
+            _DROP.all(**ours)
+    return Stored({**known, **ended}, message)
 
 
-def _store_reply(user_id: str, conversation_id: str, message_id: str, log: ReplyLog, ending: Ending) -> None:
+def _store_reply(
+    user_id: str, conversation_id: str, message_id: str, log: ReplyLog, ending: Ending, *, is_first: bool
+) -> dict[str, Any] | None:
     """Append the reply to the conversation; of a reply that failed before its first word there is no message."""
     content, tool_calls = log.text_of(TEXT), log.tool_calls()
     if not content and tool_calls is None and ending.status != "completed":
-        return
+        return None
     status = "incomplete" if ending.status == "failed" else ending.status
-    if _HAS_MESSAGE.first(owner=user_id, message=message_id) is not None:
+    if not is_first and _HAS_MESSAGE.first(owner=user_id, message=message_id) is not None:
         size_bytes = len(content.encode())
         _REPLACE_MESSAGE.all(
             owner=user_id, message=message_id, text=content, size=size_bytes, status_=status, calls=tool_calls
         )
-        return
-    messages.append_reply(
+        return messages.get_message(user_id=user_id, message_id=message_id)
+    return messages.append_reply(
         user_id=user_id,
         conversation_id=conversation_id,
         message_id=message_id,
@@ -639,7 +705,8 @@ def _save(dialect_name: str) -> sa.Executable:
     rows = sa.select(Completion.user_id, Completion.id, listed.c.position, listed.c.chunks).join_from(
         listed, Completion, sa.and_(Completion.user_id == listed.c.user_id, Completion.id == listed.c.id)
     )
-    rows = rows.where(_IS_RUNNING)
+    # locked, so that on Postgres a settling transaction either drops the piece or is seen to have been there
+    rows = rows.where(_IS_RUNNING).with_for_update(read=True, of=Completion)
     # where the answer to a commit was lost the same piece comes again
     insert: Any = postgresql.insert if dialect_name == "postgresql" else sqlite.insert
     saved = insert(CompletionPiece).from_select(["user_id", "completion_id", "position", "chunks"], rows)
@@ -657,7 +724,9 @@ def _renew(dialect_name: str) -> sa.Executable:
 def _wanted(dialect_name: str) -> sa.Executable:
     keys = _keys(dialect_name)
     mine = sa.and_(Completion.user_id == keys.c.user_id, Completion.id == keys.c.id)
-    return sa.select(Completion.id).join_from(keys, Completion, mine).where(sa.not_(Completion.cancel_requested))
+    return (
+        sa.select(Completion.id).join_from(keys, Completion, mine).where(sa.not_(Completion.cancel_requested))
+    )
 
 
 _SAVE, _RENEW, _WANTED = Statement(_save), Statement(_renew), Statement(_wanted)
@@ -718,17 +787,14 @@ def _reap(user_id: str, completion_id: str, conversation_id: str) -> None:
     row = _GET.first(owner=user_id, completion=completion_id)
     if row is None:
         return
+    known = _stored(row).row
     text = log.text_of(TEXT) + log.text_of(REASONING) + (log.tool_calls() or "")
     ending = Ending(
         status="incomplete",
         finish_reason=WORKER_LOST,
-        problem={
-            "status": 500,
-            "code": WORKER_LOST,
-            "detail": "The server that wrote this reply was stopped.",
-        },
-        prompt_tokens=_stored(row).row["prompt_tokens"],
+        problem=problem_body(500, WORKER_LOST, "The server that wrote this reply was stopped."),
+        prompt_tokens=known["prompt_tokens"],
         completion_tokens=tokens_of(text),
         usage_estimated=True,
     )
-    _settle(user_id, completion_id, conversation_id, log, ending, worker_id=None)
+    _settle(user_id, conversation_id, known, log, ending, worker_id=None)

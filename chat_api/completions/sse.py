@@ -8,7 +8,8 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import orjson
 
@@ -31,7 +32,10 @@ KEEPALIVE = b": keepalive\n"
 OPEN = b": open\n"
 KEEPALIVE_EVERY_S = 10.0
 LOOK_FOR_CLIENT_EVERY_S = 0.5
+LOOK_FOR_READER_EVERY_S = 2.0  # where only a place is waiting to be given back
 POLL_EVERY_S = 0.25
+
+Found = TypeVar("Found")
 
 _NAMES = {TEXT: "completion.delta", REASONING: "completion.reasoning"}
 
@@ -82,13 +86,16 @@ class Reader:
         completion_id: str,
         after: int = EVERYTHING,
         has_left: Callable[[], bool] | None = None,
+        cancels: bool = False,
     ) -> None:
-        """`has_left` says whether the client has gone; where it is given, its going cancels the reply."""
+        """`has_left` says whether the client has gone. With `cancels` its going cancels the reply."""
         self._runs = runs
         self._key = {"user_id": user_id, "completion_id": completion_id}
         self._position = max(after, START)
         self._wants_start = after < START
-        self._has_left = has_left
+        self._has_left, self._cancels = has_left, cancels
+        self._look_every_s = LOOK_FOR_CLIENT_EVERY_S if cancels else LOOK_FOR_READER_EVERY_S
+        self._seems_gone = False
         self._looked_at = self._sent_at = time.monotonic()
 
     def stream(self, run: Run | None, stored: Stored | None) -> Iterator[bytes]:
@@ -100,7 +107,7 @@ class Reader:
         except ApiError:  # deleted, or the database stays away: the client comes back and is told
             is_over = True
         finally:
-            if not is_over and self._has_left is not None:  # the client left while something was sent
+            if not is_over and self._cancels:  # the client left while something was sent
                 self.cancel()
 
     def wait(self, run: Run | None, at_most_s: float = float("inf")) -> Stored:
@@ -129,12 +136,17 @@ class Reader:
                 service.request_cancel(**self._key)
 
     def left(self) -> bool:
-        """Look, but not too often, whether the client has gone; if so, the reply is cancelled."""
+        """Look, but not too often, whether the client has gone and, by that, has cancelled the reply.
+
+        One that has only ended its own side of the connection looks the same. So where nothing is cancelled, a
+        comment is sent instead of the answer: to a client that has gone it fails, and the stream is closed.
+        """
         moment = time.monotonic()
-        if self._has_left is None or moment - self._looked_at < LOOK_FOR_CLIENT_EVERY_S:
+        if self._has_left is None or moment - self._looked_at < self._look_every_s:
             return False
         self._looked_at = moment
-        if not self._has_left():
+        self._seems_gone = self._has_left()
+        if not (self._seems_gone and self._cancels):
             return False
         self.cancel()
         return True
@@ -145,10 +157,12 @@ class Reader:
             yield started_event(service.shown_at_start(service.row_of(run.started)), run.started.answered)
         else:
             yield OPEN
-        pause = LOOK_FOR_CLIENT_EVERY_S if self._has_left else KEEPALIVE_EVERY_S
+        pause = self._look_every_s if self._has_left else KEEPALIVE_EVERY_S
         while True:
             with run.changed:
                 run.changed.wait_for(lambda: run.is_over or run.log.position > self._position, pause)
+            if not run.is_over and self.left():
+                return
             was_over = run.is_over  # before the log is read: nothing is appended after
             if chunks := run.log.after(self._position):
                 yield self._sent(chunks)
@@ -157,8 +171,6 @@ class Reader:
             if was_over:
                 if run.ended is not None:
                     yield ended_event(run.ended)
-                return
-            if self.left():
                 return
 
     def _elsewhere(self, stored: Stored | None) -> Iterator[bytes]:
@@ -170,20 +182,18 @@ class Reader:
             yield started_event(service.shown_at_start(stored.row), answered)
         else:
             yield OPEN
-        log = ReplyLog()
+        log, nothing = ReplyLog(), list[Chunk]()
         while stored.in_progress and not self._runs.has_stopped:
-            with self._runs.app.app_context():
-                pieces = service.read_pieces(**self._key, begin=log.position)
-            for chunk in pieces:
+            for chunk in self._unless_away(partial(service.read_pieces, begin=log.position), nothing):
                 log.append(chunk)
+            if self.left():
+                return
             if chunks := log.after(self._position):
                 yield self._sent(chunks)
             elif self._is_quiet():
                 yield KEEPALIVE
-            if self.left():
-                return
             time.sleep(POLL_EVERY_S)
-            stored = self._find()
+            stored = self._unless_away(service.find, stored)
         if stored.in_progress:
             return  # this process must end: the client comes back to another
         if chunks := stored.log().after(self._position):
@@ -200,6 +210,14 @@ class Reader:
                 time.sleep(POLL_EVERY_S)
         raise Unavailable()
 
+    def _unless_away(self, read: Callable[..., Found], otherwise: Found) -> Found:
+        """What the database answers about the reply; while it is away, the stream just waits."""
+        try:
+            with self._runs.app.app_context():
+                return read(**self._key)
+        except Unavailable:
+            return otherwise
+
     def _sent(self, chunks: list[Chunk]) -> bytes:
         frames = chunk_events(chunks, self._position)
         self._position += sum(chunk.length for chunk in chunks)
@@ -208,9 +226,9 @@ class Reader:
 
     def _is_quiet(self) -> bool:
         moment = time.monotonic()
-        if moment - self._sent_at < KEEPALIVE_EVERY_S:
+        if moment - self._sent_at < KEEPALIVE_EVERY_S and not self._seems_gone:
             return False
-        self._sent_at = moment
+        self._sent_at, self._seems_gone = moment, False
         return True
 
 

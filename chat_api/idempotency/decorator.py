@@ -48,6 +48,7 @@ def _answer_once(view: View, args: Any, kwargs: Any, scope: str, *, is_anonymous
         if owner is not None:
             answer = service.find_answer(user_id=owner, key_id=key_id, fingerprint=fingerprint)
             if answer is not None:
+                db.session.rollback()  # who goes on to wait for a reply must not hold a transaction, or SQLite's lock
                 return _replay(answer)
         response = view(*args, **kwargs)
         owner = owner or _account(scope)
@@ -56,6 +57,12 @@ def _answer_once(view: View, args: Any, kwargs: Any, scope: str, *, is_anonymous
             service.keep_answer(user_id=owner, key_id=key_id, fingerprint=fingerprint, answer=answer)
         _commit()
         return response
+
+
+def check_key() -> None:
+    """Refuse a malformed key where nothing is created, so that the same header is as good everywhere."""
+    if HEADER in request.headers:
+        _key()
 
 
 def _commit() -> None:

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -38,11 +38,16 @@ _MEDIA_TYPE = re.compile(r"[a-z0-9.+-]{1,40}/[a-z0-9.+-]{1,40}")
 
 
 class Client:
-    """Talks to providers through the gate. One per process, shared by all threads."""
+    """Talks to providers through the gate. One per process, shared by all threads.
 
-    def __init__(self, gate: Gate, limits: Limits) -> None:
+    `pace_s` says how long to wait at least from one read of a streamed reply to the next, when its chunks come
+    faster; the first one is never held back.
+    """
+
+    def __init__(self, gate: Gate, limits: Limits, *, pace_s: Callable[[], float] = lambda: 0) -> None:
         self._gate = gate
         self._limits = limits
+        self._pace_s = pace_s
 
     def describe(self, endpoint: Endpoint, request: ChatRequest) -> dict[str, object]:
         """What `stream` would send: `method`, `url`, `headers` (without the key), `body`. Calls nobody."""
@@ -124,7 +129,7 @@ class Client:
         if str(response.headers.get("Content-Encoding") or "identity").strip().lower() != "identity":
             raise Failed("The provider answered in a compressed form, which was not asked for.")
         if media_type == "text/event-stream":
-            frames = _frames(response, limits)
+            frames = _frames(response, limits, self._pace_s)
             yield from protocol.events(frames, key=endpoint.api_key, answer_bytes=limits.answer_bytes)
         elif media_type == "application/json" or media_type.endswith("+json"):
             content = response.read_all(limits.answer_bytes * JSON_BYTES_PER_ANSWER_BYTE)
@@ -150,12 +155,10 @@ def _request_of(endpoint: Endpoint, key: str, body: Mapping[str, Any]) -> HttpRe
     return HttpRequest("POST", url, headers, orjson.dumps(body))
 
 
-def _frames(response: "Response", limits: Limits) -> Iterator[list[Frame]]:
+def _frames(response: "Response", limits: Limits, pace_s: Callable[[], float]) -> Iterator[list[Frame]]:
     """What each read brought, as events of the stream."""
-    from .response import PACE_S
-
     reader = SseReader(limits.line_bytes)
-    while piece := response.read(pace_s=PACE_S):
+    while piece := response.read(pace_s=pace_s()):
         if frames := reader.feed(piece):
             yield frames
     if frames := reader.close():

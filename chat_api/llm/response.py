@@ -23,8 +23,6 @@ READ_BYTES = 65536
 MAX_HEAD_BYTES = 65536
 MAX_CHUNK_LINE_BYTES = 4096
 MAX_INFORMATION_HEADS = 10
-# A provider that sends faster than this is read at this pace: waking up costs more than reading.
-PACE_S = 0.01
 MORE_IS_WAITING_BYTES = READ_BYTES // 4
 END_WAIT_S = 0.02
 

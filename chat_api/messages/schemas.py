@@ -20,10 +20,7 @@ class CreateMessageSchema(Schema):
     tool_call_id = Text(
         longest=255,
         required=False,
-        metadata={
-            "example": "call_1",
-            "description": "For the role `tool`: the call that this is the result of.",
-        },
+        metadata={"description": "For the role `tool` only: the call that this is the result of."},
     )
 
     @validates_schema
@@ -66,9 +63,6 @@ class MessageSchema(Output):
         metadata={"description": "Calls that the model asks for; only where there are some."},
     )
     tool_call_id = fields.String(
-        metadata={
-            "example": "call_1",
-            "description": "The call that this is the result of; only in such a message.",
-        }
+        metadata={"description": "The call that this is the result of; only in such a message."}
     )
     created_at = Time()

@@ -94,9 +94,7 @@ def append_message(
         )
     message = _values(new_id(), role, content)
     position = _append(_APPEND, _INSERT, user_id, conversation_id, message)
-    return shown(
-        message["message"], conversation_id, position, role, content, "completed", message["moment"]
-    )
+    return shown(message["message"], conversation_id, position, role, content, "completed", message["moment"])
 
 
 def append_reply(
@@ -260,7 +258,8 @@ _INSTRUCTIONS = Statement(
     .where(
         Message.user_id == _parameter("owner", Id()),
         Message.conversation_id == _parameter("conversation", Id()),
-        Message.role.in_(("system", "developer")),
+        # literals, as in the partial index; a list of parameters would be laid out only when SQLAlchemy executes it
+        Message.role.in_([sa.literal_column("'system'"), sa.literal_column("'developer'")]),
         Message.position < _parameter("cursor", sa.BigInteger()),
     )
     .order_by(Message.position)
@@ -276,6 +275,35 @@ def get_message(*, user_id: str, message_id: str) -> dict[str, Any]:
     conversation_id, position, role, content, status, created_at, calls, call = row
     conversation_id = str(conversation_id)  # Postgres' driver has a type of its own for ids
     return shown(message_id, conversation_id, position, role, content, status, created_at, calls, call)
+
+
+_GET_LAST = Statement(
+    sa.select(
+        Message.id,
+        Message.position,
+        Message.role,
+        Message.content,
+        Message.status,
+        Message.created_at,
+        Message.tool_calls,
+        Message.tool_call_id,
+    )
+    .where(
+        Message.user_id == _parameter("owner", Id()),
+        Message.conversation_id == _parameter("conversation", Id()),
+    )
+    .order_by(Message.position.desc())
+    .limit(1)
+)
+
+
+def find_last_message(*, user_id: str, conversation_id: str) -> dict[str, Any] | None:
+    """The last message of a conversation as plain values, None where there is none."""
+    row = _GET_LAST.first(owner=user_id, conversation=conversation_id)
+    if row is None:
+        return None
+    message_id, position, role, content, status, created_at, calls, call = row
+    return shown(str(message_id), conversation_id, position, role, content, status, created_at, calls, call)
 
 
 def list_instructions(

@@ -15,7 +15,8 @@ from chat_api.auth import service as auth
 from chat_api.extensions import db
 from chat_api.users.models import User
 from tests.support.api import PASSWORD, Api, new_email
-from tests.support.tables import everything_stored, owned_rows
+from tests.support.provider import ScriptedProvider
+from tests.support.tables import begin_elsewhere, everything_stored, owned_rows
 
 NEW_PASSWORD = "nine lives of a tabby cat"
 
@@ -237,11 +238,16 @@ def test_a_stale_version_is_neither_changed_nor_deleted(app: Flask, ada: Api) ->
 # -- erasing it -------------------------------------------------------------------------------------------
 
 
-def test_deleting_the_account_erases_all_that_it_owns_in_every_table(app: Flask, ada: Api, bob: Api) -> None:
+def test_deleting_the_account_erases_all_that_it_owns_in_every_table(
+    app: Flask, ada: Api, bob: Api, provider: ScriptedProvider
+) -> None:
     for user in (ada, bob):
         message = user.message(user.conversation()["id"])
         user.attachment(message["id"])
-        user.config(user.provider()["id"])
+        provider_id = user.provider(api_endpoint=provider.url)["id"]
+        user.config(provider_id)
+        user.completion(message["conversation_id"], provider_id)
+        begin_elsewhere(app, user.user_id, message, provider_id)
         user.made("/auth/tokens", {"name": "script"}, headers={"Idempotency-Key": "one"})
     bobs = owned_rows(app, bob.user_id)
     assert all(owned_rows(app, ada.user_id).values()), "This test must fill every table that knows a user."

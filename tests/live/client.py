@@ -127,6 +127,19 @@ class Line:
         headers: dict[str, str] | None = None,
     ) -> Answer:
         """Send one request; the connection must stay the same, or it may reach another worker."""
+        response = self.begin(method, path, json, token, headers)
+        content = response.read()
+        return Answer(response.status, response.headers, json_module.loads(content) if content else None)
+
+    def begin(
+        self,
+        method: str,
+        path: str,
+        json: Any = None,
+        token: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> http.client.HTTPResponse:
+        """Send one request; the answer's body may still be written."""
         fields = dict(headers or {})
         if token is not None:
             fields["Authorization"] = f"Bearer {token}"
@@ -136,9 +149,7 @@ class Line:
         had_socket = self._connection.sock
         self._connection.request(method, path, body, fields)
         assert had_socket is None or self._connection.sock is had_socket
-        response = self._connection.getresponse()
-        content = response.read()
-        return Answer(response.status, response.headers, json_module.loads(content) if content else None)
+        return self._connection.getresponse()
 
     def close(self) -> None:
         self._connection.close()
@@ -167,7 +178,8 @@ def line_to_each_worker(server: GunicornServer) -> Iterator[list[Line]]:
         yield lines
     finally:
         for pid in workers:
-            os.kill(pid, signal.SIGCONT)
+            if psutil.pid_exists(pid):  # a test may have killed it
+                os.kill(pid, signal.SIGCONT)
         for line in lines:
             line.close()
 

@@ -90,7 +90,12 @@ class Api:
 
     def completion(self, conversation_id: str, provider_id: str, **fields: Any) -> dict[str, Any]:
         """A reply that has ended; the user needs a config for the provider."""
-        body = {"conversation_id": conversation_id, "provider_id": provider_id, "model": "m", "content": "Hello"}
+        body = {
+            "conversation_id": conversation_id,
+            "provider_id": provider_id,
+            "model": "m",
+            "content": "Hello",
+        }
         return self.made("/chat/completions", {**body, **fields})
 
     def log_in(self, password: str = PASSWORD) -> "Api":

@@ -1,0 +1,74 @@
+"""A scripted provider, a conversation with it, and a second application on the same database."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from chat_api.auth import service as auth
+from chat_api.extensions import db
+from tests.completions.chat import Chat
+from tests.conftest import serving
+from tests.support.api import PASSWORD, Api, new_email
+from tests.support.provider import ScriptedProvider
+
+Serve = Callable[..., AbstractContextManager[Flask]]
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[ScriptedProvider]:
+    """The provider of all tests: what it says is scripted for each model, and each chat has one of its own."""
+    with ScriptedProvider() as scripted:
+        yield scripted
+
+
+@pytest.fixture(scope="session")
+def eve(app: Flask) -> Api:
+    """The user of most tests here, who has a conversation of her own in each: making a user takes long."""
+    address = new_email()
+    with app.app_context():
+        auth.register_with_role(email=address, password=PASSWORD, role="user")
+        db.session.commit()
+    return Api(app, user={"email": address}).log_in()
+
+
+@pytest.fixture
+def chat(eve: Api, provider: ScriptedProvider) -> Chat:
+    """A conversation with the provider."""
+    return Chat.begin(eve, provider)
+
+
+@pytest.fixture(scope="session")
+def serve(app: Flask, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Serve:
+    """Another application on the same database with the same secrets: another worker. Settings may differ."""
+    folder: Path = tmp_path_factory.mktemp("other")
+    secrets = {name: app.config[name] for name in ("JWT_SECRET_KEY", "ENCRYPTION_KEYS")}
+
+    @contextmanager
+    def another(**settings: Any) -> Iterator[Flask]:
+        with serving(database_url, folder, **secrets, **settings) as application:
+            yield application
+
+    return another
+
+
+@pytest.fixture(scope="session")
+def other_app(serve: Serve) -> Iterator[Flask]:
+    """Another worker."""
+    with serve() as application:
+        yield application
+
+
+@pytest.fixture(scope="session")
+def hasty_app(serve: Serve) -> Iterator[Flask]:
+    """A worker that does not wait long for providers, and takes short replies only."""
+    with serve(
+        PROVIDER_CONNECT_TIMEOUT_S=1,
+        PROVIDER_FIRST_BYTE_TIMEOUT_S=1,
+        PROVIDER_IDLE_TIMEOUT_S=1,
+        MAX_REPLY_BYTES=2000,
+    ) as application:
+        yield application

@@ -1,0 +1,119 @@
+"""The log of a reply: whatever came, and wherever a reader stands in it, the rest is exact."""
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat_api.completions.reply_log import (
+    REASONING,
+    START,
+    TEXT,
+    TOOL_CALL,
+    Chunk,
+    ReplyLog,
+    from_json,
+    joined,
+    rebuilt,
+    to_json,
+    tool_call_chunk,
+)
+from chat_api.llm.events import ToolCall
+
+# what a log may hold: no NUL and no halves of surrogate pairs, which are replaced before
+TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), max_size=8)
+CALLS = st.builds(ToolCall, TEXTS, TEXTS, TEXTS).map(tool_call_chunk)
+CHUNKS = st.lists(
+    st.one_of(
+        st.builds(Chunk, st.just(TEXT), TEXTS.filter(bool)),
+        st.builds(Chunk, st.just(REASONING), TEXTS.filter(bool)),
+        CALLS,
+    ),
+    max_size=20,
+)
+
+
+def flat(chunks: list[Chunk]) -> list[tuple[str, str]]:
+    """The chunks in units of one position each: characters and calls."""
+    units = []
+    for chunk in chunks:
+        pieces = [chunk.text] if chunk.kind == TOOL_CALL else list(chunk.text)
+        units += [(chunk.kind, piece) for piece in pieces]
+    return units
+
+
+@given(CHUNKS)
+def test_positions_count_characters_and_calls(chunks: list[Chunk]) -> None:
+    log = ReplyLog(chunks)
+    assert log.position == len(flat(chunks))
+    assert flat(log.after(START)) == flat(chunks)
+
+
+@given(CHUNKS, st.data())
+def test_the_rest_after_any_position_is_exact(chunks: list[Chunk], data: st.DataObject) -> None:
+    log, units = ReplyLog(chunks), flat(chunks)
+    position = data.draw(st.integers(START, len(units) + 5))
+    rest = log.after(position)
+    assert flat(rest) == units[position:]
+    assert rest == list(joined(rest))  # neighbours of one kind come as one
+
+
+@given(CHUNKS, st.data())
+def test_a_reader_who_stops_anywhere_gets_everything_once(chunks: list[Chunk], data: st.DataObject) -> None:
+    log, units = ReplyLog(chunks), flat(chunks)
+    stops = data.draw(st.lists(st.integers(START, len(units)), max_size=4).map(sorted))
+    read, position = [], START
+    for stop in [*stops, len(units)]:  # what it takes of the rest, before it comes back with its position
+        read += flat(log.after(position))[: stop - position]
+        position = stop
+    assert read == units
+
+
+@given(CHUNKS, st.data())
+def test_rebuilt_from_what_is_stored_it_is_the_same(chunks: list[Chunk], data: st.DataObject) -> None:
+    log, units = ReplyLog(chunks), flat(chunks)
+    again = rebuilt(
+        log.outline(),
+        text=log.text_of(TEXT),
+        reasoning=log.text_of(REASONING),
+        tool_calls=orjson.loads(log.tool_calls() or "[]"),
+    )
+    position = data.draw(st.integers(START, len(units) + 5))
+    assert flat(again.after(position)) == units[position:]
+    assert again.position == log.position
+
+
+@given(CHUNKS)
+def test_pieces_as_json_are_the_same(chunks: list[Chunk]) -> None:
+    assert from_json(to_json(chunks)) == chunks
+
+
+@given(CHUNKS, st.data())
+def test_pieces_saved_in_turn_make_up_the_log(chunks: list[Chunk], data: st.DataObject) -> None:
+    """As the keeper saves them, from where the last piece ended, and another worker reads them."""
+    log, elsewhere, saved = ReplyLog(), ReplyLog(), START
+    for chunk in chunks:
+        log.append(chunk)
+        if data.draw(st.booleans()) and (piece := log.after(saved)):
+            saved += sum(chunk.length for chunk in piece)
+            for read in from_json(to_json(piece)):
+                elsewhere.append(read)
+        assert flat(elsewhere.after(START)) == flat(log.after(START))[: elsewhere.position]
+    assert elsewhere.position == saved
+
+
+def test_an_empty_log_has_nothing() -> None:
+    log = ReplyLog()
+    assert (log.position, log.after(START), log.after(7)) == (START, [], [])
+    assert (log.text_of(TEXT), log.tool_calls()) == ("", None)
+    assert rebuilt(log.outline(), text="", reasoning="", tool_calls=[]).position == START
+
+
+def test_texts_and_calls_are_told_apart() -> None:
+    call = ToolCall("call_1", "look", '{"at": "Ü"}')
+    log = ReplyLog(
+        [Chunk(REASONING, "Hm"), Chunk(TEXT, "a"), tool_call_chunk(call), tool_call_chunk(call), Chunk(TEXT, "b")]
+    )
+    assert (log.text_of(TEXT), log.text_of(REASONING)) == ("ab", "Hm")
+    as_json = {"id": "call_1", "name": "look", "arguments": '{"at": "Ü"}'}
+    assert orjson.loads(log.tool_calls() or "") == [as_json, as_json]
+    assert [chunk.kind for chunk in log.after(START)] == [REASONING, TEXT, TOOL_CALL, TOOL_CALL, TEXT]

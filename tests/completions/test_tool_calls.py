@@ -1,0 +1,173 @@
+"""Calls to tools: stored, shown, replayed, and sent back with their results."""
+
+import threading
+
+import pytest
+
+from tests.completions.chat import Chat
+from tests.support.api import Api
+from tests.support.provider import STALL, ScriptedProvider, anthropic_stream, openai_stream
+
+CALLS = [("call_1", "get_weather", '{"city": "Lisboa é"}'), ("call_2", "get_time", "{}")]
+SHOWN = [{"id": id_, "name": name, "arguments": arguments} for id_, name, arguments in CALLS]
+TOOL = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
+
+
+@pytest.fixture(params=["openai", "anthropic"])
+def chat(request: pytest.FixtureRequest, eve: Api, provider: ScriptedProvider) -> Chat:
+    return Chat.begin(eve, provider, api_format=request.param)
+
+
+def script(chat: Chat, *said: str) -> None:
+    """First the calls, with some words in front of them, then a reply."""
+    streams = {"/v1/chat/completions": openai_stream, "/v1/messages": anthropic_stream}
+    first = True
+
+    def answer(request):  # type: ignore[no-untyped-def]
+        nonlocal first
+        stream = streams[request.path]
+        calls, first = (CALLS if first else []), False
+        return stream(*said, tool_calls=calls, **_finish(request.path, bool(calls)))
+
+    chat.script(answer)
+
+
+def _finish(path: str, has_calls: bool) -> dict[str, str]:
+    if path == "/v1/messages":
+        return {"stop_reason": "tool_use" if has_calls else "end_turn"}
+    return {"finish": "tool_calls" if has_calls else "stop"}
+
+
+def answer_calls(chat: Chat) -> None:
+    for id_, name, _ in CALLS:
+        body = {"conversation_id": chat.conversation_id, "role": "tool", "content": f"result of {name}"}
+        made = chat.api.made("/chat/messages", {**body, "tool_call_id": id_})
+        assert made["tool_call_id"] == id_
+
+
+def test_calls_are_stored_and_shown(chat: Chat) -> None:
+    script(chat, "Let me look.")
+    completion = chat.reply(parameters={"tools": [TOOL], "tool_choice": "auto"})
+    assert (completion["status"], completion["finish_reason"]) == ("completed", "tool_calls")
+    assert completion["message"]["content"] == "Let me look."
+    assert completion["message"]["tool_calls"] == SHOWN
+    assert chat.messages[-1] == completion["message"]
+    assert chat.get(completion["id"]) == completion
+    assert chat.sent[0].json["tools"]
+
+
+def test_a_message_of_calls_alone(chat: Chat) -> None:
+    script(chat)
+    completion = chat.reply()
+    assert (completion["message"]["content"], completion["message"]["tool_calls"]) == ("", SHOWN)
+    assert chat.messages[-1]["tool_calls"] == SHOWN
+
+
+def test_calls_are_streamed_and_replayed(chat: Chat) -> None:
+    script(chat, "Let me look.")
+    stream = chat.stream()
+    stream.rest()
+    assert [event.content for event in stream.seen if event.name == "completion.tool_call"] == SHOWN
+    again = chat.events(stream.id)
+    again.rest()
+    assert [event.content for event in again.seen if event.name == "completion.tool_call"] == SHOWN
+    behind_the_first_call = next(event.id for event in stream.seen if event.name == "completion.tool_call")
+    rest = chat.events(stream.id, last=behind_the_first_call)
+    rest.rest()
+    assert [event.content for event in rest.seen[:-1]] == SHOWN[1:]
+    assert rest.end == stream.end
+
+
+def test_results_are_sent_with_their_calls(chat: Chat) -> None:
+    script(chat, "Let me look.")
+    chat.reply(content="Weather?")
+    answer_calls(chat)
+    script(chat)
+    chat.script(openai_stream("Rain.") if chat.sent[0].path.endswith("completions") else anthropic_stream("Rain."))
+    completion = chat.reply(content=None)
+    assert completion["message"]["content"] == "Rain."
+    sent = chat.sent[1].json["messages"]
+    if chat.sent[1].path == "/v1/messages":
+        assert sent == [
+            {"role": "user", "content": [{"type": "text", "text": "Weather?"}]},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "text", "text": "Let me look."},
+                    {"type": "tool_use", "id": "call_1", "name": "get_weather", "input": {"city": "Lisboa é"}},
+                    {"type": "tool_use", "id": "call_2", "name": "get_time", "input": {}},
+                ],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {
+                        "type": "tool_result",
+                        "tool_use_id": id_,
+                        "content": [{"type": "text", "text": f"result of {name}"}],
+                    }
+                    for id_, name, _ in CALLS
+                ],
+            },
+        ]
+    else:
+        assert sent == [
+            {"role": "user", "content": "Weather?"},
+            {
+                "role": "assistant",
+                "content": "Let me look.",
+                "tool_calls": [
+                    {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}}
+                    for id_, name, arguments in CALLS
+                ],
+            },
+            *(
+                {"role": "tool", "content": f"result of {name}", "tool_call_id": id_}
+                for id_, name, _ in CALLS
+            ),
+        ]
+
+
+def test_arguments_that_are_no_json_are_kept_as_they_are(eve: Api, provider: ScriptedProvider) -> None:
+    chat = Chat.begin(eve, provider)
+    chat.script(openai_stream(tool_calls=[("c", "f", "{broken\x00")]), openai_stream("ok"))
+    completion = chat.reply()
+    assert completion["message"]["tool_calls"] == [{"id": "c", "name": "f", "arguments": "{broken\ufffd"}]
+    chat.api.made(
+        "/chat/messages",
+        {"conversation_id": chat.conversation_id, "role": "tool", "content": "?", "tool_call_id": "c"},
+    )
+    chat.reply(content=None)
+    assert chat.sent[1].json["messages"][1]["tool_calls"][0]["function"]["arguments"] == "{broken\ufffd"
+
+
+def test_calls_in_pieces_are_followed_from_another_worker(eve: Api, provider: ScriptedProvider, other_app) -> None:  # type: ignore[no-untyped-def]
+    chat = Chat.begin(eve, provider)
+    more = threading.Event()
+    chat.script(openai_stream("Look", more, tool_calls=CALLS, finish="tool_calls"))
+    original = chat.stream().until("Look")
+    elsewhere = chat.on(other_app).events(original.id).until("Look")
+    more.set()
+    original.rest()
+    elsewhere.rest()
+    for stream in (original, elsewhere):
+        assert [event.content for event in stream.seen if event.name == "completion.tool_call"] == SHOWN
+    assert original.end == elsewhere.end
+
+
+def test_calls_that_were_cut_off_are_no_calls(eve: Api, provider: ScriptedProvider) -> None:
+    """A half-written call could be taken for a whole one; the words in front of it are kept."""
+    chat = Chat.begin(eve, provider)
+    begun = openai_stream("Look", tool_calls=CALLS).steps[2:3]
+    chat.script(openai_stream("Look", *begun, STALL))
+    stream = chat.stream().until("Look")
+    completion = chat.cancel(stream.id).get_json()
+    stream.rest()
+    assert completion["message"]["content"] == "Look"
+    assert "tool_calls" not in completion["message"]
+
+
+def test_only_tools_answer_calls(eve: Api, provider: ScriptedProvider) -> None:
+    chat = Chat.begin(eve, provider)
+    body = {"conversation_id": chat.conversation_id, "role": "user", "content": "x", "tool_call_id": "c"}
+    assert "tool_call_id" in chat.api.post("/chat/messages", body).get_json()["errors"]
