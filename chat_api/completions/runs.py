@@ -341,16 +341,18 @@ class Runs:
         """The life of a reply's thread."""
         with self.app.app_context():
             ending = run.produce(self.client)
+            ended: Stored | None = None
+            lost: ApiError | None = None
             try:
-                run.close(self._settled(run, ending))
+                ended = self._settled(run, ending)
             except (ApiError, StatementFailed) as error:
                 log.error(
                     "a reply could not be settled", exc_info=error, extra={"completion_id": run.started.id}
                 )
                 lost = error if isinstance(error, ApiError) else Unavailable()
-                run.close(None, lost)
             finally:
-                self._forget(run)
+                self._forget(run)  # first: who is told of the end may ask for the next reply at once
+            run.close(ended, lost)
             metrics.count_completion(run.ended.row["status"] if run.ended else "lost")
 
     def _settled(self, run: Run, ending: Ending) -> Stored:

@@ -146,8 +146,8 @@ def start(asked: Asked, *, worker_id: str, running_limit: int) -> Started:
 def preview(asked: Asked) -> tuple[Endpoint, ChatRequest, Context]:
     """What `start` would send, storing nothing. Raises as `start` does, but for what is in progress."""
     access = configs.open_access(user_id=asked.user_id, provider_id=asked.provider_id)
-    conversations.require_conversation(user_id=asked.user_id, conversation_id=asked.conversation_id)
-    context = _context(asked, access, _last_turn(asked))
+    there = conversations.get_conversation(user_id=asked.user_id, conversation_id=asked.conversation_id)
+    context = _context(asked, access, _answered(asked), last_position=there["message_count"])
     return access.endpoint, ChatRequest(_model(asked, access), context.messages, asked.parameters), context
 
 
@@ -168,11 +168,12 @@ def _promise(asked: Asked, access: configs.Access, model: str, worker_id: str, r
     place = {"owner": asked.user_id, "conversation": asked.conversation_id}
     with statements.transaction():
         number = int.from_bytes(bytes.fromhex(asked.user_id.replace("-", ""))[8:], signed=True)
-        if _LOCK.first(**place, number=number) is None:
+        there = _LOCK.first(**place, number=number)
+        if there is None:
             raise NotFound("conversation")
-        answered = _last_turn(asked)
-        _require_room(asked, answered, running_limit, moment)
-        context = _context(asked, access, answered)
+        answered = _answered(asked)
+        _require_room(asked, running_limit, moment)
+        context = _context(asked, access, answered, last_position=there[0])
         if asked.content is not None:
             answered = messages.append_message(
                 user_id=asked.user_id,
@@ -180,7 +181,7 @@ def _promise(asked: Asked, access: configs.Access, model: str, worker_id: str, r
                 role="user",
                 content=asked.content,
             )
-        assert answered is not None  # noqa: S101 - without content _last_turn found one  # nosec
+        assert answered is not None  # noqa: S101 - without content _answered found one  # nosec
         try:
             _INSERT.all(
                 **place, completion=completion_id, parent=answered["id"], branch=asked.parent_id, message=message_id,
@@ -205,30 +206,29 @@ def _promise(asked: Asked, access: configs.Access, model: str, worker_id: str, r
     )
 
 
-def _last_turn(asked: Asked) -> dict[str, Any] | None:
-    """The message behind which the new turn stands: the named one, or the last; None in an empty conversation."""
-    if asked.parent_id is None:
-        last = messages.find_last_message(user_id=asked.user_id, conversation_id=asked.conversation_id)
-        if last is None and asked.content is None:
-            raise InvalidInput({"content": ["Missing, and the conversation has no message to answer yet."]})
-        return last
-    message = messages.get_message(user_id=asked.user_id, message_id=asked.parent_id)
-    if message["conversation_id"] != asked.conversation_id:
-        raise NotFound("message in this conversation")
-    return message
+def _answered(asked: Asked) -> dict[str, Any] | None:
+    """The message that is named, or without new content the last one; None where the new content is answered."""
+    if asked.parent_id is not None:
+        message = messages.get_message(user_id=asked.user_id, message_id=asked.parent_id)
+        if message["conversation_id"] != asked.conversation_id:
+            raise NotFound("message in this conversation")
+        return message
+    if asked.content is not None:
+        return None
+    last = messages.find_last_message(user_id=asked.user_id, conversation_id=asked.conversation_id)
+    if last is None:
+        raise InvalidInput({"content": ["Missing, and the conversation has no message to answer yet."]})
+    return last
 
 
-def _require_room(
-    asked: Asked, answered: dict[str, Any] | None, running_limit: int, moment: datetime
-) -> None:
+def _require_room(asked: Asked, running_limit: int, moment: datetime) -> None:
     """One reply at a time in a conversation, unless each names another parent; and so many of one user."""
     running = _RUNNING.all(owner=asked.user_id)
-    answered_id = answered["id"] if answered else None
     if any(seconds_of(row[4]) < moment.timestamp() for row in running):
         raise _WorkerLost()
     for _, conversation_id, parent_id, branch_id, _ in running:
         if str(conversation_id) == asked.conversation_id:
-            if asked.parent_id is None or answered_id in (str(parent_id), str(branch_id)):
+            if asked.parent_id in (None, str(parent_id), str(branch_id)):
                 raise _busy()
     if len(running) >= running_limit:
         raise TooManyRequests(
@@ -243,11 +243,13 @@ def _busy() -> Conflict:
     )
 
 
-def _context(asked: Asked, access: configs.Access, answered: dict[str, Any] | None) -> Context:
+def _context(
+    asked: Asked, access: configs.Access, answered: dict[str, Any] | None, *, last_position: int
+) -> Context:
     return choose_context(
         user_id=asked.user_id,
         conversation_id=asked.conversation_id,
-        up_to=answered["position"] if answered else 0,
+        up_to=answered["position"] if answered else last_position,
         content=asked.content,
         window=access.context_window or current_app.config["CONTEXT_WINDOW_TOKENS"],
         max_tokens=asked.parameters.get("max_tokens"),

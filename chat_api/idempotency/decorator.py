@@ -48,7 +48,6 @@ def _answer_once(view: View, args: Any, kwargs: Any, scope: str, *, is_anonymous
         if owner is not None:
             answer = service.find_answer(user_id=owner, key_id=key_id, fingerprint=fingerprint)
             if answer is not None:
-                db.session.rollback()  # who goes on to wait for a reply must not hold a transaction, or SQLite's lock
                 return _replay(answer)
         response = view(*args, **kwargs)
         owner = owner or _account(scope)
