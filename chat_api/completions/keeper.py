@@ -14,7 +14,7 @@ from flask import Flask
 
 from ..errors import ApiError
 from ..statements import StatementFailed
-from . import service
+from . import pieces, settling
 from .reply_log import Chunk
 from .runs import BY_USER, EXTENSION, LAST_TRIES_S, Run, Runs
 
@@ -102,14 +102,14 @@ class Keeper:
         keys = [run.key for run in running]
         self._save(running)
         if running and self._is_due("cancel", LOOK_FOR_CANCEL_EVERY_S):
-            wanted = service.find_wanted(keys)
+            wanted = pieces.find_wanted(keys)
             for run in running:
                 if run.started.id not in wanted:
                     run.stop(BY_USER)
         if running and self._is_due("renew", RENEW_EVERY_S):
-            service.renew_leases(keys)
+            pieces.renew_leases(keys)
         if self._stays and self._is_due("reap", REAP_EVERY_S):
-            service.reap_abandoned()
+            settling.reap_abandoned()
 
     def _save(self, running: list[Run]) -> None:
         """Make durable what came since the last time. What may have been stored already is sent again as it was."""
@@ -120,7 +120,7 @@ class Keeper:
                 if (chunks := run.log.after(run.saved_position))
             ]
         if self._pieces:
-            service.save_pieces((*piece.run.key, piece.begin, piece.chunks) for piece in self._pieces)
+            pieces.save_pieces((*piece.run.key, piece.begin, piece.chunks) for piece in self._pieces)
         for piece in self._pieces:
             piece.run.saved_position = piece.begin + sum(chunk.length for chunk in piece.chunks)
         self._pieces = []

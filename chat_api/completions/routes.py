@@ -21,7 +21,8 @@ from .schemas import (
     EventsQuerySchema,
     ModelSchema,
 )
-from .service import Asked, Stored
+from .service import Asked
+from .stored import Started, Stored
 
 REPLAYED = "Idempotency-Replayed"
 CANCEL_WAIT_S = 3.0  # a cancelled reply has ended before so long; the answer shows it then
@@ -139,7 +140,7 @@ def _start_once(asked: Asked, body: dict[str, Any]) -> tuple[str, Run | None, di
     """
     user_id, registry = asked.user_id, runs()
     with registry.place_for_run() as start:
-        started: list[service.Started] = []
+        started: list[Started] = []
 
         @commits_once
         def promise(body: dict[str, Any]) -> Response:

@@ -25,10 +25,11 @@ from ..llm.events import Event, Finish, ReasoningDelta, TextDelta, ToolCall, Usa
 from ..llm.gate import Gate
 from ..llm.request import Endpoint
 from ..statements import StatementFailed
-from . import service
 from .context import tokens_of
 from .reply_log import REASONING, TEXT, Chunk, ReplyLog, tool_call_chunk
-from .service import Ending, Started, Stored
+from .service import RETRY_AFTER_S
+from .settling import Ending, settle
+from .stored import Started, Stored, row_of, shown_in_progress
 
 EXTENSION = "chat_api.completions"
 RETRY_S = (
@@ -88,7 +89,7 @@ class Run:
         """The completion as clients see it, with what is there of the reply."""
         if self.ended is not None:
             return self.ended.shown()
-        return service.shown_in_progress(service.row_of(self.started), self.log)
+        return shown_in_progress(row_of(self.started), self.log)
 
     def produce(self, client: Client) -> Ending:
         """Let the provider write the reply to its end, and say how it ended."""
@@ -167,7 +168,7 @@ def _problem_of(failure: ProviderError) -> dict[str, Any]:
     if isinstance(failure, TimedOut):
         status = 504
     elif isinstance(failure, RateLimited):
-        status, extra = 429, {"retry_after_s": failure.retry_after_s or service.RETRY_AFTER_S}
+        status, extra = 429, {"retry_after_s": failure.retry_after_s or RETRY_AFTER_S}
     return problem_body(status, failure.code, failure.detail, **extra)
 
 
@@ -285,7 +286,7 @@ class Runs:
             if self._waiting[user_id] >= self._limit_per_user:
                 raise TooManyRequests(
                     f"{self._limit_per_user} of your clients wait for replies here; end one.",
-                    retry_after_s=service.RETRY_AFTER_S,
+                    retry_after_s=RETRY_AFTER_S,
                 )
             self._waiting[user_id] += 1
         given_back = threading.Event()
@@ -363,7 +364,7 @@ class Runs:
         tries = 0
         while True:
             try:
-                return service.settle(run.started, worker_id=self.worker_id, log=run.log, ending=ending)
+                return settle(run.started, worker_id=self.worker_id, log=run.log, ending=ending)
             except Unavailable:
                 if self.stops_at is not None and time.monotonic() > self.stops_at + LAST_TRIES_S:
                     raise

@@ -16,9 +16,10 @@ import orjson
 from ..errors import ApiError, Unavailable
 from ..responses import ORJSON_OPTIONS
 from . import service
+from .pieces import read_pieces
 from .reply_log import REASONING, START, TEXT, TOOL_CALL, Chunk, ReplyLog
 from .runs import BY_CLIENT, Run, Runs
-from .service import Stored
+from .stored import Stored, row_of, shown_at_start
 
 HEADERS = {
     "Cache-Control": "no-cache, no-transform",
@@ -154,7 +155,7 @@ class Reader:
     def _live(self, run: Run) -> Iterator[bytes]:
         """Follow a reply of this process, by its log."""
         if self._wants_start:
-            yield started_event(service.shown_at_start(service.row_of(run.started)), run.started.answered)
+            yield started_event(shown_at_start(row_of(run.started)), run.started.answered)
         else:
             yield OPEN
         pause = self._look_every_s if self._has_left else KEEPALIVE_EVERY_S
@@ -179,12 +180,12 @@ class Reader:
         if self._wants_start:
             with self._runs.app.app_context():
                 answered = service.find_answered(**self._key)
-            yield started_event(service.shown_at_start(stored.row), answered)
+            yield started_event(shown_at_start(stored.row), answered)
         else:
             yield OPEN
         log, nothing = ReplyLog(), list[Chunk]()
         while stored.in_progress and not self._runs.has_stopped:
-            for chunk in self._unless_away(partial(service.read_pieces, begin=log.position), nothing):
+            for chunk in self._unless_away(partial(read_pieces, begin=log.position), nothing):
                 log.append(chunk)
             if self.left():
                 return

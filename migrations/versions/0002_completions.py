@@ -22,9 +22,7 @@ def upgrade() -> None:
 
 
 def extend_existing_tables() -> None:
-    op.add_column(
-        "messages", sa.Column("status", sa.String(16), nullable=False, server_default="completed")
-    )
+    op.add_column("messages", sa.Column("status", sa.String(16), nullable=False, server_default="completed"))
     op.add_column("messages", sa.Column("tool_calls", sa.Text()))
     op.add_column("messages", sa.Column("tool_call_id", sa.String(255)))
     op.add_column(

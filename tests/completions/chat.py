@@ -39,7 +39,7 @@ class Stream:
         self.headers = response.headers
         self.seen: list[Event] = []
         self._response = response
-        self._events = self._read(iter(response.response))
+        self._events = self._read(response.iter_encoded())
 
     def __iter__(self) -> Iterator[Event]:
         return self._events
@@ -153,7 +153,7 @@ class Chat:
         }
         return {name: value for name, value in body.items() if value is not None}
 
-    def ask(self, *, query: str = "", headers: dict[str, str] | None = None, **fields: Any) -> TestResponse:
+    def ask(self, *, query: str = "", headers: Any = None, **fields: Any) -> TestResponse:
         """Ask for a reply, not streamed where `fields` don't say so; a field of None is left out."""
         body = json.dumps(self.asked(**fields))  # by the standard library: it also writes what is refused
         headers = {"Content-Type": "application/json", **(headers or {})}

@@ -77,7 +77,7 @@ def test_while_still_connecting(chat: Chat, other: Chat) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
-        url = "http://127.0.0.1:%d" % listener.getsockname()[1]
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         with socket.create_connection(listener.getsockname()), socket.socket() as second:
             second.setblocking(False)
             second.connect_ex(listener.getsockname())
@@ -120,7 +120,10 @@ def test_who_waits_without_a_stream_gets_what_came(chat: Chat, other: Chat) -> N
         other.cancel(running["id"])
         response = asking.result()
     assert response.status_code == 201
-    assert (response.get_json()["status"], response.get_json()["message"]["content"]) == ("cancelled", "So far")
+    assert (response.get_json()["status"], response.get_json()["message"]["content"]) == (
+        "cancelled",
+        "So far",
+    )
 
 
 def test_what_has_ended_stays_as_it_is(chat: Chat, other: Chat) -> None:

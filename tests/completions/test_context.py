@@ -141,7 +141,11 @@ def test_a_dry_run_says_exactly_what_is_sent(eve: Api, provider: ScriptedProvide
     chat = Chat.begin(eve, provider, api_format=api_format, context_window=600)
     chat.api.message(chat.conversation_id, "Be brief.", role="system")
     say(chat, *("user", "assistant") * 5)
-    before = (chat.messages, chat.completions, chat.api.get(f"/chat/conversations/{chat.conversation_id}").get_json())
+    before = (
+        chat.messages,
+        chat.completions,
+        chat.api.get(f"/chat/conversations/{chat.conversation_id}").get_json(),
+    )
     asked = {
         "content": "Well?",
         "parameters": {
@@ -156,7 +160,11 @@ def test_a_dry_run_says_exactly_what_is_sent(eve: Api, provider: ScriptedProvide
     assert response.status_code == 200
     told = response.get_json()
     assert chat.sent == []
-    after = (chat.messages, chat.completions, chat.api.get(f"/chat/conversations/{chat.conversation_id}").get_json())
+    after = (
+        chat.messages,
+        chat.completions,
+        chat.api.get(f"/chat/conversations/{chat.conversation_id}").get_json(),
+    )
     assert after == before
     completion = chat.reply(**asked)
     sent = chat.sent[0]

@@ -78,7 +78,13 @@ def test_what_is_sent_is_what_is_needed_and_no_more(chat: Chat) -> None:
         "max_tokens": 9,
         "stop": ["\n"],
     }
-    private = (chat.api.user_id, chat.api.user["email"], chat.conversation_id, chat.api.token or "?", "cookie")
+    private = (
+        chat.api.user_id,
+        chat.api.user["email"],
+        chat.conversation_id,
+        chat.api.token or "?",
+        "cookie",
+    )
     for text in private:
         assert text not in f"{sent.headers} {sent.body.decode()}"
 
@@ -138,7 +144,9 @@ def test_the_configs_default_model_is_taken(chat: Chat) -> None:
     assert len(own.sent) == 1
 
 
-def test_a_shared_provider_is_called_with_ones_own_key(admin: Api, ada: Api, bob: Api, provider: ScriptedProvider) -> None:
+def test_a_shared_provider_is_called_with_ones_own_key(
+    admin: Api, ada: Api, bob: Api, provider: ScriptedProvider
+) -> None:
     shared = admin.provider(api_endpoint=provider.url, shared=True)
     ada.config(shared["id"], "key-of-ada")
     body = {"conversation_id": bob.conversation()["id"], "provider_id": shared["id"], "content": "Hi"}
@@ -202,7 +210,9 @@ def test_a_strange_finish_reason_is_kept_short(chat: Chat) -> None:
 @pytest.mark.parametrize("usage", [None, (7, None), (None, 7)])
 def test_tokens_are_estimated_where_the_provider_does_not_say(chat: Chat, usage: Any) -> None:
     prompt, written = usage or (None, None)
-    said = [] if usage is None else [openai_chunk(usage={"prompt_tokens": prompt, "completion_tokens": written})]
+    said = (
+        [] if usage is None else [openai_chunk(usage={"prompt_tokens": prompt, "completion_tokens": written})]
+    )
     chat.script(openai_stream("x" * 400, *said, usage=None))
     found = chat.reply(content="y" * 40)["usage"]
     assert found["estimated"] is True
@@ -350,7 +360,8 @@ def test_no_key_names_the_config(chat: Chat) -> None:
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["http://10.0.0.1/v1", "https://169.254.169.254/latest", "http://[::ffff:a9fe:a9fe]/v1", "https://0/"]
+    "endpoint",
+    ["http://10.0.0.1/v1", "https://169.254.169.254/latest", "http://[::ffff:a9fe:a9fe]/v1", "https://0/"],
 )
 def test_addresses_inside_are_not_called(chat: Chat, endpoint: str) -> None:
     provider_id = chat.api.provider(api_endpoint=endpoint)["id"]

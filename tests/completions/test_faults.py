@@ -67,7 +67,11 @@ BEFORE_THE_FIRST_WORD: dict[str, tuple[Reply, int, str]] = {
         502,
         "provider_failed",
     ),
-    "headers without end": (Raw(b"HTTP/1.1 200 OK\r\n", Endless(b"X-A: " + b"b" * 4096 + b"\r\n")), 502, "provider_failed"),
+    "headers without end": (
+        Raw(b"HTTP/1.1 200 OK\r\n", Endless(b"X-A: " + b"b" * 4096 + b"\r\n")),
+        502,
+        "provider_failed",
+    ),
 }
 
 
@@ -126,7 +130,9 @@ def test_a_provider_that_throttles(chat: Chat, headers: dict[str, str], wait_s: 
 IN_MID_STREAM: dict[str, tuple[Reply, int, str]] = {
     "breaks": (openai_stream("So ", "far", BREAK), 502, "provider_unreachable"),
     "is cut": (openai_stream("So ", "far", CUT), 502, "provider_unreachable"),
-    "ends without an end": (openai_stream("So ", "far", finish=None, usage=None, done=False), 502, "provider_unreachable"),
+    "ends without an end": (
+        openai_stream("So ", "far", finish=None, usage=None, done=False), 502, "provider_unreachable"
+    ),
     "stalls": (openai_stream("So ", "far", STALL), 504, "provider_timeout"),
     "reports an error": (openai_stream("So ", "far", sse({"error": {"message": "x"}})), 502, "provider_failed"),
     "never ends its line": (openai_stream("So ", "far", Endless(b"x" * 65536)), 502, "provider_failed"),
@@ -233,8 +239,15 @@ def test_the_key_is_nowhere(
     answer = error_answer(status, message, {"X-Key": chat.key}, param=chat.key, code=chat.key)
     broken = openai_stream("So far", sse({"error": {"message": message, "code": chat.key}}))
     chat.script(answer, answer, broken, Raw(f"HTTP/1.1 200 {chat.key}\r\n".encode(), BREAK))
-    shown = [chat.ask().get_data(as_text=True), *(chat.ask(stream=True).get_data(as_text=True) for _ in range(3))]
-    shown += [repr(chat.completions), repr(chat.messages), chat.ask(query="?dry_run=true").get_data(as_text=True)]
+    shown = [
+        chat.ask().get_data(as_text=True),
+        *(chat.ask(stream=True).get_data(as_text=True) for _ in range(3)),
+    ]
+    shown += [
+        repr(chat.completions),
+        repr(chat.messages),
+        chat.ask(query="?dry_run=true").get_data(as_text=True),
+    ]
     shown += [chat.api.get(f"/chat/llm-providers/{chat.provider_id}/models").get_data(as_text=True)]
     output = capfd.readouterr()
     shown += [everything_logged.text, repr([vars(record) for record in everything_logged.records])]

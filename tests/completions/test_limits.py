@@ -180,7 +180,9 @@ def test_a_users_replies_are_counted_over_all_workers(
     assert chat.on(strict_apps[1]).reply()["status"] == "completed"
 
 
-def test_readers_have_places_too(ada: Api, provider: ScriptedProvider, strict_apps: tuple[Flask, Flask]) -> None:
+def test_readers_have_places_too(
+    ada: Api, provider: ScriptedProvider, strict_apps: tuple[Flask, Flask]
+) -> None:
     chat, end = Chat.begin(ada, provider).on(strict_apps[0]), threading.Event()
     chat.script(openai_stream("a", end))
     stream = chat.stream().until("a")
@@ -194,7 +196,9 @@ def test_readers_have_places_too(ada: Api, provider: ScriptedProvider, strict_ap
     stream.rest()
 
 
-def test_places_are_given_back(ada: Api, provider: ScriptedProvider, strict_apps: tuple[Flask, Flask]) -> None:
+def test_places_are_given_back(
+    ada: Api, provider: ScriptedProvider, strict_apps: tuple[Flask, Flask]
+) -> None:
     """After ends, errors, refusals, HEAD requests, and answers that nobody read: more often than there are places."""
     chat = Chat.begin(ada, provider).on(strict_apps[0])
     completion_id = chat.reply()["id"]

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from flask import Flask
 
-from tests.completions.chat import Chat, Stream, joined
+from tests.completions.chat import Chat, Event, Stream, joined
 from tests.support.provider import error_answer, openai_chunk, openai_stream
 
 TEXT = "Über allen Gipfeln 😀 ist Ruh"
@@ -199,7 +199,8 @@ def test_a_client_that_breaks_off_all_the_time_misses_nothing(chat: Chat, other_
     original = chat.stream()
     original.next()
     original.close()
-    places, seen, last = [chat, chat.on(other_app)], [], 0
+    places, last = [chat, chat.on(other_app)], 0
+    seen: list[Event] = []
     while not (seen and seen[-1].is_end):
         places.reverse()
         stream = places[0].events(original.id, last=last)
@@ -221,7 +222,10 @@ def test_the_same_key_gets_the_same_reply_after_its_end(chat: Chat, reader: Chat
     first_text = first.get_data(as_text=True)
     again = reader.ask(stream=stream, headers=headers)
     assert again.status_code == first.status_code
-    assert (first.headers.get("Idempotency-Replayed"), again.headers["Idempotency-Replayed"]) == (None, "true")
+    assert (first.headers.get("Idempotency-Replayed"), again.headers["Idempotency-Replayed"]) == (
+        None,
+        "true",
+    )
     if stream:
         assert again.get_data(as_text=True) == first_text
     else:
@@ -232,7 +236,9 @@ def test_the_same_key_gets_the_same_reply_after_its_end(chat: Chat, reader: Chat
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_the_same_key_attaches_to_the_reply_while_it_is_written(chat: Chat, reader: Chat, stream: bool) -> None:
+def test_the_same_key_attaches_to_the_reply_while_it_is_written(
+    chat: Chat, reader: Chat, stream: bool
+) -> None:
     headers = {"Idempotency-Key": f"while {chat.model}"}
     more = threading.Event()
     chat.script(openai_stream("on", more, "ce"), openai_stream("twice"))

@@ -17,7 +17,11 @@ def test_the_events_of_a_reply(chat: Chat) -> None:
     user, assistant = chat.messages
     assert (started.id, started.name) == (0, "completion.started")
     completion = started.content["completion"]
-    assert (completion["status"], completion["usage"], completion["finished_at"]) == ("in_progress", None, None)
+    assert (completion["status"], completion["usage"], completion["finished_at"]) == (
+        "in_progress",
+        None,
+        None,
+    )
     reply = completion["message"]
     assert started.content["messages"] == [user, reply]
     assert reply | {"created_at": None} == assistant | {
@@ -148,7 +152,9 @@ def test_a_failure_in_mid_stream(chat: Chat) -> None:
 
 def test_reasoning_has_events_of_its_own(chat: Chat) -> None:
     thoughts = [openai_chunk({"reasoning_content": text}) for text in ("Let me", " see")]
-    chat.script(openai_stream(*thoughts, "Yes", openai_chunk({"reasoning": " (hm)"}), "!"), openai_stream("2"))
+    chat.script(
+        openai_stream(*thoughts, "Yes", openai_chunk({"reasoning": " (hm)"}), "!"), openai_stream("2")
+    )
     stream = chat.stream(content="Is it?")
     stream.rest()
     assert joined(stream.seen, "completion.reasoning") == "Let me see (hm)"

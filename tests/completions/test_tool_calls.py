@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from flask import Flask
 
 from tests.completions.chat import Chat
 from tests.support.api import Api
@@ -19,23 +20,18 @@ def chat(request: pytest.FixtureRequest, eve: Api, provider: ScriptedProvider) -
 
 
 def script(chat: Chat, *said: str) -> None:
-    """First the calls, with some words in front of them, then a reply."""
-    streams = {"/v1/chat/completions": openai_stream, "/v1/messages": anthropic_stream}
-    first = True
-
-    def answer(request):  # type: ignore[no-untyped-def]
-        nonlocal first
-        stream = streams[request.path]
-        calls, first = (CALLS if first else []), False
-        return stream(*said, tool_calls=calls, **_finish(request.path, bool(calls)))
-
-    chat.script(answer)
+    """First the calls, with some words in front of them, then a reply without calls."""
+    if _speaks_openai(chat):
+        chat.script(openai_stream(*said, tool_calls=CALLS, finish="tool_calls"), openai_stream("Rain."))
+    else:
+        chat.script(
+            anthropic_stream(*said, tool_calls=CALLS, stop_reason="tool_use"), anthropic_stream("Rain.")
+        )
 
 
-def _finish(path: str, has_calls: bool) -> dict[str, str]:
-    if path == "/v1/messages":
-        return {"stop_reason": "tool_use" if has_calls else "end_turn"}
-    return {"finish": "tool_calls" if has_calls else "stop"}
+def _speaks_openai(chat: Chat) -> bool:
+    provider = chat.api.get(f"/chat/llm-providers/{chat.provider_id}").get_json()
+    return provider["api_format"] == "openai"
 
 
 def answer_calls(chat: Chat) -> None:
@@ -82,8 +78,6 @@ def test_results_are_sent_with_their_calls(chat: Chat) -> None:
     script(chat, "Let me look.")
     chat.reply(content="Weather?")
     answer_calls(chat)
-    script(chat)
-    chat.script(openai_stream("Rain.") if chat.sent[0].path.endswith("completions") else anthropic_stream("Rain."))
     completion = chat.reply(content=None)
     assert completion["message"]["content"] == "Rain."
     sent = chat.sent[1].json["messages"]
@@ -94,7 +88,12 @@ def test_results_are_sent_with_their_calls(chat: Chat) -> None:
                 "role": "assistant",
                 "content": [
                     {"type": "text", "text": "Let me look."},
-                    {"type": "tool_use", "id": "call_1", "name": "get_weather", "input": {"city": "Lisboa é"}},
+                    {
+                        "type": "tool_use",
+                        "id": "call_1",
+                        "name": "get_weather",
+                        "input": {"city": "Lisboa é"},
+                    },
                     {"type": "tool_use", "id": "call_2", "name": "get_time", "input": {}},
                 ],
             },
@@ -141,7 +140,9 @@ def test_arguments_that_are_no_json_are_kept_as_they_are(eve: Api, provider: Scr
     assert chat.sent[1].json["messages"][1]["tool_calls"][0]["function"]["arguments"] == "{broken\ufffd"
 
 
-def test_calls_in_pieces_are_followed_from_another_worker(eve: Api, provider: ScriptedProvider, other_app) -> None:  # type: ignore[no-untyped-def]
+def test_calls_in_pieces_are_followed_from_another_worker(
+    eve: Api, provider: ScriptedProvider, other_app: Flask
+) -> None:
     chat = Chat.begin(eve, provider)
     more = threading.Event()
     chat.script(openai_stream("Look", more, tool_calls=CALLS, finish="tool_calls"))

@@ -121,30 +121,32 @@ def test_each_piece_arrives_while_the_provider_still_writes(chat: Chat) -> None:
     assert last.content["completion"]["usage"]["estimated"] is False
 
 
-def test_a_retry_that_waits_for_a_reply_holds_up_nobody(server: GunicornServer, chat: Chat) -> None:
-    """On SQLite one that kept its transaction would stop all writing."""
+def test_retries_that_wait_for_a_reply_hold_up_nobody(server: GunicornServer, chat: Chat) -> None:
+    """A retry that kept its transaction while it waits would have the next one refused."""
     asked, going_on = chat.body(), threading.Event()
     chat.script(openai_stream("Hello", going_on, " you."))
     key = new_key()
     other = Person(server)
     conversation_id = other.conversation()
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(chat.post, "/chat/completions", asked, key)
+    with ThreadPoolExecutor(4) as pool, ExitStack() as at_the_end:
+        at_the_end.callback(going_on.set)
+        waiting = [pool.submit(chat.post, "/chat/completions", asked, key)]
         chat.at_provider()
-        again = pool.submit(chat.post, "/chat/completions", asked, key)
-        time.sleep(0.3)
+        for _ in range(3):
+            waiting.append(pool.submit(chat.post, "/chat/completions", asked, key))
+            time.sleep(0.2)
         for _ in range(5):
             began = time.monotonic()
             assert other.say(conversation_id, "meanwhile").status == 201
             assert time.monotonic() - began < AT_ONCE_S
-        assert not first.done()
-        assert not again.done()
+        done = [request.done() for request in waiting]
         going_on.set()
-        answers = [first.result(), again.result()]
-    assert [answer.status for answer in answers] == [201, 201]
-    assert answers[0].body == answers[1].body
+        answers = [request.result() for request in waiting]
+    assert [answer.status for answer in answers] == [201] * 4
+    assert done == [False] * 4
+    assert all(answer.body == answers[0].body for answer in answers)
     assert answers[0].body["message"]["content"] == "Hello you."
-    assert [answer.headers["Idempotency-Replayed"] for answer in answers] == [None, "true"]
+    assert [answer.headers["Idempotency-Replayed"] for answer in answers] == [None, "true", "true", "true"]
     assert len(chat.asked) == 1
 
 

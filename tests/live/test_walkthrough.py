@@ -44,7 +44,11 @@ def test_the_walk_goes_through_and_prints_each_answer(three_workers: GunicornSer
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 def test_the_walk_fails_where_nobody_answers() -> None:
-    environment = {"PATH": os.environ["PATH"], "BASE_URL": "http://127.0.0.1:1", "PROVIDER_URL": "http://127.0.0.1:1"}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "BASE_URL": "http://127.0.0.1:1",
+        "PROVIDER_URL": "http://127.0.0.1:1",
+    }
     assert (
         subprocess.run(["sh", str(SCRIPT)], env=environment, capture_output=True, timeout=100).returncode != 0
     )

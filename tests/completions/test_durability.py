@@ -1,0 +1,279 @@
+"""Replies whose worker dies, or whose database is away: what came is kept, and nothing is there twice."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from chat_api.completions import keeper
+from chat_api.completions.reply_log import TEXT, Chunk
+from chat_api.extensions import db
+from tests.completions.chat import Chat, Stream, run_sql, wait_for, wait_until_durable
+from tests.support.provider import openai_stream
+
+# -- a worker that is taken for dead -------------------------------------------------------------------------
+
+
+class Abandoned:
+    """A reply whose worker did not renew its lease, with "So " of it durable; the worker may come back."""
+
+    def __init__(self, chat: Chat, other_app: Flask, said: str = "So ") -> None:
+        self._back = threading.Event()
+        pieces = [said] if said else []
+        chat.script(openai_stream(*pieces, self._back, "far", usage=(5, 6)), openai_stream("And on."))
+        self.chat, self.elsewhere = chat, chat.on(other_app)
+        self.stream = chat.stream(content="A").until(said)
+        chat.request()
+        wait_until_durable(other_app, self.stream.id, said)
+        expire(other_app, self.stream.id)
+
+    def come_back(self) -> dict[str, Any]:
+        """Let the worker go on to its end, and return what is stored then."""
+        self._back.set()
+        self.stream.rest()
+        return self.elsewhere.get(self.stream.id)
+
+
+def expire(app: Flask, completion_id: str) -> None:
+    run_sql(app, "UPDATE completions SET lease_expires_at = created_at WHERE id = :id", id=completion_id)
+
+
+def by_get(chat: Chat, completion_id: str) -> None:
+    chat.get(completion_id)
+
+
+def by_events(chat: Chat, completion_id: str) -> None:
+    chat.events(completion_id).rest()
+
+
+def by_cancel(chat: Chat, completion_id: str) -> None:
+    assert chat.cancel(completion_id).get_json()["status"] == "incomplete"
+
+
+def by_another_question(chat: Chat, completion_id: str) -> None:
+    assert chat.reply(content="B")["message"]["content"] == "And on."
+
+
+@pytest.mark.parametrize("look", [by_get, by_events, by_cancel, by_another_question])
+def test_the_next_one_to_look_settles_it(
+    chat: Chat, other_app: Flask, look: Callable[[Chat, str], None]
+) -> None:
+    abandoned = Abandoned(chat, other_app)
+    look(abandoned.elsewhere, abandoned.stream.id)
+    completion = next(each for each in abandoned.elsewhere.completions if each["id"] == abandoned.stream.id)
+    assert (completion["status"], completion["finish_reason"]) == ("incomplete", "worker_lost")
+    assert completion["message"]["content"] == "So "
+    assert completion["usage"]["estimated"] is True
+    assert completion["usage"]["total_tokens"] > 0
+    problem = completion["problem"]
+    assert (problem["type"], problem["status"], problem["code"]) == ("about:blank", 500, "worker_lost")
+    assert problem["title"]
+    assert problem["detail"]
+    assert chat.said[:2] == [("user", "A", "completed"), ("assistant", "So ", "incomplete")]
+    if look is by_another_question:
+        sent = [message["content"] for message in chat.sent[1].json["messages"]]
+        assert sent == ["A", "So ", "B"]
+    abandoned.come_back()
+
+
+def test_a_worker_that_comes_back_still_stores_the_whole_reply(chat: Chat, other_app: Flask) -> None:
+    abandoned = Abandoned(chat, other_app)
+    settled = abandoned.elsewhere.get(abandoned.stream.id)
+    abandoned.elsewhere.reply(content="B")
+    completion = abandoned.come_back()
+    assert (completion["status"], completion["message"]["content"]) == ("completed", "So far")
+    assert completion["usage"] == {
+        "prompt_tokens": 5,
+        "completion_tokens": 6,
+        "total_tokens": 11,
+        "estimated": False,
+    }
+    assert completion["problem"] is None
+    assert (abandoned.stream.text, abandoned.stream.end.name) == ("So far", "completion.completed")
+    for name in ("id", "position"):
+        assert completion["message"][name] == settled["message"][name]
+    assert [content for _, content, _ in chat.said] == ["A", "So far", "B", "And on."]
+
+
+def test_a_reply_that_was_not_begun_leaves_no_message(chat: Chat, other_app: Flask) -> None:
+    abandoned = Abandoned(chat, other_app, said="")
+    completion = abandoned.elsewhere.get(abandoned.stream.id)
+    assert (completion["status"], completion["message"]) == ("incomplete", None)
+    assert [role for role, _, _ in chat.said] == ["user"]
+    assert abandoned.come_back()["message"]["content"] == "far"
+
+
+def test_a_reader_elsewhere_is_told(chat: Chat, other_app: Flask) -> None:
+    abandoned = Abandoned(chat, other_app)
+    reader = abandoned.elsewhere.events(abandoned.stream.id)
+    reader.rest()
+    assert (reader.text, reader.end.name) == ("So ", "completion.incomplete")
+    assert reader.end.content["problem"]["code"] == "worker_lost"
+    abandoned.come_back()
+
+
+def test_who_saw_more_than_was_durable_is_told_the_end(chat: Chat, other_app: Flask) -> None:
+    """Its Last-Event-ID is beyond all that was kept, and may be what the end's id would have been."""
+    abandoned = Abandoned(chat, other_app)
+    for last in (4, 5, 100_000):
+        reader = abandoned.elsewhere.events(abandoned.stream.id, last=last)
+        assert [event.name for event in reader.rest()] == ["completion.incomplete"]
+        assert reader.end.id > last
+    abandoned.come_back()
+
+
+def test_a_cancelled_or_ended_reply_is_not_settled_again(chat: Chat, other_app: Flask) -> None:
+    completion = chat.reply()
+    expire(other_app, completion["id"])
+    assert chat.on(other_app).get(completion["id"]) == completion
+    assert chat.reply(content="B")["status"] == "completed"
+
+
+def test_a_server_looks_by_itself(chat: Chat, other_app: Flask, serve: Any) -> None:
+    abandoned = Abandoned(chat, other_app)
+    with serve() as server:
+        keeper.start_keeper(server)
+        wait_for(lambda: chat.completions[0]["status"] == "incomplete", 4)
+    assert chat.said[-1] == ("assistant", "So ", "incomplete")
+    abandoned.come_back()
+
+
+def test_a_lease_is_renewed(chat: Chat, other_app: Flask) -> None:
+    end = threading.Event()
+    chat.script(openai_stream("a", end))
+    stream = chat.stream().until("a")
+    lease = "SELECT lease_expires_at FROM completions WHERE id = :id"
+    first = run_sql(other_app, lease, id=stream.id)
+    wait_for(lambda: run_sql(other_app, lease, id=stream.id) > first)
+    end.set()
+    stream.rest()
+
+
+# -- a database that is away for a moment -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def impatient_app(serve: Any) -> Any:
+    """A worker that waits for the database for one second."""
+    with serve(DATABASE_WAIT_S=1) as application:
+        yield application
+
+
+@contextmanager
+def locked(app: Flask) -> Iterator[None]:
+    """Nobody else can write, or on Postgres even read, what belongs to replies."""
+    with app.app_context(), db.engine.begin() as connection:  # on SQLite this alone takes the lock
+        if connection.dialect.name == "postgresql":
+            tables = "conversations, messages, completions, completion_pieces"
+            connection.execute(sa.text(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE"))
+        yield
+
+
+def test_while_the_database_is_locked_text_goes_on(
+    chat: Chat, impatient_app: Flask, other_app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    more, end = threading.Event(), threading.Event()
+    chat.script(openai_stream("one ", more, "two ", end, "three"))
+    stream = chat.on(impatient_app).stream().until("one ")
+    with locked(other_app):
+        time.sleep(1.5)
+        more.set()
+        stream.until("one two ")
+        wait_for(lambda: "could not be made durable" in caplog.text)
+    wait_until_durable(other_app, stream.id, "one two ")
+    end.set()
+    stream.rest()
+    assert (stream.text, stream.end.name) == ("one two three", "completion.completed")
+    assert chat.said[-1] == ("assistant", "one two three", "completed")
+
+
+def test_a_reply_that_ends_while_the_database_is_locked_is_stored_later(
+    chat: Chat, impatient_app: Flask, other_app: Flask
+) -> None:
+    more = threading.Event()
+    chat.script(openai_stream("one ", more, "two", usage=(5, 6)))
+    stream = chat.on(impatient_app).stream().until("one ")
+    with locked(other_app):
+        more.set()
+        stream.until("one two")
+        time.sleep(1.5)
+    stream.rest()
+    assert stream.end.name == "completion.completed"
+    assert chat.get(stream.id)["usage"]["estimated"] is False
+    assert [content for _, content, _ in chat.said] == ["Hello", "one two"]
+
+
+def test_a_table_that_is_missing_for_a_moment_costs_nothing(chat: Chat, other_app: Flask) -> None:
+    """Not even a refused statement ends the keeper: what it could not store it stores the next time."""
+    more = threading.Event()
+    chat.script(openai_stream("one ", more, "two"))
+    run_sql(other_app, "ALTER TABLE completion_pieces RENAME TO missing_pieces")
+    try:
+        stream = chat.stream().until("one ")
+        time.sleep(0.5)
+    finally:
+        run_sql(other_app, "ALTER TABLE missing_pieces RENAME TO completion_pieces")
+    wait_until_durable(other_app, stream.id, "one ")
+    more.set()
+    stream.rest()
+    assert stream.end.content["completion"]["message"]["content"] == "one two"
+
+
+def test_a_start_while_the_database_is_locked_stores_nothing(
+    chat: Chat, impatient_app: Flask, other_app: Flask
+) -> None:
+    with locked(other_app):
+        response = chat.on(impatient_app).ask(stream=True)
+    assert (response.status_code, response.content_type) == (503, "application/problem+json")
+    assert int(response.headers["Retry-After"]) >= 1
+    assert (chat.messages, chat.completions, chat.sent) == ([], [], [])
+
+
+# -- pieces ---------------------------------------------------------------------------------------------------
+
+
+def test_pieces_are_gone_when_the_reply_is_a_message(chat: Chat, other_app: Flask) -> None:
+    end = threading.Event()
+    chat.script(openai_stream("a", end))
+    stream = chat.stream().until("a")
+    wait_until_durable(other_app, stream.id, "a")
+    end.set()
+    stream.rest()
+    assert pieces(other_app, stream) == []
+
+
+def pieces(app: Flask, stream: Stream) -> list[Any]:
+    return run_sql(app, "SELECT position FROM completion_pieces WHERE completion_id = :id", id=stream.id)
+
+
+def test_a_piece_that_comes_late_is_not_kept(chat: Chat, other_app: Flask) -> None:
+    """The keeper stores a piece in the very moment in which another transaction settles the reply."""
+    end = threading.Event()
+    chat.script(openai_stream("a", end))
+    stream = chat.stream().until("a")
+    wait_until_durable(other_app, stream.id, "a")
+
+    def save() -> None:
+        with other_app.app_context():
+            save_pieces([(chat.api.user_id, stream.id, 500, [Chunk(TEXT, "late")])])
+
+    saving = threading.Thread(target=save)
+    with other_app.app_context(), db.engine.begin() as connection:
+        for statement in (
+            "UPDATE completions SET status = 'completed' WHERE id = :id",
+            "DELETE FROM completion_pieces WHERE completion_id = :id",
+        ):
+            connection.execute(sa.text(statement), {"id": stream.id})
+        saving.start()
+        saving.join(0.3)
+    saving.join()
+    found = pieces(other_app, stream)
+    run_sql(other_app, "UPDATE completions SET status = 'in_progress' WHERE id = :id", id=stream.id)
+    end.set()
+    stream.rest()
+    assert found == []
