@@ -8,8 +8,7 @@ events: its text and the order of its parts (`outline`) are enough.
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -19,8 +18,7 @@ TEXT, REASONING, TOOL_CALL = "text", "reasoning", "tool_call"
 START = 0  # the position in front of the first character; the id of `completion.started`
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """A piece of a reply: a text that may be cut anywhere, or a tool call, which is whole."""
 
     kind: str
@@ -52,7 +50,7 @@ class ReplyLog:
         """Add a chunk at the end."""
         end = self.position + chunk.length
         self._chunks.append(chunk)
-        self._ends.append(end)
+        self._ends.append(end)  # last: it is what readers go by
 
     def after(self, position: int) -> list[Chunk]:
         """What came after a position, chunks of one kind joined; nothing where that position is not reached yet."""

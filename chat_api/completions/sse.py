@@ -38,7 +38,11 @@ POLL_EVERY_S = 0.25
 
 Found = TypeVar("Found")
 
-_NAMES = {TEXT: "completion.delta", REASONING: "completion.reasoning"}
+# what most events are, with nothing left to do but to fill in
+_DELTAS = {
+    kind: b'id: %%d\nevent: %b\ndata: {"delta":%%b}\n\n' % name
+    for kind, name in ((TEXT, b"completion.delta"), (REASONING, b"completion.reasoning"))
+}
 
 
 def event(event_id: int, name: str, content: Any) -> bytes:
@@ -72,7 +76,7 @@ def chunk_events(chunks: list[Chunk], position: int) -> bytes:
         if chunk.kind == TOOL_CALL:
             frames.append(event(position, "completion.tool_call", orjson.loads(chunk.text)))
         else:
-            frames.append(event(position, _NAMES[chunk.kind], {"delta": chunk.text}))
+            frames.append(_DELTAS[chunk.kind] % (position, orjson.dumps(chunk.text)))
     return b"".join(frames)
 
 

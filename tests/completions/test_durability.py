@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from chat_api.completions import keeper
+from chat_api.completions.pieces import save_pieces
 from chat_api.completions.reply_log import TEXT, Chunk
 from chat_api.extensions import db
 from tests.completions.chat import Chat, Stream, run_sql, wait_for, wait_until_durable
