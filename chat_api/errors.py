@@ -135,12 +135,13 @@ class ProviderFailed(ApiError):
 
     status, code = 502, "provider_failed"
 
-    def __init__(self, problem: Mapping[str, Any]) -> None:
+    def __init__(self, problem: Mapping[str, Any], **extra: Any) -> None:
         retry_after_s = problem.get("retry_after_s")
         super().__init__(
             problem["detail"], headers={"Retry-After": str(retry_after_s)} if retry_after_s else None
         )
         self.status, self.code = problem["status"], problem["code"]
+        self.extra = extra
 
 
 class ProviderTimedOut(ProviderFailed):

@@ -182,7 +182,7 @@ def _event_stream(events: Iterator[bytes], give_back: Callable[[], None]) -> Res
 def _answer(stored: Stored) -> Response:
     """A reply that has ended: 201, or the provider's failure where nothing came of it."""
     if stored.row["status"] == "failed" and stored.problem is not None:
-        raise ProviderFailed(stored.problem)
+        raise ProviderFailed(stored.problem, completion_id=stored.row["id"])
     location = f"{request.script_root}/chat/completions/{stored.row['id']}"
     return json_response(stored.shown(), 201, {"Location": location})
 
