@@ -16,7 +16,8 @@ from ..errors import ApiError
 from ..statements import StatementFailed
 from . import pieces, settling
 from .reply_log import Chunk
-from .runs import BY_USER, EXTENSION, LAST_TRIES_S, Run, Runs
+from .run import BY_USER, Run
+from .runs import EXTENSION, LAST_TRIES_S, Runs
 
 SAVE_EVERY_S = 0.2
 LOOK_FOR_CANCEL_EVERY_S = 0.4

@@ -13,7 +13,8 @@ from ..idempotency import check_key, commits_once
 from ..pagination import IdPageSchema, Page, add_links
 from ..responses import entity_response, json_response, no_content
 from . import documentation, service, sse
-from .runs import BY_USER, Run, runs
+from .run import BY_USER, Run
+from .runs import runs
 from .schemas import (
     CompletionSchema,
     CreateCompletionSchema,

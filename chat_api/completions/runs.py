@@ -1,4 +1,4 @@
-"""Replies that are being written in this process: a thread of its own for each, which appends to a log.
+"""The replies that are being written in this process: a thread of its own for each, which appends to a log.
 
 A client's connection is only a reader of the log, so it may leave and come back, and a slow one slows nobody.
 `Runs` knows all replies of the process: it bounds their number, makes them durable (see `keeper`) and ends them
@@ -10,180 +10,33 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from flask import Flask, current_app
 
 from .. import metrics
 from ..columns import new_id
-from ..errors import ApiError, ProviderFailed, TooManyRequests, Unavailable, problem_body
-from ..llm.client import Call, Client, Limits
-from ..llm.errors import Failed, ProviderError, RateLimited, TimedOut
-from ..llm.events import Event, Finish, ReasoningDelta, TextDelta, ToolCall, Usage
+from ..errors import ApiError, ProviderFailed, TooManyRequests, Unavailable
+from ..llm.client import Client, Limits
+from ..llm.errors import ProviderError
 from ..llm.gate import Gate
 from ..llm.request import Endpoint
 from ..statements import StatementFailed
-from .context import tokens_of
-from .reply_log import REASONING, TEXT, Chunk, ReplyLog, tool_call_chunk
+from .run import BY_SHUTDOWN, Run, problem_of
 from .service import RETRY_AFTER_S
 from .settling import Ending, settle
-from .stored import Started, Stored, row_of, shown_in_progress
+from .stored import Started, Stored
 
 EXTENSION = "chat_api.completions"
-RETRY_S = (
-    0.1,
-    0.25,
-    0.5,
-    1,
-    2,
-)  # waits between tries to settle while the database is away; the last one repeats
+# waits between tries to settle while the database is away; the last one repeats
+RETRY_S = (0.1, 0.25, 0.5, 1.0, 2.0)
 LAST_TRIES_S = 2.0  # a process that must end still tries to settle for so long
 
 SHORTEST_PACE_S = 0.033  # thirty updates a second look as smooth as a film
 MAX_WAKE_UPS_PER_S = 3000  # of one process, for all its replies
 
-# why a reply was stopped from our side
-BY_USER, BY_CLIENT, BY_SHUTDOWN = "user", "client", "shutdown"
-
 log = logging.getLogger(__name__)
-
-
-class Run:
-    """One reply in progress. One thread writes it, any number read it."""
-
-    def __init__(self, started: Started) -> None:
-        self.started = started
-        self.log = ReplyLog()
-        self.changed = threading.Condition()
-        self.ended: Stored | None = None  # how it was stored; set once, with the last notification
-        self.lost: ApiError | None = None  # set instead where its end could not be stored
-        self.saved_position = 0  # durable up to here
-        self.stopped_by: str | None = None
-        self._call = Call()
-        self._usage: Usage | None = None
-        self._finish: Finish | None = None
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Its primary key."""
-        return self.started.user_id, self.started.id
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more will come."""
-        return self.ended is not None or self.lost is not None
-
-    def stop(self, by: str) -> None:
-        """End it now: the connection to the provider is closed, what came is kept. Any thread may call this."""
-        self.stopped_by = self.stopped_by or by
-        self._call.cancel()
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait until it is over, at most so long; whether it is."""
-        with self.changed:
-            return self.changed.wait_for(lambda: self.is_over, timeout_s)
-
-    def shown(self) -> dict[str, Any]:
-        """The completion as clients see it, with what is there of the reply."""
-        if self.ended is not None:
-            return self.ended.shown()
-        return shown_in_progress(row_of(self.started), self.log)
-
-    def produce(self, client: Client) -> Ending:
-        """Let the provider write the reply to its end, and say how it ended."""
-        failure: ProviderError | None = None
-        try:
-            for events in client.stream(self.started.endpoint, self.started.request, self._call):
-                self._append(events)
-        except ProviderError as error:
-            failure = error
-        except Exception:  # the end of a thread: whatever it was, the reply has to be settled
-            log.exception("a reply failed unexpectedly", extra={"completion_id": self.started.id})
-            failure = Failed("Something went wrong on our side; it was logged.")
-        return self._ending(failure)
-
-    def close(self, ended: Stored | None, lost: ApiError | None = None) -> None:
-        """Tell the readers that this is the end."""
-        with self.changed:
-            self.ended, self.lost = ended, lost
-            self.changed.notify_all()
-
-    def _append(self, events: Iterable[Event]) -> None:
-        position = self.log.position
-        for event in events:
-            if isinstance(event, TextDelta):
-                self.log.append(Chunk(TEXT, _storable(event.text)))
-            elif isinstance(event, ReasoningDelta):
-                self.log.append(Chunk(REASONING, _storable(event.text)))
-            elif isinstance(event, ToolCall):
-                self.log.append(tool_call_chunk(_storable_call(event)))
-            elif isinstance(event, Usage):
-                self._usage = event
-            else:
-                self._finish = event
-        if self.log.position > position:
-            with self.changed:
-                self.changed.notify_all()
-
-    def _ending(self, failure: ProviderError | None) -> Ending:
-        status, reason, problem = self._outcome(failure)
-        said = self._usage or Usage(None, None)
-        prompt, written = said.prompt_tokens, said.completion_tokens
-        if written is None:
-            written = tokens_of(
-                self.log.text_of(TEXT) + self.log.text_of(REASONING) + (self.log.tool_calls() or "")
-            )
-        return Ending(
-            status=status,
-            finish_reason=reason,
-            problem=problem,
-            prompt_tokens=self.started.context.tokens if prompt is None else prompt,
-            completion_tokens=written,
-            # a reply that was cut off may have been longer for the provider than what it said last
-            usage_estimated=failure is not None or None in (said.prompt_tokens, said.completion_tokens),
-        )
-
-    def _outcome(self, failure: ProviderError | None) -> tuple[str, str | None, dict[str, Any] | None]:
-        """Status, finish reason and problem."""
-        if failure is None:
-            reason = _storable(self._finish.reason)[:64] if self._finish else None
-            return ("incomplete" if reason in ("length", "content_filter") else "completed"), reason, None
-        if self.stopped_by in (BY_USER, BY_CLIENT):
-            return "cancelled", "cancelled", None
-        if self.stopped_by == BY_SHUTDOWN:
-            problem = problem_body(
-                503, "server_stopped", "The server was stopped while the reply was written."
-            )
-            return "incomplete", "server_stopped", problem
-        return ("incomplete" if self.log.position else "failed"), "error", _problem_of(failure)
-
-
-def _problem_of(failure: ProviderError) -> dict[str, Any]:
-    """A provider's failure as a problem: its 401 never becomes ours."""
-    extra: dict[str, Any] = {}
-    status = 502
-    if isinstance(failure, TimedOut):
-        status = 504
-    elif isinstance(failure, RateLimited):
-        status, extra = 429, {"retry_after_s": failure.retry_after_s or RETRY_AFTER_S}
-    return problem_body(status, failure.code, failure.detail, **extra)
-
-
-def _storable(text: str) -> str:
-    """The text with what no database holds replaced: NUL and halves of surrogate pairs. Its length stays."""
-    if "\x00" in text:
-        text = text.replace("\x00", "\ufffd")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
-    return text
-
-
-def _storable_call(call: ToolCall) -> ToolCall:
-    return ToolCall(_storable(call.id), _storable(call.name), _storable(call.arguments))
 
 
 class Runs:
@@ -305,7 +158,7 @@ class Runs:
         try:
             return self.client.list_models(endpoint)
         except ProviderError as error:
-            raise ProviderFailed(_problem_of(error)) from None
+            raise ProviderFailed(problem_of(error)) from None
 
     def close_connections(self) -> None:
         """Close the connections to providers that nobody uses."""
@@ -328,9 +181,8 @@ class Runs:
         )
         try:
             thread.start()
-        except (
-            RuntimeError
-        ):  # the system gives no more threads: what was promised is settled at its lease's end
+        except RuntimeError:
+            # the system gives no more threads: what was promised is settled at its lease's end
             self._forget(run)
             run.close(None, Unavailable("The server is out of threads."))
             raise Unavailable("The server is out of threads.") from None

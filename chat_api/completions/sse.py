@@ -18,7 +18,8 @@ from ..responses import ORJSON_OPTIONS
 from . import service
 from .pieces import read_pieces
 from .reply_log import REASONING, START, TEXT, TOOL_CALL, Chunk, ReplyLog
-from .runs import BY_CLIENT, Run, Runs
+from .run import BY_CLIENT, Run
+from .runs import Runs
 from .stored import Stored, row_of, shown_at_start
 
 HEADERS = {
