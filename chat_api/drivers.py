@@ -2,7 +2,7 @@
 
 import select
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import psycopg
@@ -10,6 +10,7 @@ from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, Format
 
+_GOOD = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, ExecStatus.PIPELINE_SYNC)
 INTEGRITY_ERRORS = (psycopg.IntegrityError, sqlite3.IntegrityError)
 Row = tuple[Any, ...]
 Result = TypeVar("Result")
@@ -23,6 +24,15 @@ class Connection(Protocol):
 
     def fetch(self, sql: str, arguments: Row, reader: Callable[[Iterable[Row]], Result]) -> Result:
         """Run a statement and let the reader have its rows."""
+
+    def fetch_all(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row]]:
+        """Run statements that have rows, one after the other, and return the rows of each."""
+
+    def begin(self) -> None:
+        """Begin a transaction that may write."""
+
+    def end(self) -> None:
+        """Commit it."""
 
     def was_hung_up(self) -> bool:
         """Whether the server closed this idle connection, seen without a round trip."""
@@ -47,6 +57,16 @@ class CursorConnection:
             return reader(cursor)
         finally:
             cursor.close()  # SQLite keeps its read lock while rows are left
+
+    def fetch_all(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row]]:
+        return [self.fetch(sql, arguments, list) for sql, arguments in calls]
+
+    def begin(self) -> None:
+        """SQLite takes its write lock here; a Postgres connection that is joined has its transaction already."""
+        self.execute("BEGIN IMMEDIATE")
+
+    def end(self) -> None:
+        self.execute("COMMIT")
 
     def was_hung_up(self) -> bool:
         return False
@@ -75,6 +95,7 @@ class PreparedConnection:
         self._decoder = Transformer(driver)
         self._names: dict[str, bytes] = {}
         self._longest_wait_ms = int(longest_wait_s * 1000)
+        self._begins = False  # BEGIN is due, and goes out with the next statement
         self._readable = _poll(driver.fileno(), select.POLLIN)
         self._writable = _poll(driver.fileno(), select.POLLOUT)
 
@@ -86,6 +107,23 @@ class PreparedConnection:
         self._decoder.set_pgresult(result)
         return reader(self._decoder.load_rows(0, result.ntuples, tuple))
 
+    def fetch_all(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row]]:
+        """In one round trip: all go out before the first answer is waited for."""
+        rows = []
+        for result in self._run_together(calls):
+            self._decoder.set_pgresult(result)
+            rows.append(self._decoder.load_rows(0, result.ntuples, tuple))
+        return rows
+
+    def begin(self) -> None:
+        self._begins = True
+
+    def end(self) -> None:
+        if self._begins:
+            self._begins = False
+        else:
+            self._run("COMMIT", ())
+
     def was_hung_up(self) -> bool:
         """Nothing is expected on an idle connection, so anything to read is its end. This is what lets a write go
         out right after a restart of Postgres: it can't be retried, for it might have been stored."""
@@ -95,9 +133,33 @@ class PreparedConnection:
         self._driver.close()
 
     def _run(self, sql: str, arguments: Row) -> Any:
+        if self._begins:
+            return self._run_together([(sql, arguments)])[0]
         name = self._names.get(sql) or self._prepare(sql)
         self._pgconn.send_query_prepared(name, [_encode(value) for value in arguments], None, Format.BINARY)
         return self._answer()
+
+    def _run_together(self, calls: Sequence[tuple[str, Row]]) -> list[Any]:
+        """The results of statements that go out in one pipeline (PostgreSQL documentation, section 32.5)."""
+        if self._begins:
+            calls = [("BEGIN", ()), *calls]
+        names = [self._names.get(sql) or self._prepare(sql) for sql, _ in calls]
+        pgconn = self._pgconn
+        pgconn.enter_pipeline_mode()
+        for name, (_, arguments) in zip(names, calls, strict=True):
+            pgconn.send_query_prepared(name, [_encode(value) for value in arguments], None, Format.BINARY)
+        pgconn.pipeline_sync()
+        outcomes = [self._outcome() for _ in calls]
+        self._outcome()  # of the sync
+        pgconn.exit_pipeline_mode()
+        for _, failure in outcomes:
+            if failure is not None:  # the first one: what came behind it was skipped
+                raise error_from_result(failure)
+        results = [result for result, _ in outcomes]
+        if self._begins:
+            self._begins = False
+            return results[1:]
+        return results
 
     def _prepare(self, sql: str) -> bytes:
         name = b"lane_%d" % len(self._names)
@@ -107,7 +169,14 @@ class PreparedConnection:
         return name
 
     def _answer(self) -> Any:
-        """The result of what was sent. Raises the psycopg error of the server's, or OperationalError for no answer.
+        """The result of what was sent. Raises the psycopg error of the server's, or OperationalError for no answer."""
+        result, failure = self._outcome()
+        if failure is not None:
+            raise error_from_result(failure)
+        return result
+
+    def _outcome(self) -> tuple[Any, Any]:
+        """The result of the next statement, or its failure. Raises OperationalError for no answer.
 
         It is read to its end: a commit that fails is told behind the rows of its statement.
         """
@@ -121,13 +190,11 @@ class PreparedConnection:
             part = pgconn.get_result()
             if part is None:
                 break
-            if part.status in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+            if part.status in _GOOD:
                 result = part
             else:
                 failure = part
-        if failure is not None:
-            raise error_from_result(failure)
-        return result
+        return result, failure
 
     def _wait(self, poll: Any) -> None:
         if not poll.poll(self._longest_wait_ms):

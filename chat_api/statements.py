@@ -9,7 +9,7 @@ has a transaction open in `db.session`, it joins that one instead.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -51,6 +51,14 @@ class Statement:
     def read(self, reader: Callable[[Iterable[Row]], Result], **parameters: Any) -> Result:
         """Run it and return what the reader makes of its rows. The reader may stop before their end."""
         return _lane().run(self, parameters, reader)
+
+
+def read_together(*calls: tuple[Statement, Mapping[str, Any]]) -> list[list[Row]]:
+    """Run statements one after the other, each with its parameters; on Postgres in one round trip.
+
+    Each sees what was committed before it began, so the first may take a lock for the others.
+    """
+    return _lane().run_together(calls)
 
 
 def _first(rows: Iterable[Row]) -> Row | None:
@@ -179,6 +187,18 @@ class Lane:
         self._give_back(connection)
         return result
 
+    def run_together(self, calls: Sequence[tuple[Statement, Mapping[str, Any]]]) -> list[list[Row]]:
+        """Inside a transaction of this thread."""
+        connection = getattr(self._in_transaction, "connection", None) or _session_connection()
+        if connection is None:
+            raise RuntimeError("Statements are read together inside a transaction.")
+        ready = []
+        for statement, parameters in calls:
+            compiled = self._compiled.get(statement) or self._compile(statement)
+            ready.append((compiled.sql, compiled.arguments(parameters)))
+        with _errors_translated():
+            return connection.fetch_all(ready)
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         with self._turn_to_write():
@@ -205,14 +225,14 @@ class Lane:
     def _transaction_on(self, connection: Connection) -> Iterator[None]:
         try:
             with _errors_translated():
-                connection.execute("BEGIN" if self.is_postgres else "BEGIN IMMEDIATE")
+                connection.begin()
             self._in_transaction.connection = connection
             try:
                 yield
             finally:
                 self._in_transaction.connection = None
             with _errors_translated():
-                connection.execute("COMMIT")
+                connection.end()
         except BaseException:
             self._discard(connection)  # closing a connection rolls back
             raise

@@ -18,7 +18,7 @@ from chat_api.auth.models import ThrottleCounter as Counter
 from chat_api.columns import UTCDateTime, now
 from chat_api.errors import Unavailable
 from chat_api.extensions import db
-from chat_api.statements import IntegrityFailed, Statement, transaction
+from chat_api.statements import IntegrityFailed, Statement, StatementFailed, read_together, transaction
 from tests.conftest import serving
 from tests.support.api import Api
 
@@ -310,3 +310,63 @@ def test_a_migration_of_a_hot_table_costs_one_503_at_most(
         assert everything.all() == []
         with db.engine.begin() as connection:
             connection.execute(sa.text(f"DROP TABLE {name}"))
+
+
+DIVIDED = Statement(sa.select(sa.cast(sa.bindparam("text", type_=sa.Text()), sa.Integer()) / sa.literal(0)))
+
+
+def test_statements_that_go_together_each_have_their_rows_in_order(app: Flask, prefix: str) -> None:
+    with app.app_context():
+        with transaction():
+            insert(prefix, 1)
+            found = read_together((COUNTS, {"prefix": prefix}), (COUNTS, {"prefix": "nobody"}))
+            insert(prefix, 2)
+            [again] = read_together((COUNTS, {"prefix": prefix}))
+        assert found == [[(1,)], []]
+        assert again == [(1,), (2,)]
+        assert counts(prefix) == [1, 2]
+
+
+def test_the_first_statements_of_a_transaction_may_go_together(app: Flask, prefix: str) -> None:
+    with app.app_context():
+        with pytest.raises(ZeroDivisionError), transaction():  # rolled back: they were inside of it
+            read_together((COUNTS, {"prefix": prefix}), (COUNTS, {"prefix": prefix}))
+            insert(prefix, 1)
+            raise ZeroDivisionError
+        assert counts(prefix) == []
+
+
+@on_postgres
+def test_one_of_several_that_fails_undoes_the_transaction(app: Flask, prefix: str) -> None:
+    with app.app_context():
+        with pytest.raises(StatementFailed, match="division by zero"), transaction():
+            insert(prefix, 1)
+            read_together(
+                (COUNTS, {"prefix": prefix}), (DIVIDED, {"text": "1"}), (COUNTS, {"prefix": prefix})
+            )
+        assert counts(prefix) == []
+        insert(prefix, 2)
+        assert counts(prefix) == [2]
+
+
+def test_statements_go_together_in_the_sessions_transaction(app: Flask, prefix: str) -> None:
+    with app.app_context():
+        db.session.execute(sa.select(sa.literal(1)))
+        insert(prefix, 1)
+        assert read_together((COUNTS, {"prefix": prefix})) == [[(1,)]]
+        db.session.rollback()
+        assert counts(prefix) == []
+
+
+def test_statements_go_together_in_transactions_only(app: Flask, prefix: str) -> None:
+    with app.app_context(), pytest.raises(RuntimeError):
+        read_together((COUNTS, {"prefix": prefix}))
+
+
+def test_a_transaction_without_a_statement_is_none(app: Flask, prefix: str) -> None:
+    with app.app_context():
+        with transaction():
+            pass
+        with transaction():
+            insert(prefix, 1)
+        assert counts(prefix) == [1]

@@ -19,9 +19,11 @@ from bench.streaming.held import measure_held
 from bench.streaming.peers import running_provider
 from bench.streaming.results import StreamingResults
 from bench.streaming.services import Service, running_services
+from bench.streaming.yardstick import running_yardstick
 
 WORK_NAMES = tuple(work.name for work in WORKS)
-PARTS = ("floor", "first-token", *WORK_NAMES, "held", "cap")
+JUDGED_BY_YARDSTICK = {"first-token", *WORK_NAMES, "held"}
+PARTS = ("yardstick", "floor", "first-token", *WORK_NAMES, "held", "cap")
 CLASSES = ("threads", "gevent")
 MEMBERS = 40
 """Users that share the streams among them: 25 each, where a thousand are held."""
@@ -42,6 +44,8 @@ def main() -> int:
     print(
         f"One worker; {options.rounds} rounds, taken in turns; streams held for {options.hold_seconds:g} s."
     )
+    for sentence in report.speed(results):
+        print(sentence)
     for sentence in report.doubts(results):
         print(f"NOTE: {sentence}")
     failures = results.failures.kinds
@@ -63,11 +67,12 @@ def _measure(options: argparse.Namespace) -> StreamingResults:
     pace = {"rounds": options.rounds, "progress": progress}
     with tempfile.TemporaryDirectory(prefix="chat-api-bench-") as folder, ExitStack() as stack:
         provider = stack.enter_context(running_provider())
+        yardstick = stack.enter_context(running_yardstick(Path(folder) / "yardstick", failures))
         if "floor" in parts:
             most = max(options.held[worker_class] for worker_class in options.worker_classes)
             results.floor = measure_floor(provider, most, options.hold_seconds, failures, progress=progress)
         services: list[Service] = []
-        for name in options.databases if parts - {"floor"} else ():
+        for name in options.databases if parts - {"floor", "yardstick"} else ():
             progress(f"starting on {name}")
             running = running_services(
                 name,
@@ -79,15 +84,20 @@ def _measure(options: argparse.Namespace) -> StreamingResults:
             )
             services += stack.enter_context(running)
         if "first-token" in parts:
-            results.first_token = measure_first_token(services, provider, failures, **pace)
+            results.first_token = measure_first_token(services, provider, yardstick, failures, **pace)
         if "held" in parts:
             results.held, results.plain_gets = measure_held(
-                services, provider, options.held, failures, hold_s=options.hold_seconds, **pace
+                services, provider, options.held, yardstick, failures, hold_s=options.hold_seconds, **pace
             )
         if works := parts.intersection(WORK_NAMES):
-            results.chunks = measure_chunks(services, works, failures, **pace)
+            results.chunks = measure_chunks(services, works, yardstick, failures, **pace)
         if "cap" in parts:
             results.cap = measure_cap(services, failures, progress=progress)
+        if "yardstick" in parts and not parts & JUDGED_BY_YARDSTICK:
+            for _ in range(options.rounds):
+                yardstick.take_turn()
+        if yardstick.turns:
+            results.judge_by(yardstick.row())
         if failures.kinds:
             clear_progress()
             for service in services:

@@ -1,12 +1,15 @@
 """Turns the results into tables for people."""
 
 from bench.processes import limitations
-from bench.report import spread_text, table, verdict
+from bench.report import QUIET, spread_text, table, verdict
 from bench.streaming import cap, first_token
 from bench.streaming.results import StreamingResults
+from bench.streaming.yardstick import REFERENCE_US
 
 ONE_BY_ONE = 0.9
 """Events per chunk below which a service must have gathered chunks, and not just met two at once now and then."""
+
+AT_REFERENCE = "at the reference's speed"
 
 CROWDED = 0.9
 """How busy the load generator's core may be before it is what is measured."""
@@ -25,6 +28,17 @@ def sections(results: StreamingResults) -> list[tuple[str, str]]:
     return [(heading, text) for heading, text in parts if text]
 
 
+def speed(results: StreamingResults) -> list[str]:
+    """By which figures the verdicts go, in a sentence; nothing where the yardstick was not measured."""
+    return [
+        f"The bare Flask route took {row.server_us.median:.0f} us of CPU per request here (median of {row.turns}, "
+        f"{row.server_us.least:.0f}-{row.server_us.greatest:.0f}), {REFERENCE_US:.0f} us on the targets' machine: "
+        "the verdicts on added time to first token, CPU per 1,000 chunks and GETs beside streams go by what was "
+        f"measured divided by {row.slowness:.2f} ({AT_REFERENCE}), all others by what was measured."
+        for row in results.yardstick
+    ]
+
+
 def doubts(results: StreamingResults) -> list[str]:
     """What makes these results less certain than they look, in sentences."""
     gathered = [
@@ -39,7 +53,14 @@ def doubts(results: StreamingResults) -> list[str]:
         for row in results.held
         if row.load_busy.greatest > CROWDED
     ]
-    return limitations() + gathered + crowded
+    disturbed = [
+        f"The yardstick had its core for {row.busy.median:.0%} of the time only: other processes were at work, which "
+        "makes the machine look slower than it is, and the services better. Measure again on a quieter machine."
+        for row in results.yardstick
+        if row.busy.median < QUIET
+    ]
+    scaled = [f"As measured, this would fall short: {title}." for title in results.missed_as_measured]
+    return limitations() + gathered + crowded + disturbed + scaled
 
 
 def floor_table(results: StreamingResults) -> str:
@@ -61,7 +82,7 @@ def floor_table(results: StreamingResults) -> str:
 def first_token_table(results: StreamingResults) -> str:
     """Times to the first token; "added" is beyond the median of the provider's own."""
     header = ["service", "streams", "own p50 ms", "p50 ms", "p99 ms", "added p50 ms", "added p99 ms"]
-    header += ["failed", "target", ""]
+    header += [AT_REFERENCE, "failed", "target", ""]
     rows = [
         [
             row.service,
@@ -71,6 +92,7 @@ def first_token_table(results: StreamingResults) -> str:
             f"{row.p99_ms:.2f}",
             f"{row.added_p50_ms:.2f}",
             f"{row.added_p99_ms:.2f}",
+            "{:.2f} / {:.2f}".format(*row.reference_ms),
             str(row.failed),
             f"<= {first_token.LIMIT_P50_MS:g} / {first_token.LIMIT_P99_MS:g}",
             verdict(row.met),
@@ -83,7 +105,7 @@ def first_token_table(results: StreamingResults) -> str:
 def chunks_table(results: StreamingResults) -> str:
     """CPU per chunk. "busy" is the share of its core that the service used, "deltas" are events per chunk."""
     header = ["service", "work", "chunks/s", "busy", "deltas", "gap p99 ms", "DB CPU ms", "CPU ms (min-max)"]
-    header += ["failed", "target", ""]
+    header += [AT_REFERENCE, "failed", "target", ""]
     rows = [
         [
             row.service,
@@ -94,6 +116,7 @@ def chunks_table(results: StreamingResults) -> str:
             f"{row.gap_p99_ms.median:.1f}",
             f"{row.database_ms.median:.1f}",
             spread_text(row.server_ms),
+            f"{row.reference_ms:.2f}",
             str(row.failed),
             f"<= {row.limit_ms:g}" if row.limit_ms is not None else "",
             verdict(row.met),
@@ -151,6 +174,7 @@ def plain_get_table(results: StreamingResults) -> str:
         "quiet p99 ms",
         "p50 ms",
         "p99 ms (min-max)",
+        AT_REFERENCE,
         "failed",
     ]
     rows = [
@@ -162,6 +186,7 @@ def plain_get_table(results: StreamingResults) -> str:
             f"{row.quiet_p99_ms.median:.1f}",
             f"{row.p50_ms.median:.2f}",
             spread_text(row.p99_ms),
+            f"{row.reference_ms:.2f}",
             str(row.failed),
             f"<= {row.limit_ms:g}" if row.limit_ms is not None else "",
             verdict(row.met),

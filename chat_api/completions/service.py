@@ -236,12 +236,14 @@ def _promise(asked: Asked, access: configs.Access, model: str, worker_id: str, r
     place = {"owner": asked.user_id, "conversation": asked.conversation_id}
     with statements.transaction():
         number = int.from_bytes(bytes.fromhex(asked.user_id.replace("-", ""))[8:], signed=True)
-        there = _LOCK.first(**place, number=number)
-        if there is None:
+        there, running = statements.read_together(
+            (_LOCK, {**place, "number": number}), (_RUNNING, {"owner": asked.user_id})
+        )
+        if not there:
             raise NotFound("conversation")
         answered = _answered(asked)
-        _require_room(asked, running_limit, moment)
-        context = _context(asked, access, answered, last_position=there[0])
+        _require_room(asked, running, running_limit, moment)
+        context = _context(asked, access, answered, last_position=there[0][0])
         if asked.content is not None:
             answered = messages.append_message(
                 user_id=asked.user_id,
@@ -289,9 +291,8 @@ def _answered(asked: Asked) -> dict[str, Any] | None:
     return last
 
 
-def _require_room(asked: Asked, running_limit: int, moment: datetime) -> None:
+def _require_room(asked: Asked, running: list[Any], running_limit: int, moment: datetime) -> None:
     """One reply at a time in a conversation, unless each names another parent; and so many of one user."""
-    running = _RUNNING.all(owner=asked.user_id)
     if any(seconds_of(row[4]) < moment.timestamp() for row in running):
         raise _WorkerLost()
     for _, conversation_id, parent_id, branch_id, _ in running:
