@@ -34,6 +34,11 @@ GENEROUS = {
 }
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One process more than there are cores: many tests wait for servers, leases and timeouts."""
+    return (os.cpu_count() or 1) + 1
+
+
 @contextmanager
 def serving(url: str, folder: Path, **settings: Any) -> Iterator[Flask]:
     """The application on a database, with settings of the test's own; its connections are closed at the end."""

@@ -30,8 +30,8 @@ SPENDS_THE_LOGIN = ["refresh", "log_out", "delete_me"]  # each request needs a l
 NETWORK_OPTIONS = ("max_redirects", "verify", "cert", "proxies")
 SETTINGS: dict[str, Any] = {
     "seed": 1,
-    "generation": {"deterministic": True, "max-examples": 15, "database": "none"},
-    "phases": {"stateful": {"max-steps": 10, "generation": {"max-examples": 40}}},
+    "generation": {"deterministic": True, "max-examples": 10, "database": "none"},
+    "phases": {"stateful": {"max-steps": 10, "generation": {"max-examples": 25}}},
     "checks": {
         "positive_data_acceptance": {
             # 412 besides the usual ones: no made-up If-Match names the current version. 5xx is not among them

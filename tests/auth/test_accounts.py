@@ -169,10 +169,10 @@ def test_an_unknown_address_and_a_wrong_password_get_the_same_answer(ada: Api, s
 def test_an_unknown_address_takes_as_long_as_a_wrong_password(ada: Api, stranger: Api) -> None:
     log_in(stranger, new_email())  # the first one of a process makes the hash that stands in for nobody's
 
-    def duration_s(email: str) -> float:
-        started = time.perf_counter()
+    def duration_s(email: str) -> float:  # of this thread: others may keep the processor busy
+        started = time.thread_time()
         log_in(stranger, email, "a wrong password")
-        return time.perf_counter() - started
+        return time.thread_time() - started
 
     wrong = min(duration_s(ada.user["email"]) for _ in range(6))
     unknown = min(duration_s(new_email()) for _ in range(6))

@@ -38,7 +38,7 @@ class Asking:
     """A client with an endpoint at the scripted provider, and short ways to ask it."""
 
     def __init__(self, gate: Gate, url: str, api_format: str, **limits: Any) -> None:
-        self.client = Client(gate, replace(LIMITS, **limits))
+        self.client = Client(gate, replace(LIMITS, **limits), pace_s=lambda: 0.01)
         self.endpoint = Endpoint(api_format, url, KEY)
         self.call = Call()
 
