@@ -34,7 +34,7 @@ RETRY_S = (0.1, 0.25, 0.5, 1.0, 2.0)
 LAST_TRIES_S = 2.0  # a process that must end still tries to settle for so long
 
 SHORTEST_PACE_S = 0.033  # thirty updates a second look as smooth as a film
-MAX_WAKE_UPS_PER_S = 3000  # of one process, for all its replies
+MAX_WAKE_UPS_PER_S = 2000  # of one process, for all its replies
 
 log = logging.getLogger(__name__)
 
