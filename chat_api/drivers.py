@@ -31,8 +31,8 @@ class Connection(Protocol):
     def begin(self) -> None:
         """Begin a transaction that may write."""
 
-    def end(self) -> None:
-        """Commit it."""
+    def end(self, last: tuple[str, Row] | None) -> None:
+        """Run the last statement, which has no rows, and commit."""
 
     def was_hung_up(self) -> bool:
         """Whether the server closed this idle connection, seen without a round trip."""
@@ -65,7 +65,9 @@ class CursorConnection:
         """SQLite takes its write lock here; a Postgres connection that is joined has its transaction already."""
         self.execute("BEGIN IMMEDIATE")
 
-    def end(self) -> None:
+    def end(self, last: tuple[str, Row] | None) -> None:
+        if last is not None:
+            self.execute(*last)
         self.execute("COMMIT")
 
     def was_hung_up(self) -> bool:
@@ -118,8 +120,10 @@ class PreparedConnection:
     def begin(self) -> None:
         self._begins = True
 
-    def end(self) -> None:
-        if self._begins:
+    def end(self, last: tuple[str, Row] | None) -> None:
+        if last is not None:
+            self._run_together([last, ("COMMIT", ())])
+        elif self._begins:
             self._begins = False
         else:
             self._run("COMMIT", ())

@@ -61,6 +61,14 @@ def read_together(*calls: tuple[Statement, Mapping[str, Any]]) -> list[list[Row]
     return _lane().run_together(calls)
 
 
+def run_last(statement: Statement, **parameters: Any) -> None:
+    """Run a statement without rows as the last one of this thread's transaction; on Postgres it goes out with COMMIT.
+
+    What it raises comes out of the transaction's block, at its end.
+    """
+    _lane().run_last(statement, parameters)
+
+
 def _first(rows: Iterable[Row]) -> Row | None:
     return next(iter(rows), None)
 
@@ -199,6 +207,14 @@ class Lane:
         with _errors_translated():
             return connection.fetch_all(ready)
 
+    def run_last(self, statement: Statement, parameters: Mapping[str, Any]) -> None:
+        """At the end of this thread's transaction; at once in one of the session's, which has its own end."""
+        if getattr(self._in_transaction, "connection", None) is None:
+            self.run(statement, parameters, list)
+            return
+        compiled = self._compiled.get(statement) or self._compile(statement)
+        self._in_transaction.last = compiled.sql, compiled.arguments(parameters)
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         with self._turn_to_write():
@@ -226,13 +242,13 @@ class Lane:
         try:
             with _errors_translated():
                 connection.begin()
-            self._in_transaction.connection = connection
+            self._in_transaction.connection, self._in_transaction.last = connection, None
             try:
                 yield
             finally:
                 self._in_transaction.connection = None
             with _errors_translated():
-                connection.end()
+                connection.end(self._in_transaction.last)
         except BaseException:
             self._discard(connection)  # closing a connection rolls back
             raise

@@ -18,7 +18,14 @@ from chat_api.auth.models import ThrottleCounter as Counter
 from chat_api.columns import UTCDateTime, now
 from chat_api.errors import Unavailable
 from chat_api.extensions import db
-from chat_api.statements import IntegrityFailed, Statement, StatementFailed, read_together, transaction
+from chat_api.statements import (
+    IntegrityFailed,
+    Statement,
+    StatementFailed,
+    read_together,
+    run_last,
+    transaction,
+)
 from tests.conftest import serving
 from tests.support.api import Api
 
@@ -370,3 +377,41 @@ def test_a_transaction_without_a_statement_is_none(app: Flask, prefix: str) -> N
         with transaction():
             insert(prefix, 1)
         assert counts(prefix) == [1]
+
+
+def insert_last(prefix: str, count: int) -> None:
+    run_last(INSERT, key_=f"{prefix}{count}", count_=count, at=now())
+
+
+def test_the_last_statement_of_a_transaction_is_committed_with_it(app: Flask, prefix: str) -> None:
+    with app.app_context():
+        with transaction():
+            insert(prefix, 1)
+            insert_last(prefix, 2)
+        with transaction():
+            insert_last(prefix, 3)
+        assert counts(prefix) == [1, 2, 3]
+        with pytest.raises(ZeroDivisionError), transaction():
+            insert_last(prefix, 4)
+            raise ZeroDivisionError
+        with transaction():
+            insert(prefix, 5)
+        assert counts(prefix) == [1, 2, 3, 5]
+
+
+def test_a_last_statement_that_is_refused_undoes_the_transaction(app: Flask, prefix: str) -> None:
+    with app.app_context():
+        insert(prefix, 1)
+        with pytest.raises(IntegrityFailed), transaction():
+            insert(prefix, 2)
+            insert_last(prefix, 1)
+        assert counts(prefix) == [1]
+
+
+def test_a_last_statement_joins_the_sessions_transaction(app: Flask, prefix: str) -> None:
+    with app.app_context():
+        db.session.execute(sa.select(sa.literal(1)))
+        with transaction():
+            insert_last(prefix, 1)
+        db.session.rollback()
+        assert counts(prefix) == []

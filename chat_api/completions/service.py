@@ -138,13 +138,14 @@ def start(asked: Asked, *, worker_id: str, running_limit: int) -> Started:
     Raises NotFound, InvalidInput, Conflict where one is in progress on this branch, TooManyRequests beyond
     `running_limit` replies of this user.
     """
-    access = configs.open_access(user_id=asked.user_id, provider_id=asked.provider_id)
-    model = _model(asked, access)
     try:
-        return _promise(asked, access, model, worker_id, running_limit)
-    except _WorkerLost:
-        reap_abandoned(user_id=asked.user_id)
-        return _promise(asked, access, model, worker_id, running_limit)
+        try:
+            return _promise(asked, worker_id, running_limit)
+        except _WorkerLost:
+            reap_abandoned(user_id=asked.user_id)
+            return _promise(asked, worker_id, running_limit)
+    except IntegrityFailed as error:
+        raise _busy() from error
 
 
 def preview(asked: Asked) -> tuple[Endpoint, ChatRequest, Context]:
@@ -231,14 +232,18 @@ def _model(asked: Asked, access: configs.Access) -> str:
     return model
 
 
-def _promise(asked: Asked, access: configs.Access, model: str, worker_id: str, running_limit: int) -> Started:
+def _promise(asked: Asked, worker_id: str, running_limit: int) -> Started:
     moment, completion_id, message_id = now(), new_id(), new_id()
     place = {"owner": asked.user_id, "conversation": asked.conversation_id}
     with statements.transaction():
         number = int.from_bytes(bytes.fromhex(asked.user_id.replace("-", ""))[8:], signed=True)
-        there, running = statements.read_together(
-            (_LOCK, {**place, "number": number}), (_RUNNING, {"owner": asked.user_id})
+        found, there, running = statements.read_together(
+            (configs.ACCESS, {"owner": asked.user_id, "provider": asked.provider_id}),
+            (_LOCK, {**place, "number": number}),
+            (_RUNNING, {"owner": asked.user_id}),
         )
+        access = configs.access_from(found, asked.user_id, asked.provider_id)
+        model = _model(asked, access)
         if not there:
             raise NotFound("conversation")
         answered = _answered(asked)
@@ -252,14 +257,11 @@ def _promise(asked: Asked, access: configs.Access, model: str, worker_id: str, r
                 content=asked.content,
             )
         assert answered is not None  # noqa: S101 - without content _answered found one  # nosec
-        try:
-            _INSERT.all(
-                **place, completion=completion_id, parent=answered["id"], branch=asked.parent_id, message=message_id,
-                provider=asked.provider_id, model_=model, prompt=context.tokens, omitted=context.omitted,
-                worker=worker_id, lease=moment + LEASE, moment=moment,
-            )  # fmt: skip
-        except IntegrityFailed as error:
-            raise _busy() from error
+        statements.run_last(
+            _INSERT, **place, completion=completion_id, parent=answered["id"], branch=asked.parent_id,
+            message=message_id, provider=asked.provider_id, model_=model, prompt=context.tokens,
+            omitted=context.omitted, worker=worker_id, lease=moment + LEASE, moment=moment,
+        )  # fmt: skip
     return Started(
         id=completion_id,
         user_id=asked.user_id,

@@ -158,7 +158,10 @@ def _settle(
             "last_event_id": log.position + (UNSEEN if worker_id is None else 1),
             "finished_at": now(),
         }
-        _SETTLE.all(
+        if not statements.writes_in_one_round_trip():
+            _DROP.all(**ours)
+        statements.run_last(
+            _SETTLE,
             **ours,
             status_=ended["status"],
             reason=ended["finish_reason"],
@@ -171,8 +174,6 @@ def _settle(
             last=ended["last_event_id"],
             moment=ended["finished_at"],
         )
-        if not statements.writes_in_one_round_trip():
-            _DROP.all(**ours)
     return Stored({**known, **ended}, message)
 
 

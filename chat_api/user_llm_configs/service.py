@@ -1,6 +1,7 @@
 """Keeping users' provider keys: encrypted at rest, opened only to call the provider."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -28,7 +29,8 @@ class Access:
     context_window: int | None
 
 
-_ACCESS = Statement(
+# parameters: owner, provider
+ACCESS = Statement(
     sa.select(
         LLMProvider.api_format,
         LLMProvider.api_endpoint,
@@ -100,9 +102,14 @@ def get_config(*, user_id: str, provider_id: str) -> UserLLMConfig:
 
 def open_access(*, user_id: str, provider_id: str) -> Access:
     """The provider with the user's key, for a call to it. Raises NotFound, and CannotDecrypt."""
-    row = _ACCESS.first(owner=user_id, provider=provider_id)
-    if row is None:
+    return access_from(ACCESS.all(owner=user_id, provider=provider_id), user_id, provider_id)
+
+
+def access_from(rows: list[Any], user_id: str, provider_id: str) -> Access:
+    """As `open_access`, from what ACCESS found."""
+    if not rows:
         raise NotFound("LLM provider")
+    [row] = rows
     api_format, api_endpoint, providers_window, sealed_api_key, default_model, own_window = row
     if sealed_api_key is None:
         raise NotFound("LLM config with a key for this provider")
