@@ -79,6 +79,8 @@ class Response:
         """The next piece of the body, empty at its end. Waits out `pace_s` since the last one if they come faster."""
         framing = self._framing
         while not framing.ended:
+            if framing.is_garbled:  # not sooner: what came in front of it is good
+                raise Failed("The provider's answer is garbled.")
             piece = self._rest or self._next_piece(pace_s)
             self._rest = b""
             if not piece:
@@ -195,7 +197,7 @@ class Response:
 class _Sized:
     """A body whose length was announced, or that ends with the connection (None)."""
 
-    has_surplus = False
+    has_surplus = is_garbled = False
 
     def __init__(self, size_bytes: int | None) -> None:
         self._left = size_bytes
@@ -219,7 +221,7 @@ class _Chunked:
     ends_with_connection = False
 
     def __init__(self) -> None:
-        self.ended = self.has_surplus = False
+        self.ended = self.has_surplus = self.is_garbled = False
         self._left = 0  # of the chunk at hand, with the line end behind it
         self._line = b""  # the beginning of a line whose end has not come
         self._in_trailer = False
@@ -229,7 +231,7 @@ class _Chunked:
         contents, at = [], 0
         if self._line:
             piece, self._line = self._line + piece, b""
-        while at < len(piece) and not self.ended:
+        while at < len(piece) and not (self.ended or self.is_garbled):
             if self._left:
                 taken = min(self._left, len(piece) - at)
                 content_bytes = min(taken, self._left - 2)
@@ -240,8 +242,7 @@ class _Chunked:
             end = piece.find(b"\n", at)
             if end < 0:
                 self._line = piece[at:]
-                if len(self._line) > MAX_CHUNK_LINE_BYTES:
-                    raise Failed("The provider's answer is garbled.")
+                self.is_garbled = len(self._line) > MAX_CHUNK_LINE_BYTES
                 break
             self._read_line(piece[at:end])
             at = end + 1
@@ -255,7 +256,8 @@ class _Chunked:
             return
         digits = line.split(b";", 1)[0].strip()
         if not (0 < len(digits) <= 16) or digits.strip(b"0123456789abcdefABCDEF"):
-            raise Failed("The provider's answer is garbled.")
+            self.is_garbled = True
+            return
         size_bytes = int(digits, 16)
         self._in_trailer = size_bytes == 0
         self._left = size_bytes + 2 if size_bytes else 0

@@ -389,3 +389,19 @@ def test_neither_first_chunk_nor_slow_ones_are_delayed(
     arrived = [time.monotonic() for _ in asking().stream()][:-1]
     delays = sorted(there - here for here, there in zip(sent, arrived, strict=True))
     assert delays[len(delays) // 2] < 0.005
+
+
+# -- chunked coding -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("garbage", [b"zz\r\n", b"-5\r\n", b"\r\n", b"1" * 5000, b"11111111111111111\r\n"])
+def test_what_came_in_front_of_a_malformed_chunk_is_kept(
+    asking: AskingMaker, provider: ScriptedProvider, garbage: bytes
+) -> None:
+    frame = openai_chunk({"content": "What came is kept."})
+    packet = b"%bTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n%b" % (HEAD, len(frame), frame, garbage)
+    provider.script(Raw(packet))
+    events, error = asking().until_error()
+    assert text_of(events) == "What came is kept."
+    assert isinstance(error, Failed)
+    assert "garbled" in error.detail
