@@ -336,21 +336,18 @@ def test_statements_that_go_together_each_have_their_rows_in_order(app: Flask, p
 
 def test_the_first_statements_of_a_transaction_may_go_together(app: Flask, prefix: str) -> None:
     with app.app_context():
-        with pytest.raises(ZeroDivisionError), transaction():  # rolled back: they were inside of it
-            read_together((COUNTS, {"prefix": prefix}), (COUNTS, {"prefix": prefix}))
-            insert(prefix, 1)
-            raise ZeroDivisionError
+        reads = (COUNTS, {"prefix": prefix}), (COUNTS, {"prefix": prefix})
+        with pytest.raises(ZeroDivisionError):  # rolled back: they were inside of it
+            in_a_transaction(lambda: read_together(*reads), lambda: insert(prefix, 1), lambda: 1 / 0)
         assert counts(prefix) == []
 
 
 @on_postgres
 def test_one_of_several_that_fails_undoes_the_transaction(app: Flask, prefix: str) -> None:
     with app.app_context():
-        with pytest.raises(StatementFailed, match="division by zero"), transaction():
-            insert(prefix, 1)
-            read_together(
-                (COUNTS, {"prefix": prefix}), (DIVIDED, {"text": "1"}), (COUNTS, {"prefix": prefix})
-            )
+        reads = (COUNTS, {"prefix": prefix}), (DIVIDED, {"text": "1"}), (COUNTS, {"prefix": prefix})
+        with pytest.raises(StatementFailed, match="division by zero"):
+            in_a_transaction(lambda: insert(prefix, 1), lambda: read_together(*reads))
         assert counts(prefix) == []
         insert(prefix, 2)
         assert counts(prefix) == [2]
@@ -391,9 +388,8 @@ def test_the_last_statement_of_a_transaction_is_committed_with_it(app: Flask, pr
         with transaction():
             insert_last(prefix, 3)
         assert counts(prefix) == [1, 2, 3]
-        with pytest.raises(ZeroDivisionError), transaction():
-            insert_last(prefix, 4)
-            raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError):
+            in_a_transaction(lambda: insert_last(prefix, 4), lambda: 1 / 0)
         with transaction():
             insert(prefix, 5)
         assert counts(prefix) == [1, 2, 3, 5]
@@ -402,9 +398,8 @@ def test_the_last_statement_of_a_transaction_is_committed_with_it(app: Flask, pr
 def test_a_last_statement_that_is_refused_undoes_the_transaction(app: Flask, prefix: str) -> None:
     with app.app_context():
         insert(prefix, 1)
-        with pytest.raises(IntegrityFailed), transaction():
-            insert(prefix, 2)
-            insert_last(prefix, 1)
+        with pytest.raises(IntegrityFailed):
+            in_a_transaction(lambda: insert(prefix, 2), lambda: insert_last(prefix, 1))
         assert counts(prefix) == [1]
 
 
