@@ -19,7 +19,11 @@ from marshmallow.validate import OneOf, Range
 
 MINIMUM_SECRET_BYTES = 32  # RFC 7518 section 3.2: a key for HS256 is at least as long as its hash
 MINIMUM_DISTINCT_CHARACTERS = 12  # "aaaa…" and "change-me-change-me-…" are long, but no secrets
-ORIGIN = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
+# what the gate for outgoing calls takes, see chat_api/llm/addresses.py
+ORIGIN = re.compile(
+    r"https?://(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:(?P<port>[0-9]{1,5}))", re.ASCII
+)
+KEYS_URL = re.compile(ORIGIN.pattern + r"?([/?][\x21\x22\x24-\x7e]*)?", re.ASCII)
 PROJECT_FOLDER = Path(__file__).resolve().parent
 
 
@@ -97,7 +101,7 @@ class Config:
     OIDC_KEYS: str = ""
 
     # -- replies of LLM providers ---------------------------------------------------------------------
-    # replies, and clients that wait for one, that one worker holds at the same time; more are refused with 503
+    # replies, and clients that wait for one or for a list of models, that one worker holds; more are refused with 503
     MAX_STREAMS: int = 100
     # replies in progress of one user over all workers, and clients that wait for one in each; more: 429
     MAX_STREAMS_PER_USER: int = 10
@@ -110,7 +114,7 @@ class Config:
     PROVIDER_FIRST_BYTE_TIMEOUT_S: int = 120
     PROVIDER_IDLE_TIMEOUT_S: int = 60
     PROVIDER_TOTAL_TIMEOUT_S: int = 1800
-    # largest reply, in bytes of its text; what comes after is cut off
+    # largest reply, in bytes of its text, thoughts and tool calls; what comes after is cut off
     MAX_REPLY_BYTES: int = 1024 * 1024
 
     # -- watching it ----------------------------------------------------------------------------------
@@ -178,11 +182,14 @@ class Config:
             problems["DATABASE_URL"] = ["Must begin with postgresql:// or sqlite:///."]
         if self.WORKER_CLASS == "gevent" and self.uses_sqlite:
             problems["WORKER_CLASS"] = ["gevent needs Postgres: on SQLite one waiting writer would stop all."]
-        if wrong := [origin for origin in self.OUTGOING_ALLOWED if not ORIGIN.fullmatch(origin)]:
+        if wrong := [origin for origin in self.OUTGOING_ALLOWED if not _is_url(origin, ORIGIN)]:
             problems["OUTGOING_ALLOWED"] = [f"Not scheme://host:port: {', '.join(wrong)}."]
         if self.OIDC_ISSUER and not (self.OIDC_AUDIENCE and self.OIDC_KEYS):
             problems["OIDC_ISSUER"] = ["Needs OIDC_AUDIENCE and OIDC_KEYS beside it."]
-        if self.OIDC_KEYS and not self.OIDC_KEYS.startswith(("http://", "https://")):
+        if self.OIDC_KEYS.startswith(("http://", "https://")):
+            if not _is_url(self.OIDC_KEYS, KEYS_URL):
+                problems["OIDC_KEYS"] = ["Not a URL of a host, without credentials and fragment."]
+        elif self.OIDC_KEYS:
             if not os.access(self.OIDC_KEYS, os.R_OK):
                 problems["OIDC_KEYS"] = ["There is no such file, or it can't be read."]
         if not self.LOCAL_ACCOUNTS and not self.OIDC_ISSUER:
@@ -261,6 +268,12 @@ def _is_limit(text: str) -> bool:
         return parse(text).amount > 0 and not set(text) & set(",;|")
     except ValueError:
         return False
+
+
+def _is_url(text: str, shape: re.Pattern[str]) -> bool:
+    """Whether it has this shape, and a port that there is."""
+    match = shape.fullmatch(text)
+    return match is not None and 0 < int(match["port"] or 1) < 65536
 
 
 def _weakness(secret: str) -> str | None:

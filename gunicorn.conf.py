@@ -72,6 +72,7 @@ if settings.metrics_folder:  # before the application is loaded: prometheus-clie
 bind = f"[{settings.HOST}]:{settings.PORT}" if ":" in settings.HOST else f"{settings.HOST}:{settings.PORT}"
 workers = settings.worker_count
 worker_class = Worker
+Worker.places = settings.THREADS
 threads = settings.THREADS + settings.MAX_STREAMS  # a stream keeps its thread; they are started when needed
 # so many clients may wait or keep their connection, per worker, beside those that are being answered
 worker_connections = 1000 + (settings.MAX_STREAMS if settings.WORKER_CLASS == "gevent" else threads)

@@ -34,6 +34,9 @@ class Connection(Protocol):
     def end(self, last: tuple[str, Row] | None) -> None:
         """Run the last statement, which has no rows, and commit."""
 
+    def undo(self) -> None:
+        """Roll back."""
+
     def was_hung_up(self) -> bool:
         """Whether the server closed this idle connection, seen without a round trip."""
 
@@ -69,6 +72,9 @@ class CursorConnection:
         if last is not None:
             self.execute(*last)
         self.execute("COMMIT")
+
+    def undo(self) -> None:
+        self.execute("ROLLBACK")
 
     def was_hung_up(self) -> bool:
         return False
@@ -127,6 +133,12 @@ class PreparedConnection:
             self._begins = False
         else:
             self._run("COMMIT", ())
+
+    def undo(self) -> None:
+        if self._begins:
+            self._begins = False
+        else:
+            self._run("ROLLBACK", ())
 
     def was_hung_up(self) -> bool:
         """Nothing is expected on an idle connection, so anything to read is its end. This is what lets a write go

@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from .drivers import INTEGRITY_ERRORS, Connection, CursorConnection, PreparedConnection, Result, Row
 from .engines import ANSWER_DELAY_S
-from .errors import DRIVER_ERRORS, Unavailable, describe, is_passing
+from .errors import DRIVER_ERRORS, ApiError, Unavailable, describe, is_passing
 from .extensions import db
 
 EXTENSION = "chat_api.statements"
@@ -221,7 +221,6 @@ class Lane:
             connection = self._take()
             with self._transaction_on(connection):
                 yield
-            self._give_back(connection)
 
     @contextmanager
     def _turn_to_write(self) -> Iterator[None]:
@@ -249,9 +248,16 @@ class Lane:
                 self._in_transaction.connection = None
             with _errors_translated():
                 connection.end(self._in_transaction.last)
+        except ApiError as refusal:  # a rule of ours, such as a 404: nothing is wrong with the connection
+            if isinstance(refusal, Unavailable) or not _undone(connection):
+                self._discard(connection)
+            else:
+                self._give_back(connection)
+            raise
         except BaseException:
             self._discard(connection)  # closing a connection rolls back
             raise
+        self._give_back(connection)
 
     def close(self) -> None:
         for _ in range(self._size):
@@ -313,6 +319,15 @@ def _execute(
         return reader(())
     except DRIVER_ERRORS as error:
         raise _translated(error) from error
+
+
+def _undone(connection: Connection) -> bool:
+    """Roll back; whether that worked."""
+    try:
+        connection.undo()
+    except DRIVER_ERRORS:
+        return False
+    return True
 
 
 @contextmanager

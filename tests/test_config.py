@@ -113,6 +113,26 @@ def test_all_bad_variables_are_named_at_once(environment: pytest.MonkeyPatch) ->
     assert "weak-secret" not in message
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OUTGOING_ALLOWED", "http://10.0.0.5"),
+        ("OUTGOING_ALLOWED", "http://10.0.0.5:0"),
+        ("OUTGOING_ALLOWED", "http://10.0.0.5:65536"),
+        ("OUTGOING_ALLOWED", f"http://{'a' * 254}:80"),
+        ("OIDC_KEYS", "https://id.example.org:65536/keys"),
+        ("OIDC_KEYS", "https://user:hunter2@id.example.org/keys"),
+        ("OIDC_KEYS", "https://id.example.org/keys#first"),
+    ],
+)
+def test_address_that_no_call_would_go_to_stops_the_start(
+    environment: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    message = refusal(environment, **{name: value})
+    assert name in message
+    assert "hunter2" not in message
+
+
 def test_without_local_accounts_there_must_be_a_provider(environment: pytest.MonkeyPatch) -> None:
     assert "LOCAL_ACCOUNTS" in refusal(environment, LOCAL_ACCOUNTS="false")
 

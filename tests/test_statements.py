@@ -16,7 +16,7 @@ from flask import Flask
 
 from chat_api.auth.models import ThrottleCounter as Counter
 from chat_api.columns import UTCDateTime, now
-from chat_api.errors import Unavailable
+from chat_api.errors import NotFound, Unavailable
 from chat_api.extensions import db
 from chat_api.statements import (
     IntegrityFailed,
@@ -410,3 +410,44 @@ def test_a_last_statement_joins_the_sessions_transaction(app: Flask, prefix: str
             insert_last(prefix, 1)
         db.session.rollback()
         assert counts(prefix) == []
+
+
+@on_postgres
+@pytest.mark.parametrize("ending", ["together", "last", "nothing"])
+def test_a_connection_that_ends_before_a_pipeline_is_a_503_and_nothing_is_stored(
+    database_url: str, serve: Serve, prefix: str, ending: str
+) -> None:
+    steps: dict[str, Callable[[], Any]] = {
+        "together": lambda: read_together((COUNTS, {"prefix": prefix}), (COUNTS, {"prefix": prefix})),
+        "last": lambda: insert_last(prefix, 2),
+        "nothing": lambda: None,  # but COMMIT
+    }
+    with serve(DATABASE_POOL_SIZE=1, DATABASE_WAIT_S=1):
+        with pytest.raises(Unavailable):
+            in_a_transaction(
+                lambda: insert(prefix, 1), lambda: end_all_connections(database_url), steps[ending]
+            )
+        assert counts(prefix) == []  # on the one place that there is
+
+
+def refuse() -> None:
+    raise NotFound("thing")
+
+
+@on_postgres
+def test_a_refusal_of_ours_undoes_the_transaction_and_keeps_the_connection(serve: Serve, prefix: str) -> None:
+    with serve(DATABASE_POOL_SIZE=1):
+        [connection] = BACKEND_PID.all()
+        for steps in ([lambda: insert(prefix, 1), refuse], [refuse]):
+            with pytest.raises(NotFound):
+                in_a_transaction(*steps)
+        assert BACKEND_PID.all() == [connection]
+        assert counts(prefix) == []
+
+
+def test_a_refusal_of_ours_lets_the_next_one_write(serve: Serve, prefix: str) -> None:
+    with serve(DATABASE_POOL_SIZE=1):
+        with pytest.raises(NotFound):
+            in_a_transaction(lambda: insert(prefix, 1), lambda: insert_last(prefix, 2), refuse)
+        insert(prefix, 3)
+        assert counts(prefix) == [3]

@@ -50,7 +50,7 @@ CREATE = {
     "error or can't be reached is 502, one that is silent for too long 504, one that limits its rate 429; the "
     "completion is stored then, too, as `failed`. One reply at a time is written in a conversation: a second one is "
     "409, unless it names another `parent_id`. With an `Idempotency-Key` that was used before the answer is about "
-    "the same reply, also while it is still being written.\n\n"
+    "the same reply, also while it is still being written, and also if it failed.\n\n"
     "With `stream` the answer is 200 `text/event-stream`, at once. " + _EVENTS,
     "responses": {
         200: {

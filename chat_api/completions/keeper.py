@@ -43,7 +43,7 @@ class Keeper:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._wanted = threading.Event()
-        self._due: dict[str, float] = {}
+        self._due: dict[str, float] = {}  # when what is done now and then is due next; emptied by a failure
         self._pieces: list[Piece] = []
         runs.on_run, runs.on_close = self.wake, self.finish
 
@@ -96,19 +96,23 @@ class Keeper:
             step(running)
         except (ApiError, StatementFailed) as error:
             log.warning("replies could not be made durable: %s", error)
+            self._due.clear()
+        except Exception:  # without this thread, all replies of the process would soon be taken for abandoned
+            log.exception("the keeper failed unexpectedly")
+            self._due.clear()
 
     def _tick(self, running: list[Run]) -> None:
         if self._runs.has_stopped:
             self._runs.stop_all()
         keys = [run.key for run in running]
+        if running and self._is_due("renew", RENEW_EVERY_S):  # first: nothing that fails may cost the leases
+            pieces.renew_leases(keys)
         self._save(running)
         if running and self._is_due("cancel", LOOK_FOR_CANCEL_EVERY_S):
             wanted = pieces.find_wanted(keys)
             for run in running:
                 if run.started.id not in wanted:
                     run.stop(BY_USER)
-        if running and self._is_due("renew", RENEW_EVERY_S):
-            pieces.renew_leases(keys)
         if self._stays and self._is_due("reap", REAP_EVERY_S):
             settling.reap_abandoned()
 

@@ -71,6 +71,7 @@ def create_completion(body: dict[str, Any], query: dict[str, Any]) -> Response:
         if wants_stream:
             response = _event_stream(reader.stream(run, None), give_back)
         else:
+            _give_way()
             response = _answer(reader.wait(run))
             give_back()
         response.headers.update(headers)
@@ -130,8 +131,10 @@ def cancel_completion(completion_id: str) -> Response:
 @blp.response(200, ModelSchema(many=True))
 def list_models(provider_id: str) -> Response:
     """List the models that a provider offers with the caller's key."""
-    endpoint = service.open_endpoint(user_id=guard.caller().user_id, provider_id=provider_id)
-    return json_response([{"id": model} for model in runs().list_models(endpoint)])
+    user_id = guard.caller().user_id
+    endpoint = service.open_endpoint(user_id=user_id, provider_id=provider_id)
+    _give_way()
+    return json_response([{"id": model} for model in runs().list_models(user_id, endpoint)])
 
 
 def _start_once(asked: Asked, body: dict[str, Any]) -> tuple[str, Run | None, dict[str, str]]:
@@ -168,6 +171,13 @@ def _preview(asked: Asked) -> Response:
     return json_response(
         {"request": sent, "omitted_messages": context.omitted, "prompt_tokens": context.tokens}
     )
+
+
+def _give_way() -> None:
+    """Tell the server that this request only waits from now on (see serving/threads.py); others need not do so."""
+    give_way = request.environ.get("serving.give_way")
+    if give_way is not None:
+        give_way()
 
 
 def _watch_client() -> Callable[[], bool]:

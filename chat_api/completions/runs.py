@@ -22,7 +22,6 @@ from ..llm.client import Client, Limits
 from ..llm.errors import ProviderError
 from ..llm.gate import Gate
 from ..llm.request import Endpoint
-from ..statements import StatementFailed
 from .run import BY_SHUTDOWN, Run, problem_of
 from .service import RETRY_AFTER_S
 from .settling import Ending, settle
@@ -153,12 +152,18 @@ class Runs:
 
         return give_back
 
-    def list_models(self, endpoint: Endpoint) -> list[str]:
-        """The models that a provider offers. Raises ProviderFailed."""
+    def list_models(self, user_id: str, endpoint: Endpoint) -> list[str]:
+        """The models that a provider offers. Raises ProviderFailed, and what `place_for_client` raises.
+
+        A slow provider keeps a thread of the server's waiting, as a reply does, so it takes the same place.
+        """
+        give_back = self.place_for_client(user_id)
         try:
             return self.client.list_models(endpoint)
         except ProviderError as error:
             raise ProviderFailed(problem_of(error)) from None
+        finally:
+            give_back()
 
     def close_connections(self) -> None:
         """Close the connections to providers that nobody uses."""
@@ -190,14 +195,13 @@ class Runs:
         return run
 
     def _write(self, run: Run) -> None:
-        """The life of a reply's thread."""
+        """The life of a reply's thread. Whatever happens in it, the readers are told of its end."""
         with self.app.app_context():
-            ending = run.produce(self.client)
             ended: Stored | None = None
             lost: ApiError | None = None
             try:
-                ended = self._settled(run, ending)
-            except (ApiError, StatementFailed) as error:
+                ended = self._settled(run, run.produce(self.client))
+            except Exception as error:  # a run that stays would keep its lease and its readers for ever
                 log.error(
                     "a reply could not be settled", exc_info=error, extra={"completion_id": run.started.id}
                 )

@@ -52,7 +52,8 @@ class CreateCompletionSchema(Schema):
         validate=validate.OneOf(["continue", "cancel"]),
         metadata={
             "example": "continue",
-            "description": "What becomes of the reply when the client of this request leaves before its end.",
+            "description": "What becomes of the reply when the client of this request leaves before its end. With "
+            "`cancel` one that closes only its own side of the connection counts as gone, too.",
         },
     )
 

@@ -15,7 +15,7 @@ from .. import statements
 from ..columns import Id, UTCDateTime, new_id, now, seconds_of
 from ..conversations import service as conversations
 from ..conversations.models import Conversation
-from ..errors import Conflict, InvalidInput, NotFound, TooManyRequests
+from ..errors import Conflict, InvalidInput, NotFound, TooManyRequests, Unavailable
 from ..llm.request import ChatRequest, Endpoint
 from ..messages import service as messages
 from ..messages.models import Message
@@ -128,8 +128,11 @@ class Asked:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-class _WorkerLost(Exception):
-    """A reply in the way of a new one belongs to a worker that has died."""
+class _WorkerLost(Unavailable):
+    """A reply in the way of a new one belongs to a worker that has died, and is not settled yet."""
+
+    def __init__(self) -> None:
+        super().__init__("A reply of yours whose server was stopped is not settled yet; try again.")
 
 
 def start(asked: Asked, *, worker_id: str, running_limit: int) -> Started:

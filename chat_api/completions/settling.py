@@ -1,5 +1,6 @@
 """How a reply ends: it becomes a message, once, whatever became of the worker that wrote it."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 from .. import statements
 from ..columns import Id, UTCDateTime, now, seconds_of
 from ..conversations.models import Conversation
-from ..errors import NotFound, problem_body
+from ..errors import NotFound, Unavailable, problem_body
 from ..messages import service as messages
 from ..messages.models import Message
 from ..statements import Statement
@@ -29,6 +30,9 @@ def _parameter(name: str, kind: Any) -> Any:
 # of the last event lies behind them, so that nobody who saw more mistakes the end for something known.
 UNSEEN = 2**26
 WORKER_LOST = "worker_lost"
+
+log = logging.getLogger(__name__)
+
 # with both rows locked: nobody appends meanwhile, and nobody else settles
 _STATE = Statement(
     sa.select(
@@ -202,12 +206,22 @@ def _store_reply(
 
 
 def reap_abandoned(*, user_id: str | None = None) -> None:
-    """Settle replies whose worker has died as incomplete, with the text that was durable: one user's, or all."""
+    """Settle replies whose worker has died as incomplete, with the text that was durable: one user's, or all.
+
+    One that can't be settled stays as it is, and stops no other. Raises Unavailable.
+    """
     for row in _ABANDONED.all(moment=now()):
         owner, completion_id = map(str, row)
-        stored = read(user_id=owner, completion_id=completion_id) if user_id in (None, owner) else None
-        if stored is not None:
-            reap(stored)
+        if user_id not in (None, owner):
+            continue
+        try:
+            stored = read(user_id=owner, completion_id=completion_id)
+            if stored is not None:
+                reap(stored)
+        except Unavailable:
+            raise
+        except Exception:
+            log.exception("an abandoned reply could not be settled", extra={"completion_id": completion_id})
 
 
 def reap(stored: Stored) -> None:

@@ -4,13 +4,11 @@ import base64
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import orjson
-
 from . import reply
 from .events import Event, Usage
-from .lenient import as_count, as_dict, as_list, as_text, loads
+from .lenient import as_count, as_dict, as_list, as_text, can_be_sent, loads
 from .refusals import reported
-from .reply import BegunToolCall, add_reasoning, add_text
+from .reply import BegunToolCall, add_reasoning, add_text, joined, written_arguments
 from .request import ChatMessage, ChatRequest, Endpoint, ImagePart, TextPart
 from .sse import Frame
 
@@ -76,7 +74,7 @@ def whole(answer: Any, *, key: str, answer_bytes: int) -> list[Event]:
     come_in, found = Reply(key, answer_bytes), list[Event]()
     come_in.take_answer(answer, found)
     come_in.is_done = True
-    return found + come_in.end()
+    return joined(found) + come_in.end()
 
 
 class Reply(reply.Reply):
@@ -135,7 +133,7 @@ class Reply(reply.Reply):
             call = self.begin_call(as_text(block.get("id")), as_text(block.get("name")))
             self._by_index[index if isinstance(index, int) else None] = call
             if arguments := block.get("input"):  # empty in a stream: it comes in fragments
-                self.add_arguments(call, orjson.dumps(arguments).decode())
+                self.add_arguments(call, written_arguments(arguments))
 
     def _take_delta(self, index: object, delta: dict[str, Any], found: list[Event]) -> None:
         kind = delta.get("type")
@@ -159,6 +157,7 @@ class Reply(reply.Reply):
         if prompt is not None:
             prompt += as_count(usage.get("cache_creation_input_tokens")) or 0
             prompt += as_count(usage.get("cache_read_input_tokens")) or 0
+            prompt = as_count(prompt)  # the sum has to be one, too
         completion = as_count(usage.get("output_tokens"))
         if prompt is not None or completion is not None:
             self.usage = Usage(
@@ -230,7 +229,7 @@ def _blocks(message: ChatMessage) -> list[dict[str, Any]]:
 def _input(arguments: str) -> dict[str, Any]:
     """A call's arguments as an object, which the protocol wants; the model may have written something else."""
     value = loads(arguments or "{}")
-    return value if isinstance(value, dict) else {"arguments": arguments}
+    return value if isinstance(value, dict) and can_be_sent(value) else {"arguments": arguments}
 
 
 def _contents(message: ChatMessage) -> list[dict[str, Any]]:

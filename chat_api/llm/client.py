@@ -30,6 +30,7 @@ HIDDEN_KEY = "****"
 MAX_ERROR_BYTES = 65536
 MAX_MODELS_BYTES = 1024 * 1024
 MAX_MODELS = 1000
+MODELS_TOTAL_S = 30.0  # a request waits for it, so not as long as for a reply
 MAX_MODEL_ID_LENGTH = 255
 # JSON may take six bytes for a character that takes one in UTF-8
 JSON_BYTES_PER_ANSWER_BYTE = 6
@@ -76,7 +77,8 @@ class Client:
         url = below(endpoint.api_endpoint, protocol.models_path(urlsplit(endpoint.api_endpoint).path))
         headers = {"Accept": "application/json", **protocol.headers(endpoint, endpoint.api_key)}
         request = HttpRequest("GET", url, headers)
-        response = self._gate.send(request, call=Call(), limits=self._limits)
+        deadline = time.monotonic() + min(MODELS_TOTAL_S, self._limits.total_s)
+        response = self._gate.send(request, call=Call(), limits=self._limits, deadline=deadline)
         try:
             if response.status != 200:
                 raise refusal(

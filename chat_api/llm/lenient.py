@@ -8,6 +8,8 @@ import orjson
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 MAX_COUNT = 2**31 - 1
+MAX_TEXT_DEPTH = 4  # of parts in parts
+ROOM = 16  # levels of a request around a value
 
 
 def loads(text: str | bytes) -> Any:
@@ -43,15 +45,26 @@ def as_list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def as_text(value: object) -> str:
+def as_text(value: object, depth: int = MAX_TEXT_DEPTH) -> str:
     """The value where it is text, or the texts of its parts, else none."""
     if isinstance(value, str):
         return value
-    if isinstance(value, list):
+    if isinstance(value, list) and depth:
         return "".join(
-            as_text(part.get("text")) if isinstance(part, dict) else as_text(part) for part in value
+            as_text(part.get("text") if isinstance(part, dict) else part, depth - 1) for part in value
         )
     return ""
+
+
+def can_be_sent(value: object) -> bool:
+    """Whether a value that was read can be written as part of a request: not too deep, no number beyond 64 bits."""
+    for _ in range(ROOM):
+        value = [value]
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        return False
+    return True
 
 
 def as_count(value: object) -> int | None:

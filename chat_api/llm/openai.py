@@ -4,13 +4,11 @@ import base64
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import orjson
-
 from . import reply
 from .events import Event, Usage
 from .lenient import as_count, as_dict, as_list, as_text, loads
 from .refusals import reported
-from .reply import BegunToolCall, add_reasoning, add_text
+from .reply import BegunToolCall, add_reasoning, add_text, joined, written_arguments
 from .request import ChatMessage, ChatRequest, Endpoint, ImagePart, TextPart
 from .sse import Frame
 
@@ -65,7 +63,7 @@ def whole(answer: Any, *, key: str, answer_bytes: int) -> list[Event]:
     come_in, found = Reply(key, answer_bytes), list[Event]()
     come_in.take_chunk(answer, found)
     come_in.is_done = True
-    return found + come_in.end()
+    return joined(found) + come_in.end()
 
 
 class Reply(reply.Reply):
@@ -120,7 +118,7 @@ class Reply(reply.Reply):
         call.id, call.name = call.id or id, call.name or name
         arguments = function.get("arguments")
         if isinstance(arguments, dict):
-            arguments = orjson.dumps(arguments).decode()
+            arguments = written_arguments(arguments)
         self.add_arguments(call, as_text(arguments))
 
     def _call_at(self, index: int | None, id: str, name: str) -> BegunToolCall:

@@ -4,6 +4,7 @@ import re
 import time
 from email.message import Message
 from email.utils import parsedate_to_datetime
+from string import ascii_letters, digits
 
 from .errors import Failed, KeyRefused, ProviderError, RateLimited
 from .lenient import loads
@@ -17,12 +18,12 @@ KEY_REFUSED = "The provider does not take the key. Check it, and what it may be 
 OVERLOADED = "The provider is overloaded. Try again later."
 RATE_LIMITED = "The provider takes no more requests with this key for now."
 
+# patterns without backtracking: the text is the provider's, and nobody else runs while one is looked for
 _LIKE_A_KEY = re.compile(
-    r"(?i:bearer|basic)\s+\S+"
-    r"|\b(?:sk|pk|rk|gsk|xai|hf|ghp|key|AIza|eyJ)[-_.A-Za-z0-9*]{8,}"
-    r"|\S*\*{2,}\S*|\S*\w(?:\.{3}|…)\w\S*"  # masked ones
-    r"|\b(?=[-_A-Za-z0-9]*[0-9])(?=[-_A-Za-z0-9]*[A-Za-z])[-_A-Za-z0-9]{24,}"
+    r"(?i:bearer|basic)\s+\S+|\b(?:sk|pk|rk|gsk|xai|hf|ghp|key|AIza|eyJ)[-_.A-Za-z0-9*]{8,}"
 )
+_LONG = re.compile(r"[-_A-Za-z0-9]{24,}")
+_MASKED = re.compile(r"\*\*|\w(?:\.\.\.|…)\w")
 _WORD = re.compile(r"\S+")
 
 
@@ -45,7 +46,8 @@ def refusal(status: int, headers: Message, body: bytes, key: str) -> ProviderErr
 def reported(error: object, key: str) -> ProviderError:
     """The error that an error object in an answer means, whose status was 200."""
     fields = error if isinstance(error, dict) else {}
-    words = {str(fields.get(name)) for name in ("code", "type", "status")}
+    values = (fields.get(name) for name in ("code", "type", "status"))
+    words = {str(value) for value in values if isinstance(value, (str, int))}
     if words & {"401", "403", "authentication_error", "permission_error", "invalid_api_key"}:
         return KeyRefused(KEY_REFUSED)
     if words & {"429", "rate_limit_error", "rate_limit_exceeded", "RESOURCE_EXHAUSTED"}:
@@ -86,12 +88,19 @@ def _shown(text: str, key: str) -> str:
     )
     if key:
         text = text.replace(key, "****")
-    text = _LIKE_A_KEY.sub("****", text)
     windows = {key[at : at + KEY_WINDOW] for at in range(len(key) - KEY_WINDOW + 1)}
 
     def without_parts(word: re.Match[str]) -> str:
         found = word[0]
         holds = any(found[at : at + KEY_WINDOW] in windows for at in range(len(found) - KEY_WINDOW + 1))
-        return "****" if holds else found
+        return "****" if holds or _MASKED.search(found) else found
 
-    return " ".join(_WORD.sub(without_parts, text).split())[:MAX_MESSAGE_LENGTH]
+    text = _LIKE_A_KEY.sub("****", _WORD.sub(without_parts, text))
+    return " ".join(_LONG.sub(_unlike_a_word, text).split())[:MAX_MESSAGE_LENGTH]
+
+
+def _unlike_a_word(found: re.Match[str]) -> str:
+    """Nothing of a long run of letters and digits; a long word stays."""
+    characters = set(found[0])
+    is_like_a_key = not characters.isdisjoint(digits) and not characters.isdisjoint(ascii_letters)
+    return "****" if is_like_a_key else found[0]

@@ -93,7 +93,7 @@ class SseReader:
         else:
             self._event = b"" if line == b"event" else self._event
             return
-        self._data_bytes += len(value)
+        self._data_bytes += len(value) + 1  # its line end counts, or empty lines without end would fit
         if self._data_bytes > self._line_bytes:
             self._too_long = True
             return

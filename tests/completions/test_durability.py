@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +14,14 @@ from flask import Flask
 from chat_api.completions import keeper
 from chat_api.completions.pieces import save_pieces
 from chat_api.completions.reply_log import TEXT, Chunk
+from chat_api.completions.runs import EXTENSION
+from chat_api.completions.service import Asked
+from chat_api.completions.service import start as service_start
+from chat_api.completions.settling import reap_abandoned
 from chat_api.extensions import db
 from tests.completions.chat import Chat, Stream, run_sql, wait_for, wait_until_durable
-from tests.support.provider import openai_stream
+from tests.support.api import Api
+from tests.support.provider import ScriptedProvider, openai_stream
 
 # -- a worker that is taken for dead -------------------------------------------------------------------------
 
@@ -155,6 +161,59 @@ def test_a_lease_is_renewed(chat: Chat, other_app: Flask) -> None:
     stream.rest()
 
 
+@contextmanager
+def unreadable(app: Flask, completion_id: str) -> Iterator[None]:
+    """Pieces that no worker understands: of a newer version, or damaged."""
+    change = "UPDATE completion_pieces SET chunks = {} WHERE completion_id = :id"
+    run_sql(app, change.format("'[' || chunks"), id=completion_id)
+    try:
+        yield
+    finally:
+        run_sql(app, change.format("substr(chunks, 2)"), id=completion_id)
+
+
+def test_one_that_cannot_be_settled_stops_no_other(
+    chat: Chat, ada: Api, provider: ScriptedProvider, other_app: Flask
+) -> None:
+    # of two users: who asks again settles their own
+    bad, good = (Abandoned(each, other_app) for each in (chat, Chat.begin(ada, provider)))
+    with unreadable(other_app, bad.stream.id), other_app.app_context():
+        reap_abandoned()
+    assert good.elsewhere.get(good.stream.id)["status"] == "incomplete"
+    for each in (bad, good):
+        assert each.come_back()["message"]["content"] == "So far"
+
+
+def test_a_question_beside_one_that_cannot_be_settled_may_be_asked_again(
+    chat: Chat, other_app: Flask
+) -> None:
+    abandoned = Abandoned(chat, other_app)
+    with unreadable(other_app, abandoned.stream.id):
+        response = abandoned.elsewhere.ask(content="B")
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+    assert abandoned.elsewhere.reply(content="B")["message"]["content"] == "And on."
+    abandoned.come_back()
+
+
+def test_a_reply_whose_thread_fails_leaves_nobody_waiting(
+    chat: Chat, app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault of ours in the thread itself: without a context, the tokens of the end can't be told."""
+    chat.script(openai_stream("So far", usage=None))
+    registry = app.extensions[EXTENSION]
+    asked = Asked(chat.api.user_id, chat.conversation_id, chat.provider_id, chat.model, "A")
+    with app.app_context(), registry.place_for_run() as start:
+        promised = service_start(asked, worker_id=registry.worker_id, running_limit=100)
+        nothing: Any = None
+        run = start(replace(promised, context=nothing))
+    assert run.wait(5)
+    assert (run.ended, run.lost is not None) == (None, True)
+    assert run not in registry.running
+    assert "could not be settled" in caplog.text
+    expire(app, promised.id)  # nobody renews its lease any more
+    assert chat.get(promised.id)["finish_reason"] == "worker_lost"
+
+
 # -- a database that is away for a moment -------------------------------------------------------------------
 
 
@@ -223,6 +282,24 @@ def test_a_table_that_is_missing_for_a_moment_costs_nothing(chat: Chat, other_ap
     more.set()
     stream.rest()
     assert stream.end.content["completion"]["message"]["content"] == "one two"
+
+
+def test_a_lease_is_renewed_also_while_pieces_cannot_be_stored(chat: Chat, other_app: Flask) -> None:
+    more = threading.Event()
+    chat.script(openai_stream("one ", more, "two"))
+    is_expired = "SELECT 1 FROM completions WHERE id = :id AND lease_expires_at = created_at"
+    stream = chat.stream()
+    assert stream.id
+    run_sql(other_app, "ALTER TABLE completion_pieces RENAME TO missing_pieces")
+    try:
+        stream.until("one ")
+        expire(other_app, stream.id)
+        wait_for(lambda: not run_sql(other_app, is_expired, id=stream.id), 5)
+    finally:
+        run_sql(other_app, "ALTER TABLE missing_pieces RENAME TO completion_pieces")
+    more.set()
+    stream.rest()
+    assert stream.end.name == "completion.completed"
 
 
 def test_a_start_while_the_database_is_locked_stores_nothing(

@@ -19,6 +19,7 @@ from tests.support.provider import (
     Raw,
     Reply,
     ScriptedProvider,
+    anthropic_event,
     error_answer,
     json_answer,
     openai_chunk,
@@ -201,6 +202,23 @@ def test_malformed_frames_among_good_ones(chat: Chat) -> None:
     chat.script(openai_stream("So ", sse("{broken"), b": comment\r\n\r\n", b"event: x\n\n", "far"))
     completion = chat.reply()
     assert (completion["status"], completion["message"]["content"]) == ("completed", "So far")
+
+
+def test_more_tokens_than_can_be_stored_cost_no_reply(eve: Api, provider: ScriptedProvider) -> None:
+    """Each number fits its column, their sum does not."""
+    chat = Chat.begin(eve, provider, api_format="anthropic")
+    usage = {"input_tokens": 2**31 - 1, "cache_read_input_tokens": 2**31 - 1}
+    chat.script(
+        Reply(
+            anthropic_event("message_start", message={"usage": usage}),
+            anthropic_event("content_block_start", index=0, content_block={"type": "text", "text": "Hi"}),
+            anthropic_event("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 2}),
+            anthropic_event("message_stop"),
+        )
+    )
+    completion = chat.reply()
+    assert (completion["status"], completion["message"]["content"]) == ("completed", "Hi")
+    assert completion["usage"]["estimated"] is True
 
 
 def test_a_redirect_is_not_followed(chat: Chat) -> None:

@@ -188,6 +188,8 @@ def test_readers_have_places_too(
     stream = chat.stream().until("a")
     readers = [chat.events(stream.id).until("a") for _ in range(2)]
     require_refused(chat.follow(stream.id), 429)
+    # who waits for a list of models waits for the provider, too
+    require_refused(chat.api.get(f"/chat/llm-providers/{chat.provider_id}/models"), 429)
     readers[0].close()
     chat.events(stream.id).until("a").close()
     assert chat.get(stream.id)["status"] == "in_progress"
@@ -223,6 +225,7 @@ def test_places_are_given_back(
         headers = {"Idempotency-Key": f"key {chat.model}"}
         assert chat.ask(headers=headers).status_code == 201
         assert chat.ask(stream=True, headers=headers).status_code == 422
+        assert chat.api.get(f"/chat/llm-providers/{chat.provider_id}/models").status_code in (200, 502)
 
 
 def test_a_place_is_free_as_soon_as_the_client_knows_the_end(chat: Chat, serve: Any) -> None:

@@ -483,6 +483,24 @@ def test_a_full_worker_refuses_streams_at_once_and_answers_everything_else(
         late.conversation_goes_on()
 
 
+def test_requests_that_wait_for_a_whole_reply_leave_the_threads_to_others(
+    small: GunicornServer, provider: ScriptedProvider
+) -> None:
+    chats = [Chat(small, provider) for _ in range(ROOM)]
+    for chat in chats:
+        chat.script(openai_stream("held", STALL))
+    with ThreadPoolExecutor(ROOM) as pool:
+        waiting = [pool.submit(chat.post, "/chat/completions", chat.body()) for chat in chats]
+        for chat in chats:
+            provider.wait_for_request(chat.model)
+        began = time.monotonic()
+        for chat in chats:  # there are two threads for requests, and four requests wait
+            (running,) = chat.get(f"/chat/conversations/{chat.conversation_id}/completions").body
+            assert chat.cancel(running["id"]).body["status"] == "cancelled"
+        assert time.monotonic() - began < 4 * AT_ONCE_S
+        assert [answer.result().status for answer in waiting] == [201] * ROOM
+
+
 def test_a_client_that_left_gives_its_place_back_while_the_provider_is_silent(
     small: GunicornServer, provider: ScriptedProvider
 ) -> None:

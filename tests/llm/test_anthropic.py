@@ -144,6 +144,17 @@ def test_path_goes_behind_the_endpoints_own(
     assert provider.last.path == path.replace("/messages", "/models")
 
 
+@pytest.mark.parametrize("arguments", ['{"a":' * 245 + "1" + "}" * 245, '{"a":NaN,"b":1' + "0" * 30 + "}"])
+def test_arguments_that_cannot_be_sent_as_an_object_go_as_text(
+    asking: AskingMaker, provider: ScriptedProvider, arguments: str
+) -> None:
+    provider.script(anthropic_stream("Hi"))
+    ask = asking("anthropic")
+    call = ChatMessage("assistant", "", (ToolCall("1", "f", arguments),))
+    list(ask.send(ChatMessage("user", "Hi"), call, ChatMessage("tool", "x", tool_call_id="1")))
+    assert provider.last.json["messages"][1]["content"][0]["input"] == {"arguments": arguments}
+
+
 def test_reply_is_decoded(asking: AskingMaker, provider: ScriptedProvider) -> None:
     reply = anthropic_stream(
         "Hel", "lo", thinking=["h", "m"], tool_calls=[("c", "f", '{"a":1}')], stop_reason="tool_use"

@@ -1,5 +1,6 @@
 """What ends a call: each limit, each way to break, and `cancel` in each phase."""
 
+import json
 import socket
 import threading
 import time
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from chat_api.llm import client
 from chat_api.llm.call import Call
 from chat_api.llm.client import Client
 from chat_api.llm.errors import Cancelled, Failed, ProviderError, TimedOut, Unreachable
@@ -163,6 +165,36 @@ def test_answer_limit_holds_for_tool_calls(asking: AskingMaker, provider: Script
     events = asking(answer_bytes=5000).events()
     assert [type(event) for event in events] == [TextDelta, Finish]
     assert finish_of(events) == "length"
+    assert provider.last.closed.wait(1)
+
+
+@pytest.mark.parametrize("api_format", ["openai", "anthropic"])
+def test_many_small_texts_in_one_piece_take_little_time(
+    asking: AskingMaker, provider: ScriptedProvider, api_format: str
+) -> None:
+    texts = ["a" * 26] * 100_000
+    answer = {
+        "openai": {"choices": [{"message": {"content": text}, "finish_reason": "stop"} for text in texts]},
+        "anthropic": {
+            "content": [{"type": "text", "text": text} for text in texts],
+            "stop_reason": "end_turn",
+        },
+    }[api_format]
+    provider.script(Reply(json.dumps(answer).encode(), content_type="application/json"))
+    begin = time.process_time()
+    assert text_of(asking(api_format).events()) == "".join(texts)
+    assert time.process_time() - begin < 8  # each added to those before, they took a minute
+
+
+def test_list_of_models_has_a_limit_of_its_own(
+    asking: AskingMaker, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "MODELS_TOTAL_S", 0.5)
+    provider.script(Reply(Endless(b" ", 0.05), content_type="application/json"))
+    begin = time.monotonic()
+    with pytest.raises(TimedOut):
+        asking().client.list_models(asking().endpoint)
+    assert time.monotonic() - begin < 5
     assert provider.last.closed.wait(1)
 
 

@@ -311,6 +311,34 @@ def test_error_in_the_stream_keeps_what_came(
     assert KEY not in error.detail
 
 
+DEEP = "[" * 900 + "]" * 900
+DEEP_OBJECT = '{"a":' * 300 + "1" + "}" * 300
+CALL = '{"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"name":"f","arguments":%s}}]}}]}'
+
+
+@pytest.mark.parametrize(
+    ("chunk", "detail"),
+    [
+        pytest.param('{"error":{"code":' + DEEP + "}}", "reported an error", id="error-code"),
+        pytest.param(CALL % DEEP_OBJECT, "can't be read", id="deep-arguments"),
+        pytest.param(CALL % ('{"a":NaN,"b":1' + "0" * 30 + "}"), "can't be read", id="large-number"),
+    ],
+)
+def test_what_cannot_be_read_fails_as_the_providers_fault(
+    asking: AskingMaker, provider: ScriptedProvider, chunk: str, detail: str
+) -> None:
+    provider.script(Reply(HI + f"data: {chunk}\n\n".encode()))
+    events, error = asking().until_error()
+    assert (text_of(events), type(error)) == ("Hi", Failed)
+    assert detail in error.detail
+
+
+def test_text_in_parts_that_are_too_deep_is_none(asking: AskingMaker, provider: ScriptedProvider) -> None:
+    chunk = '{"choices":[{"delta":{"content":' + DEEP + "}}]}"
+    provider.script(Reply(HI + f"data: {chunk}\n\n".encode() + STOP))
+    assert text_of(asking().events()) == "Hi"
+
+
 @pytest.mark.parametrize("end", [[], [CUT], [BREAK]])
 def test_stream_that_just_ends_is_no_reply(
     asking: AskingMaker, provider: ScriptedProvider, end: list[Any]

@@ -147,6 +147,16 @@ def test_key_is_never_repeated(
         assert error.__context__ is None or KEY not in repr(error.__context__)
 
 
+@pytest.mark.parametrize("text", ["-_", "a-", "*a", "a..", "k.", "a"])
+def test_hiding_keys_takes_little_time(asking: AskingMaker, provider: ScriptedProvider, text: str) -> None:
+    provider.script(*[error_answer(400, text * 2000)] * 20)
+    ask = asking()
+    begin = time.process_time()
+    for _ in range(20):
+        ask.error()
+    assert time.process_time() - begin < 1  # with backtracking two to four
+
+
 def test_ordinary_words_stay(asking: AskingMaker, provider: ScriptedProvider) -> None:
     message = "This model's maximum context length is 128000 tokens. However, you requested 130512 tokens (v1.2.3)..."
     provider.script(error_answer(400, message))

@@ -92,6 +92,7 @@ def test_an_event_is_given_with_the_bytes_that_complete_it() -> None:
         pytest.param([b"data: a\n\n", *[b"x" * 10] * 20], id="in-pieces"),
         pytest.param([b"data: a\n\n", b"data: " + b"x" * 200 + b"\n\n"], id="with-its-end"),
         pytest.param([b"data: a\n\n", b"data: xxxxxxxxxx\n" * 20], id="many-lines-of-one-event"),
+        pytest.param([b"data: a\n\n", b"data\n" * 101], id="many-empty-lines-of-one-event"),
     ],
 )
 def test_a_line_that_is_too_long_ends_it_but_takes_nothing_away(pieces: list[bytes]) -> None:
