@@ -264,6 +264,10 @@ _LINKS = {
         "ListModels": _link("list_models", provider_id="provider_id"),
         "CreateCompletion": _body_link("create_completion", provider_id="provider_id"),
     },
+    ("replace_config", "201"): {
+        "GetConfig": _link("get_config", user_id="user_id", provider_id="provider_id"),
+        "DeleteConfig": _link("delete_config", user_id="user_id", provider_id="provider_id"),
+    },
     ("create_completion", "201"): {
         "GetCompletion": _link("get_completion", completion_id="id"),
         "GetEvents": _link("get_events", completion_id="id"),
