@@ -17,7 +17,7 @@ from webargs.flaskparser import FlaskParser
 
 from .errors import InvalidInput
 from .json_body import read_json_object
-from .responses import entity_response, json_response, no_content
+from .responses import changed_response, entity_response, json_response, no_content
 
 View = Callable[..., Any]
 
@@ -79,6 +79,9 @@ def _answer(value: Any, status: int, schema: Schema | None) -> Response:
     content = schema.dump(value)
     if status == 200 and request.method in ("GET", "HEAD") and not schema.many:
         return entity_response(content)
+    # not PUT: what was sent is not what is shown, so its answer may have no ETag (RFC 9110 section 9.3.4)
+    if status == 200 and request.method == "PATCH":
+        return changed_response(content)
     return json_response(content, status, headers)
 
 

@@ -5,7 +5,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, validate
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+
+from .errors import InvalidInput
 
 UUID_PATTERN = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 
@@ -100,6 +102,16 @@ class Time(fields.AwareDateTime):
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
         return value  # the JSON encoder writes times, everywhere the same
+
+
+class ChangesSchema(Schema):
+    """Base of the schemas of PATCH: only the fields that are named change, and one at least is."""
+
+    @validates_schema(pass_original=True)
+    def refuse_nothing(self, changes: dict[str, Any], original: Mapping[str, Any], **kwargs: Any) -> None:
+        """Raise InvalidInput for an empty body: there is no field that its complaint could name."""
+        if not original:
+            raise InvalidInput(detail="Name a field to change: " + ", ".join(self.fields) + ".")
 
 
 class Output(Schema):

@@ -83,9 +83,16 @@ def document(app: Flask) -> dict[str, Any]:
     components["headers"] = _HEADERS
     for endpoint, path, method, operation in _operations(app, spec):
         _complete(app, endpoint, path, method, operation)
+        if method == "patch":
+            _body_schema(operation, components["schemas"])["minProperties"] = 1
         _add_links(operation)
         _add_examples(operation, components["schemas"])
     return spec
+
+
+def _body_schema(operation: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    reference: str = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    return schemas[reference.rsplit("/", 1)[-1]]
 
 
 def _operations(app: Flask, spec: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
@@ -109,7 +116,7 @@ def _complete(app: Flask, endpoint: str, path: str, method: str, operation: dict
     responses.pop("default", None)
     responses.pop("422", None)
     guarded = any(hook in _GUARDS for hook in app.before_request_funcs.get(blueprint, ()))
-    creates = "201" in responses
+    creates = method == "post" and "201" in responses
     parameters = operation.setdefault("parameters", [])
     errors = {400, 429, 500, 503} if path.startswith(("/chat", "/auth")) else {500, 503}
     if guarded or name in ("refresh", "get_metrics"):
@@ -136,6 +143,10 @@ def _complete(app: Flask, endpoint: str, path: str, method: str, operation: dict
     if method in ("patch", "put", "delete"):
         errors.add(412)
         parameters.append(_IF_MATCH)
+    if method == "put":
+        errors.add(409)
+    if method == "patch":
+        responses["200"].setdefault("headers", {})["ETag"] = {"$ref": "#/components/headers/ETag"}
     if path.startswith("/chat"):
         parameters.append(_ACT_AS)
     if method == "get" and "200" in responses:
@@ -242,12 +253,20 @@ _LINKS = {
         "GetProvider": _link("get_provider", provider_id="id"),
         "CreateConfig": _body_link("create_config", user_id="owner_id", provider_id="id"),
         "ListModels": _link("list_models", provider_id="id"),
+        "UpdateProvider": _link("update_provider", provider_id="id"),
+        "DeleteProvider": _link("delete_provider", provider_id="id"),
     },
     ("create_config", "201"): {
         "GetConfig": _link("get_config", user_id="user_id", provider_id="provider_id"),
+        "ReplaceConfig": _link("replace_config", user_id="user_id", provider_id="provider_id"),
+        "DeleteConfig": _link("delete_config", user_id="user_id", provider_id="provider_id"),
         "GetProvider": _link("get_provider", provider_id="provider_id"),
         "ListModels": _link("list_models", provider_id="provider_id"),
         "CreateCompletion": _body_link("create_completion", provider_id="provider_id"),
+    },
+    ("replace_config", "201"): {
+        "GetConfig": _link("get_config", user_id="user_id", provider_id="provider_id"),
+        "DeleteConfig": _link("delete_config", user_id="user_id", provider_id="provider_id"),
     },
     ("create_completion", "201"): {
         "GetCompletion": _link("get_completion", completion_id="id"),

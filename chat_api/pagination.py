@@ -7,10 +7,12 @@ while others write, can be built by a client, and costs the same in a short list
 from dataclasses import dataclass
 from typing import Any
 
+import sqlalchemy as sa
 from flask import Response, request
 from marshmallow import Schema, ValidationError, fields, pre_load, validate, validates_schema
 
 from .fields import IdField
+from .responses import json_response
 
 DEFAULT_LIMIT = 200
 MAX_LIMIT = 1000
@@ -72,11 +74,31 @@ class Page:
         """Whether it reads towards the beginning of the list."""
         return self.before is not None
 
+    def narrow(self, query: sa.Select[Any], place: Any) -> sa.Select[Any]:
+        """Let a query find what lies in the page's direction of its cursor; `place` is the column of the cursors."""
+        if self.after is not None:
+            query = query.where(place > self.after)
+        if self.before is not None:
+            query = query.where(place < self.before)
+        return query
+
+    def sort(self, query: sa.Select[Any], *columns: Any) -> sa.Select[Any]:
+        """Let a query read in the page's direction, one item more than the page holds."""
+        order = [column.desc() if self.backwards else column.asc() for column in columns]
+        return query.order_by(*order).limit(self.limit + 1)
+
     def cut(self, items: list[Any]) -> tuple[list[Any], bool]:
         """The page's items in the list's order, from `limit` + 1 fetched ones, and whether there are more."""
         more = len(items) > self.limit
         items = items[: self.limit]
         return (items[::-1] if self.backwards else items), more
+
+
+def id_page(page: Page, items: list[Any], schema: Schema) -> Response:
+    """The answer of a list that is sorted by id, from what the sorted query found."""
+    shown, more = page.cut(items)
+    first, last = (shown[0].id, shown[-1].id) if shown else (None, None)
+    return add_links(json_response(schema.dump(shown)), page, first=first, last=last, more=more)
 
 
 def add_links(response: Response, page: Page, *, first: Any, last: Any, more: bool) -> Response:

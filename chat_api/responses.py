@@ -46,11 +46,20 @@ def entity_response(content: Any) -> Response:
     return raw_json_response(body, 200, headers)
 
 
+def changed_response(content: Any) -> Response:
+    """One object as a PATCH left it, with its new ETag."""
+    body = orjson.dumps(content, option=ORJSON_OPTIONS)
+    return raw_json_response(body, 200, {"ETag": f'"{entity_tag(body)}"'})
+
+
 def require_match(content: Any) -> None:
-    """Raise PreconditionFailed where If-Match is sent and does not name this object (RFC 9110 section 13.1.1)."""
+    """Raise PreconditionFailed where If-Match is sent and does not name this object (RFC 9110 section 13.1.1).
+
+    None is an object that is not there: nothing names that, not even `*`.
+    """
     if "If-Match" in request.headers:
         etag = entity_tag(orjson.dumps(content, option=ORJSON_OPTIONS))
-        if not (request.if_match.star_tag or request.if_match.contains(etag)):
+        if content is None or not (request.if_match.star_tag or request.if_match.contains(etag)):
             raise PreconditionFailed()
 
 

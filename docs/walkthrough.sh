@@ -16,6 +16,8 @@ if [ -z "${PROVIDER_URL:-}" ]; then
     ${FLASK:-.venv/bin/flask} --app wsgi demo-provider --port 8109 >"$WORK/demo-provider" 2>&1 &
     DEMO_PROVIDER=$!
     PROVIDER_URL=http://127.0.0.1:8109/v1
+    tries=0 # it may take seconds to start on a busy machine
+    until curl -s -o "$WORK/models" "$PROVIDER_URL/models" || [ $((tries += 1)) -ge 100 ]; do sleep 0.2; done
 fi
 exec 2>&1 # `take` shows answers on standard error; here they belong into the one stream
 
@@ -165,6 +167,33 @@ ETAG=$(curl -sI "$BASE_URL/chat/conversations/$CONVERSATION_ID" -H "$AUTH" | sed
 
 step 304 'ETag: not changed since then, so nothing is sent'
 curl -si "$BASE_URL/chat/conversations/$CONVERSATION_ID" -H "$AUTH" -H "If-None-Match: $ETAG"
+
+step 200 'ETag: the version of a provider'
+ETAG=$(curl -sI "$BASE_URL/chat/llm-providers/$PROVIDER_ID" -H "$AUTH" | sed -n 's/^ETag: \(.*".*"\).*/\1/p')
+
+step 200 'PATCH /chat/llm-providers/{id} with If-Match: change it only if it is still this version'
+curl -s -X PATCH "$BASE_URL/chat/llm-providers/$PROVIDER_ID" -H "$AUTH" -H "$JSON" -H "If-Match: $ETAG" \
+  -d '{"name": "Example AI, Europe"}' | show
+
+step 412 'If-Match: the same version once more, but it was changed since'
+curl -s -X PATCH "$BASE_URL/chat/llm-providers/$PROVIDER_ID" -H "$AUTH" -H "$JSON" -H "If-Match: $ETAG" \
+  -d '{"name": "Example AI, Asia"}' | show
+
+step 200 'GET /chat/llm-providers: your own and the shared ones'
+curl -s "$BASE_URL/chat/llm-providers" -H "$AUTH" | show
+
+step 200 'PUT /chat/user-llm-configs/{user_id}/{provider_id}: replace your key'
+curl -s -X PUT "$BASE_URL/chat/user-llm-configs/$USER_ID/$PROVIDER_ID" -H "$AUTH" -H "$JSON" \
+  -d '{"api_key": "sk-newer-9876543210", "default_model": "gpt-5-mini"}' | show
+
+step 200 'GET /chat/user-llm-configs: your keys, masked'
+curl -s "$BASE_URL/chat/user-llm-configs" -H "$AUTH" | show
+
+step 204 'DELETE /chat/user-llm-configs/{user_id}/{provider_id}: forget your key'
+curl -s -X DELETE "$BASE_URL/chat/user-llm-configs/$USER_ID/$PROVIDER_ID" -H "$AUTH"
+
+step 204 'DELETE /chat/llm-providers/{id}: with all keys for it'
+curl -s -X DELETE "$BASE_URL/chat/llm-providers/$PROVIDER_ID" -H "$AUTH"
 
 step 201 'Somebody else makes an account'
 curl -s "$BASE_URL/auth/register" -H "$JSON" -d '{"email": "bob.'$EMAIL'", "password": "'"$PASSWORD"'"}' | show

@@ -336,6 +336,107 @@ def test_malformed_id_is_404_in_a_path(user: Api, path: str, malformed: str) -> 
     assert_problem(user.get(path.replace("@", malformed).replace("{id}", new_id())), 404)
 
 
+# -- changes -------------------------------------------------------------------------------------------------
+
+# every PATCH and PUT but that of the account, and the valid values of its body
+CHANGES: dict[tuple[str, str], dict[str, Any]] = {
+    ("PATCH", "/chat/llm-providers/{provider}"): {
+        "name": "P", "api_endpoint": "https://p.example/v1", "api_format": "openai", "context_window": 1000,
+    },
+    ("PUT", "/chat/user-llm-configs/{user}/{provider}"): {
+        "api_key": "sk-1", "default_model": "m", "context_window": 1000,
+    },
+}  # fmt: skip
+NULL_MEANS_NONE = ("context_window", "default_model")
+each_change = pytest.mark.parametrize(("method", "path"), CHANGES)
+
+
+@pytest.fixture
+def change(user: Api, ids: dict[str, str]) -> Callable[..., TestResponse]:
+    def send(method: str, path: str, **options: Any) -> TestResponse:
+        return user.request(method, path.format(**ids, user=user.user_id), **options)
+
+    return send
+
+
+def test_every_change_is_tried_here(stranger: Api) -> None:
+    paths = stranger.get("/openapi.json").get_json()["paths"]
+    changing = {
+        (method.upper(), path.replace("_id}", "}"))
+        for path, item in paths.items()
+        for method in {"put", "patch"} & set(item)
+        if path != "/auth/me"
+    }
+    assert changing == set(CHANGES)
+
+
+@each_change
+def test_change_of_the_right_shape_is_made(
+    change: Callable[..., TestResponse], method: str, path: str
+) -> None:
+    assert change(method, path, json=CHANGES[method, path]).status_code in (200, 201)
+
+
+@each_change
+def test_change_with_a_wrong_value_is_refused(
+    change: Callable[..., TestResponse], method: str, path: str
+) -> None:
+    body = CHANGES[method, path]
+    for field in body:
+        for value in (
+            None,
+            True,
+            0,
+            -1,
+            1.5,
+            10**100,
+            "",
+            "x" * 5000,
+            "\x00",
+            "\ud800",
+            [],
+            ["x"],
+            {},
+            {"x": "y"},
+        ):
+            if not (value is None and field in NULL_MEANS_NONE):
+                raw = json.dumps(body | {field: value})
+                assert_problem(change(method, path, data=raw, content_type=JSON), 400, field)
+
+
+@each_change
+def test_change_of_a_field_that_there_is_not_is_refused(
+    change: Callable[..., TestResponse], method: str, path: str
+) -> None:
+    for name in ("id", "user_id", "provider_id", "owner_id", "created_at", "shared", "surprise", ""):
+        assert_problem(change(method, path, json={**CHANGES[method, path], name: "x"}), 400, name)
+
+
+@each_change
+def test_change_that_is_no_json_object_with_fields_is_refused(
+    app: Flask, change: Callable[..., TestResponse], method: str, path: str
+) -> None:
+    for raw in NOT_JSON.values():
+        assert_problem(change(method, path, data=raw, content_type=JSON), 400)
+    missing = () if method == "PATCH" else ("api_key",)
+    assert_problem(change(method, path, json={}), 400, *missing)
+    raw = json.dumps(CHANGES[method, path]).encode()
+    for content_type, headers in NOT_AS_JSON.values():
+        refused = change(method, path, data=raw, content_type=content_type, headers=headers)
+        assert_problem(refused, 415)
+    huge = Stream().with_length(app.config["MAX_BODY_BYTES"] + 1)
+    assert_problem(change(method, path, content_type=JSON, environ_overrides=huge), 413)
+
+
+@each_change
+def test_change_of_a_malformed_id_is_404(user: Api, ids: dict[str, str], method: str, path: str) -> None:
+    for changing in (method, "DELETE"):
+        for malformed in ("1", "x", "%00", f"{ids['provider']}x", f"%7B{ids['provider']}%7D"):
+            places = {"user": user.user_id, "provider": malformed}
+            body = None if changing == "DELETE" else CHANGES[method, path]
+            assert_problem(user.request(changing, path.format(**places), json=body), 404)
+
+
 @pytest.mark.parametrize("file_type", [
     "png", "image/", "/png", "image/p ng", "image/png;", "ima\nge/png", "image/png\n", "a/b/c", "image/пнг",
     "image/png; x", "text/html,", "*/*", "a" * 300 + "/b",
@@ -494,7 +595,12 @@ def test_page_has_one_direction(user: Api, ids: dict[str, str]) -> None:
     "query", ["after=1", "before=x", "after=", f"after={'0' * 36}", "limit=0", "surprise=1"]
 )
 def test_bad_page_of_a_list_by_id_is_refused(user: Api, ids: dict[str, str], query: str) -> None:
-    for path in ("/auth/tokens", f"/chat/conversations/{ids['conversation']}/completions"):
+    for path in (
+        "/auth/tokens",
+        "/chat/llm-providers",
+        "/chat/user-llm-configs",
+        f"/chat/conversations/{ids['conversation']}/completions",
+    ):
         assert_problem(user.get(f"{path}?{query}"), 400, query.partition("=")[0])
 
 
@@ -782,7 +888,11 @@ def test_api_endpoint_is_stored_as_it_was_sent(user: Api, url: str) -> None:
 
 
 @pytest.mark.parametrize("url", BAD_URLS)
-def test_api_endpoint_that_is_no_url_of_a_service_is_refused(user: Api, url: str) -> None:
+def test_api_endpoint_that_is_no_url_of_a_service_is_refused(
+    user: Api, ids: dict[str, str], url: str
+) -> None:
+    change = user.patch(f"/chat/llm-providers/{ids['provider']}", {"api_endpoint": url})
+    assert_problem(change, 400, "api_endpoint")
     assert_problem(user.post("/chat/llm-providers", {"name": "P", "api_endpoint": url}), 400, "api_endpoint")
 
 

@@ -1,13 +1,17 @@
-"""Entity tags: ETag and If-None-Match on the single GETs."""
+"""Entity tags: ETag and If-None-Match on the single GETs, If-Match on what changes them."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from flask import Flask
+from werkzeug.test import TestResponse
 
 from chat_api.completions.models import CompletionPiece
 from chat_api.extensions import db
-from tests.support.api import Api
+from tests.support.api import PASSWORD, Api
 from tests.support.provider import ScriptedProvider
 from tests.support.tables import begin_elsewhere
 
@@ -120,3 +124,98 @@ def test_a_tag_opens_nothing_to_others(ada: Api, bob: Api, stranger: Api) -> Non
     for tag in (ada.get(path).headers["ETag"], "*"):
         assert bob.get(path, headers={"If-None-Match": tag}).status_code == 404
         assert stranger.get(path, headers={"If-None-Match": tag}).status_code == 401
+
+
+# -- changing only what one has seen ------------------------------------------------------------------------
+
+PROVIDER, CONFIG = "/chat/llm-providers/{provider_id}", "/chat/user-llm-configs/{user_id}/{provider_id}"
+# every operation that changes an object which can be got, with a body that changes it
+CHANGES: dict[tuple[str, str], Any] = {
+    ("PATCH", "/auth/me"): {"current_password": PASSWORD, "password": "nine lives of a tabby cat"},
+    ("DELETE", "/auth/me"): None,
+    ("PATCH", PROVIDER): {"name": "Another"},
+    ("DELETE", PROVIDER): None,
+    ("PUT", CONFIG): {"api_key": "sk-another-0123456789"},
+    ("DELETE", CONFIG): None,
+}
+each_change = pytest.mark.parametrize(("method", "kind"), CHANGES)
+STALE = ('"another"', '"x", "y"', "nonsense", '"', "")
+
+
+def test_every_change_is_tried_here(stranger: Api) -> None:
+    paths = stranger.get("/openapi.json").get_json()["paths"]
+    changing = {
+        (method.upper(), path)
+        for path, item in paths.items()
+        for method in {"put", "patch", "delete"} & set(item)
+        if "get" in item
+    }
+    assert changing == set(CHANGES)
+
+
+@each_change
+def test_a_change_of_another_version_is_refused_and_one_of_this_version_is_made(
+    ada: Api, provider: ScriptedProvider, method: str, kind: str
+) -> None:
+    path, body = OBJECTS[kind](ada, provider), CHANGES[method, kind]
+    before = ada.get(path)
+    tag = before.headers["ETag"]
+    for condition in (*STALE, f"W/{tag}"):  # a weak tag names no version exactly
+        refused = ada.request(method, path, json=body, headers={"If-Match": condition})
+        assert (refused.status_code, refused.get_json()["code"]) == (412, "precondition_failed"), condition
+    assert ada.get(path).get_data() == before.get_data()
+    changed = ada.request(method, path, json=body, headers={"If-Match": f'"x", {tag}'})
+    assert changed.status_code == (204 if method == "DELETE" else 200)
+    if method != "DELETE" and kind != "/auth/me":
+        again = ada.request(method, path, json=body, headers={"If-Match": tag})
+        assert again.status_code == 412
+
+
+@each_change
+def test_a_change_of_any_version_is_made(
+    ada: Api, provider: ScriptedProvider, method: str, kind: str
+) -> None:
+    path = OBJECTS[kind](ada, provider)
+    changed = ada.request(method, path, json=CHANGES[method, kind], headers={"If-Match": "*"})
+    assert changed.status_code == (204 if method == "DELETE" else 200)
+
+
+def test_the_answer_of_a_patch_has_the_new_tag(ada: Api) -> None:
+    path = f"/chat/llm-providers/{ada.provider()['id']}"
+    before = ada.get(path).headers["ETag"]
+    first = ada.patch(path, {"name": "Q"}, headers={"If-Match": before})
+    assert (first.status_code, first.headers["ETag"] != before) == (200, True)
+    assert first.headers["ETag"] == ada.get(path).headers["ETag"]
+    second = ada.patch(path, {"name": "R"}, headers={"If-Match": first.headers["ETag"]})
+    assert (second.status_code, second.get_json()["name"]) == (200, "R")
+
+
+@pytest.mark.parametrize(("method", "kind"), [change for change in CHANGES if change[1] != "/auth/me"])
+def test_of_changes_of_one_version_at_once_one_is_made(
+    ada: Api, provider: ScriptedProvider, method: str, kind: str
+) -> None:
+    path, start = OBJECTS[kind](ada, provider), threading.Barrier(6)
+    headers = {"If-Match": ada.get(path).headers["ETag"]}
+
+    def send(number: int) -> TestResponse:
+        body = {name: f"{value}{number}" for name, value in (CHANGES[method, kind] or {}).items()}
+        start.wait()
+        return ada.request(method, path, json=body or None, headers=headers)
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(send, range(6)))
+    made = [answer for answer in answers if answer.status_code < 300]
+    assert len(made) == 1
+    assert {answer.status_code for answer in answers if answer not in made} == {
+        404 if method == "DELETE" else 412
+    }
+    if method != "DELETE":
+        assert ada.get(path).get_json() == made[0].get_json()
+
+
+def test_what_is_not_there_matches_nothing(app: Flask, ada: Api) -> None:
+    path = f"/chat/user-llm-configs/{ada.user_id}/{ada.provider()['id']}"
+    for condition in ("*", '"another"'):
+        refused = ada.put(path, {"api_key": "sk-1"}, headers={"If-Match": condition})
+        assert refused.status_code == 412
+    assert ada.get(path).status_code == 404

@@ -342,6 +342,10 @@ LISTS = {
         "/chat/conversations/{conversation}/completions",
         lambda user, parent: user.completion(parent, user.user["provider_id"]),
     ),
+    "list_providers": Filling("/chat/llm-providers", lambda user, parent: user.provider()),
+    "list_configs": Filling(
+        "/chat/user-llm-configs", lambda user, parent: user.config(user.provider()["id"])
+    ),
     "list_tokens": Filling(
         "/auth/tokens", lambda user, parent: user.made("/auth/tokens", {"name": "script"})
     ),

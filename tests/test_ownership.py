@@ -58,6 +58,8 @@ TRESPASSES = {
         {"message_id": "{theirs}", "file_type": "image/png", "file_path": "a.png"},
     ),
     "get_provider": Trespass("GET", "/chat/llm-providers/{theirs}", "provider"),
+    "update_provider": Trespass("PATCH", "/chat/llm-providers/{theirs}", "provider", {"name": "Mine now"}),
+    "delete_provider": Trespass("DELETE", "/chat/llm-providers/{theirs}", "provider"),
     "create_config": Trespass(
         "POST",
         "/chat/user-llm-configs",
@@ -87,6 +89,14 @@ TRESPASSES = {
     "list_models": Trespass("GET", "/chat/llm-providers/{theirs}/models", "provider"),
     "get_config of a user": Trespass("GET", "/chat/user-llm-configs/{theirs}/{my_provider}", "user"),
     "get_config of a provider": Trespass("GET", "/chat/user-llm-configs/{me}/{theirs}", "provider"),
+    "replace_config of a user": Trespass(
+        "PUT", "/chat/user-llm-configs/{theirs}/{my_provider}", "user", {"api_key": "sk-1"}
+    ),
+    "replace_config of a provider": Trespass(
+        "PUT", "/chat/user-llm-configs/{me}/{theirs}", "provider", {"api_key": "sk-1"}
+    ),
+    "delete_config of a user": Trespass("DELETE", "/chat/user-llm-configs/{theirs}/{my_provider}", "user"),
+    "delete_config of a provider": Trespass("DELETE", "/chat/user-llm-configs/{me}/{theirs}", "provider"),
 }
 # the body names the owner: that is refused aloud (403), see the tests below
 ENDPOINT: dict[str, str] = {}  # of the provider that replies to these tests
@@ -311,6 +321,8 @@ def test_trusted_account_acts_for_a_user_by_header(
         f"/chat/conversations/{hers['conversation']}/completions",
         f"/chat/completions/{hers['completion']}",
         f"/chat/llm-providers/{hers['provider']}/models",
+        "/chat/llm-providers",
+        "/chat/user-llm-configs",
     ):
         answer = acting.get(path, headers=headers)
         assert (answer.status_code, answer.get_json()) == (200, ada.get(path).get_json())
@@ -330,6 +342,14 @@ def test_trusted_account_acts_for_a_user_by_header(
         "/chat/llm-providers", {"name": "P", "api_endpoint": "https://p.example"}, headers=headers
     )
     assert provider["owner_id"] == ada.user_id
+    path = f"/chat/llm-providers/{provider['id']}"
+    assert acting.patch(path, {"name": "Q"}, headers=headers).get_json() == ada.get(path).get_json()
+    config = f"/chat/user-llm-configs/{ada.user_id}/{provider['id']}"
+    assert acting.put(config, {"api_key": "sk-1"}, headers=headers).status_code == 201
+    assert acting.put(config, {"api_key": "sk-2"}).status_code == 200  # the path names her as well
+    for changed in (config, path):
+        assert acting.delete(changed, headers=headers).status_code == 204
+        assert ada.get(changed).status_code == 404
 
 
 def test_acting_for_one_user_reaches_no_third_one(ada: Api, bob: Api, trusted: Api) -> None:
@@ -373,8 +393,15 @@ def test_acting_for_oneself_is_allowed(ada: Api) -> None:
 
 def test_acting_for_an_admin_makes_no_admin(admin: Api, trusted: Api) -> None:
     provider = {"name": "P", "api_endpoint": "https://p.example", "shared": True}
-    refused = trusted.post("/chat/llm-providers", provider, headers={"X-Act-As": admin.user_id})
-    assert refused.status_code == 403
+    shared = admin.made("/chat/llm-providers", provider)
+    path, headers = f"/chat/llm-providers/{shared['id']}", {"X-Act-As": admin.user_id}
+    for refused in (
+        trusted.post("/chat/llm-providers", provider, headers=headers),
+        trusted.patch(path, {"name": "Q"}, headers=headers),
+        trusted.delete(path, headers=headers),
+    ):
+        assert refused.status_code == 403
+    assert admin.get(path).get_json() == shared
 
 
 def test_only_an_admin_shares_a_provider(ada: Api, trusted: Api) -> None:

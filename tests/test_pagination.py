@@ -7,10 +7,14 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import sqlalchemy as sa
 from werkzeug.test import TestResponse
 
+from chat_api.auth import service as auth
+from chat_api.extensions import db
+from chat_api.llm_providers.models import LLMProvider
 from chat_api.pagination import MAX_PAGE_BYTES, MAX_POSITION
-from tests.support.api import Api
+from tests.support.api import PASSWORD, Api, new_email
 from tests.support.provider import ScriptedProvider, openai_chunk, openai_stream
 
 MEBIBYTE = 1024 * 1024
@@ -68,11 +72,33 @@ def completions_of(user: Api, provider: ScriptedProvider, model: str = "m") -> L
     return Listing(user, path, lambda number: user.completion(conversation, provider_id, model=model), "id")
 
 
+def providers_of(user: Api) -> Listing:
+    """The user's own and shared ones in turn; those that other tests shared are taken away."""
+    with user.app.app_context():
+        address = new_email()
+        auth.register_with_role(email=address, password=PASSWORD, role="admin")
+        db.session.execute(sa.delete(LLMProvider).where(LLMProvider.owner_id.is_(None)))
+        db.session.commit()
+    admin = Api(user.app, user={"email": address}).log_in()
+    return Listing(
+        user,
+        "/chat/llm-providers",
+        lambda number: user.provider() if number % 2 else admin.provider(shared=True),
+        "id",
+    )
+
+
+def configs_of(user: Api) -> Listing:
+    return Listing(user, "/chat/user-llm-configs", lambda number: user.config(user.provider()["id"]), "id")
+
+
 LISTINGS: dict[str, Callable[[Api, ScriptedProvider], Listing]] = {
     "/chat/conversations/{conversation_id}/messages": lambda user, _: messages_of(user),
     "/chat/conversations/{conversation_id}/completions": completions_of,
     "/chat/messages/{message_id}/attachments": lambda user, _: attachments_of(user),
     "/auth/tokens": lambda user, _: tokens_of(user),
+    "/chat/llm-providers": lambda user, _: providers_of(user),
+    "/chat/user-llm-configs": lambda user, _: configs_of(user),
 }
 
 
@@ -182,11 +208,11 @@ def test_a_reader_at_the_end_goes_on_from_its_cursor(listing: Listing) -> None:
 
 
 def test_a_cursor_outlives_the_item_that_it_names(ada: Api) -> None:
-    listing = tokens_of(ada)
-    made = listing.fill(4)
-    response = listing.get("?limit=2")
-    assert ada.delete(f"/auth/tokens/{made[1]}").status_code == 204
-    assert ids(ada.get(links(response)["next"])) == made[2:]
+    for listing in (tokens_of(ada), providers_of(ada)):
+        made = listing.fill(5)
+        response = listing.get("?limit=3")
+        assert ada.delete(f"{listing.path}/{made[2]}").status_code == 204
+        assert ids(ada.get(links(response)["next"])) == made[3:]
 
 
 @pytest.mark.parametrize("listed", [messages_of, attachments_of], ids=["messages", "attachments"])

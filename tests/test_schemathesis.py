@@ -149,16 +149,22 @@ def operations_that_succeeded(event: events.ScenarioFinished) -> set[str]:
 
 
 def chat_of(user: Api, provider: ScriptedProvider) -> dict[str, str]:
-    """A conversation and a provider that replies in it: ids by the name of the field that holds them."""
+    """A conversation and a provider that replies in it: ids by the name of the field that holds them.
+
+    The spare provider has a key, too, which is there to be deleted.
+    """
     conversation = user.conversation()["id"]
     replying = user.provider(api_endpoint=provider.url)["id"]
     config = {"user_id": user.user_id, "provider_id": replying, "api_key": "sk-1", "default_model": "m"}
     user.made("/chat/user-llm-configs", config)
+    spare = user.provider()["id"]
+    user.config(spare)
     return {
         "user_id": user.user_id,
         "conversation_id": conversation,
         "provider_id": replying,
         "parent_id": user.message(conversation)["id"],
+        "spare_provider_id": spare,
     }
 
 
@@ -176,6 +182,8 @@ def within_reach(case: schemathesis.Case, own: dict[str, str]) -> schemathesis.C
         store_parameters(case.body.get("parameters"))
     if name == "list_models" and is_uuid(str((case.path_parameters or {}).get("provider_id"))):
         case.path_parameters["provider_id"] = own["provider_id"]
+    if name == "delete_config" and is_uuid(str((case.path_parameters or {}).get("provider_id"))):
+        case.path_parameters["provider_id"] = own["spare_provider_id"]
     if name == "create_message" and isinstance(case.body, dict) and "tool_call_id" in case.body:
         if case.body.get("role") in ROLES:
             case.body["role"] = "tool"

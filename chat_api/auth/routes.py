@@ -8,8 +8,8 @@ from ..blueprint import Blueprint
 from ..errors import Forbidden
 from ..extensions import db
 from ..idempotency import commits_once
-from ..pagination import IdPageSchema, Page, add_links
-from ..responses import json_response, no_content, require_match
+from ..pagination import IdPageSchema, Page, id_page
+from ..responses import no_content, require_match
 from ..users import service as users
 from ..users.models import User
 from . import guard, service
@@ -113,10 +113,8 @@ def delete_me() -> Response:
 def list_tokens(query: dict[str, Any]) -> Response:
     """List the caller's personal access tokens, oldest first."""
     page = Page(**query)
-    rows, more = page.cut(service.list_tokens(user_id=guard.caller().user_id, page=page))
-    response = json_response(TokenSchema(many=True).dump(rows))
-    ends = (rows[0].id, rows[-1].id) if rows else (None, None)
-    return add_links(response, page, first=ends[0], last=ends[1], more=more)
+    tokens = service.list_tokens(user_id=guard.caller().user_id, page=page)
+    return id_page(page, tokens, TokenSchema(many=True))
 
 
 @blp.route("/tokens", methods=["POST"])

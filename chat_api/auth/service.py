@@ -145,13 +145,9 @@ def set_role(*, email: str, role: str) -> User:
 
 def list_tokens(*, user_id: str, page: Page) -> list[PersonalAccessToken]:
     """One more than the page holds of the user's tokens, in the order in which the page reads."""
-    query = sa.select(PersonalAccessToken).where(PersonalAccessToken.user_id == user_id)
-    if page.after is not None:
-        query = query.where(PersonalAccessToken.id > page.after)
-    if page.before is not None:
-        query = query.where(PersonalAccessToken.id < page.before)
-    order = PersonalAccessToken.id.desc() if page.backwards else PersonalAccessToken.id
-    return list(db.session.scalars(query.order_by(order).limit(page.limit + 1)))
+    own = sa.select(PersonalAccessToken).where(PersonalAccessToken.user_id == user_id)
+    query = page.sort(page.narrow(own, PersonalAccessToken.id), PersonalAccessToken.id)
+    return list(db.session.scalars(query))
 
 
 def create_token(*, user_id: str, name: str, expires_in_days: int) -> tuple[PersonalAccessToken, str]:

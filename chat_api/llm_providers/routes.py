@@ -2,15 +2,18 @@
 
 from typing import Any
 
-from flask import request
+from flask import Response, request
 
 from ..auth import guard
 from ..blueprint import Blueprint
 from ..errors import Forbidden
+from ..extensions import db
 from ..idempotency import commits_once
+from ..pagination import IdPageSchema, Page, id_page
+from ..responses import no_content, require_match
 from . import service
 from .models import LLMProvider
-from .schemas import CreateProviderSchema, ProviderSchema
+from .schemas import CreateProviderSchema, ProviderSchema, UpdateProviderSchema
 
 blp = Blueprint(
     "llm-providers",
@@ -19,6 +22,16 @@ blp = Blueprint(
     description="LLM providers: where replies come from.",
 )
 blp.before_request(guard.require_caller)
+
+
+@blp.route("", methods=["GET"])
+@blp.arguments(IdPageSchema, location="query")
+@blp.response(200, ProviderSchema(many=True))
+def list_providers(query: dict[str, Any]) -> Response:
+    """List the caller's providers and the shared ones, oldest first."""
+    page = Page(**query)
+    providers = service.list_providers(user_id=guard.caller().user_id, page=page)
+    return id_page(page, providers, ProviderSchema(many=True))
 
 
 @blp.route("", methods=["POST"])
@@ -39,3 +52,40 @@ def create_provider(body: dict[str, Any]) -> Any:
 def get_provider(provider_id: str) -> LLMProvider:
     """Get one of the caller's providers, or a shared one."""
     return service.get_provider(user_id=guard.caller().user_id, provider_id=provider_id)
+
+
+@blp.route("/<id:provider_id>", methods=["PATCH"])
+@blp.arguments(UpdateProviderSchema)
+@blp.response(200, ProviderSchema)
+def update_provider(changes: dict[str, Any], provider_id: str) -> LLMProvider:
+    """Change one of the caller's providers, or, as an admin, a shared one.
+
+    Another `api_endpoint` deletes the keys that users keep for the provider: each was given for the endpoint
+    that its user saw, so it has to be given again.
+    """
+    provider = _locked(provider_id)
+    require_match(ProviderSchema().dump(provider))
+    service.update_provider(provider=provider, changes=changes)
+    db.session.commit()
+    return provider
+
+
+@blp.route("/<id:provider_id>", methods=["DELETE"])
+@blp.response(204)
+def delete_provider(provider_id: str) -> Response:
+    """Delete one of the caller's providers, or, as an admin, a shared one, with all keys for it.
+
+    Replies stay, and those in progress go on.
+    """
+    provider = _locked(provider_id)
+    require_match(ProviderSchema().dump(provider))
+    service.delete_provider(provider=provider)
+    db.session.commit()
+    return no_content()
+
+
+def _locked(provider_id: str) -> LLMProvider:
+    caller = guard.caller()
+    return service.lock_provider(
+        user_id=caller.user_id, provider_id=provider_id, is_admin=caller.role == "admin"
+    )

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from marshmallow import Schema, ValidationError, fields, validate
 
-from ..fields import Flag, IdField, Output, Text, Time, WholeNumber, whole
+from ..fields import ChangesSchema, Flag, IdField, Output, Text, Time, WholeNumber, whole
 from ..llm.request import API_FORMATS
 
 # host, optional port, path and query of visible ASCII: what one URL parser reads, every other reads alike
@@ -56,33 +56,42 @@ def complaint_about_url(text: str) -> str | None:
     return None
 
 
+class ApiFormat(fields.String):
+    """The protocol that a provider speaks."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        description = "What it speaks: OpenAI's chat completions, as most do, or Anthropic's Messages."
+        metadata = {"example": "openai", "description": description}
+        super().__init__(validate=validate.OneOf(API_FORMATS), metadata=metadata, **kwargs)
+
+
 class ContextWindow(WholeNumber):
     """How many tokens a model takes in."""
 
-    def __init__(self) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         description = "Tokens that its models take in; older turns are left out of what is sent beyond that."
         metadata = {"example": 128000, "description": description}
         super().__init__(
-            load_default=None, allow_none=True, validate=validate.Range(256, 100_000_000), metadata=metadata
+            allow_none=True, validate=validate.Range(256, 100_000_000), metadata=metadata, **kwargs
         )
 
 
 class CreateProviderSchema(Schema):
     name = Text(longest=255, metadata={"example": "Example AI"})
     api_endpoint = EndpointField()
-    api_format = fields.String(
-        load_default="openai",
-        validate=validate.OneOf(API_FORMATS),
-        metadata={
-            "example": "openai",
-            "description": "What it speaks: OpenAI's chat completions, as most do, or Anthropic's Messages.",
-        },
-    )
-    context_window = ContextWindow()
+    api_format = ApiFormat(load_default="openai")
+    context_window = ContextWindow(load_default=None)
     shared = Flag(
         load_default=False,
         metadata={"example": False, "description": "Seen by all users, owned by none. For admins only."},
     )
+
+
+class UpdateProviderSchema(ChangesSchema):
+    name = Text(longest=255, required=False, metadata={"example": "Example AI"})
+    api_endpoint = EndpointField(required=False)
+    api_format = ApiFormat()
+    context_window = ContextWindow()
 
 
 class ProviderSchema(Output):

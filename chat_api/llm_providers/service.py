@@ -1,11 +1,32 @@
-"""Making and finding providers."""
+"""Making, finding, changing and deleting providers."""
+
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import aliased
 
-from ..errors import NotFound
+from ..errors import Forbidden, NotFound
 from ..extensions import db
+from ..pagination import Page
 from .models import LLMProvider
+
+
+def list_providers(*, user_id: str, page: Page) -> list[LLMProvider]:
+    """One more than the page holds of the user's providers and the shared ones, in the order in which it reads."""
+    ranges = (_range(LLMProvider.owner_id == user_id, page), _range(LLMProvider.owner_id.is_(None), page))
+    provider = aliased(LLMProvider, sa.union_all(*ranges).subquery())
+    return list(db.session.scalars(page.sort(sa.select(provider), provider.id)))
+
+
+def _range(owner: sa.ColumnElement[bool], page: Page) -> sa.Select[Any]:
+    """A page of one owner's providers, read from the index (owner_id, id) and no further than the page.
+
+    One condition for both owners, `owner_id = … OR owner_id IS NULL`, would read and sort all of them. The order
+    names the owner, too, because Postgres does not see that `IS NULL` leaves one value, and would sort.
+    """
+    query = page.narrow(sa.select(LLMProvider).where(owner), LLMProvider.id)
+    return sa.select(page.sort(query, LLMProvider.owner_id, LLMProvider.id).subquery())
 
 
 def create_provider(
@@ -38,3 +59,50 @@ def get_provider(*, user_id: str, provider_id: str) -> LLMProvider:
     if provider is None:
         raise NotFound("LLM provider")
     return provider
+
+
+def lock_provider(*, user_id: str, provider_id: str, is_admin: bool) -> LLMProvider:
+    """The provider, which nobody else can change, or keep a key for, until the transaction ends.
+
+    Raises NotFound, and Forbidden for a shared one unless `is_admin`.
+    """
+    mine = LLMProvider.owner_id == user_id
+    may_change = sa.or_(mine, LLMProvider.owner_id.is_(None)) if is_admin else mine
+    # FOR UPDATE makes foreign keys wait, too: a key that is stored just now is there for us, or comes after us
+    query = sa.select(LLMProvider).where(LLMProvider.id == provider_id, may_change).with_for_update()
+    provider = db.session.scalar(query)
+    if provider is None:
+        get_provider(user_id=user_id, provider_id=provider_id)
+        raise Forbidden("Only an admin may change a shared provider.")
+    return provider
+
+
+def update_provider(*, provider: LLMProvider, changes: dict[str, Any]) -> None:
+    """Change these fields of a locked provider. Another endpoint costs it all keys that are kept for it.
+
+    Each was given for the endpoint that its user saw. Otherwise whoever may change the provider, or has got a
+    token of someone who may, could have keys sent to a place of their own that no answer ever shows.
+    """
+    moves = changes.get("api_endpoint", provider.api_endpoint) != provider.api_endpoint
+    for name, value in changes.items():
+        setattr(provider, name, value)
+    db.session.flush()
+    if moves:
+        _forget_keys(provider)
+
+
+def delete_provider(*, provider: LLMProvider) -> None:
+    """Delete a locked provider, and by the foreign key all keys that are kept for it."""
+    db.session.delete(provider)
+    db.session.flush()
+
+
+def _forget_keys(provider: LLMProvider) -> None:
+    """Delete whatever hangs on a provider, as deleting the provider would."""
+    for table in db.metadata.sorted_tables:
+        for column in table.c:
+            if any(key.column.table is LLMProvider.__table__ for key in column.foreign_keys):
+                delete = sa.delete(table).where(column == provider.id)
+                # of one's own provider nobody else has a key
+                own = sa.true() if provider.owner_id is None else table.c.user_id == provider.owner_id
+                db.session.execute(delete.where(own))

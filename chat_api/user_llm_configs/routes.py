@@ -2,14 +2,17 @@
 
 from typing import Any
 
-from flask import request
+from flask import Response, request
 
 from ..auth import guard
 from ..blueprint import Blueprint
+from ..extensions import db
 from ..idempotency import commits_once
+from ..pagination import IdPageSchema, Page, id_page
+from ..responses import json_response, no_content, require_match
 from . import service
 from .models import UserLLMConfig
-from .schemas import ConfigSchema, CreateConfigSchema
+from .schemas import ConfigSchema, CreateConfigSchema, ReplaceConfigSchema
 
 blp = Blueprint(
     "user-llm-configs",
@@ -20,6 +23,16 @@ blp = Blueprint(
 blp.before_request(guard.require_caller)
 
 
+@blp.route("", methods=["GET"])
+@blp.arguments(IdPageSchema, location="query")
+@blp.response(200, ConfigSchema(many=True))
+def list_configs(query: dict[str, Any]) -> Response:
+    """List the caller's configs, oldest first, with the keys masked."""
+    page = Page(**query)
+    configs = service.list_configs(user_id=guard.caller().user_id, page=page)
+    return id_page(page, configs, ConfigSchema(many=True))
+
+
 @blp.route("", methods=["POST"])
 @blp.arguments(CreateConfigSchema)
 @commits_once
@@ -28,8 +41,7 @@ def create_config(body: dict[str, Any]) -> Any:
     """Keep a user's key for a provider; it is encrypted, and never shown again."""
     guard.caller().owner(body["user_id"])
     config = service.create_config(**body)
-    path = f"/chat/user-llm-configs/{config.user_id}/{config.provider_id}"
-    return config, {"Location": request.script_root + path}
+    return config, {"Location": _location(config)}
 
 
 @blp.route("/<id:user_id>/<id:provider_id>", methods=["GET"])
@@ -37,3 +49,39 @@ def create_config(body: dict[str, Any]) -> Any:
 def get_config(user_id: str, provider_id: str) -> UserLLMConfig:
     """Get the user's config for a provider, with the key masked."""
     return service.get_config(user_id=guard.caller().owner_in_path(user_id), provider_id=provider_id)
+
+
+@blp.route("/<id:user_id>/<id:provider_id>", methods=["PUT"])
+@blp.arguments(ReplaceConfigSchema)
+@blp.response(200, ConfigSchema)
+@blp.alt_response(201, schema=ConfigSchema, description="There was none: it was made.")
+def replace_config(body: dict[str, Any], user_id: str, provider_id: str) -> Any:
+    """Replace the user's key for a provider and all that goes with it, or keep a first one.
+
+    What the body does not name is empty afterwards.
+    """
+    owner_id = guard.caller().owner_in_path(user_id)
+    config, is_new = service.lock_or_create_config(user_id=owner_id, provider_id=provider_id, **body)
+    require_match(None if is_new else ConfigSchema().dump(config))
+    if not is_new:
+        service.replace_content(config=config, **body)
+    db.session.commit()
+    if is_new:
+        return json_response(ConfigSchema().dump(config), 201, {"Location": _location(config)})
+    return config
+
+
+@blp.route("/<id:user_id>/<id:provider_id>", methods=["DELETE"])
+@blp.response(204)
+def delete_config(user_id: str, provider_id: str) -> Response:
+    """Forget the user's key for a provider."""
+    owner_id = guard.caller().owner_in_path(user_id)
+    config = service.get_config(user_id=owner_id, provider_id=provider_id, lock=True)
+    require_match(ConfigSchema().dump(config))
+    service.delete_config(config=config)
+    db.session.commit()
+    return no_content()
+
+
+def _location(config: UserLLMConfig) -> str:
+    return f"{request.script_root}/chat/user-llm-configs/{config.user_id}/{config.provider_id}"

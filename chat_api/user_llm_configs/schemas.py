@@ -10,9 +10,7 @@ KEY_PATTERN = "^[!-~]+$"
 MASK = "****"
 
 
-class CreateConfigSchema(Schema):
-    user_id = IdField()
-    provider_id = IdField()
+class ReplaceConfigSchema(Schema):
     api_key = Text(
         longest=4096,
         load_only=True,
@@ -21,7 +19,6 @@ class CreateConfigSchema(Schema):
         ],
         metadata={"example": "sk-example-0123456789", "pattern": KEY_PATTERN},
     )
-
     default_model = Text(
         longest=255,
         required=False,
@@ -29,7 +26,12 @@ class CreateConfigSchema(Schema):
         allow_none=True,
         metadata={"example": "gpt-5-mini", "description": "Taken where a completion names no model."},
     )
-    context_window = ContextWindow()
+    context_window = ContextWindow(load_default=None)
+
+
+class CreateConfigSchema(ReplaceConfigSchema):
+    user_id = IdField()
+    provider_id = IdField()
 
 
 class ConfigSchema(Output):

@@ -1,4 +1,4 @@
-"""Keeping users' provider keys: encrypted at rest, opened only to call the provider."""
+"""Keeping, replacing and forgetting users' provider keys: encrypted at rest, opened only to call the provider."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ from ..keyring import keyring
 from ..llm.request import Endpoint
 from ..llm_providers import service as llm_providers
 from ..llm_providers.models import LLMProvider
+from ..pagination import Page
 from ..statements import Statement
 from ..users import service as users
 from .models import UserLLMConfig
@@ -58,46 +59,81 @@ ACCESS = Statement(
 )
 
 
-def create_config(
-    *,
-    user_id: str,
-    provider_id: str,
-    api_key: str,
-    default_model: str | None,
-    context_window: int | None,
-) -> UserLLMConfig:
-    """Keep a user's key for a provider. Raises NotFound for user or provider, Conflict where there is a key."""
+def list_configs(*, user_id: str, page: Page) -> list[UserLLMConfig]:
+    """One more than the page holds of the user's configs, in the order in which the page reads."""
+    own = sa.select(UserLLMConfig).where(UserLLMConfig.user_id == user_id)
+    return list(db.session.scalars(page.sort(page.narrow(own, UserLLMConfig.id), UserLLMConfig.id)))
+
+
+def create_config(*, user_id: str, provider_id: str, **content: Any) -> UserLLMConfig:
+    """Keep a user's key for a provider, see `replace_content`. Raises NotFound for user or provider, Conflict where
+    there is a key."""
     users.get_user(user_id=user_id)
     llm_providers.get_provider(user_id=user_id, provider_id=provider_id)
-    moment = now()
-    config = UserLLMConfig(
-        user_id=user_id,
-        provider_id=provider_id,
-        sealed_api_key=keyring().encrypt(api_key.encode(), place=place_of(user_id, provider_id)),
-        api_key_hint=hint_of(api_key),
-        default_model=default_model,
-        context_window=context_window,
-        created_at=moment,
-        updated_at=moment,
-    )
-    db.session.add(config)
+    config = UserLLMConfig(user_id=user_id, provider_id=provider_id)
+    replace_content(config=config, **content)
+    config.created_at = config.updated_at
     try:
-        db.session.flush()
+        with db.session.begin_nested():
+            db.session.add(config)
     except IntegrityError as error:
+        users.require_user(user_id=user_id)  # either may have been deleted since we looked
+        llm_providers.get_provider(user_id=user_id, provider_id=provider_id)
         raise Conflict("There is a key for this provider already.") from error
     return config
 
 
-def get_config(*, user_id: str, provider_id: str) -> UserLLMConfig:
-    """The user's key for this provider, still encrypted. Raises NotFound."""
-    config = db.session.scalar(
-        sa.select(UserLLMConfig).where(
-            UserLLMConfig.user_id == user_id, UserLLMConfig.provider_id == provider_id
-        )
-    )
+def get_config(*, user_id: str, provider_id: str, lock: bool = False) -> UserLLMConfig:
+    """The user's key for this provider, still encrypted; see `find_config`. Raises NotFound."""
+    config = find_config(user_id=user_id, provider_id=provider_id, lock=lock)
     if config is None:
         raise NotFound("LLM config")
     return config
+
+
+def find_config(*, user_id: str, provider_id: str, lock: bool = False) -> UserLLMConfig | None:
+    """The user's key for this provider, or None. With `lock` nobody else can change it until the transaction ends."""
+    query = sa.select(UserLLMConfig).where(
+        UserLLMConfig.user_id == user_id, UserLLMConfig.provider_id == provider_id
+    )
+    if lock:
+        query = query.with_for_update().execution_options(populate_existing=True)
+    return db.session.scalar(query)
+
+
+def lock_or_create_config(*, user_id: str, provider_id: str, **content: Any) -> tuple[UserLLMConfig, bool]:
+    """The user's config for this provider, locked as it is, or a new one; and whether it is new.
+
+    Raises NotFound for user or provider.
+    """
+    config = find_config(user_id=user_id, provider_id=provider_id, lock=True)
+    if config is not None:
+        return config, False
+    try:
+        return create_config(user_id=user_id, provider_id=provider_id, **content), True
+    except Conflict:  # another request was faster
+        config = find_config(user_id=user_id, provider_id=provider_id, lock=True)
+        if config is None:  # and one deleted it
+            raise
+        return config, False
+
+
+def replace_content(
+    *, config: UserLLMConfig, api_key: str, default_model: str | None, context_window: int | None
+) -> None:
+    """Set all that a user says of their key for a provider; the key is sealed for its place."""
+    place = place_of(config.user_id, config.provider_id)
+    config.sealed_api_key = keyring().encrypt(api_key.encode(), place=place)
+    config.api_key_hint = hint_of(api_key)
+    config.default_model = default_model
+    config.context_window = context_window
+    config.updated_at = now()
+
+
+def delete_config(*, config: UserLLMConfig) -> None:
+    """Forget a user's key for a provider."""
+    db.session.delete(config)
+    db.session.flush()
 
 
 def open_access(*, user_id: str, provider_id: str) -> Access:

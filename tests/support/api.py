@@ -53,6 +53,9 @@ class Api:
     def patch(self, path: str, json: Any = None, **options: Any) -> TestResponse:
         return self.request("PATCH", path, json=json, **options)
 
+    def put(self, path: str, json: Any = None, **options: Any) -> TestResponse:
+        return self.request("PUT", path, json=json, **options)
+
     def delete(self, path: str, **options: Any) -> TestResponse:
         return self.request("DELETE", path, **options)
 

@@ -4,6 +4,7 @@ import io
 import logging
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 import sqlalchemy as sa
 from cryptography.fernet import Fernet
 from flask import Flask
+from werkzeug.test import TestResponse
 
+from chat_api.columns import new_id
 from chat_api.extensions import db
 from chat_api.keyring import CannotDecrypt
 from chat_api.logs import JsonFormatter
@@ -151,6 +154,40 @@ def test_keys_are_rotated_while_requests_write_and_then_the_old_one_is_not_neede
         assert [answer.get_json()["token"] for answer in answers] == tokens
 
 
+def test_a_key_that_is_replaced_while_it_is_rotated_stays_the_newer_one(own_url: str, tmp_path: Path) -> None:
+    """The rotation has read the old key, and is about to write it under the new master key."""
+    old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+    with serving(own_url, tmp_path, ENCRYPTION_KEYS=(old,)) as app:
+        user = register(app)
+        config = user.config(user.provider()["id"], "sk-before-0123456789")
+    with serving(own_url, tmp_path, ENCRYPTION_KEYS=(new, old)) as app:
+        path = f"/chat/user-llm-configs/{config['user_id']}/{config['provider_id']}"
+        answers: list[int] = []
+
+        def replace() -> None:
+            body = {"api_key": "sk-during-0123456789"}
+            answers.append(Api(app, user.token).put(path, body).status_code)
+
+        replacing = threading.Thread(target=replace)
+
+        def replace_first(connection: Any, cursor: Any, sql: str, *rest: Any) -> None:
+            if sql.startswith("UPDATE user_llm_configs") and replacing.ident is None:
+                replacing.start()
+                replacing.join(timeout=1)  # on SQLite it waits for the rotation, its one writer, to end
+
+        with app.app_context():
+            engine = db.engine
+        sa.event.listen(engine, "before_cursor_execute", replace_first)
+        try:
+            assert app.test_cli_runner().invoke(args=["keys", "rotate"]).exit_code == 0
+        finally:
+            sa.event.remove(engine, "before_cursor_execute", replace_first)
+        replacing.join()
+        assert answers == [200]
+    with serving(own_url, tmp_path, ENCRYPTION_KEYS=(new,)) as app:
+        assert opened(app, config) == "sk-during-0123456789"
+
+
 def test_rotating_says_what_it_cannot_open_and_rotates_the_rest(own_url: str, tmp_path: Path) -> None:
     lost, old, new = (Fernet.generate_key().decode() for _ in range(3))
     for key in (lost, old):
@@ -164,6 +201,112 @@ def test_rotating_says_what_it_cannot_open_and_rotates_the_rest(own_url: str, tm
         assert not [key for key in (lost, old, new, KEY) if key in result.output]
     with serving(own_url, tmp_path, ENCRYPTION_KEYS=(new,)) as app:
         assert opened(app, config) == KEY
+
+
+# -- listing, replacing, forgetting -----------------------------------------------------------------------
+
+
+def path_of(config: dict[str, Any]) -> str:
+    return f"/chat/user-llm-configs/{config['user_id']}/{config['provider_id']}"
+
+
+def test_the_list_has_ones_own_configs_with_masked_keys(ada: Api, bob: Api, admin: Api) -> None:
+    shared = admin.provider(shared=True)["id"]
+    bob.config(shared)
+    made = [ada.config(provider, KEY) for provider in (ada.provider()["id"], shared, ada.provider()["id"])]
+    answer = ada.get("/chat/user-llm-configs")
+    assert answer.get_json() == made
+    assert {config["api_key"] for config in made} == {"****" + KEY[-4:]}
+    assert KEY not in answer.get_data(as_text=True)
+
+
+def test_put_replaces_the_key_and_all_that_goes_with_it(app: Flask, ada: Api) -> None:
+    provider = ada.provider()["id"]
+    body = {"user_id": ada.user_id, "provider_id": provider, "api_key": KEY, "default_model": "m"}
+    before = ada.made("/chat/user-llm-configs", {**body, "context_window": 1000})
+    answer = ada.put(path_of(before), {"api_key": "sk-other-0123456789", "default_model": "n"})
+    after = answer.get_json()
+    assert (answer.status_code, "Location" in answer.headers) == (200, False)
+    assert after == ada.get(path_of(before)).get_json()
+    assert after["updated_at"] > before["updated_at"]
+    unchanged = {name: before[name] for name in ("id", "user_id", "provider_id", "created_at")}
+    assert after == unchanged | {
+        "api_key": "****6789",
+        "default_model": "n",
+        "context_window": None,
+        "updated_at": after["updated_at"],
+    }
+    assert opened(app, after) == "sk-other-0123456789"
+    assert KEY not in answer.get_data(as_text=True)
+
+
+def test_put_makes_a_config_where_there_is_none(app: Flask, ada: Api) -> None:
+    path = f"/chat/user-llm-configs/{ada.user_id}/{ada.provider()['id']}"
+    answer = ada.put(path, {"api_key": KEY, "default_model": "m", "context_window": 1000})
+    made = answer.get_json()
+    assert (answer.status_code, answer.headers["Location"]) == (201, path)
+    assert ada.get(path).get_json() == made
+    assert (made["default_model"], made["context_window"]) == ("m", 1000)
+    assert made["created_at"] == made["updated_at"]
+    assert opened(app, made) == KEY
+
+
+def test_the_answer_of_a_put_has_no_tag(ada: Api) -> None:
+    """RFC 9110 section 9.3.4: what is stored is not what was sent."""
+    path = f"/chat/user-llm-configs/{ada.user_id}/{ada.provider()['id']}"
+    for status in (201, 200):
+        answer = ada.put(path, {"api_key": KEY})
+        assert (answer.status_code, "ETag" in answer.headers) == (status, False)
+
+
+def test_the_same_key_again_is_another_version(ada: Api) -> None:
+    config = ada.config(ada.provider()["id"], KEY)
+    before = ada.get(path_of(config)).headers["ETag"]
+    assert ada.put(path_of(config), {"api_key": KEY}).status_code == 200
+    assert ada.get(path_of(config)).headers["ETag"] != before
+
+
+def test_first_puts_at_once_leave_one_config(app: Flask, ada: Api) -> None:
+    path, start = f"/chat/user-llm-configs/{ada.user_id}/{ada.provider()['id']}", threading.Barrier(6)
+
+    def put(number: int) -> TestResponse:
+        start.wait()
+        return ada.put(path, {"api_key": f"sk-0123456789-{number:04}"})
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(put, range(6)))
+    assert sorted(answer.status_code for answer in answers) == [200] * 5 + [201]
+    [config] = ada.get("/chat/user-llm-configs").get_json()
+    assert {answer.get_json()["id"] for answer in answers} == {config["id"]}
+    last = next(answer.get_json() for answer in answers if answer.get_json() == config)
+    assert opened(app, config).endswith(last["api_key"][-4:])
+
+
+def test_a_put_of_what_can_not_be_there_is_not_found(ada: Api, bob: Api, trusted: Api) -> None:
+    own, his = ada.provider()["id"], bob.provider()["id"]
+    for user, owner, provider in (
+        (ada, ada.user_id, new_id()),
+        (ada, ada.user_id, his),
+        (ada, bob.user_id, his),
+        (ada, new_id(), own),
+        (trusted, new_id(), own),
+        (trusted, bob.user_id, own),
+    ):
+        answer = user.put(f"/chat/user-llm-configs/{owner}/{provider}", {"api_key": KEY})
+        assert answer.status_code == 404
+        assert KEY not in answer.get_data(as_text=True)
+    assert bob.get("/chat/user-llm-configs").get_json() == []
+
+
+def test_a_forgotten_key_is_gone_and_can_be_given_again(app: Flask, ada: Api) -> None:
+    config, kept = (ada.config(ada.provider()["id"], KEY) for _ in range(2))
+    assert ada.delete(path_of(config)).status_code == 204
+    assert ada.get(path_of(config)).status_code == 404
+    assert ada.delete(path_of(config)).status_code == 404
+    assert ada.get("/chat/user-llm-configs").get_json() == [kept]
+    again = ada.config(config["provider_id"], "sk-again-0123456789")
+    assert again["id"] != config["id"]
+    assert opened(app, again) == "sk-again-0123456789"
 
 
 # -- never shown ------------------------------------------------------------------------------------------
@@ -207,7 +350,15 @@ def test_refusals_do_not_repeat_the_key(ada: Api) -> None:
         ada.post("/chat/user-llm-configs", {**body, "provider_id": KEY}),
         ada.post("/chat/user-llm-configs", data=f'{{"api_key": "{KEY}', content_type="application/json"),
     ]
-    assert [answer.status_code for answer in answers] == [409, 404, 403, 400, 400, 400, 400, 400]
+    path = f"/chat/user-llm-configs/{ada.user_id}"
+    answers += [
+        ada.put(f"{path}/{provider}", {"api_key": f"{KEY}\n"}),
+        ada.put(f"{path}/{provider}", {"api_key": KEY, "default_model": [KEY]}),
+        ada.put(f"{path}/{ada.user_id}", {"api_key": KEY}),
+        ada.put(f"{path}/{provider}", {"api_key": KEY}, headers={"If-Match": '"another"'}),
+    ]
+    statuses = [answer.status_code for answer in answers]
+    assert statuses == [409, 404, 403, 400, 400, 400, 400, 400, 400, 400, 404, 412]
     assert not [answer for answer in answers if KEY in answer.get_data(as_text=True)]
 
 
