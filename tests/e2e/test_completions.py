@@ -81,7 +81,7 @@ def test_what_is_stored_is_what_was_streamed(ada: Chatter, llama: LlamaServer) -
     assert names == ["completion.started", "completion.delta", "completion.incomplete"]
     ids = [event.id for event in events]
     assert ids == sorted(set(ids))
-    assert len(events) > 4  # it came in pieces
+    assert len(events) >= 4  # it came in pieces: the first at once, the others paced
     text = text_of(events)
     directly = llama.say(said(GREETING), max_tokens=400)
     assert text == stored_form(directly)
