@@ -37,7 +37,15 @@ class Abandoned:
         self.stream = chat.stream(content="A").until(said)
         chat.request()
         wait_until_durable(other_app, self.stream.id, said)
+        self._renew_now(other_app)  # so that the keeper does not do it between what follows
         expire(other_app, self.stream.id)
+
+    def _renew_now(self, other_app: Flask) -> None:
+        lease = "SELECT lease_expires_at FROM completions WHERE id = :id"
+        before = run_sql(other_app, lease, id=self.stream.id)
+        keeping = self.chat.api.app.extensions[EXTENSION + ".keeper"]
+        keeping._due.clear()
+        wait_for(lambda: run_sql(other_app, lease, id=self.stream.id) != before)
 
     def come_back(self) -> dict[str, Any]:
         """Let the worker go on to its end, and return what is stored then."""
@@ -229,7 +237,8 @@ def locked(app: Flask) -> Iterator[None]:
     """Nobody else can write, or on Postgres even read, what belongs to replies."""
     with app.app_context(), db.engine.begin() as connection:  # on SQLite this alone takes the lock
         if connection.dialect.name == "postgresql":
-            tables = "conversations, messages, completions, completion_pieces"
+            # in the order in which the keeper takes them, or one of both would be the victim of a deadlock
+            tables = "completion_pieces, completions, messages, conversations"
             connection.execute(sa.text(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE"))
         yield
 
