@@ -94,6 +94,21 @@ class Page:
         return (items[::-1] if self.backwards else items), more
 
 
+def within_page_bytes(
+    rows: sa.Select[*tuple[Any, ...]], *, size: str, place: str, backwards: bool
+) -> sa.Select[*tuple[Any, ...]]:
+    """The rows of a page up to the one that crosses MAX_PAGE_BYTES, which tells its reader that there are more.
+
+    `size` and `place` name the columns of a row's size in bytes and of its place in the list.
+    """
+    page = rows.subquery("page")
+    direction = page.c[place].desc() if backwards else page.c[place]
+    running = sa.func.sum(page.c[size]).over(order_by=direction).label("running_bytes")
+    sized = sa.select(page, running).subquery("sized")
+    columns = [column for column in sized.c if column.name != "running_bytes"]
+    return sa.select(*columns).where(sized.c.running_bytes - sized.c[size] <= MAX_PAGE_BYTES)
+
+
 def id_page(page: Page, items: list[Any], schema: Schema) -> Response:
     """The answer of a list that is sorted by id, from what the sorted query found."""
     shown, more = page.cut(items)

@@ -212,7 +212,7 @@ class Runs:
             metrics.count_completion(run.ended.row["status"] if run.ended else "lost")
 
     def _settled(self, run: Run, ending: Ending) -> Stored:
-        """Store the end and read it back; goes on trying while the database is away.
+        """Store the end; goes on trying while the database is away.
 
         Raises NotFound where the conversation was deleted, Unavailable where the process must end before.
         """

@@ -19,7 +19,7 @@ from ..errors import Conflict, InvalidInput, NotFound, TooManyRequests, Unavaila
 from ..llm.request import ChatRequest, Endpoint
 from ..messages import service as messages
 from ..messages.models import Message
-from ..pagination import MAX_PAGE_BYTES, Page
+from ..pagination import MAX_PAGE_BYTES, Page, within_page_bytes
 from ..statements import IntegrityFailed, Statement
 from ..user_llm_configs import service as configs
 from .context import Context, choose_context
@@ -99,12 +99,7 @@ def _page(dialect_name: str, *, backwards: bool) -> sa.Executable:
     )
     if dialect_name != "postgresql":
         return rows
-    page = rows.subquery("page")
-    direction = page.c.id.desc() if backwards else page.c.id
-    running = sa.func.sum(page.c.size).over(order_by=direction).label("running_bytes")
-    sized = sa.select(page, running).subquery("sized")
-    columns = [column for column in sized.c if column.name != "running_bytes"]
-    return sa.select(*columns).where(sized.c.running_bytes - sized.c.size <= MAX_PAGE_BYTES)
+    return within_page_bytes(rows, size="size", place="id", backwards=backwards)
 
 
 _FIRST_ID = "00000000-0000-0000-0000-000000000000"

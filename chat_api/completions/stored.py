@@ -127,6 +127,7 @@ def _shown(
 
 
 def stored_of(row: tuple[Any, ...]) -> Stored:
+    """The completion of a row that READ selected."""
     fields = dict(zip(_FIELDS, row, strict=False))
     for name in _ID_FIELDS:  # Postgres' driver has a type of its own for ids
         fields[name] = str(fields[name])

@@ -8,7 +8,7 @@ from . import reply
 from .events import Event, Usage
 from .lenient import as_count, as_dict, as_list, as_text, can_be_sent, loads
 from .refusals import reported
-from .reply import BegunToolCall, add_reasoning, add_text, joined, written_arguments
+from .reply import add_reasoning, add_text, written_arguments
 from .request import ChatMessage, ChatRequest, Endpoint, ImagePart, TextPart
 from .sse import Frame
 
@@ -71,18 +71,11 @@ def events(reads: Iterable[list[Frame]], *, key: str, answer_bytes: int) -> Iter
 
 def whole(answer: Any, *, key: str, answer_bytes: int) -> list[Event]:
     """The typed events of a reply that came as one JSON object, though a stream was asked for."""
-    come_in, found = Reply(key, answer_bytes), list[Event]()
-    come_in.take_answer(answer, found)
-    come_in.is_done = True
-    return joined(found) + come_in.end()
+    return reply.whole(Reply(key, answer_bytes), answer)
 
 
 class Reply(reply.Reply):
     """A reply in content blocks."""
-
-    def __init__(self, key: str, answer_bytes: int) -> None:
-        super().__init__(key, answer_bytes)
-        self._by_index: dict[object, BegunToolCall] = {}
 
     def take(self, frame: Frame, found: list[Event]) -> None:
         """Append the events that a frame brings."""
@@ -110,7 +103,7 @@ class Reply(reply.Reply):
         elif kind == "error":
             raise reported(event.get("error"), self.key)
 
-    def take_answer(self, answer: Any, found: list[Event]) -> None:
+    def take_whole(self, answer: Any, found: list[Event]) -> None:
         """Append the events of a whole message."""
         fields = as_dict(answer)
         if error := fields.get("error"):
@@ -131,7 +124,7 @@ class Reply(reply.Reply):
             add_reasoning(found, as_text(block.get("thinking")))
         elif kind == "tool_use":
             call = self.begin_call(as_text(block.get("id")), as_text(block.get("name")))
-            self._by_index[index if isinstance(index, int) else None] = call
+            self.call_at[index if isinstance(index, int) else None] = call
             if arguments := block.get("input"):  # empty in a stream: it comes in fragments
                 self.add_arguments(call, written_arguments(arguments))
 
@@ -142,7 +135,7 @@ class Reply(reply.Reply):
         elif kind == "thinking_delta":
             add_reasoning(found, as_text(delta.get("thinking")))
         elif kind == "input_json_delta":
-            call = self._by_index.get(index if isinstance(index, int) else None)
+            call = self.call_at.get(index if isinstance(index, int) else None)
             if call is not None:
                 self.add_arguments(call, as_text(delta.get("partial_json")))
 

@@ -8,7 +8,7 @@ from . import reply
 from .events import Event, Usage
 from .lenient import as_count, as_dict, as_list, as_text, loads
 from .refusals import reported
-from .reply import BegunToolCall, add_reasoning, add_text, joined, written_arguments
+from .reply import BegunToolCall, add_reasoning, add_text, written_arguments
 from .request import ChatMessage, ChatRequest, Endpoint, ImagePart, TextPart
 from .sse import Frame
 
@@ -60,27 +60,20 @@ def events(reads: Iterable[list[Frame]], *, key: str, answer_bytes: int) -> Iter
 
 def whole(answer: Any, *, key: str, answer_bytes: int) -> list[Event]:
     """The typed events of a reply that came as one JSON object, though a stream was asked for."""
-    come_in, found = Reply(key, answer_bytes), list[Event]()
-    come_in.take_chunk(answer, found)
-    come_in.is_done = True
-    return joined(found) + come_in.end()
+    return reply.whole(Reply(key, answer_bytes), answer)
 
 
 class Reply(reply.Reply):
     """A reply in `chat.completion.chunk` objects."""
-
-    def __init__(self, key: str, answer_bytes: int) -> None:
-        super().__init__(key, answer_bytes)
-        self._by_index: dict[object, BegunToolCall] = {}
 
     def take(self, frame: Frame, found: list[Event]) -> None:
         """Append the events that a frame brings."""
         if frame.data[:1] != "{" and frame.data.strip() == "[DONE]":
             self.is_done = True
         else:
-            self.take_chunk(loads(frame.data), found)
+            self.take_whole(loads(frame.data), found)
 
-    def take_chunk(self, chunk: Any, found: list[Event]) -> None:
+    def take_whole(self, chunk: Any, found: list[Event]) -> None:
         """Append the events of one object."""
         if isinstance(chunk, list) and len(chunk) == 1:  # Gemini's errors
             chunk = chunk[0]
@@ -123,12 +116,12 @@ class Reply(reply.Reply):
 
     def _call_at(self, index: int | None, id: str, name: str) -> BegunToolCall:
         """The call that a fragment goes on with, or a new one: some servers give all the same index, or none."""
-        call = self._by_index.get(index)
+        call = self.call_at.get(index)
         if index is None and call is None and self.calls and not name:
             call = self.calls[-1]
         is_another = call is not None and name and ((id and call.id and id != call.id) or index is None)
         if call is None or is_another:
-            call = self._by_index[index] = self.begin_call(id, name)
+            call = self.call_at[index] = self.begin_call(id, name)
         return call
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Any
 from uuid import uuid4
 
 import orjson
@@ -43,12 +44,17 @@ class Reply:
         self.is_done = False  # the provider said so
         self.usage: Usage | None = None
         self.calls: list[BegunToolCall] = []
+        self.call_at: dict[object, BegunToolCall] = {}  # by the index that later fragments name
         self._understood = False
         self._garbled = False
         self._left_bytes = answer_bytes
 
     def take(self, frame: Frame, found: list[Event]) -> None:
         """Append the events that a frame brings. Raises ProviderError where it is an error report."""
+        raise NotImplementedError
+
+    def take_whole(self, answer: Any, found: list[Event]) -> None:
+        """Append the events of a reply that came in one piece. Raises as `take` does."""
         raise NotImplementedError
 
     def understood(self, is_one: bool) -> bool:
@@ -120,6 +126,14 @@ def written_arguments(arguments: dict[str, object]) -> str:
         return orjson.dumps(arguments).decode()
     except TypeError:  # nested too deeply, or a number of more than 64 bits
         raise Failed("The provider sent a call to a tool whose arguments can't be read.") from None
+
+
+def whole(reply: Reply, answer: Any) -> list[Event]:
+    """The events of a reply that came in one piece, to the last."""
+    found: list[Event] = []
+    reply.take_whole(answer, found)
+    reply.is_done = True
+    return joined(found) + reply.end()
 
 
 def events(reply: Reply, reads: Iterable[list[Frame]]) -> Iterator[list[Event]]:

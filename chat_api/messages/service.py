@@ -12,7 +12,7 @@ from ..columns import Id, UTCDateTime, new_id, now
 from ..conversations import service as conversations
 from ..conversations.models import Conversation
 from ..errors import NotFound
-from ..pagination import MAX_PAGE_BYTES, Page
+from ..pagination import MAX_PAGE_BYTES, Page, within_page_bytes
 from ..statements import Statement
 from .models import Message
 
@@ -201,13 +201,7 @@ def _page(dialect_name: str, *, backwards: bool) -> sa.Executable:
     )
     if dialect_name != "postgresql":
         return rows
-    page = rows.subquery("page")
-    direction = page.c.position.desc() if backwards else page.c.position
-    running = sa.func.sum(page.c.size_bytes).over(order_by=direction).label("running_bytes")
-    sized = sa.select(page, running).subquery("sized")
-    columns = [column for column in sized.c if column.name != "running_bytes"]
-    # also the message that crosses the bound, so that the reader sees that there are more
-    return sa.select(*columns).where(sized.c.running_bytes - sized.c.size_bytes <= MAX_PAGE_BYTES)
+    return within_page_bytes(rows, size="size_bytes", place="position", backwards=backwards)
 
 
 _PAGE_FORWARDS = Statement(partial(_page, backwards=False))
@@ -247,12 +241,23 @@ def list_messages(*, user_id: str, conversation_id: str, page: Page) -> tuple[li
     return messages, more
 
 
-_GET = Statement(
-    sa.select(
-        Message.conversation_id, Message.position, Message.role, Message.content, Message.status,
-        Message.created_at, Message.tool_calls, Message.tool_call_id,
-    ).where(Message.user_id == _parameter("owner", Id()), Message.id == _parameter("message", Id()))
-)  # fmt: skip
+_whole = sa.select(
+    Message.id,
+    Message.conversation_id,
+    Message.position,
+    Message.role,
+    Message.content,
+    Message.status,
+    Message.created_at,
+    Message.tool_calls,
+    Message.tool_call_id,
+).where(Message.user_id == _parameter("owner", Id()))
+_GET = Statement(_whole.where(Message.id == _parameter("message", Id())))
+_GET_LAST = Statement(
+    _whole.where(Message.conversation_id == _parameter("conversation", Id()))
+    .order_by(Message.position.desc())
+    .limit(1)
+)
 _INSTRUCTIONS = Statement(
     sa.select(Message.position, Message.role, Message.content)
     .where(
@@ -272,38 +277,18 @@ def get_message(*, user_id: str, message_id: str) -> dict[str, Any]:
     row = _GET.first(owner=user_id, message=message_id)
     if row is None:
         raise NotFound("message")
-    conversation_id, position, role, content, status, created_at, calls, call = row
-    conversation_id = str(conversation_id)  # Postgres' driver has a type of its own for ids
-    return shown(message_id, conversation_id, position, role, content, status, created_at, calls, call)
-
-
-_GET_LAST = Statement(
-    sa.select(
-        Message.id,
-        Message.position,
-        Message.role,
-        Message.content,
-        Message.status,
-        Message.created_at,
-        Message.tool_calls,
-        Message.tool_call_id,
-    )
-    .where(
-        Message.user_id == _parameter("owner", Id()),
-        Message.conversation_id == _parameter("conversation", Id()),
-    )
-    .order_by(Message.position.desc())
-    .limit(1)
-)
+    return _shown_row(row)
 
 
 def find_last_message(*, user_id: str, conversation_id: str) -> dict[str, Any] | None:
     """The last message of a conversation as plain values, None where there is none."""
     row = _GET_LAST.first(owner=user_id, conversation=conversation_id)
-    if row is None:
-        return None
-    message_id, position, role, content, status, created_at, calls, call = row
-    return shown(str(message_id), conversation_id, position, role, content, status, created_at, calls, call)
+    return None if row is None else _shown_row(row)
+
+
+def _shown_row(row: Any) -> dict[str, Any]:
+    message_id, conversation_id, *rest = row  # Postgres' driver has a type of its own for ids
+    return shown(str(message_id), str(conversation_id), *rest)
 
 
 def list_instructions(
