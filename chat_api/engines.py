@@ -71,6 +71,8 @@ def _set_up_sqlite(driver: Any, wait_s: int) -> None:
         "trusted_schema = OFF",
     ):
         driver.execute(f"PRAGMA {pragma}")
+    # SQLite's own lower() and LIKE know the case of ASCII only
+    driver.create_function("casefold", 1, str.casefold, deterministic=True)
 
 
 def _begin_on_sqlite(connection: sa.Connection) -> None:

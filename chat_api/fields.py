@@ -84,6 +84,13 @@ class Flag(fields.Boolean):
         return value
 
 
+class QueryFlag(fields.Boolean):
+    """true or false in a query. The stock field also takes on, off, yes, no, t, f, 0 and 1."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(truthy={"true"}, falsy={"false"}, **kwargs)
+
+
 class WholeNumber(fields.Integer):
     """A whole number as JSON Schema has it: 90 and 90.0, but not "90". The stock field takes the text, or no 90.0."""
 

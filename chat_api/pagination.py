@@ -6,6 +6,7 @@ while others write, can be built by a client, and costs the same in a short list
 
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 import sqlalchemy as sa
 from flask import Response, request
@@ -18,9 +19,12 @@ DEFAULT_LIMIT = 200
 MAX_LIMIT = 1000
 MAX_PAGE_BYTES = 4 * 1024 * 1024
 MAX_POSITION = 2**53 - 1  # what every JSON client can count to
+_PLACES = ("limit", "after", "before", "around")
 
 
-class _PageQuerySchema(Schema):
+class PageQuerySchema(Schema):
+    """Base of the queries of lists; what a cursor is, each list says itself."""
+
     limit = fields.Integer(
         load_default=DEFAULT_LIMIT,
         validate=validate.Range(1, MAX_LIMIT),
@@ -47,14 +51,14 @@ def _position(description: str) -> fields.Integer:
     return fields.Integer(validate=validate.Range(0, MAX_POSITION), metadata={"description": description})
 
 
-class PositionPageSchema(_PageQuerySchema):
+class PositionPageSchema(PageQuerySchema):
     """The query of a list whose items are numbered."""
 
     after = _position("Only items behind this position.")
     before = _position("Only items in front of this position: the nearest ones, still oldest first.")
 
 
-class IdPageSchema(_PageQuerySchema):
+class IdPageSchema(PageQuerySchema):
     """The query of a list that is sorted by id, so by the time its items were made."""
 
     after = IdField(required=False, metadata={"description": "Only items made after the one with this id."})
@@ -123,16 +127,27 @@ def add_links(response: Response, page: Page, *, first: Any, last: Any, more: bo
     """
     if first is None:
         return response
+    after = last if more or page.backwards else None
+    before = first if (page.backwards and more) or page.after is not None else None
+    return add_link_header(response, page, before=before, after=after)
+
+
+def add_link_header(response: Response, page: Page, *, before: Any, after: Any) -> Response:
+    """Add the Link header: on from the cursor `after`, and back from `before`; None where there is nothing."""
     links = []
-    if more or page.backwards:
-        links.append(_link("next", page, after=last))
-    if (page.backwards and more) or page.after is not None:
-        links.append(_link("prev", page, before=first))
+    if after is not None:
+        links.append(_link("next", page, "after", after))
+    if before is not None:
+        links.append(_link("prev", page, "before", before))
     if links:
         response.headers["Link"] = ", ".join(links)
     return response
 
 
-def _link(relation: str, page: Page, **cursor: Any) -> str:
-    [(name, value)] = cursor.items()  # a position or a UUID: nothing that a URL would have to escape
-    return f'<{request.script_root}{request.path}?limit={page.limit}&{name}={value}>; rel="{relation}"'
+def _link(relation: str, page: Page, name: str, cursor: Any) -> str:
+    """The same list from another place; a cursor holds nothing that a URL would have to escape."""
+    kept = [(other, text) for other, text in request.args.items() if other not in _PLACES]
+    filters = f"&{urlencode(kept)}" if kept else ""
+    return (
+        f'<{request.script_root}{request.path}?limit={page.limit}&{name}={cursor}{filters}>; rel="{relation}"'
+    )

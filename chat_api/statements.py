@@ -88,6 +88,21 @@ def transaction() -> Iterator[None]:
         yield
 
 
+class _Rehearsed(ApiError):
+    """Ends a rehearsal; nobody else sees it."""
+
+
+@contextmanager
+def rehearsal() -> Iterator[None]:
+    """As `transaction`, but nothing stays of what the block does. Not inside another transaction."""
+    try:
+        with transaction():
+            yield
+            raise _Rehearsed("This was a rehearsal.")
+    except _Rehearsed:
+        pass
+
+
 def writes_in_one_round_trip() -> bool:
     """Whether the database takes an UPDATE that feeds an INSERT as one statement (Postgres; not SQLite)."""
     return _lane().is_postgres

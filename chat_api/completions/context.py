@@ -10,6 +10,7 @@ from typing import Any
 
 from ..llm.events import ToolCall
 from ..llm.request import ChatMessage
+from ..messages import pages
 from ..messages import service as messages
 from ..pagination import Page
 
@@ -40,7 +41,7 @@ def choose_context(
     window: int,
     max_tokens: int | None,
 ) -> Context:
-    """The messages up to a position, and behind them `content` as the user's newest.
+    """The messages of the active path up to a position, and behind them `content` as the user's newest.
 
     Where `window` is too small for all of them and the reply, the oldest turns are left out; system messages and the
     newest turn stay. A turn begins with a user's message, so no tool's result is sent without its call.
@@ -60,12 +61,16 @@ def choose_context(
         )
     first = kept[0]["position"] if kept else up_to + 1
     instructions = [message for message in instructions if message["position"] < first]
+    omitted = 0
+    if not is_all:
+        place = {"user_id": user_id, "conversation_id": conversation_id}
+        omitted = messages.count_before(**place, position=first) - len(instructions)
     sent = [*instructions, *kept, *([newest] if newest else [])]
     return Context(
         messages=tuple(
             _as_sent(message) for message in sent if message["content"] or message.get("tool_calls")
         ),
-        omitted=first - 1 - len(instructions),
+        omitted=omitted,
         tokens=sum(map(_tokens, sent)),
     )
 
@@ -101,7 +106,7 @@ def _backwards(user_id: str, conversation_id: str, up_to: int) -> Iterator[Messa
     before, more = up_to + 1, up_to > 0
     while more:
         page = Page(limit=_PAGE, before=before)
-        found, more = messages.list_messages(user_id=user_id, conversation_id=conversation_id, page=page)
+        found, more = pages.list_messages(user_id=user_id, conversation_id=conversation_id, page=page)
         yield from reversed(found)
         if found:
             before = found[0]["position"]

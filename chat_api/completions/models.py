@@ -25,6 +25,8 @@ class Completion(Model):
             ["user_id", "parent_id"], ["messages.user_id", "messages.id"], ondelete="CASCADE"
         ),
         sa.Index(None, "user_id", "conversation_id", "id"),
+        # what hangs on a message is found when that is deleted
+        sa.Index(None, "user_id", "parent_id"),
         # one at a time answers a message; and all that run are found without looking at those that ended
         sa.Index(
             "uq_completions_running",

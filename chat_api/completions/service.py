@@ -17,9 +17,10 @@ from ..conversations import service as conversations
 from ..conversations.models import Conversation
 from ..errors import Conflict, InvalidInput, NotFound, TooManyRequests, Unavailable
 from ..llm.request import ChatRequest, Endpoint
+from ..messages import branches
 from ..messages import service as messages
 from ..messages.models import Message
-from ..pagination import MAX_PAGE_BYTES, Page, within_page_bytes
+from ..pagination import MAX_PAGE_BYTES, MAX_POSITION, Page, within_page_bytes
 from ..statements import IntegrityFailed, Statement
 from ..user_llm_configs import service as configs
 from .context import Context, choose_context
@@ -48,7 +49,7 @@ _RUNNING = Statement(
 
 def _lock(dialect_name: str) -> sa.Executable:
     """Lock the conversation and, where there are several writers, all starts of this user."""
-    here = sa.select(Conversation.message_count).where(
+    here = sa.select(Conversation.last_position).where(
         Conversation.user_id == OWNER, Conversation.id == _parameter("conversation", Id())
     )
     if dialect_name == "postgresql":
@@ -149,8 +150,9 @@ def start(asked: Asked, *, worker_id: str, running_limit: int) -> Started:
 def preview(asked: Asked) -> tuple[Endpoint, ChatRequest, Context]:
     """What `start` would send, storing nothing. Raises as `start` does, but for what is in progress."""
     access = configs.open_access(user_id=asked.user_id, provider_id=asked.provider_id)
-    there = conversations.get_conversation(user_id=asked.user_id, conversation_id=asked.conversation_id)
-    context = _context(asked, access, _answered(asked), last_position=there["message_count"])
+    conversations.require_conversation(user_id=asked.user_id, conversation_id=asked.conversation_id)
+    with statements.rehearsal():
+        context = _context(asked, access, _answered(asked), last_position=MAX_POSITION - 1)
     return access.endpoint, ChatRequest(_model(asked, access), context.messages, asked.parameters), context
 
 
@@ -277,12 +279,15 @@ def _promise(asked: Asked, worker_id: str, running_limit: int) -> Started:
 
 
 def _answered(asked: Asked) -> dict[str, Any] | None:
-    """The message that is named, or without new content the last one; None where the new content is answered."""
+    """The message that is named, or without new content the last one; None where the new content is answered.
+
+    The active path is led to one that is named: what the model is told, and where its reply goes.
+    """
     if asked.parent_id is not None:
-        message = messages.get_message(user_id=asked.user_id, message_id=asked.parent_id)
-        if message["conversation_id"] != asked.conversation_id:
-            raise NotFound("message in this conversation")
-        return message
+        branches.lead_path_to(
+            user_id=asked.user_id, conversation_id=asked.conversation_id, message_id=asked.parent_id
+        )
+        return messages.get_message(user_id=asked.user_id, message_id=asked.parent_id)
     if asked.content is not None:
         return None
     last = messages.find_last_message(user_id=asked.user_id, conversation_id=asked.conversation_id)

@@ -41,6 +41,9 @@ _STATE = Statement(
         Completion.message_id,
         Completion.lease_expires_at,
         Completion.finish_reason,
+        Completion.parent_id,
+        Completion.branch_id,
+        Conversation.active_leaf_id,
     )
     .join_from(
         Completion,
@@ -141,7 +144,7 @@ def _settle(
         row = _STATE.first(**ours)
         if row is None:
             return None
-        status, writer_id, message_id, lease_expires_at, reason = row
+        status, writer_id, message_id, lease_expires_at, reason, parent_id, branch_id, leaf_id = row
         is_first = status == IN_PROGRESS
         if worker_id is None:
             may_settle = is_first and seconds_of(lease_expires_at) < now().timestamp()
@@ -149,7 +152,12 @@ def _settle(
             may_settle = is_first or (str(writer_id) == worker_id and reason == WORKER_LOST)
         if not may_settle:
             return None
-        message = _store_reply(user_id, conversation_id, str(message_id), log, ending, is_first=is_first)
+        place = {
+            "user_id": user_id,
+            "conversation_id": conversation_id,
+            "beside_path_to": _beside(user_id, parent_id, branch_id, leaf_id),
+        }
+        message = _store_reply(str(message_id), log, ending, place, is_first=is_first)
         ended = {
             "status": ending.status,
             "finish_reason": ending.finish_reason,
@@ -181,11 +189,23 @@ def _settle(
     return Stored({**known, **ended}, message)
 
 
+def _beside(user_id: str, parent_id: Any, branch_id: Any, leaf_id: Any) -> str | None:
+    """The answered message, where the active path has left it meanwhile and the reply goes beside it.
+
+    What was said behind a message in the meantime does not part its reply from the path, unless the reply was asked
+    for as a branch of its own.
+    """
+    if leaf_id == parent_id:
+        return None
+    goes_on = branch_id is None and messages.is_on_path(user_id=user_id, message_id=str(parent_id))
+    return None if goes_on else str(parent_id)
+
+
 def _store_reply(
-    user_id: str, conversation_id: str, message_id: str, log: ReplyLog, ending: Ending, *, is_first: bool
+    message_id: str, log: ReplyLog, ending: Ending, place: dict[str, Any], *, is_first: bool
 ) -> dict[str, Any] | None:
     """Append the reply to the conversation; of a reply that failed before its first word there is no message."""
-    content, tool_calls = log.text_of(TEXT), log.tool_calls()
+    user_id, content, tool_calls = place["user_id"], log.text_of(TEXT), log.tool_calls()
     if not content and tool_calls is None and ending.status != "completed":
         return None
     status = "incomplete" if ending.status == "failed" else ending.status
@@ -196,12 +216,7 @@ def _store_reply(
         )
         return messages.get_message(user_id=user_id, message_id=message_id)
     return messages.append_reply(
-        user_id=user_id,
-        conversation_id=conversation_id,
-        message_id=message_id,
-        content=content,
-        status=status,
-        tool_calls=tool_calls,
+        **place, message_id=message_id, content=content, status=status, tool_calls=tool_calls
     )
 
 

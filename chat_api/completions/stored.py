@@ -28,6 +28,7 @@ _FIELDS = ("user_id", "id", "conversation_id", "parent_id", "message_id", "provi
 _ID_FIELDS = tuple(name for name in _FIELDS if isinstance(Completion.__table__.c[name].type, Id))
 READ = sa.select(
     *(getattr(Completion, name) for name in _FIELDS),
+    Message.parent_id,
     Message.position,
     Message.content,
     Message.status,
@@ -131,11 +132,18 @@ def stored_of(row: tuple[Any, ...]) -> Stored:
     fields = dict(zip(_FIELDS, row, strict=False))
     for name in _ID_FIELDS:  # Postgres' driver has a type of its own for ids
         fields[name] = str(fields[name])
-    position, content, status, created_at, tool_calls = row[len(_FIELDS) :]
+    parent_id, position, content, status, created_at, tool_calls = row[len(_FIELDS) :]
     if position is None:
         return Stored(fields, None)
     message = reply_message(
-        fields["message_id"], fields["conversation_id"], position, content, status, created_at, tool_calls
+        fields["message_id"],
+        fields["conversation_id"],
+        None if parent_id is None else str(parent_id),
+        position,
+        content,
+        status,
+        created_at,
+        tool_calls,
     )
     return Stored(fields, message)
 
@@ -143,6 +151,7 @@ def stored_of(row: tuple[Any, ...]) -> Stored:
 def reply_message(
     message_id: str,
     conversation_id: str,
+    parent_id: str | None,
     position: int | None,
     content: str,
     status: str,
@@ -151,7 +160,7 @@ def reply_message(
 ) -> dict[str, Any]:
     """A reply as a message; while it is in progress it has no position yet."""
     return messages.shown(
-        message_id, conversation_id, position, "assistant", content, status, created_at, tool_calls
+        message_id, conversation_id, parent_id, position, "assistant", content, status, created_at, tool_calls
     )
 
 
@@ -160,6 +169,7 @@ def shown_in_progress(row: Mapping[str, Any], log: ReplyLog) -> dict[str, Any]:
     message = reply_message(
         row["message_id"],
         row["conversation_id"],
+        row["parent_id"],
         None,
         log.text_of(TEXT),
         IN_PROGRESS,

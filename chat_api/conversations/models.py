@@ -5,17 +5,40 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from ..columns import OwnedByUser, UTCDateTime, now
+from ..columns import Id, OwnedByUser, UTCDateTime, now
 from ..extensions import Model
+
+_PINNED = sa.text("pinned")
 
 
 class Conversation(OwnedByUser, Model):
-    """A conversation of one user. Its row numbers its messages."""
+    """A conversation of one user. Its row numbers its messages and knows where its active path ends."""
 
     __tablename__ = "conversations"
+    __table_args__ = (
+        # the list, most recently used first
+        sa.Index("ix_conversations_recent", "user_id", "archived", "updated_at", "id"),
+        sa.Index(
+            "ix_conversations_pinned",
+            "user_id",
+            "archived",
+            "updated_at",
+            "id",
+            sqlite_where=_PINNED,
+            postgresql_where=_PINNED,
+        ),
+    )
 
     title: Mapped[str] = mapped_column(sa.String(255))
-    # how many messages there are, and so the position of the newest one
+    archived: Mapped[bool] = mapped_column(sa.Boolean, default=False, server_default=sa.false())
+    pinned: Mapped[bool] = mapped_column(sa.Boolean, default=False, server_default=sa.false())
+    # how many messages there are, of all branches
     message_count: Mapped[int] = mapped_column(sa.Integer, default=0)
+    # the position of the newest message there ever was: a deleted one's is not given out again
+    last_position: Mapped[int] = mapped_column(sa.Integer, default=0, server_default=sa.text("0"))
+    # the message at which the active path ends
+    active_leaf_id: Mapped[str | None] = mapped_column(Id)
+    # the one before, so that the statement that moves the leaf can return what it was: the new message's parent
+    previous_leaf_id: Mapped[str | None] = mapped_column(Id)
     # moved by each message
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)

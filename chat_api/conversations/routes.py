@@ -6,10 +6,18 @@ from flask import Response, request
 
 from ..auth import guard
 from ..blueprint import Blueprint
+from ..extensions import db
 from ..idempotency import commits_once
-from ..responses import entity_response
+from ..messages import branches, deletion
+from ..pagination import Page, add_links
+from ..responses import changed_response, entity_response, json_response, no_content, require_match
 from . import service
-from .schemas import ConversationSchema, CreateConversationSchema
+from .schemas import (
+    ConversationSchema,
+    CreateConversationSchema,
+    ListConversationsSchema,
+    UpdateConversationSchema,
+)
 
 blp = Blueprint(
     "conversations",
@@ -18,6 +26,18 @@ blp = Blueprint(
     description="Conversations: what messages belong to.",
 )
 blp.before_request(guard.require_caller)
+
+
+@blp.route("", methods=["GET"])
+@blp.arguments(ListConversationsSchema, location="query")
+@blp.response(200, ConversationSchema(many=True))
+def list_conversations(query: dict[str, Any]) -> Response:
+    """List the caller's conversations, most recently used first."""
+    place = {name: query.pop(name) for name in ("limit", "after", "before") if name in query}
+    page = Page(**place)
+    found, more = service.list_conversations(user_id=guard.caller().user_id, page=page, **query)
+    first, last = (service.recency(found[0]), service.recency(found[-1])) if found else (None, None)
+    return add_links(json_response(found), page, first=first, last=last, more=more)
 
 
 @blp.route("", methods=["POST"])
@@ -39,3 +59,30 @@ def get_conversation(conversation_id: str) -> Response:
     return entity_response(
         service.get_conversation(user_id=guard.caller().user_id, conversation_id=conversation_id)
     )
+
+
+@blp.route("/<id:conversation_id>", methods=["PATCH"])
+@blp.arguments(UpdateConversationSchema)
+@blp.response(200, ConversationSchema)
+def update_conversation(changes: dict[str, Any], conversation_id: str) -> Response:
+    """Rename, archive or pin a conversation, or let its active path end at another message."""
+    own = {"user_id": guard.caller().user_id, "conversation_id": conversation_id}
+    require_match(service.lock_conversation(**own))
+    if "active_leaf_id" in changes:
+        branches.lead_path_to(**own, message_id=changes.pop("active_leaf_id"))
+    if changes:
+        service.update_conversation(**own, changes=changes)
+    updated = service.get_conversation(**own)
+    db.session.commit()
+    return changed_response(updated)
+
+
+@blp.route("/<id:conversation_id>", methods=["DELETE"])
+@blp.response(204)
+def delete_conversation(conversation_id: str) -> Response:
+    """Delete a conversation with all its messages, their attachments and completions."""
+    own = {"user_id": guard.caller().user_id, "conversation_id": conversation_id}
+    require_match(service.lock_conversation(**own))
+    deletion.delete_conversation(**own)
+    db.session.commit()
+    return no_content()

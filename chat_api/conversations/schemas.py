@@ -1,8 +1,48 @@
 """The shapes of conversations, in and out."""
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
 from marshmallow import Schema, fields
 
-from ..fields import IdField, Output, Text, Time
+from ..columns import TIME_FORMAT
+from ..fields import ChangesSchema, Flag, IdField, Output, QueryFlag, Text, Time, is_uuid
+from ..pagination import PageQuerySchema
+
+
+class Recency(fields.Field[tuple[datetime, str]]):
+    """A place in the list of conversations: when one was last used, and its id."""
+
+    default_error_messages = {"invalid_place": "Not a cursor of this list: take it from a Link header."}
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> tuple[datetime, str]:
+        moment, _, conversation_id = str(value).partition("_")
+        try:
+            used_at = datetime.strptime(moment, TIME_FORMAT)
+        except ValueError:
+            raise self.make_error("invalid_place") from None
+        if not is_uuid(conversation_id):
+            raise self.make_error("invalid_place")
+        return used_at.replace(tzinfo=UTC), conversation_id.lower()
+
+
+class ListConversationsSchema(PageQuerySchema):
+    after = Recency(
+        metadata={"description": "Only conversations further down the list; see the Link header."}
+    )
+    before = Recency(metadata={"description": "Only conversations further up the list: the nearest ones."})
+    archived = QueryFlag(
+        load_default=False, metadata={"description": "`true` for the archived ones instead of the others."}
+    )
+    pinned = QueryFlag(metadata={"description": "Only pinned ones, or only those that are not."})
+    q = Text(
+        longest=255,
+        required=False,
+        metadata={"description": "Only those whose title has this text in it, in whatever case."},
+    )
 
 
 class CreateConversationSchema(Schema):
@@ -12,10 +52,37 @@ class CreateConversationSchema(Schema):
     title = Text(longest=255, metadata={"example": "Trip to Lisbon"})
 
 
+class UpdateConversationSchema(ChangesSchema):
+    title = Text(longest=255, required=False, metadata={"example": "Trip to Porto"})
+    archived = Flag(
+        metadata={"description": "Put away: only listed with `archived=true`. Nothing else changes."}
+    )
+    pinned = Flag(metadata={"description": "Kept, however old: retention spares it."})
+    active_leaf_id = IdField(
+        required=False,
+        allow_none=True,
+        metadata={
+            "description": "The message at which the active path ends: of whatever branch, and not only its last one."
+            " null for a path without messages."
+        },
+    )
+
+
 class ConversationSchema(Output):
     id = IdField()
     user_id = IdField()
     title = fields.String(metadata={"example": "Trip to Lisbon"})
-    message_count = fields.Integer(metadata={"example": 2})
+    archived = fields.Boolean(metadata={"example": False})
+    pinned = fields.Boolean(metadata={"example": False})
+    message_count = fields.Integer(metadata={"example": 2, "description": "Messages of all branches."})
+    active_leaf_id = IdField(
+        allow_none=True,
+        metadata={"description": "The message at which the active path ends, which the next one answers."},
+    )
     created_at = Time()
-    updated_at = Time()
+    updated_at = Time(
+        metadata={
+            "example": "2026-11-23T09:30:00.123456Z",
+            "description": "Moved by each message; not by a new title, nor by archiving, pinning and deleting.",
+        }
+    )

@@ -11,6 +11,7 @@ from ..extensions import Model
 ROLES = ("system", "developer", "user", "assistant", "tool")
 STATUSES = ("completed", "incomplete", "cancelled")
 _INSTRUCTIONS = sa.text("role IN ('system', 'developer')")
+_ON_PATH = sa.text("on_path")
 
 
 class Message(Model):
@@ -31,13 +32,27 @@ class Message(Model):
             sqlite_where=_INSTRUCTIONS,
             postgresql_where=_INSTRUCTIONS,
         ),
+        # the active path, however many branches lie beside it
+        sa.Index(
+            "ix_messages_path",
+            "user_id",
+            "conversation_id",
+            "position",
+            sqlite_where=_ON_PATH,
+            postgresql_where=_ON_PATH,
+        ),
         sa.CheckConstraint("role IN ('system', 'developer', 'user', 'assistant', 'tool')", name="role"),
     )
 
     user_id: Mapped[str] = mapped_column(Id, primary_key=True)
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     conversation_id: Mapped[str] = mapped_column(Id)
+    # The message that it answers; none for a first one. No key: whoever deletes a message deletes what hangs below
+    # it, and a cascade would go as deep as the conversation is long, further than SQLite lets triggers go.
+    parent_id: Mapped[str | None] = mapped_column(Id)
     position: Mapped[int] = mapped_column(sa.Integer)
+    # whether it is on the active path: the conversation's active leaf, or above it
+    on_path: Mapped[bool] = mapped_column(sa.Boolean, server_default=sa.true())
     role: Mapped[str] = mapped_column(sa.String(16))
     content: Mapped[str] = mapped_column(sa.Text)
     # size of the content in UTF-8, so that a page can end before it grows too large without reading it

@@ -6,11 +6,12 @@ from flask import Response
 
 from ..auth import guard
 from ..blueprint import Blueprint
+from ..extensions import db
 from ..idempotency import commits_once
-from ..pagination import Page, PositionPageSchema, add_links
-from ..responses import json_response
-from . import service
-from .schemas import CreateMessageSchema, MessageSchema
+from ..pagination import Page, add_link_header, add_links
+from ..responses import entity_response, json_response, no_content, require_match
+from . import deletion, pages, service
+from .schemas import ALL, CreateMessageSchema, ListMessagesSchema, MessageSchema
 
 blp = Blueprint(
     "messages",
@@ -22,14 +23,21 @@ blp.before_request(guard.require_caller)
 
 
 @blp.route("/conversations/<id:conversation_id>/messages", methods=["GET"])
-@blp.arguments(PositionPageSchema, location="query")
+@blp.arguments(ListMessagesSchema, location="query")
 @blp.response(200, MessageSchema(many=True))
 def list_messages(query: dict[str, Any], conversation_id: str) -> Response:
-    """List the messages of a conversation, oldest first."""
+    """List the messages on the active path of a conversation, or of all branches, in order of position."""
+    place = {"user_id": guard.caller().user_id, "conversation_id": conversation_id}
+    all_branches, around = query.pop("branch") == ALL, query.pop("around", None)
     page = Page(**query)
-    messages, more = service.list_messages(
-        user_id=guard.caller().user_id, conversation_id=conversation_id, page=page
-    )
+    if around is not None:
+        messages, is_more_before, is_more_after = pages.list_around(
+            **place, message_id=around, limit=page.limit, all_branches=all_branches
+        )
+        first, last = messages[0]["position"], messages[-1]["position"]
+        before, after = first if is_more_before else None, last if is_more_after else None
+        return add_link_header(json_response(messages), page, before=before, after=after)
+    messages, more = pages.list_messages(**place, page=page, all_branches=all_branches)
     ends = (messages[0]["position"], messages[-1]["position"]) if messages else (None, None)
     return add_links(json_response(messages), page, first=ends[0], last=ends[1], more=more)
 
@@ -38,6 +46,28 @@ def list_messages(query: dict[str, Any], conversation_id: str) -> Response:
 @blp.arguments(CreateMessageSchema)
 @commits_once
 @blp.response(201, MessageSchema)
-def create_message(body: dict[str, str]) -> Response:
-    """Append a message to a conversation."""
+def create_message(body: dict[str, Any]) -> Response:
+    """Append a message to a conversation: at the end of its active path, or as the answer to an earlier message."""
     return json_response(service.append_message(user_id=guard.caller().user_id, **body), 201)
+
+
+@blp.route("/messages/<id:message_id>", methods=["GET"])
+@blp.response(200, MessageSchema)
+def get_message(message_id: str) -> Response:
+    """Get one of the caller's messages, of whatever branch."""
+    return entity_response(service.get_message(user_id=guard.caller().user_id, message_id=message_id))
+
+
+@blp.route("/messages/<id:message_id>", methods=["DELETE"])
+@blp.response(204)
+def delete_message(message_id: str) -> Response:
+    """Delete a message with what hangs below it: all messages that answer it, their attachments and completions.
+
+    If it is on the active path, that ends at the message in front of it from now on.
+    """
+    user_id = guard.caller().user_id
+    message = deletion.lock_message(user_id=user_id, message_id=message_id)
+    require_match(message)
+    deletion.delete_message(user_id=user_id, message=message)
+    db.session.commit()
+    return no_content()

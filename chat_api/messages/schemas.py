@@ -5,9 +5,32 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from ..fields import IdField, Output, Text, Time
+from ..pagination import PositionPageSchema
 from .models import ROLES, STATUSES
 
 MAX_CONTENT_BYTES = 1024 * 1024
+ACTIVE, ALL = BRANCHES = ("active", "all")
+
+
+class ListMessagesSchema(PositionPageSchema):
+    branch = fields.String(
+        load_default=ACTIVE,
+        validate=validate.OneOf(BRANCHES),
+        metadata={
+            "description": "`active` for the active path, `all` for every branch: draw it by `parent_id`."
+        },
+    )
+    around = IdField(
+        required=False,
+        metadata={
+            "description": "The page around the message with this id: half in front of it, half behind."
+        },
+    )
+
+    @validates_schema
+    def refuse_two_places(self, values: dict[str, Any], **kwargs: Any) -> None:
+        if "around" in values and ("after" in values or "before" in values):
+            raise ValidationError({"around": ["Give one of `around`, `after` and `before`."]})
 
 
 class CreateMessageSchema(Schema):
@@ -16,6 +39,14 @@ class CreateMessageSchema(Schema):
     content = Text(
         max_bytes=MAX_CONTENT_BYTES,
         metadata={"example": "Where should I eat?", "description": "1 character to 1 MiB of text in UTF-8."},
+    )
+    parent_id = IdField(
+        required=False,
+        allow_none=True,
+        metadata={
+            "description": "The message that this one answers, if not the last one of the active path: opens a new"
+            " branch, to which the active path leads from then on. null begins anew, in front of all others."
+        },
     )
     tool_call_id = Text(
         longest=255,
@@ -43,10 +74,14 @@ class ToolCallSchema(Output):
 class MessageSchema(Output):
     id = IdField()
     conversation_id = IdField()
+    parent_id = IdField(
+        allow_none=True, metadata={"description": "The message that this one answers; null for a first one."}
+    )
     position = fields.Integer(
         metadata={
             "example": 1,
-            "description": "1, 2, 3 … without gaps: the order in which messages were accepted.",
+            "description": "1, 2, 3 …: the order in which the conversation's messages were accepted, over all its"
+            " branches. A deleted message's is not given out again.",
         }
     )
     role = fields.String(validate=validate.OneOf(ROLES), metadata={"example": "user"})

@@ -1,7 +1,6 @@
-"""Appending messages and reading them page by page."""
+"""Appending messages and finding single ones. Lists are in `pages`, the active path in `branches`."""
 
 from collections.abc import Iterable
-from functools import partial
 from typing import Any
 
 import orjson
@@ -9,14 +8,15 @@ import sqlalchemy as sa
 
 from .. import statements
 from ..columns import Id, UTCDateTime, new_id, now
-from ..conversations import service as conversations
 from ..conversations.models import Conversation
 from ..errors import NotFound
-from ..pagination import MAX_PAGE_BYTES, Page, within_page_bytes
 from ..statements import Statement
+from .branches import CONVERSATION, HERE, MESSAGE, ON_PATH, OWNER, THIS_CONVERSATION, lead_path_to
 from .models import Message
 
-_COLUMNS = ("user_id", "id", "conversation_id", "position", "role", "content", "size_bytes",
+LEAF = "leaf"  # as a parent: whatever message the active path ends at
+
+_COLUMNS = ("user_id", "id", "conversation_id", "parent_id", "position", "role", "content", "size_bytes",
             "attachment_count", "created_at")  # fmt: skip
 _REPLY_COLUMNS = (*_COLUMNS, "status", "tool_calls", "tool_call_id")
 
@@ -27,25 +27,30 @@ def _parameter(name: str, kind: Any) -> Any:
 
 _MOMENT = _parameter("moment", UTCDateTime())
 
-# The conversation's row numbers the message: the lock on it is what makes positions total and gapless, and
-# naming the owner here is the whole check of ownership
-_take_position = (
+# The conversation's row numbers the message and names its parent: the lock on it is what makes positions total and
+# the path unbroken, and naming the owner here is the whole check of ownership
+_count = (
     sa.update(Conversation)
-    .where(
-        Conversation.user_id == _parameter("owner", Id()), Conversation.id == _parameter("conversation", Id())
+    .where(*THIS_CONVERSATION)
+    .values(
+        message_count=Conversation.message_count + 1,
+        last_position=Conversation.last_position + 1,
+        updated_at=_MOMENT,
     )
-    .values(message_count=Conversation.message_count + 1, updated_at=_MOMENT)
-    .returning(Conversation.user_id, Conversation.id, Conversation.message_count)
+)
+_take_place = _count.values(previous_leaf_id=Conversation.active_leaf_id, active_leaf_id=MESSAGE).returning(
+    Conversation.user_id, Conversation.id, Conversation.previous_leaf_id, Conversation.last_position
 )
 
 
-def _insert_from(
-    user_id: Any, conversation_id: Any, position: Any, columns: tuple[str, ...] = _COLUMNS
-) -> Any:
+def _insert_from(place: Iterable[Any], columns: tuple[str, ...] = _COLUMNS) -> Any:
+    """Insert a message at a place: owner, conversation, parent and position."""
+    user_id, conversation_id, parent_id, position = place
     message: tuple[Any, ...] = (
         user_id,
-        _parameter("message", Id()),
+        MESSAGE,
         conversation_id,
+        parent_id,
         position,
         _parameter("role_", sa.String()),
         _parameter("text", sa.Text()),
@@ -55,46 +60,59 @@ def _insert_from(
         _parameter("status_", sa.String()),
         _parameter("calls", sa.Text()),
         _parameter("call", sa.String()),
+        sa.false(),
     )
     return sa.insert(Message).from_select(columns, sa.select(*message[: len(columns)]))
 
 
 # Postgres: one round trip. user_id comes from the CTE, which lets Citus route it to one shard
-_taken = _take_position.cte("taken")
-_APPEND = Statement(
-    _insert_from(_taken.c.user_id, _taken.c.id, _taken.c.message_count).returning(Message.position)
-)
+_taken = _take_place.cte("taken")
+_APPEND = Statement(_insert_from(_taken.c).returning(Message.position, Message.parent_id))
 _APPEND_REPLY = Statement(
-    _insert_from(_taken.c.user_id, _taken.c.id, _taken.c.message_count, _REPLY_COLUMNS).returning(
-        Message.position
-    )
+    _insert_from(_taken.c, _REPLY_COLUMNS).returning(Message.position, Message.parent_id)
 )
 # SQLite: the same in two
-_TAKE_POSITION = Statement(_take_position)
-_here = (_parameter("owner", Id()), _parameter("conversation", Id()), _parameter("position_", sa.Integer()))
-_INSERT = Statement(_insert_from(*_here))
-_INSERT_REPLY = Statement(_insert_from(*_here, _REPLY_COLUMNS))
+_TAKE_PLACE = Statement(_take_place)
+_there = (
+    OWNER,
+    CONVERSATION,
+    _parameter("parent", Id()),
+    _parameter("position_", sa.Integer()),
+)
+_INSERT = Statement(_insert_from(_there))
+_INSERT_REPLY = Statement(_insert_from(_there, _REPLY_COLUMNS))
+# beside the active path, which goes on where it did
+_COUNT = Statement(_count.returning(Conversation.last_position))
+_INSERT_ASIDE = Statement(_insert_from(_there, (*_REPLY_COLUMNS, "on_path")))
 
 
 def append_message(
-    *, user_id: str, conversation_id: str, role: str, content: str, tool_call_id: str | None = None
+    *,
+    user_id: str,
+    conversation_id: str,
+    role: str,
+    content: str,
+    tool_call_id: str | None = None,
+    parent_id: str | None = LEAF,
 ) -> dict[str, Any]:
     """Append a message to the user's conversation and return it as plain values. Raises NotFound.
 
-    Committed when this returns, unless the request has a transaction open: then with that one.
+    It answers the message at the end of the active path, or `parent_id`, to which the path is led then; None makes it
+    a first message. Committed when this returns, unless the request has a transaction open: then with that one.
     """
+    place = {"user_id": user_id, "conversation_id": conversation_id}
+    if parent_id != LEAF:
+        with statements.transaction():
+            lead_path_to(**place, message_id=parent_id)
+            return append_message(**place, role=role, content=content, tool_call_id=tool_call_id)
     if tool_call_id is not None:
         return append_reply(
-            user_id=user_id,
-            conversation_id=conversation_id,
-            message_id=new_id(),
-            role=role,
-            content=content,
-            tool_call_id=tool_call_id,
+            **place, message_id=new_id(), role=role, content=content, tool_call_id=tool_call_id
         )
     message = _values(new_id(), role, content)
-    position = _append(_APPEND, _INSERT, user_id, conversation_id, message)
-    return shown(message["message"], conversation_id, position, role, content, "completed", message["moment"])
+    position, parent = _append(_APPEND, _INSERT, user_id, conversation_id, message)
+    moment = message["moment"]
+    return shown(message["message"], conversation_id, parent, position, role, content, "completed", moment)
 
 
 def append_reply(
@@ -107,14 +125,21 @@ def append_reply(
     status: str = "completed",
     tool_calls: str | None = None,
     tool_call_id: str | None = None,
+    beside_path_to: str | None = None,
 ) -> dict[str, Any]:
-    """As `append_message`, for a message with an id that was handed out before, calls (as JSON) or another end."""
+    """As `append_message`, for a message with an id that was handed out before, calls (as JSON) or another end.
+
+    With `beside_path_to` it answers that message, and the active path stays as it is; inside a transaction.
+    """
     message = _values(message_id, role, content)
-    extra = {"status_": status, "calls": tool_calls, "call": tool_call_id}
-    position = _append(_APPEND_REPLY, _INSERT_REPLY, user_id, conversation_id, message | extra)
+    message |= {"status_": status, "calls": tool_calls, "call": tool_call_id}
+    if beside_path_to is None:
+        position, parent = _append(_APPEND_REPLY, _INSERT_REPLY, user_id, conversation_id, message)
+    else:
+        position, parent = _append_aside(user_id, conversation_id, beside_path_to, message), beside_path_to
     moment = message["moment"]
     return shown(
-        message_id, conversation_id, position, role, content, status, moment, tool_calls, tool_call_id
+        message_id, conversation_id, parent, position, role, content, status, moment, tool_calls, tool_call_id
     )
 
 
@@ -125,30 +150,44 @@ def _values(message_id: str, role: str, content: str) -> dict[str, Any]:
 
 def _append(
     in_one: Statement, insert: Statement, user_id: str, conversation_id: str, message: dict[str, Any]
-) -> int:
+) -> tuple[int, str | None]:
+    """Position and parent of the message. Raises NotFound."""
     place = {"owner": user_id, "conversation": conversation_id}
     if statements.writes_in_one_round_trip():
         row = in_one.first(**place, **message)
-        position = row[0] if row else None
     else:
-        position = _append_in_two(insert, place, message)
-    if position is None:
+        row = _append_in_two(insert, place, message)
+    if row is None:
         raise NotFound("conversation")
-    return position
+    position, parent_id = row
+    return position, None if parent_id is None else str(parent_id)
 
 
-def _append_in_two(insert: Statement, place: dict[str, Any], message: dict[str, Any]) -> int | None:
+def _append_in_two(
+    insert: Statement, place: dict[str, Any], message: dict[str, Any]
+) -> tuple[int, str | None] | None:
     with statements.transaction():
-        row = _TAKE_POSITION.first(**place, moment=message["moment"])
+        row = _TAKE_PLACE.first(**place, message=message["message"], moment=message["moment"])
         if row is None:
             return None
-        insert.all(**place, **message, position_=row[2])
-        return row[2]
+        _, _, parent_id, position = row
+        insert.all(**place, **message, parent=parent_id, position_=position)
+        return position, parent_id
+
+
+def _append_aside(user_id: str, conversation_id: str, parent_id: str, message: dict[str, Any]) -> int:
+    place = {"owner": user_id, "conversation": conversation_id}
+    row = _COUNT.first(**place, moment=message["moment"])
+    if row is None:
+        raise NotFound("conversation")
+    _INSERT_ASIDE.all(**place, **message, parent=parent_id, position_=row[0])
+    return row[0]
 
 
 def shown(
     message_id: str,
     conversation_id: str,
+    parent_id: str | None,
     position: int | None,
     role: str,
     content: str,
@@ -161,6 +200,7 @@ def shown(
     message = {
         "id": message_id,
         "conversation_id": conversation_id,
+        "parent_id": parent_id,
         "position": position,
         "role": role,
         "content": content,
@@ -174,76 +214,10 @@ def shown(
     return message
 
 
-def _page(dialect_name: str, *, backwards: bool) -> sa.Executable:
-    """A page by keyset. Postgres hands over whole results, so there the statement itself bounds their size;
-    SQLite is read row by row, and a window would copy every content first."""
-    order = Message.position.desc() if backwards else Message.position
-    cursor = _parameter("cursor", sa.BigInteger())
-    rows = (
-        sa.select(
-            Message.id,
-            Message.position,
-            Message.role,
-            Message.content,
-            Message.size_bytes,
-            Message.created_at,
-            Message.status,
-            Message.tool_calls,
-            Message.tool_call_id,
-        )
-        .where(
-            Message.user_id == _parameter("owner", Id()),
-            Message.conversation_id == _parameter("conversation", Id()),
-            Message.position < cursor if backwards else Message.position > cursor,
-        )
-        .order_by(order)
-        .limit(_parameter("limit_", sa.Integer()))
-    )
-    if dialect_name != "postgresql":
-        return rows
-    return within_page_bytes(rows, size="size_bytes", place="position", backwards=backwards)
-
-
-_PAGE_FORWARDS = Statement(partial(_page, backwards=False))
-_PAGE_BACKWARDS = Statement(partial(_page, backwards=True))
-
-
-def list_messages(*, user_id: str, conversation_id: str, page: Page) -> tuple[list[dict[str, Any]], bool]:
-    """A page of a conversation's messages, oldest first, and whether there are more in its direction.
-
-    A page ends early rather than grow beyond MAX_PAGE_BYTES. Raises NotFound where the user has no such
-    conversation.
-    """
-
-    def read(rows: Iterable[Any]) -> tuple[list[dict[str, Any]], bool]:
-        messages: list[dict[str, Any]] = []
-        page_bytes = 0
-        for message_id, position, role, content, size_bytes, created_at, status, calls, call in rows:
-            page_bytes += size_bytes
-            if len(messages) == page.limit or (page_bytes > MAX_PAGE_BYTES and messages):
-                return messages, True
-            messages.append(
-                shown(message_id, conversation_id, position, role, content, status, created_at, calls, call)
-            )
-        return messages, False
-
-    messages, more = (_PAGE_BACKWARDS if page.backwards else _PAGE_FORWARDS).read(
-        read,
-        owner=user_id,
-        conversation=conversation_id,
-        cursor=page.before if page.backwards else page.after or 0,
-        limit_=page.limit + 1,
-    )
-    if not messages:  # only an empty page needs to ask whether there is such a conversation
-        conversations.require_conversation(user_id=user_id, conversation_id=conversation_id)
-    if page.backwards:
-        messages.reverse()
-    return messages, more
-
-
-_whole = sa.select(
+_READ = sa.select(
     Message.id,
     Message.conversation_id,
+    Message.parent_id,
     Message.position,
     Message.role,
     Message.content,
@@ -251,25 +225,33 @@ _whole = sa.select(
     Message.created_at,
     Message.tool_calls,
     Message.tool_call_id,
-).where(Message.user_id == _parameter("owner", Id()))
-_GET = Statement(_whole.where(Message.id == _parameter("message", Id())))
-_GET_LAST = Statement(
-    _whole.where(Message.conversation_id == _parameter("conversation", Id()))
-    .order_by(Message.position.desc())
-    .limit(1)
 )
+_GET = Statement(_READ.where(Message.user_id == OWNER, Message.id == MESSAGE))
+_GET_LAST = Statement(_READ.where(*HERE, ON_PATH).order_by(Message.position.desc()).limit(1))
+_IS_ON_PATH = Statement(
+    sa.select(sa.literal(1)).where(Message.user_id == OWNER, Message.id == MESSAGE, ON_PATH)
+)
+_BEFORE = Message.position < _parameter("cursor", sa.BigInteger())
 _INSTRUCTIONS = Statement(
     sa.select(Message.position, Message.role, Message.content)
     .where(
-        Message.user_id == _parameter("owner", Id()),
-        Message.conversation_id == _parameter("conversation", Id()),
+        *HERE,
+        ON_PATH,
         # literals, as in the partial index; a list of parameters would be laid out only when SQLAlchemy executes it
         Message.role.in_([sa.literal_column("'system'"), sa.literal_column("'developer'")]),
-        Message.position < _parameter("cursor", sa.BigInteger()),
+        _BEFORE,
     )
     .order_by(Message.position)
     .limit(_parameter("limit_", sa.Integer()))
 )
+_COUNT_BEFORE = Statement(sa.select(sa.func.count()).select_from(Message).where(*HERE, ON_PATH, _BEFORE))
+
+
+def shown_row(row: Any) -> dict[str, Any]:
+    """The message of a row with the columns of `shown`, in the driver's types: Postgres' has one of its own for ids."""
+    message_id, conversation_id, parent_id, *rest = row
+    parent_id = None if parent_id is None else str(parent_id)
+    return shown(str(message_id), str(conversation_id), parent_id, *rest)
 
 
 def get_message(*, user_id: str, message_id: str) -> dict[str, Any]:
@@ -277,22 +259,28 @@ def get_message(*, user_id: str, message_id: str) -> dict[str, Any]:
     row = _GET.first(owner=user_id, message=message_id)
     if row is None:
         raise NotFound("message")
-    return _shown_row(row)
+    return shown_row(row)
 
 
 def find_last_message(*, user_id: str, conversation_id: str) -> dict[str, Any] | None:
-    """The last message of a conversation as plain values, None where there is none."""
+    """The message at the end of the active path as plain values, None where there is none."""
     row = _GET_LAST.first(owner=user_id, conversation=conversation_id)
-    return None if row is None else _shown_row(row)
+    return None if row is None else shown_row(row)
 
 
-def _shown_row(row: Any) -> dict[str, Any]:
-    message_id, conversation_id, *rest = row  # Postgres' driver has a type of its own for ids
-    return shown(str(message_id), str(conversation_id), *rest)
+def is_on_path(*, user_id: str, message_id: str) -> bool:
+    """Whether the user has such a message on the active path of its conversation."""
+    return _IS_ON_PATH.first(owner=user_id, message=message_id) is not None
 
 
 def list_instructions(
     *, user_id: str, conversation_id: str, before: int, limit: int
 ) -> list[tuple[int, str, str]]:
-    """Position, role and content of the system messages in front of a position, oldest first."""
+    """Position, role and content of the system messages on the path in front of a position, oldest first."""
     return _INSTRUCTIONS.all(owner=user_id, conversation=conversation_id, cursor=before, limit_=limit)
+
+
+def count_before(*, user_id: str, conversation_id: str, position: int) -> int:
+    """How many messages of the active path are in front of a position. Costs as much as there are."""
+    row = _COUNT_BEFORE.first(owner=user_id, conversation=conversation_id, cursor=position)
+    return row[0] if row else 0

@@ -6,13 +6,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
+from ..batches import delete_in_batches
 from ..columns import new_id, now
 from ..errors import Conflict, NotFound
 from ..extensions import db
 from ..statements import Statement
 from .models import User
-
-DELETED_AT_ONCE = 10_000
 
 
 def _create_external(dialect_name: str) -> sa.Executable:
@@ -105,20 +104,11 @@ def create_user(*, email: str, password_hash: str, role: str = "user") -> User:
 def delete_user(*, user_id: str) -> None:
     """Erase the user and all rows that belong to them, in the caller's transaction. Raises NotFound.
 
-    The foreign keys alone would do it, but in one statement, which for a million messages takes longer than
-    any statement may. So every owned table is emptied in batches first, children before parents.
+    The foreign keys alone would do it, but in one statement; so every owned table is emptied in batches first,
+    children before parents.
     """
     for table in reversed(db.metadata.sorted_tables):
         if "user_id" in table.c:
-            _delete_in_batches(table, user_id)
+            delete_in_batches(table, table.c.user_id == user_id)
     if db.session.scalar(sa.delete(User).where(User.id == user_id).returning(User.id)) is None:
         raise NotFound("user")
-
-
-def _delete_in_batches(table: sa.Table, user_id: str) -> None:
-    own = table.c.user_id == user_id
-    key = [column for column in table.primary_key if column.name != "user_id"]
-    batch = sa.select(*key).where(own).limit(DELETED_AT_ONCE)
-    delete = sa.delete(table).where(own, sa.tuple_(*key).in_(batch)).returning(*key)
-    while len(db.session.scalars(delete).all()) == DELETED_AT_ONCE:
-        pass

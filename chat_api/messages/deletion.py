@@ -1,0 +1,81 @@
+"""Deleting a message with what hangs below it, and all of a conversation; in the request's transaction."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import aliased
+
+from ..batches import delete_in_batches
+from ..conversations.models import Conversation
+from ..errors import NotFound
+from ..extensions import db
+from . import service
+from .models import Message
+
+LOOKED_AT_ONCE = 1000
+
+
+def lock_message(*, user_id: str, message_id: str) -> dict[str, Any]:
+    """The message, in whose conversation nobody else writes until the transaction ends. Raises NotFound."""
+    own = (Message.user_id == user_id, Message.id == message_id)
+    is_its = sa.and_(Conversation.user_id == Message.user_id, Conversation.id == Message.conversation_id)
+    lock = sa.select(Conversation.id).join(Message, is_its).where(*own).with_for_update(of=Conversation)
+    db.session.execute(lock)
+    return service.get_message(user_id=user_id, message_id=message_id)
+
+
+def delete_message(*, user_id: str, message: dict[str, Any]) -> None:
+    """Delete a locked message and all that hangs below it. A path through it ends in front of it from then on."""
+    conversation_id = message["conversation_id"]
+    is_on_path = service.is_on_path(user_id=user_id, message_id=message["id"])
+    count = _delete_from(user_id, conversation_id, message["id"], message["position"])
+    changes: dict[str, Any] = {"message_count": Conversation.message_count - count}
+    if is_on_path:
+        changes["active_leaf_id"] = message["parent_id"]
+    here = (Conversation.user_id == user_id, Conversation.id == conversation_id)
+    db.session.execute(sa.update(Conversation).where(*here).values(changes))
+
+
+def delete_conversation(*, user_id: str, conversation_id: str) -> None:
+    """Delete a conversation and all that is in it. Raises NotFound."""
+    messages: Any = Message.__table__
+    delete_in_batches(messages, messages.c.user_id == user_id, messages.c.conversation_id == conversation_id)
+    here = (Conversation.user_id == user_id, Conversation.id == conversation_id)
+    if db.session.scalar(sa.delete(Conversation).where(*here).returning(Conversation.id)) is None:
+        raise NotFound("conversation")
+
+
+def _delete_from(user_id: str, conversation_id: str, message_id: str, position: int) -> int:
+    """Delete the message and what hangs below it; how many messages that were.
+
+    What hangs below it comes behind it. Going through that once, in order of position, a message belongs to it if
+    its parent does: if that is gone, or goes with the same batch.
+    """
+    parent = aliased(Message)
+    is_parent = sa.and_(parent.user_id == Message.user_id, parent.id == Message.parent_id)
+    behind = (
+        sa.select(Message.id, Message.position, Message.parent_id, parent.id)
+        .join(parent, is_parent, isouter=True)
+        .where(
+            Message.user_id == user_id,
+            Message.conversation_id == conversation_id,
+            Message.position > sa.bindparam("position"),
+        )
+        .order_by(Message.position)
+        .limit(LOOKED_AT_ONCE)
+    )
+    count = _delete(user_id, {message_id})
+    while rows := db.session.execute(behind, {"position": position}).all():
+        gone: set[str] = set()
+        for child_id, _, parent_id, found_parent_id in rows:
+            if parent_id is not None and (found_parent_id is None or parent_id in gone):
+                gone.add(child_id)
+        count += _delete(user_id, gone)
+        position = rows[-1].position
+    return count
+
+
+def _delete(user_id: str, message_ids: set[str]) -> int:
+    if message_ids:
+        db.session.execute(sa.delete(Message).where(Message.user_id == user_id, Message.id.in_(message_ids)))
+    return len(message_ids)

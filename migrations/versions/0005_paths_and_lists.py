@@ -1,0 +1,28 @@
+"""Indexes of active paths, of the list of conversations and of what hangs on a message; the service goes on writing."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+INDEXES = (
+    ("ix_messages_path", "messages", ["user_id", "conversation_id", "position"], "on_path"),
+    ("ix_conversations_recent", "conversations", ["user_id", "archived", "updated_at", "id"], None),
+    ("ix_conversations_pinned", "conversations", ["user_id", "archived", "updated_at", "id"], "pinned"),
+    ("ix_completions_user_id_parent_id", "completions", ["user_id", "parent_id"], None),
+)
+
+
+def upgrade() -> None:
+    with op.get_context().autocommit_block():  # what CREATE INDEX CONCURRENTLY needs
+        for name, table, columns, condition in INDEXES:
+            where = sa.text(condition) if condition else None
+            op.create_index(
+                name, table, columns, sqlite_where=where, postgresql_where=where, postgresql_concurrently=True
+            )
+
+
+def downgrade() -> None:
+    for name, table, *_ in INDEXES:
+        op.drop_index(name, table)
