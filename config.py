@@ -69,6 +69,8 @@ class Config:
     DATABASE_WAIT_S: int = 5
     # seconds that Postgres may spend on one statement
     DATABASE_STATEMENT_TIMEOUT_S: int = 15
+    # days after which `flask retention` deletes a conversation that nobody used, if it is not pinned; 0: never
+    RETENTION_DAYS: int = 0
     # largest request body, in bytes; 1 MiB of text may take 6 MiB when every character is escaped
     MAX_BODY_BYTES: int = 8 * 1024 * 1024
 
@@ -242,6 +244,7 @@ def _read_environment(problems: dict[str, list[str]]) -> Mapping[str, Any]:
         "THREADS": Range(1, 2000),
         "WEB_CONCURRENCY": Range(0, 256),
         "TRUSTED_PROXIES": Range(0, 10),
+        "RETENTION_DAYS": Range(0, 36_500),
     }
     settings: dict[str, Any] = {}
     for field in fields(Config):

@@ -1,7 +1,9 @@
-"""Commands of the operator: `flask users`, `flask keys`, `flask purge`; and `flask demo-provider` for a newcomer."""
+"""Commands of the operator: `flask users`, `keys`, `purge`, `retention`; and `flask demo-provider` for a newcomer."""
+
+from datetime import timedelta
 
 import click
-from flask import Flask
+from flask import Flask, current_app
 from flask.cli import AppGroup, with_appcontext
 
 from config import fresh_secrets
@@ -10,6 +12,7 @@ from . import maintenance
 from .auth import service as auth
 from .auth.schemas import RegisterSchema
 from .blueprint import load
+from .columns import TIME_FORMAT, now
 from .errors import ApiError
 from .extensions import db
 from .users import service as users_service
@@ -24,6 +27,7 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(users)
     app.cli.add_command(keys)
     app.cli.add_command(purge)
+    app.cli.add_command(delete_old_conversations)
     app.cli.add_command(serve_demo_provider)
 
 
@@ -84,6 +88,30 @@ def rotate_keys() -> None:
 def purge() -> None:
     """Delete what has expired: idempotency keys, ended logins, counters, tokens."""
     click.echo(f"Deleted {maintenance.purge_expired()} expired rows.")
+
+
+@click.command("retention")
+@click.option("--dry-run", is_flag=True, help="Delete nothing; tell what would go.")
+@with_appcontext
+def delete_old_conversations(dry_run: bool) -> None:
+    """Delete conversations that nobody used for RETENTION_DAYS, but for pinned ones."""
+    days: int = current_app.config["RETENTION_DAYS"]
+    if not days:
+        raise click.ClickException("RETENTION_DAYS is 0: conversations are kept, however old.")
+    used_before = now() - timedelta(days=days)
+    go_through = maintenance.list_old_conversations if dry_run else maintenance.delete_old_conversations
+    conversations = messages = 0
+    for gone in go_through(used_before):
+        conversations, messages = conversations + 1, messages + gone.message_count
+        if dry_run:
+            used_at = gone.updated_at.strftime(TIME_FORMAT)
+            click.echo(
+                f"{gone.id} of user {gone.user_id}, last used {used_at}, messages: {gone.message_count}"
+            )
+    done = "Would delete" if dry_run else "Deleted"
+    click.echo(
+        f"{done} {conversations} conversations with {messages} messages, last used over {days} days ago."
+    )
 
 
 @click.command("demo-provider")

@@ -1,10 +1,11 @@
-"""What the operator's commands do to the tables: rotating master keys, deleting what has expired.
+"""What the operator's commands do to the tables: rotating master keys, deleting what has expired or grown old.
 
 These are the only functions that go through all users; they do it user by user, so that every statement still
 names one, and commit in between, so that the service goes on meanwhile.
 """
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -15,6 +16,8 @@ from .extensions import db
 from .idempotency.models import IdempotencyKey
 from .idempotency.service import KEPT_FOR
 from .keyring import CannotDecrypt, keyring
+from .messages import retention
+from .messages.retention import Expired
 from .user_llm_configs.models import UserLLMConfig
 from .users.models import User
 
@@ -67,6 +70,26 @@ def purge_expired() -> int:
         ):
             count += _delete(sa.delete(model).where(model.user_id == user_id, expired))
     return count
+
+
+def list_old_conversations(used_before: datetime) -> Iterator[Expired]:
+    """The conversations that `delete_old_conversations` would delete, user by user."""
+    for user_id in _user_ids():
+        last = None
+        while found := retention.list_expired(user_id=user_id, used_before=used_before, after=last):
+            db.session.commit()
+            yield from found
+            last = found[-1]
+        db.session.commit()
+
+
+def delete_old_conversations(used_before: datetime) -> Iterator[Expired]:
+    """Delete the conversations that were last used before a moment and are not pinned; each as it is gone."""
+    for user_id in _user_ids():
+        while deleted := retention.delete_expired(user_id=user_id, used_before=used_before):
+            db.session.commit()
+            yield from deleted
+        db.session.commit()
 
 
 def _delete(statement: sa.Delete) -> int:

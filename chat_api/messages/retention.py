@@ -1,0 +1,68 @@
+"""Retention: which conversations are old enough to go, a few at a time."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import accumulate, takewhile
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..columns import Id, UTCDateTime
+from ..conversations.models import Conversation
+from ..extensions import db
+from . import deletion
+
+CONVERSATIONS_AT_ONCE = 100
+MESSAGES_AT_ONCE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A conversation that nobody used for long enough."""
+
+    user_id: str
+    id: str
+    message_count: int
+    updated_at: datetime
+
+
+def list_expired(*, user_id: str, used_before: datetime, after: Expired | None = None) -> list[Expired]:
+    """Some of the user's conversations that retention does not spare, oldest first, behind one that is known."""
+    return _found(user_id, used_before, after, lock=False)
+
+
+def delete_expired(*, user_id: str, used_before: datetime) -> list[Expired]:
+    """Delete some of the user's conversations that retention does not spare; which ones, none where all are gone.
+
+    So few that others wait for no long transaction, however many messages; at least one. The caller commits. One that
+    is used or pinned just now is not deleted.
+    """
+    found = _found(user_id, used_before, None, lock=True)
+    sums = accumulate(conversation.message_count for conversation in found)
+    few = sum(1 for _ in takewhile(lambda messages: messages <= MESSAGES_AT_ONCE, sums))
+    deleted = found[: max(few, 1)]
+    for conversation in deleted:
+        deletion.delete_conversation(user_id=user_id, conversation_id=conversation.id)
+    return deleted
+
+
+def _found(user_id: str, used_before: datetime, after: Expired | None, *, lock: bool) -> list[Expired]:
+    place = sa.tuple_(Conversation.updated_at, Conversation.id)
+    columns = (Conversation.user_id, Conversation.id, Conversation.message_count, Conversation.updated_at)
+    known = after and sa.tuple_(sa.literal(after.updated_at, UTCDateTime()), sa.literal(after.id, Id()))
+    found: list[Any] = []
+    for archived in (False, True):  # the index has them apart
+        query = sa.select(*columns).where(
+            Conversation.user_id == user_id,
+            Conversation.archived.is_(archived),
+            Conversation.updated_at < used_before,
+            sa.not_(Conversation.pinned),
+        )
+        if known is not None:
+            query = query.where(place > known)
+        query = query.order_by(Conversation.updated_at, Conversation.id).limit(CONVERSATIONS_AT_ONCE)
+        if lock:  # whoever is about to use one goes first, and it is looked at again
+            query = query.with_for_update()
+        found += db.session.execute(query)
+    found.sort(key=lambda row: (row.updated_at, row.id))
+    return [Expired(*row) for row in found[:CONVERSATIONS_AT_ONCE]]

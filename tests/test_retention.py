@@ -1,0 +1,143 @@
+"""`flask retention`: conversations that nobody used for long go, a few at a time; pinned ones stay."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from click.testing import Result
+from flask import Flask
+
+from chat_api.columns import now
+from chat_api.conversations.models import Conversation
+from chat_api.extensions import db
+from chat_api.messages import retention
+from tests.support.api import Api
+from tests.support.provider import ScriptedProvider
+from tests.support.tables import owned_rows
+
+DAYS = 30
+
+
+@pytest.fixture(autouse=True)
+def _days(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(app.config, "RETENTION_DAYS", DAYS)
+
+
+def run(app: Flask, *options: str) -> Result:
+    return app.test_cli_runner().invoke(args=["retention", *options])
+
+
+def grow_old(app: Flask, user: Api, conversation_id: str, days: float) -> None:
+    """Let a conversation be last used so many days ago."""
+    own = (Conversation.user_id == user.user_id, Conversation.id == conversation_id)
+    with app.app_context():
+        db.session.execute(
+            sa.update(Conversation).where(*own).values(updated_at=now() - timedelta(days=days))
+        )
+        db.session.commit()
+
+
+def conversation(app: Flask, user: Api, *, days: float, messages: int = 1, **changes: bool) -> str:
+    made: str = user.conversation()["id"]
+    for _ in range(messages):
+        user.message(made)
+    if changes:
+        assert user.patch(f"/chat/conversations/{made}", changes).status_code == 200
+    grow_old(app, user, made, days)
+    return made
+
+
+def there(user: Api, *conversation_ids: str) -> list[bool]:
+    return [user.get(f"/chat/conversations/{id}").status_code == 200 for id in conversation_ids]
+
+
+def test_old_conversations_go_and_the_others_stay(app: Flask, ada: Api, bob: Api) -> None:
+    old = [conversation(app, ada, days=DAYS + 1), conversation(app, bob, days=DAYS + 0.01, archived=True)]
+    young = conversation(app, ada, days=DAYS - 0.01, archived=True)
+    pinned = conversation(app, ada, days=10 * DAYS, pinned=True)
+    assert run(app).exit_code == 0
+    assert there(ada, old[0], young, pinned) + there(bob, old[1]) == [False, True, True, False]
+
+
+def test_all_that_hangs_on_them_goes_along(app: Flask, ada: Api, provider: ScriptedProvider) -> None:
+    before = owned_rows(app, ada.user_id)
+    old = conversation(app, ada, days=DAYS + 1)
+    provider_id = ada.provider(api_endpoint=provider.url)["id"]
+    ada.config(provider_id)
+    ada.attachment(ada.completion(old, provider_id)["message"]["id"])
+    grow_old(app, ada, old, DAYS + 1)
+    assert run(app).exit_code == 0
+    left = {"llm_providers": 1, "user_llm_configs": 1}
+    assert owned_rows(app, ada.user_id) == before | left
+
+
+def test_dry_run_tells_what_would_go_and_deletes_nothing(app: Flask, ada: Api) -> None:
+    old = [conversation(app, ada, days=DAYS + days, messages=days) for days in (1, 2)]
+    kept = conversation(app, ada, days=1), conversation(app, ada, days=DAYS + 1, pinned=True)
+    told = run(app, "--dry-run").output
+    assert there(ada, *old, *kept) == [True] * 4
+    lines = [line for line in told.splitlines() if ada.user_id in line]
+    assert [line.split()[0] for line in lines] == old[::-1]  # oldest first
+    assert [line.rpartition(" ")[2] for line in lines] == ["2", "1"]
+    assert "Would delete" in told
+    assert "A conversation" not in told  # titles are nobody's business but their owner's
+
+
+def test_what_is_told_is_what_goes(app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "CONVERSATIONS_AT_ONCE", 3)
+    monkeypatch.setattr(retention, "MESSAGES_AT_ONCE", 4)
+    old = [conversation(app, ada, days=DAYS + 1, messages=messages) for messages in (0, 1, 5, 2, 1, 0, 3)]
+    told = run(app, "--dry-run").output
+    assert {line.split()[0] for line in told.splitlines() if ada.user_id in line} == set(old)
+    assert there(ada, *old) == [True] * 7
+    assert run(app).exit_code == 0
+    assert there(ada, *old) == [False] * 7
+
+
+@pytest.fixture
+def batches(app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many messages of hers each transaction deletes."""
+    sizes: list[int] = []
+    delete = retention.delete_expired
+
+    def noted(**arguments: object) -> list[retention.Expired]:
+        deleted = delete(**arguments)  # type: ignore[arg-type]
+        if arguments["user_id"] == ada.user_id:
+            sizes.append(sum(conversation.message_count for conversation in deleted))
+        return deleted
+
+    monkeypatch.setattr(retention, "delete_expired", noted)
+    return sizes
+
+
+def test_transactions_are_small(
+    app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch, batches: list[int]
+) -> None:
+    monkeypatch.setattr(retention, "MESSAGES_AT_ONCE", 4)
+    for _ in range(6):
+        conversation(app, ada, days=DAYS + 1, messages=2)
+    conversation(app, ada, days=DAYS, messages=6)
+    assert run(app).exit_code == 0
+    assert [size for size in batches if size] == [4, 4, 4, 6]
+
+
+def test_one_that_is_used_or_pinned_meanwhile_stays(app: Flask, ada: Api) -> None:
+    """What the dry run told is looked at again when it is deleted."""
+    used, pinned = (conversation(app, ada, days=DAYS + 1) for _ in range(2))
+    assert run(app, "--dry-run").output.count(ada.user_id) == 2
+    ada.message(used)
+    ada.patch(f"/chat/conversations/{pinned}", {"pinned": True})
+    assert run(app).exit_code == 0
+    assert there(ada, used, pinned) == [True, True]
+
+
+def test_without_days_nothing_is_ever_deleted(
+    app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    old = conversation(app, ada, days=36_500)
+    monkeypatch.setitem(app.config, "RETENTION_DAYS", 0)
+    for options in ((), ("--dry-run",)):
+        result = run(app, *options)
+        assert (result.exit_code, "RETENTION_DAYS" in result.output) == (1, True)
+    assert there(ada, old) == [True]
