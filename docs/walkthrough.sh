@@ -145,6 +145,36 @@ step 200 'dry_run: what would be sent'
 curl -s "$BASE_URL/chat/completions?dry_run=true" -H "$AUTH" -H "$JSON" \
   -d '{"conversation_id": "'$CONVERSATION_ID'", "provider_id": "'$ECHO_ID'", "content": "Thanks!"}' | show
 
+step 200 'GET /chat/conversations/{id}: where the active path ends'
+LEAF_ID=$(curl -s "$BASE_URL/chat/conversations/$CONVERSATION_ID" -H "$AUTH" | take active_leaf_id)
+
+step 201 'POST /chat/messages with parent_id: ask the first question in another way, in a new branch'
+BRANCH_ID=$(curl -s "$BASE_URL/chat/messages" -H "$AUTH" -H "$JSON" \
+  -d '{"conversation_id": "'$CONVERSATION_ID'", "role": "user", "content": "Where is it quiet?", "parent_id": null}' | take id)
+
+step 201 'POST /chat/completions: the reply in the new branch'
+curl -s "$BASE_URL/chat/completions" -H "$AUTH" -H "$JSON" \
+  -d '{"conversation_id": "'$CONVERSATION_ID'", "provider_id": "'$ECHO_ID'"}' | show
+
+step 200 'GET /chat/conversations/{id}/messages: the active path has two messages'
+curl -s "$BASE_URL/chat/conversations/$CONVERSATION_ID/messages" -H "$AUTH" | show
+
+step 200 'GET /chat/conversations/{id}/messages?branch=all: all there are, each with its parent_id'
+curl -s "$BASE_URL/chat/conversations/$CONVERSATION_ID/messages?branch=all" -H "$AUTH" | show
+
+step 200 'GET /chat/conversations/{id}/messages?around=: a message amid its neighbours, of whatever branch'
+curl -s "$BASE_URL/chat/conversations/$CONVERSATION_ID/messages?branch=all&around=$BRANCH_ID&limit=3" -H "$AUTH" | show
+
+step 200 'PATCH /chat/conversations/{id}: back to the first branch; pinned, with another title'
+curl -s -X PATCH "$BASE_URL/chat/conversations/$CONVERSATION_ID" -H "$AUTH" -H "$JSON" \
+  -d '{"active_leaf_id": "'$LEAF_ID'", "pinned": true, "title": "Lisbon in May"}' | show
+
+step 204 'DELETE /chat/messages/{id}: the other branch goes'
+curl -s -X DELETE "$BASE_URL/chat/messages/$BRANCH_ID" -H "$AUTH"
+
+step 200 'GET /chat/conversations: those whose title has a text in it, most recently used first'
+curl -s "$BASE_URL/chat/conversations?pinned=true&q=lisbon" -H "$AUTH" | show
+
 step 400 'An error: the title is empty and the owner is missing'
 curl -s "$BASE_URL/chat/conversations" -H "$AUTH" -H "$JSON" -d '{"title": ""}' | show
 

@@ -33,7 +33,8 @@ WORKER_LOST = "worker_lost"
 
 log = logging.getLogger(__name__)
 
-# with both rows locked: nobody appends meanwhile, and nobody else settles
+# With both rows locked: nobody appends meanwhile, and nobody else settles. The conversation's first, as whoever deletes
+# it does, or its messages: else the two could wait for each other
 _STATE = Statement(
     sa.select(
         Completion.status,
@@ -46,8 +47,8 @@ _STATE = Statement(
         Conversation.active_leaf_id,
     )
     .join_from(
-        Completion,
         Conversation,
+        Completion,
         sa.and_(Conversation.user_id == Completion.user_id, Conversation.id == Completion.conversation_id),
     )
     .where(*OURS)
