@@ -27,13 +27,16 @@ def fill_conversation(database: Database, stage: Stage, size: int, progress: Cal
     with engine.connect() as connection:
         found = connection.execute(sa.select(Message.__table__).where(Message.id == first["id"]))
         model = found.mappings().one()
+    leaf_id: str = first["id"]
     for start in range(2, size + 1, BATCH):
         progress(f"filling a conversation on {database.name}: {start - 1:,} of {size:,} messages")
+        copies = list(_copies(model, leaf_id, start, min(start + BATCH, size + 1)))
+        leaf_id = copies[-1]["id"]
         with engine.begin() as connection:
-            connection.execute(sa.insert(Message), list(_copies(model, start, min(start + BATCH, size + 1))))
+            connection.execute(sa.insert(Message), copies)
     with engine.begin() as connection:
         counted = sa.update(Conversation).where(Conversation.id == conversation_id)
-        connection.execute(counted.values(message_count=size))
+        connection.execute(counted.values(message_count=size, last_position=size, active_leaf_id=leaf_id))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         for statement in SETTLING[engine.dialect.name]:
             connection.exec_driver_sql(statement)
@@ -41,7 +44,9 @@ def fill_conversation(database: Database, stage: Stage, size: int, progress: Cal
     return conversation_id
 
 
-def _copies(model: Mapping[Any, Any], start: int, stop: int) -> Iterator[dict[str, Any]]:
-    """The messages at the positions from `start` up to, not including, `stop`."""
+def _copies(model: Mapping[Any, Any], parent_id: str, start: int, stop: int) -> Iterator[dict[str, Any]]:
+    """The messages at the positions from `start` up to, not including, `stop`; each answers the one in front of it."""
     for position in range(start, stop):
-        yield {**model, "id": new_id(), "position": position}
+        message_id = new_id()
+        yield {**model, "id": message_id, "parent_id": parent_id, "position": position}
+        parent_id = message_id
