@@ -22,8 +22,6 @@ HERE = (Message.user_id == OWNER, Message.conversation_id == CONVERSATION)
 ON_PATH: sa.ColumnElement[bool] = sa.literal_column("messages.on_path", sa.Boolean())
 THIS_CONVERSATION = (Conversation.user_id == OWNER, Conversation.id == CONVERSATION)
 
-DELETED_AT_ONCE = 1000
-
 _LOCK = Statement(sa.select(Conversation.active_leaf_id).where(*THIS_CONVERSATION).with_for_update())
 _IS_HERE = Statement(sa.select(Message.id).where(*HERE, Message.id == MESSAGE))
 
