@@ -16,7 +16,7 @@ POSTS = {
     "/auth/login": ("email", "password"),
     "/auth/tokens": ("name", "expires_in_days"),
     "/chat/conversations": ("user_id", "title"),
-    "/chat/messages": ("conversation_id", "role", "content", "tool_call_id"),
+    "/chat/messages": ("conversation_id", "role", "content", "parent_id", "tool_call_id"),
     "/chat/attachments": ("message_id", "file_type", "file_path"),
     "/chat/llm-providers": ("name", "api_endpoint", "shared", "api_format", "context_window"),
     "/chat/user-llm-configs": ("user_id", "provider_id", "api_key", "default_model", "context_window"),
