@@ -74,8 +74,10 @@ class Api:
     def conversation(self, title: str = "A conversation") -> dict[str, Any]:
         return self.made("/chat/conversations", {"user_id": self.user_id, "title": title})
 
-    def message(self, conversation_id: str, content: str = "Hello", role: str = "user") -> dict[str, Any]:
-        body = {"conversation_id": conversation_id, "role": role, "content": content}
+    def message(
+        self, conversation_id: str, content: str = "Hello", role: str = "user", **fields: Any
+    ) -> dict[str, Any]:
+        body = {"conversation_id": conversation_id, "role": role, "content": content, **fields}
         return self.made("/chat/messages", body)
 
     def attachment(self, message_id: str, file_path: str = "uploads/a.png") -> dict[str, Any]:
