@@ -33,7 +33,8 @@ WORKER_LOST = "worker_lost"
 
 log = logging.getLogger(__name__)
 
-# with both rows locked: nobody appends meanwhile, and nobody else settles
+# With both rows locked: nobody appends meanwhile, and nobody else settles. Postgres locks them in the order of FROM:
+# the conversation first, as whoever deletes it or one of its messages does.
 _STATE = Statement(
     sa.select(
         Completion.status,
@@ -46,8 +47,8 @@ _STATE = Statement(
         Conversation.active_leaf_id,
     )
     .join_from(
-        Completion,
         Conversation,
+        Completion,
         sa.and_(Conversation.user_id == Completion.user_id, Conversation.id == Completion.conversation_id),
     )
     .where(*OURS)
