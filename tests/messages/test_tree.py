@@ -6,7 +6,13 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 from flask import Flask
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.support.api import Api
 from tests.support.tables import path_in_tables
