@@ -1,7 +1,7 @@
 """Many at once in one conversation, and in many: the path stays whole whoever forks, moves, cuts and deletes."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -118,7 +118,7 @@ def test_writers_in_a_conversation_that_is_deleted_are_told_that_it_is_gone(
 
 
 @pytest.fixture
-def asking(person: Person, provider: ScriptedProvider) -> Iterator[Callable[[str], Answer]]:
+def asking(person: Person, provider: ScriptedProvider) -> Callable[..., Answer]:
     """Ask for a reply in a conversation; it takes a moment, in which others act."""
     made = person.post("/chat/llm-providers", {"name": "P", "api_endpoint": provider.url}).body
     body = {"user_id": person.user["id"], "provider_id": made["id"], "api_key": "k"}
@@ -130,7 +130,7 @@ def asking(person: Person, provider: ScriptedProvider) -> Iterator[Callable[[str
         body = {"conversation_id": conversation_id, "provider_id": made["id"], "model": model, **fields}
         return person.post("/chat/completions", body)
 
-    yield ask
+    return ask
 
 
 def deadlocks(app: Flask) -> int:

@@ -46,7 +46,8 @@ def path_in_tables(app: Flask, user_id: str, conversation_id: str) -> list[str]:
         assert len(set(positions)) == len(positions)
         assert all(0 < position <= conversation.last_position for position in positions)
         assert conversation.message_count == len(rows)
-        path, id_ = [], conversation.active_leaf_id
+        path: list[str] = []
+        id_ = conversation.active_leaf_id
         while id_ is not None:
             path.insert(0, id_)
             id_ = rows[id_].parent_id
