@@ -238,7 +238,7 @@ def test_a_page_is_read_from_the_index_without_sorting(
     for name, query in QUERIES.items():
         plan = plan_of(app, monkeypatch, lambda query=query: ada.get(PATH + query.format(middle=middle)))  # type: ignore[misc]
         index = "ix_conversations_pinned" if name == "pinned" else "ix_conversations_recent"
-        assert index in plan, (name, plan)
+        assert plan.count(index) == plan.count("Limit") + ("SEARCH" in plan), (name, plan)
         assert "Sort" not in plan, (name, plan)
         assert "TEMP B-TREE" not in plan, (name, plan)
         if name in ("deep page", "backwards"):  # it begins at the cursor

@@ -38,14 +38,19 @@ def plan_of(app: Flask, monkeypatch: pytest.MonkeyPatch, send: Callable[[], Any]
 
 
 def explained(app: Flask, sql: str, arguments: tuple[Any, ...]) -> str:
-    """The plan, in the database's own words: on Postgres the generic one, as of a prepared statement."""
+    """The plan in the database's own words; on Postgres, which keeps statements prepared, both that it may come to:
+    for these values, and for any."""
     with app.app_context(), db.engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
         if connection.dialect.name == "sqlite":
             return "\n".join(row[3] for row in driver.execute(f"EXPLAIN QUERY PLAN {sql}", arguments))
         cursor = psycopg.RawCursor(driver)
         values = [value if value is None else str(value) for value in arguments]
-        return "\n".join(row[0] for row in cursor.execute(f"EXPLAIN {sql}".encode(), values))
+        plans = [row[0] for row in cursor.execute(f"EXPLAIN {sql}".encode(), values)]
+        # by the protocol's simple query, which knows no parameters
+        generic = driver.pgconn.exec_(f"EXPLAIN (GENERIC_PLAN) {sql}".encode())
+        plans += [generic.get_value(row, 0).decode() for row in range(generic.ntuples)]
+        return "\n".join(plans)
 
 
 def analyze(app: Flask) -> None:
