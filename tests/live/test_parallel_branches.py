@@ -119,7 +119,11 @@ def test_writers_in_a_conversation_that_is_deleted_are_told_that_it_is_gone(
 
 @pytest.fixture
 def asking(person: Person, provider: ScriptedProvider) -> Callable[..., Answer]:
-    """Ask for a reply in a conversation; it takes a moment, in which others act."""
+    return asker(person, provider)
+
+
+def asker(person: Person, provider: ScriptedProvider) -> Callable[..., Answer]:
+    """What asks for a reply in a conversation; it takes a moment, in which others act."""
     made = person.post("/chat/llm-providers", {"name": "P", "api_endpoint": provider.url}).body
     body = {"user_id": person.user["id"], "provider_id": made["id"], "api_key": "k"}
     assert person.post("/chat/user-llm-configs", body).status == 201
@@ -161,4 +165,20 @@ def test_replies_that_end_while_all_is_deleted_end_without_a_word(
     assert deadlocks(app) == deadlocks_before
     rows = owned_rows(app, person.user["id"])
     assert (rows["completions"], rows["completion_pieces"], rows["messages"]) == (0, 0, 0)
+    assert '"level":"error"' not in three_workers.log[before:].replace(" ", "")
+
+
+def test_replies_that_end_while_their_owner_is_erased_end_without_a_word(
+    app: Flask, three_workers: GunicornServer, provider: ScriptedProvider
+) -> None:
+    before, deadlocks_before = len(three_workers.log), deadlocks(app)
+    for _ in range(3):
+        person = Person(three_workers)
+        ask = asker(person, provider)
+        actions = [partial(ask, person.conversation(), content="Hi") for _ in range(6)]
+        erase = partial(person.delete, "/auth/me")
+        answers = at_once([*actions, erase])
+        assert set(statuses(answers)) <= {201, 204, 401, 404}
+        assert not any(owned_rows(app, person.user["id"]).values())
+    assert deadlocks(app) == deadlocks_before
     assert '"level":"error"' not in three_workers.log[before:].replace(" ", "")
