@@ -10,7 +10,7 @@ from flask import Flask
 from tests.completions.chat import Chat, run_sql
 from tests.support.api import Api
 from tests.support.provider import Received, Reply, ScriptedProvider, openai_stream
-from tests.support.tables import path_in_tables
+from tests.support.tables import begin_elsewhere, path_in_tables
 
 Message = dict[str, Any]
 
@@ -259,3 +259,25 @@ def test_completions_of_all_branches_are_listed(chat: Chat) -> None:
     assert chat.get(first["id"])["status"] == "completed"
     assert chat.api.delete(f"/chat/messages/{first['parent_id']}").status_code == 204
     assert chat.completions == []
+
+
+@pytest.mark.parametrize("path_stays", [True, False])
+def test_a_reply_whose_worker_died_is_stored_where_it_belongs(
+    app: Flask, chat: Chat, path_stays: bool
+) -> None:
+    root = chat.api.message(chat.conversation_id, "root")
+    question = chat.api.message(chat.conversation_id, "question")
+    completion_id = begin_elsewhere(app, chat.api.user_id, question, chat.provider_id)
+    assert chat.get(completion_id)["message"]["parent_id"] == question["id"]
+    if not path_stays:
+        move(chat, root["id"])
+    run_sql(app, "UPDATE completions SET lease_expires_at = created_at WHERE id = :id", id=completion_id)
+    settled = chat.get(completion_id)
+    assert (settled["status"], settled["finish_reason"]) == ("incomplete", "worker_lost")
+    assert (settled["message"]["parent_id"], settled["message"]["content"]) == (
+        question["id"],
+        "By the river",
+    )
+    assert leaf(chat) == (settled["message"]["id"] if path_stays else root["id"])
+    assert every(chat)[-1] == settled["message"]
+    assert_whole(chat)

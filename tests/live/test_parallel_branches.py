@@ -1,5 +1,6 @@
 """Many at once in one conversation, and in many: the path stays whole whoever forks, moves, cuts and deletes."""
 
+import itertools
 import random
 from collections.abc import Callable
 from functools import partial
@@ -85,6 +86,37 @@ def test_all_that_moves_the_path_at_once_leaves_it_whole(
         assert [one["id"] for one in person.messages(conversation_id)] == path
         ids = [one["id"] for one in branches(person, conversation_id)]
         ids = [ids[0], *chance.sample(ids[1:], min(5, len(ids) - 1))]
+
+
+def test_a_reader_never_sees_a_broken_path(person: Person, conversation_id: str) -> None:
+    """While others let it lead here and there, and go on with it."""
+    first = person.say(conversation_id, "0").body["id"]
+    leaves = []
+    for _ in range(2):
+        parent = first
+        for number in range(12):
+            parent = person.say(conversation_id, f"{number}", parent_id=parent).body["id"]
+        leaves.append(parent)
+    place = f"/chat/conversations/{conversation_id}"
+
+    def flip() -> list[Answer]:
+        return [person.patch(place, {"active_leaf_id": leaves[number % 2]}) for number in range(12)]
+
+    def grow() -> list[Answer]:
+        return [person.say(conversation_id, "x", parent_id=leaves[number % 2]) for number in range(12)]
+
+    def read() -> list[Answer]:
+        return [person.get(f"{place}/messages?limit=1000") for _ in range(20)]
+
+    flipped, grown, *seen = at_once([flip, grow, read, read])
+    assert statuses(flipped) == [200]
+    assert statuses(grown) == [201]
+    lengths = set()
+    for answer in itertools.chain(*seen):
+        ids = [one["id"] for one in answer.body]
+        assert [one["parent_id"] for one in answer.body] == [None, *ids[:-1]]
+        lengths.add(len(ids))
+    assert lengths <= {13, 14}
 
 
 def test_of_deletions_at_once_each_message_has_one(app: Flask, person: Person, conversation_id: str) -> None:
