@@ -236,6 +236,8 @@ _LINKS = {
     },
     ("create_conversation", "201"): {
         "GetConversation": _link("get_conversation", conversation_id="id"),
+        "UpdateConversation": _link("update_conversation", conversation_id="id"),
+        "DeleteConversation": _link("delete_conversation", conversation_id="id"),
         "CreateMessage": _body_link("create_message", conversation_id="id"),
         "ListMessages": _link("list_messages", conversation_id="id"),
         "CreateCompletion": _body_link("create_completion", conversation_id="id"),
@@ -243,6 +245,9 @@ _LINKS = {
     ("create_message", "201"): {
         "GetConversation": _link("get_conversation", conversation_id="conversation_id"),
         "ListMessages": _link("list_messages", conversation_id="conversation_id"),
+        "GetMessage": _link("get_message", message_id="id"),
+        "DeleteMessage": _link("delete_message", message_id="id"),
+        "CreateAnswer": _body_link("create_message", conversation_id="conversation_id", parent_id="id"),
         "CreateAttachment": _body_link("create_attachment", message_id="id"),
         "ListAttachments": _link("list_attachments", message_id="id"),
     },

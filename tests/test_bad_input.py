@@ -22,6 +22,7 @@ from tests.support.provider import ScriptedProvider
 
 JSON = "application/json"
 MIB = 1024 * 1024
+ANY_ID = "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071"
 
 
 def assert_problem(response: TestResponse, status: int, *fields: str) -> dict[str, Any]:
@@ -88,6 +89,7 @@ def body_for(user: Api, ids: dict[str, str]) -> Callable[[str], dict[str, Any]]:
             "conversation_id": ids["conversation"],
             "role": "tool",
             "content": "Hello",
+            "parent_id": ids["message"],
             "tool_call_id": "call_1",
         },
         "/chat/attachments": {"message_id": ids["message"], "file_type": "image/png", "file_path": "a.png"},
@@ -340,6 +342,9 @@ def test_malformed_id_is_404_in_a_path(user: Api, path: str, malformed: str) -> 
 
 # every PATCH and PUT but that of the account, and the valid values of its body
 CHANGES: dict[tuple[str, str], dict[str, Any]] = {
+    ("PATCH", "/chat/conversations/{conversation}"): {
+        "title": "T", "archived": False, "pinned": True, "active_leaf_id": None,
+    },
     ("PATCH", "/chat/llm-providers/{provider}"): {
         "name": "P", "api_endpoint": "https://p.example/v1", "api_format": "openai", "context_window": 1000,
     },
@@ -347,7 +352,8 @@ CHANGES: dict[tuple[str, str], dict[str, Any]] = {
         "api_key": "sk-1", "default_model": "m", "context_window": 1000,
     },
 }  # fmt: skip
-NULL_MEANS_NONE = ("context_window", "default_model")
+NULL_MEANS_NONE = ("context_window", "default_model", "active_leaf_id")
+FLAGS = ("archived", "pinned")
 each_change = pytest.mark.parametrize(("method", "path"), CHANGES)
 
 
@@ -399,7 +405,7 @@ def test_change_with_a_wrong_value_is_refused(
             {},
             {"x": "y"},
         ):
-            if not (value is None and field in NULL_MEANS_NONE):
+            if not ((value is None and field in NULL_MEANS_NONE) or (value is True and field in FLAGS)):
                 raw = json.dumps(body | {field: value})
                 assert_problem(change(method, path, data=raw, content_type=JSON), 400, field)
 
@@ -432,7 +438,7 @@ def test_change_that_is_no_json_object_with_fields_is_refused(
 def test_change_of_a_malformed_id_is_404(user: Api, ids: dict[str, str], method: str, path: str) -> None:
     for changing in (method, "DELETE"):
         for malformed in ("1", "x", "%00", f"{ids['provider']}x", f"%7B{ids['provider']}%7D"):
-            places = {"user": user.user_id, "provider": malformed}
+            places = {"user": user.user_id, "provider": malformed, "conversation": malformed}
             body = None if changing == "DELETE" else CHANGES[method, path]
             assert_problem(user.request(changing, path.format(**places), json=body), 404)
 
@@ -577,6 +583,51 @@ def test_bad_page_is_refused(user: Api, ids: dict[str, str], query: str) -> None
 def test_good_page_is_answered(user: Api, ids: dict[str, str], query: str) -> None:
     for path in lists(ids):
         assert user.get(f"{path}?{query}").status_code == 200
+
+
+@pytest.mark.parametrize("query", [
+    "archived=", "archived=1", "archived=yes", "archived=True", "archived=true&archived=true", "pinned=null",
+    "pinned=0", "pinned=%00", "q=", f"q={'x' * 256}", "q=%00", "q=a%00b", "q=a&q=b",
+    "limit=0", "branch=all", "user_id=x",
+    *(f"{place}={cursor}" for place in ("after", "before") for cursor in (
+        "", "1", "x", "_", ANY_ID, f"_{ANY_ID}", "2026-11-23T09:30:00.123456Z",
+        "2026-11-23T09:30:00.123456Z_", f"2026-11-23T09:30:00.123456Z_{ANY_ID[:-1]}",
+        f"2026-11-23T09:30:00.123456Z_{ANY_ID}0", f"2026-11-23T09:30:00.123456Z_{ANY_ID}%0A",
+        f"2026-11-23T09:30:00.123456Z_{ANY_ID}_", f"2026-11-23T09:30:00Z_{ANY_ID}",
+        f"2026-11-23T09:30:00.123456_{ANY_ID}", f"2026-11-23T09:30:00.123456%2B00:00_{ANY_ID}",
+        f"2026-02-30T09:30:00.123456Z_{ANY_ID}", f"2026-13-01T09:30:00.123456Z_{ANY_ID}",
+        f"2026-11-23T24:30:00.123456Z_{ANY_ID}", f"0999-11-23T09:30:00.123456Z_{ANY_ID}",
+        f"0000-11-23T09:30:00.123456Z_{ANY_ID}", f"10000-11-23T09:30:00.123456Z_{ANY_ID}",
+        f"٢٠٢٦-11-23T09:30:00.123456Z_{ANY_ID}", f"2026-11-23T09:30:00.1Z_{ANY_ID}",
+        f"%202026-11-23T09:30:00.123456Z_{ANY_ID}", "%00", "%FF", "' OR 1=1 --",
+    )),
+])  # fmt: skip
+def test_bad_query_of_conversations_is_refused(user: Api, query: str) -> None:
+    assert_problem(user.get(f"/chat/conversations?{query}"), 400, query.partition("=")[0])
+
+
+@pytest.mark.parametrize("query", [
+    "", "archived=true&pinned=false&q=x&limit=1000", "q=%25", "q='", f"q={'x' * 255}", "q=%F0%9F%98%80",
+    f"after=1000-01-01T00:00:00.000000Z_{ANY_ID}", f"before=9999-12-31T23:59:59.999999Z_{ANY_ID.upper()}",
+    f"after=2024-02-29T00:00:00.000000Z_{'f' * 8}-ffff-ffff-ffff-{'f' * 12}",
+])  # fmt: skip
+def test_good_query_of_conversations_is_answered(user: Api, query: str) -> None:
+    assert user.get(f"/chat/conversations?{query}").status_code == 200
+
+
+@pytest.mark.parametrize("query", [
+    "branch=", "branch=none", "branch=All", "branch=all&branch=all", "branch=%FF", "around=", "around=1",
+    "around=x", f"around={ANY_ID}0", "around=%00",
+])  # fmt: skip
+def test_bad_branch_or_place_is_refused(user: Api, ids: dict[str, str], query: str) -> None:
+    assert_problem(user.get(f"{lists(ids)[0]}?{query}"), 400, query.partition("=")[0])
+
+
+@pytest.mark.parametrize("direction", ["after", "before"])
+def test_a_page_around_a_message_has_no_direction(user: Api, ids: dict[str, str], direction: str) -> None:
+    path = f"{lists(ids)[0]}?around={ids['message']}"
+    assert user.get(path).status_code == 200
+    assert_problem(user.get(f"{path}&{direction}=1"), 400, "around")
 
 
 @pytest.mark.parametrize("query", ["\x80", "limit=\xff", "\xed\xa0\x80=1"])

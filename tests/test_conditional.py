@@ -32,6 +32,9 @@ OBJECTS: dict[str, Callable[[Api, ScriptedProvider], str]] = {
     "/chat/conversations/{conversation_id}": lambda user, _: (
         f"/chat/conversations/{user.conversation()['id']}"
     ),
+    "/chat/messages/{message_id}": lambda user, _: (
+        f"/chat/messages/{user.message(user.conversation()['id'])['id']}"
+    ),
     "/chat/llm-providers/{provider_id}": lambda user, _: f"/chat/llm-providers/{user.provider()['id']}",
     "/chat/user-llm-configs/{user_id}/{provider_id}": config_path,
     "/chat/completions/{completion_id}": completion_path,
@@ -128,11 +131,15 @@ def test_a_tag_opens_nothing_to_others(ada: Api, bob: Api, stranger: Api) -> Non
 
 # -- changing only what one has seen ------------------------------------------------------------------------
 
+CONVERSATION, MESSAGE = "/chat/conversations/{conversation_id}", "/chat/messages/{message_id}"
 PROVIDER, CONFIG = "/chat/llm-providers/{provider_id}", "/chat/user-llm-configs/{user_id}/{provider_id}"
 # every operation that changes an object which can be got, with a body that changes it
 CHANGES: dict[tuple[str, str], Any] = {
     ("PATCH", "/auth/me"): {"current_password": PASSWORD, "password": "nine lives of a tabby cat"},
     ("DELETE", "/auth/me"): None,
+    ("PATCH", CONVERSATION): {"title": "Another"},
+    ("DELETE", CONVERSATION): None,
+    ("DELETE", MESSAGE): None,
     ("PATCH", PROVIDER): {"name": "Another"},
     ("DELETE", PROVIDER): None,
     ("PUT", CONFIG): {"api_key": "sk-another-0123456789"},

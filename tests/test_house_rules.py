@@ -334,6 +334,7 @@ class Filling:
 
 
 LISTS = {
+    "list_conversations": Filling("/chat/conversations", lambda user, parent: user.conversation()),
     "list_messages": Filling(
         "/chat/conversations/{conversation}/messages", lambda user, parent: user.message(parent)
     ),

@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import flask_migrate
@@ -19,10 +21,14 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from flask import Flask
 
+from chat_api.columns import new_id
+from chat_api.conversations import service as conversations
 from chat_api.extensions import db
+from chat_api.messages import service as messages
+from tests.completions.chat import run_sql
 from tests.conftest import migrate, serving
 from tests.support.api import PASSWORD, Api, new_email
-from tests.support.tables import fresh_database
+from tests.support.tables import fresh_database, path_in_tables
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MIGRATIONS = str(REPOSITORY / "migrations")
@@ -92,6 +98,110 @@ def test_a_change_in_the_database_would_be_seen(empty_app: Flask) -> None:
         db.session.execute(sa.text("ALTER TABLE messages ADD COLUMN note TEXT"))
         db.session.commit()
     assert {difference[0] for difference in differences(empty_app)} == {"add_index", "remove_column"}  # type: ignore[index]
+
+
+# -- with rows in it --------------------------------------------------------------------------------------
+
+MOMENT = "2026-11-23T09:30:00.123456Z"
+
+
+def insert(app: Flask, table: str, **values: object) -> None:
+    """Past the models, which are those of the newest revision."""
+    names = ", ".join(values)
+    places = ", ".join(f":{name}" for name in values)
+    run_sql(app, f"INSERT INTO {table} ({names}) VALUES ({places})", **values)
+
+
+def insert_conversation(app: Flask, user_id: str, count: int) -> tuple[str, list[str]]:
+    """A conversation as of revision 0003, with so many messages, whose ids say nothing of their order."""
+    conversation_id, ids = new_id(), [str(uuid.uuid4()) for _ in range(count)]
+    insert(app, "conversations", user_id=user_id, id=conversation_id, title="T", message_count=count,
+           created_at=MOMENT, updated_at=MOMENT)  # fmt: skip
+    shared = {"user_id": user_id, "conversation_id": conversation_id, "role": "user", "size_bytes": 9,
+              "attachment_count": 0, "created_at": MOMENT}  # fmt: skip
+    for position, id_ in enumerate(ids, 1):
+        insert(app, "messages", id=id_, position=position, content=f"Message {position}", **shared)
+    return conversation_id, ids
+
+
+def contents(app: Flask, conversation_id: str) -> list[str]:
+    rows = run_sql(
+        app, "SELECT content FROM messages WHERE conversation_id = :id ORDER BY position", id=conversation_id
+    )
+    return [content for (content,) in rows]
+
+
+def test_conversations_of_before_become_one_path(empty_app: Flask) -> None:
+    app = empty_app
+    with app.app_context():
+        flask_migrate.upgrade(directory=MIGRATIONS, revision="0003")
+    user_ids = [new_id(), new_id()]
+    for user_id in user_ids:
+        insert(app, "users", id=user_id, email=new_email(), role="user", created_at=MOMENT)
+    made = [
+        (user_id, *insert_conversation(app, user_id, count)) for user_id in user_ids for count in (0, 1, 7)
+    ]
+    with app.app_context():
+        flask_migrate.upgrade(directory=MIGRATIONS)
+    for user_id, conversation_id, ids in made:
+        assert path_in_tables(app, user_id, conversation_id) == ids
+        place = {"user_id": user_id, "conversation_id": conversation_id}
+        with app.app_context():
+            shown = conversations.get_conversation(**place)
+            following = messages.append_message(**place, role="user", content="next")
+        assert (shown["message_count"], shown["archived"], shown["pinned"]) == (len(ids), False, False)
+        assert (following["position"], following["parent_id"]) == (len(ids) + 1, ids[-1] if ids else None)
+
+
+def test_branches_and_gaps_survive_the_way_down_and_up(backend: str, tmp_path: Path) -> None:
+    with fresh_database(backend, tmp_path) as url:
+        with serving(url, tmp_path) as app:
+            user, kept = fork_and_cut(app)
+        with serving(url, tmp_path) as app:
+            with app.app_context():
+                flask_migrate.downgrade(directory=MIGRATIONS, revision="0003")
+            for conversation_id, texts in kept.items():
+                assert contents(app, conversation_id) == texts
+                # what revision 0003 takes for granted: positions without gaps, and their number
+                [(count, last)] = run_sql(
+                    app,
+                    "SELECT message_count, (SELECT max(position) FROM messages WHERE conversation_id = :id)"
+                    " FROM conversations WHERE id = :id",
+                    id=conversation_id,
+                )
+                assert count == last == len(texts)
+        migrate(url, tmp_path)
+        with serving(url, tmp_path) as app:
+            go_on(replace(user, app=app).log_in(), kept)
+            assert differences(app) == []
+
+
+def fork_and_cut(app: Flask) -> tuple[Api, dict[str, list[str]]]:
+    """Conversations with branches and gaps, and the contents of each in order of position."""
+    body = {"email": new_email(), "password": PASSWORD}
+    user = Api(app, user=Api(app).made("/auth/register", body)).log_in()
+    uncut, cut_inside, cut_at_the_end = ids = [user.conversation()["id"] for _ in range(3)]
+    for conversation_id in ids:
+        root = user.message(conversation_id, "1")
+        second = user.message(conversation_id, "2")
+        branch = user.message(conversation_id, "3", parent_id=root["id"])
+        user.attachment(user.message(conversation_id, "4")["id"])
+        if conversation_id != uncut:
+            cut = second if conversation_id == cut_inside else branch
+            assert user.delete(f"/chat/messages/{cut['id']}").status_code == 204
+    kept = {conversation_id: contents(app, conversation_id) for conversation_id in ids}
+    assert kept == {uncut: ["1", "2", "3", "4"], cut_inside: ["1", "3", "4"], cut_at_the_end: ["1", "2"]}
+    return user, kept
+
+
+def go_on(user: Api, kept: dict[str, list[str]]) -> None:
+    """Each conversation is one path, with all that was kept, and takes another message."""
+    for conversation_id, texts in kept.items():
+        assert len(path_in_tables(user.app, user.user_id, conversation_id)) == len(texts)
+        shown = user.get(f"/chat/conversations/{conversation_id}/messages").get_json()
+        assert [one["content"] for one in shown] == texts
+        following = user.message(conversation_id, "next")
+        assert (following["position"], following["parent_id"]) == (len(texts) + 1, shown[-1]["id"])
 
 
 # -- as a script ------------------------------------------------------------------------------------------

@@ -225,6 +225,11 @@ def test_patterns_are_read_alike_by_all_clients(document: dict[str, Any]) -> Non
         ("create_completion", "get_events"),
         ("create_completion", "list_completions"),
         ("create_conversation", "create_completion"),
+        ("create_conversation", "update_conversation"),
+        ("create_conversation", "delete_conversation"),
+        ("create_message", "get_message"),
+        ("create_message", "delete_message"),
+        ("create_message", "create_message"),
     ],
 )
 def test_answers_lead_on(document: dict[str, Any], source: str, target: str) -> None:

@@ -43,13 +43,37 @@ def completion_of(**ids: str) -> dict[str, str]:
 TRESPASSES = {
     "delete_token": Trespass("DELETE", "/auth/tokens/{theirs}", "token"),
     "get_conversation": Trespass("GET", "/chat/conversations/{theirs}", "conversation"),
+    "update_conversation": Trespass(
+        "PATCH", "/chat/conversations/{theirs}", "conversation", {"title": "Mine now"}
+    ),
+    "update_conversation to a leaf": Trespass(
+        "PATCH", "/chat/conversations/{my_conversation}", "message", {"active_leaf_id": "{theirs}"}
+    ),
+    "delete_conversation": Trespass("DELETE", "/chat/conversations/{theirs}", "conversation"),
     "list_messages": Trespass("GET", "/chat/conversations/{theirs}/messages", "conversation"),
+    "list_messages of all branches": Trespass(
+        "GET", "/chat/conversations/{theirs}/messages?branch=all", "conversation"
+    ),
+    "list_messages around one": Trespass(
+        "GET", "/chat/conversations/{my_conversation}/messages?around={theirs}", "message"
+    ),
+    "list_messages around one of all branches": Trespass(
+        "GET", "/chat/conversations/{my_conversation}/messages?branch=all&around={theirs}", "message"
+    ),
     "create_message": Trespass(
         "POST",
         "/chat/messages",
         "conversation",
         {"conversation_id": "{theirs}", "role": "user", "content": "Mine now"},
     ),
+    "create_message to a message": Trespass(
+        "POST",
+        "/chat/messages",
+        "message",
+        {"conversation_id": "{my_conversation}", "role": "user", "content": "x", "parent_id": "{theirs}"},
+    ),
+    "get_message": Trespass("GET", "/chat/messages/{theirs}", "message"),
+    "delete_message": Trespass("DELETE", "/chat/messages/{theirs}", "message"),
     "list_attachments": Trespass("GET", "/chat/messages/{theirs}/attachments", "message"),
     "create_attachment": Trespass(
         "POST",
@@ -315,7 +339,9 @@ def test_trusted_account_acts_for_a_user_by_header(
     for path in (
         f"/chat/conversations/{hers['conversation']}",
         f"/chat/conversations/{hers['conversation']}/messages",
+        f"/chat/messages/{hers['message']}",
         f"/chat/messages/{hers['message']}/attachments",
+        "/chat/conversations",
         f"/chat/llm-providers/{hers['provider']}",
         f"/chat/user-llm-configs/{ada.user_id}/{hers['provider']}",
         f"/chat/conversations/{hers['conversation']}/completions",
@@ -332,6 +358,9 @@ def test_trusted_account_acts_for_a_user_by_header(
     message = {"conversation_id": hers["conversation"], "role": "user", "content": "From the back end"}
     made = acting.made("/chat/messages", message, headers=headers)
     assert made in ada.get(f"/chat/conversations/{hers['conversation']}/messages").get_json()
+    place = f"/chat/conversations/{hers['conversation']}"
+    renamed = acting.patch(place, {"title": "By the back end"}, headers=headers)
+    assert renamed.get_json() == ada.get(place).get_json()
     asked = {"conversation_id": hers["conversation"], "provider_id": hers["provider"], "model": "m"}
     reply = acting.made("/chat/completions", asked, headers=headers)
     assert ada.get(f"/chat/completions/{reply['id']}").get_json() == reply
@@ -347,7 +376,7 @@ def test_trusted_account_acts_for_a_user_by_header(
     config = f"/chat/user-llm-configs/{ada.user_id}/{provider['id']}"
     assert acting.put(config, {"api_key": "sk-1"}, headers=headers).status_code == 201
     assert acting.put(config, {"api_key": "sk-2"}).status_code == 200  # the path names her as well
-    for changed in (config, path):
+    for changed in (config, path, f"/chat/messages/{made['id']}", place):
         assert acting.delete(changed, headers=headers).status_code == 204
         assert ada.get(changed).status_code == 404
 

@@ -19,6 +19,7 @@ from tests.support.provider import ScriptedProvider, openai_chunk, openai_stream
 
 MEBIBYTE = 1024 * 1024
 ANY_ID = "00000000-0000-7000-8000-000000000000"
+LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Listing:
     path: str
     add: Callable[[int], dict[str, Any]]
     cursor: str
+    is_newest_first: bool = False
     items: list[dict[str, Any]] = field(default_factory=list)
 
     def fill(self, count: int) -> list[Any]:
@@ -37,14 +39,37 @@ class Listing:
 
     @property
     def ids(self) -> list[Any]:
-        return [item["id"] for item in self.items]
+        return [item["id"] for item in self.in_order]
+
+    @property
+    def in_order(self) -> list[dict[str, Any]]:
+        return self.items[::-1] if self.is_newest_first else self.items
 
     def cursor_of(self, index: int) -> Any:
         """The place of an item; attachments don't show theirs."""
-        return self.items[index]["id"] if self.cursor == "id" else index + 1
+        if self.cursor == "recency":
+            return recency_of(self.in_order[index])
+        return self.in_order[index]["id"] if self.cursor == "id" else index + 1
+
+    @property
+    def end(self) -> Any:
+        """A cursor behind everything that there may be."""
+        return {"position": MAX_POSITION, "id": LAST_ID, "recency": f"1970-01-01T00:00:00.000000Z_{ANY_ID}"}[
+            self.cursor
+        ]
 
     def get(self, query: str = "") -> TestResponse:
         return self.user.get(self.path + query)
+
+
+def recency_of(conversation: dict[str, Any]) -> str:
+    return f"{conversation['updated_at']}_{conversation['id']}"
+
+
+def conversations_of(user: Api) -> Listing:
+    return Listing(
+        user, "/chat/conversations", lambda number: user.conversation(f"C {number}"), "recency", True
+    )
 
 
 def messages_of(user: Api) -> Listing:
@@ -93,6 +118,7 @@ def configs_of(user: Api) -> Listing:
 
 
 LISTINGS: dict[str, Callable[[Api, ScriptedProvider], Listing]] = {
+    "/chat/conversations": lambda user, _: conversations_of(user),
     "/chat/conversations/{conversation_id}/messages": lambda user, _: messages_of(user),
     "/chat/conversations/{conversation_id}/completions": completions_of,
     "/chat/messages/{message_id}/attachments": lambda user, _: attachments_of(user),
@@ -104,6 +130,12 @@ LISTINGS: dict[str, Callable[[Api, ScriptedProvider], Listing]] = {
 
 @pytest.fixture(params=list(LISTINGS))
 def listing(request: pytest.FixtureRequest, ada: Api, provider: ScriptedProvider) -> Listing:
+    return LISTINGS[request.param](ada, provider)
+
+
+@pytest.fixture(params=[path for path in LISTINGS if path != "/chat/conversations"])
+def growing(request: pytest.FixtureRequest, ada: Api, provider: ScriptedProvider) -> Listing:
+    """A list whose new items come last."""
     return LISTINGS[request.param](ada, provider)
 
 
@@ -157,8 +189,7 @@ def test_links_lead_forwards_through_the_whole_list(listing: Listing) -> None:
 
 def test_links_lead_backwards_through_the_whole_list(listing: Listing) -> None:
     made = listing.fill(7)
-    beyond = MAX_POSITION if listing.cursor == "position" else "ffffffff-ffff-ffff-ffff-ffffffffffff"
-    path = f"{listing.path}?limit=3&before={beyond}"
+    path = f"{listing.path}?limit=3&before={listing.end}"
     assert walk(listing.user, path, "prev") == [made[4:], made[1:4], made[:1]]
     oldest = listing.get(f"?limit=3&before={listing.cursor_of(1)}")
     assert (ids(oldest), list(links(oldest))) == (made[:1], ["next"])
@@ -185,26 +216,26 @@ def test_links_are_relative_and_keep_the_limit(listing: Listing) -> None:
     assert parse_qs(link.query) == {"limit": ["2"], "after": [str(listing.cursor_of(1))]}
 
 
-def test_a_cursor_stays_right_while_others_write(listing: Listing) -> None:
-    listing.fill(4)
-    response = listing.get("?limit=3")
+def test_a_cursor_stays_right_while_others_write(growing: Listing) -> None:
+    growing.fill(4)
+    response = growing.get("?limit=3")
     seen = ids(response)
     while "next" in links(response):
-        if len(listing.ids) < 9:
-            listing.fill(3)
-        response = listing.user.get(links(response)["next"])
+        if len(growing.ids) < 9:
+            growing.fill(3)
+        response = growing.user.get(links(response)["next"])
         seen += ids(response)
-    assert seen == listing.ids
+    assert seen == growing.ids
     assert len(seen) > 9
 
 
-def test_a_reader_at_the_end_goes_on_from_its_cursor(listing: Listing) -> None:
-    listing.fill(2)
-    last = listing.cursor_of(1)
-    response = listing.get(f"?after={last}")
+def test_a_reader_at_the_end_goes_on_from_its_cursor(growing: Listing) -> None:
+    growing.fill(2)
+    last = growing.cursor_of(1)
+    response = growing.get(f"?after={last}")
     assert (ids(response), links(response)) == ([], {})
-    listing.fill(1)
-    assert ids(listing.get(f"?after={last}")) == listing.ids[2:]
+    growing.fill(1)
+    assert ids(growing.get(f"?after={last}")) == growing.ids[2:]
 
 
 def test_a_cursor_outlives_the_item_that_it_names(ada: Api) -> None:
@@ -237,8 +268,7 @@ def test_a_bad_query_is_refused_naming_the_parameter(listing: Listing) -> None:
 
 
 def test_both_directions_at_once_are_refused(listing: Listing) -> None:
-    cursor = 1 if listing.cursor == "position" else "00000000-0000-7000-8000-000000000000"
-    assert listing.get(f"?after={cursor}&before={cursor}").status_code == 400
+    assert listing.get(f"?after={listing.end}&before={listing.end}").status_code == 400
 
 
 @pytest.mark.parametrize("query", ["", f"?after={ANY_ID}", f"?before={ANY_ID}"])
@@ -294,8 +324,7 @@ def test_a_page_of_completions_ends_early_too(ada: Api, provider: ScriptedProvid
     listing = completions_of(ada, provider, model=model)
     made = listing.fill(7)  # of 1 MiB each, but the second
     assert walk(ada, listing.path, "next") == [made[:4], made[4:]]
-    beyond = "ffffffff-ffff-ffff-ffff-ffffffffffff"
-    assert walk(ada, f"{listing.path}?before={beyond}", "prev") == [made[3:], made[:3]]
+    assert walk(ada, f"{listing.path}?before={LAST_ID}", "prev") == [made[3:], made[:3]]
     assert len(listing.get("?limit=1").get_json()[0]["reasoning"]) == len(half)
 
 

@@ -97,6 +97,30 @@ def test_no_query_breaks_a_list(ada: Api, query: str, name: str) -> None:
         assert response.status_code in (200, 400), text
 
 
+@hypothesis.settings(SETTINGS, max_examples=150)
+@hypothesis.given(
+    text=st.text(st.characters(max_codepoint=255), max_size=30),
+    name=st.sampled_from(["limit", "after", "before", "archived", "pinned", "q", "branch", "around"]),
+)
+def test_no_query_breaks_a_list_with_filters(ada: Api, text: str, name: str) -> None:
+    conversation_id = valid_values(ada, "https://p.example")["/chat/messages", "conversation_id"]
+    for path in ("/chat/conversations", f"/chat/conversations/{conversation_id}/messages"):
+        query = f"{name}={text}"
+        response = ada.get(path, environ_overrides={"QUERY_STRING": query})
+        assert response.status_code in (200, 400), (path, query)
+
+
+@hypothesis.settings(SETTINGS, max_examples=100)
+@hypothesis.given(
+    title=st.text(STORABLE, min_size=1, max_size=60), cut=st.tuples(st.integers(0, 59), st.integers(1, 60))
+)
+def test_a_conversation_is_found_by_any_part_of_its_title(ada: Api, title: str, cut: tuple[int, int]) -> None:
+    begin, length = cut[0] % len(title), cut[1]
+    conversation_id = ada.conversation(title)["id"]
+    found = ada.get("/chat/conversations", query_string={"q": title[begin : begin + length], "limit": "1"})
+    assert [one["id"] for one in found.get_json()] == [conversation_id]
+
+
 @st.composite
 def authorizations(draw: st.DrawFn) -> Callable[[str], str]:
     """A header that is anything, or made from a token of which one part is something else."""

@@ -17,7 +17,7 @@ from flask import Flask, current_app
 
 from .. import metrics
 from ..columns import new_id
-from ..errors import ApiError, ProviderFailed, TooManyRequests, Unavailable
+from ..errors import ApiError, NotFound, ProviderFailed, TooManyRequests, Unavailable
 from ..llm.client import Client, Limits
 from ..llm.errors import ProviderError
 from ..llm.gate import Gate
@@ -201,6 +201,8 @@ class Runs:
             lost: ApiError | None = None
             try:
                 ended = self._settled(run, run.produce(self.client))
+            except NotFound as gone:  # deleted meanwhile, with its message, its conversation or its owner
+                lost = gone
             except Exception as error:  # a run that stays would keep its lease and its readers for ever
                 log.error(
                     "a reply could not be settled", exc_info=error, extra={"completion_id": run.started.id}

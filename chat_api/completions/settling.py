@@ -33,8 +33,8 @@ WORKER_LOST = "worker_lost"
 
 log = logging.getLogger(__name__)
 
-# With both rows locked: nobody appends meanwhile, and nobody else settles. The conversation's first, as whoever deletes
-# it does, or its messages: else the two could wait for each other
+# With both rows locked: nobody appends meanwhile, and nobody else settles. Postgres locks them in the order of FROM:
+# the conversation first, as whoever deletes it or one of its messages does.
 _STATE = Statement(
     sa.select(
         Completion.status,

@@ -7,33 +7,42 @@ from typing import Any
 from marshmallow import Schema, fields
 
 from ..columns import TIME_FORMAT
-from ..fields import ChangesSchema, Flag, IdField, Output, QueryFlag, Text, Time, is_uuid
+from ..fields import UUID_PATTERN, ChangesSchema, Flag, IdField, Output, QueryFlag, Text, Time, whole
 from ..pagination import PageQuerySchema
 
+# years of four digits, so that times sort as text (SQLite has them as text)
+PLACE_PATTERN = (
+    "^[1-9][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+    "T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\\.[0-9]{6}Z_" + UUID_PATTERN.removeprefix("^")
+)
+_PLACE = whole(PLACE_PATTERN)
 
-class Recency(fields.Field[tuple[datetime, str]]):
+
+class Recency(fields.String):
     """A place in the list of conversations: when one was last used, and its id."""
 
     default_error_messages = {"invalid_place": "Not a cursor of this list: take it from a Link header."}
 
+    def __init__(self, *, description: str) -> None:
+        super().__init__(metadata={"description": description, "pattern": PLACE_PATTERN})
+
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
-    ) -> tuple[datetime, str]:
-        moment, _, conversation_id = str(value).partition("_")
+    ) -> Any:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        moment, _, conversation_id = text.partition("_")
         try:
             used_at = datetime.strptime(moment, TIME_FORMAT)
-        except ValueError:
+        except ValueError:  # 30 February
             raise self.make_error("invalid_place") from None
-        if not is_uuid(conversation_id):
+        if _PLACE.match(text) is None:
             raise self.make_error("invalid_place")
         return used_at.replace(tzinfo=UTC), conversation_id.lower()
 
 
 class ListConversationsSchema(PageQuerySchema):
-    after = Recency(
-        metadata={"description": "Only conversations further down the list; see the Link header."}
-    )
-    before = Recency(metadata={"description": "Only conversations further up the list: the nearest ones."})
+    after = Recency(description="Only conversations further down the list; see the Link header.")
+    before = Recency(description="Only conversations further up the list: the nearest ones.")
     archived = QueryFlag(
         load_default=False, metadata={"description": "`true` for the archived ones instead of the others."}
     )

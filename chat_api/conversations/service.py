@@ -47,8 +47,8 @@ def _page(*, pinned: bool | None, has_text: bool, backwards: bool) -> Statement:
             Conversation.archived == sa.bindparam("archived", type_=sa.Boolean()),
             place > cursor if backwards else place < cursor,
         )
-        if pinned is not None:  # as the partial index has it
-            is_pinned = sa.literal_column("conversations.pinned", sa.Boolean())
+        if pinned is not None:  # as the partial index has it: for a Boolean SQLAlchemy writes `= 1` on SQLite
+            is_pinned: sa.ColumnElement[Any] = sa.literal_column("conversations.pinned")
             rows = rows.where(is_pinned if pinned else sa.not_(is_pinned))
         if has_text:
             text = sa.bindparam("text", type_=sa.String())

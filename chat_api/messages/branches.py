@@ -5,6 +5,8 @@ leaf; its messages are marked, so that reading it is one keyset read whatever li
 the lock on the conversation's row, as does whoever appends, so it never breaks.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
@@ -18,8 +20,9 @@ OWNER = sa.bindparam("owner", type_=Id())
 CONVERSATION = sa.bindparam("conversation", type_=Id())
 MESSAGE = sa.bindparam("message", type_=Id())
 HERE = (Message.user_id == OWNER, Message.conversation_id == CONVERSATION)
-# as the partial index has it; SQLAlchemy would write `= 1` for SQLite, which that does not take for the same
-ON_PATH: sa.ColumnElement[bool] = sa.literal_column("messages.on_path", sa.Boolean())
+# as the partial index has it, and of no type: for a Boolean SQLAlchemy writes `= 1` on SQLite, which that does not
+# take for the same
+ON_PATH: sa.ColumnElement[Any] = sa.literal_column("messages.on_path")
 THIS_CONVERSATION = (Conversation.user_id == OWNER, Conversation.id == CONVERSATION)
 
 _LOCK = Statement(sa.select(Conversation.active_leaf_id).where(*THIS_CONVERSATION).with_for_update())

@@ -104,6 +104,8 @@ def list_around(
         told = "This message is not on the active path: ask with `branch=all`, or let `active_leaf_id` lead there."
         raise InvalidInput({"around": [told]})
     older, more_older = list_messages(page=Page(limit=(limit + 1) // 2, before=position + 1), **place)
+    if not older or older[-1]["position"] != position:  # deleted meanwhile, or left by the path
+        raise NotFound("message in this conversation")
     newer, more_newer = list_messages(page=Page(limit=max(limit - len(older), 1), after=position), **place)
     if limit == len(older):
         return older, more_older, bool(newer)

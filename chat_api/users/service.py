@@ -105,8 +105,11 @@ def delete_user(*, user_id: str) -> None:
     """Erase the user and all rows that belong to them, in the caller's transaction. Raises NotFound.
 
     The foreign keys alone would do it, but in one statement; so every owned table is emptied in batches first,
-    children before parents.
+    children before parents. Conversations are locked before, as whoever writes in one does that first, too.
     """
+    conversations = db.metadata.tables["conversations"]
+    locked = sa.select(conversations.c.id).where(conversations.c.user_id == user_id).with_for_update()
+    db.session.execute(sa.select(sa.func.count()).select_from(locked.subquery()))
     for table in reversed(db.metadata.sorted_tables):
         if "user_id" in table.c:
             delete_in_batches(table, table.c.user_id == user_id)

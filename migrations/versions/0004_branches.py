@@ -46,8 +46,18 @@ def add_columns() -> None:
 
 
 def downgrade() -> None:
-    """What lies beside the active path stays, in order of position among the rest."""
-    op.execute("UPDATE conversations SET message_count = last_position")
+    """What lies beside the active path stays, in order of position among the rest. Gaps are closed: revision 0003
+    knows none, and numbers by the count."""
+    if op.get_context().dialect.name == "postgresql":
+        op.execute("SET LOCAL statement_timeout = 0")
+    for sign in ("-", ""):  # over negative numbers, so that no two messages have the same in between
+        op.execute(
+            f"UPDATE messages SET position = {sign}numbered.number FROM (SELECT m.user_id, m.id, row_number() OVER"
+            " (PARTITION BY m.user_id, m.conversation_id ORDER BY abs(m.position)) AS number FROM messages AS m"
+            " JOIN conversations AS c ON c.user_id = m.user_id AND c.id = m.conversation_id"
+            " WHERE c.message_count < c.last_position) AS numbered"
+            " WHERE numbered.user_id = messages.user_id AND numbered.id = messages.id"
+        )
     for name in ("on_path", "parent_id"):
         op.drop_column("messages", name)
     for name in ("previous_leaf_id", "active_leaf_id", "last_position", "pinned", "archived"):

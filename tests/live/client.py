@@ -85,15 +85,20 @@ class Person:
         headers = {"Idempotency-Key": key} if key else None
         return Answer(*self.server.request("POST", path, json, token=self.token, headers=headers))
 
+    def patch(self, path: str, json: Any) -> Answer:
+        return Answer(*self.server.request("PATCH", path, json, token=self.token))
+
+    def delete(self, path: str) -> Answer:
+        return Answer(*self.server.request("DELETE", path, token=self.token))
+
     def conversation(self) -> str:
         """Begin a conversation; its id."""
         return self._made("/chat/conversations", {"user_id": self.user["id"], "title": "Live"})["id"]
 
-    def say(self, conversation_id: str, content: str, key: str | None = None) -> Answer:
-        """Post a message."""
-        return self.post(
-            "/chat/messages", {"conversation_id": conversation_id, "role": "user", "content": content}, key
-        )
+    def say(self, conversation_id: str, content: str, key: str | None = None, **fields: Any) -> Answer:
+        """Post a message; `fields` are more of it than the usual ones."""
+        body = {"conversation_id": conversation_id, "role": "user", "content": content, **fields}
+        return self.post("/chat/messages", body, key)
 
     def messages(self, conversation_id: str, limit: int = 1000) -> list[dict[str, Any]]:
         """All messages of a conversation, page by page."""

@@ -16,7 +16,7 @@ POSTS = {
     "/auth/login": ("email", "password"),
     "/auth/tokens": ("name", "expires_in_days"),
     "/chat/conversations": ("user_id", "title"),
-    "/chat/messages": ("conversation_id", "role", "content", "tool_call_id"),
+    "/chat/messages": ("conversation_id", "role", "content", "parent_id", "tool_call_id"),
     "/chat/attachments": ("message_id", "file_type", "file_path"),
     "/chat/llm-providers": ("name", "api_endpoint", "shared", "api_format", "context_window"),
     "/chat/user-llm-configs": ("user_id", "provider_id", "api_key", "default_model", "context_window"),
@@ -74,8 +74,10 @@ class Api:
     def conversation(self, title: str = "A conversation") -> dict[str, Any]:
         return self.made("/chat/conversations", {"user_id": self.user_id, "title": title})
 
-    def message(self, conversation_id: str, content: str = "Hello", role: str = "user") -> dict[str, Any]:
-        body = {"conversation_id": conversation_id, "role": role, "content": content}
+    def message(
+        self, conversation_id: str, content: str = "Hello", role: str = "user", **fields: Any
+    ) -> dict[str, Any]:
+        body = {"conversation_id": conversation_id, "role": role, "content": content, **fields}
         return self.made("/chat/messages", body)
 
     def attachment(self, message_id: str, file_path: str = "uploads/a.png") -> dict[str, Any]:

@@ -12,7 +12,9 @@ from flask import Flask
 
 from chat_api.columns import new_id, now
 from chat_api.completions.models import Completion, CompletionPiece
+from chat_api.conversations.models import Conversation
 from chat_api.extensions import db
+from chat_api.messages.models import Message
 from tests.conftest import TEMPLATE, migrate
 from tests.support.postgres import create_database, drop_database, ensure_template
 
@@ -27,6 +29,30 @@ def owned_rows(app: Flask, user_id: str) -> dict[str, int]:
                 query = sa.select(sa.func.count()).select_from(table).where(owner == user_id)
                 counts[table.name] = db.session.scalar(query) or 0
     return counts
+
+
+def path_in_tables(app: Flask, user_id: str, conversation_id: str) -> list[str]:
+    """The ids on the active path, after a look at all rows: they form one tree, and the path is one way up in it."""
+    here = (Message.user_id == user_id, Message.conversation_id == conversation_id)
+    with app.app_context():
+        conversation = db.session.get_one(Conversation, (user_id, conversation_id))
+        found = db.session.scalars(sa.select(Message).where(*here).order_by(Message.position)).all()
+        rows = {message.id: message for message in found}
+        for message in found:
+            if message.parent_id is not None:
+                assert message.parent_id in rows, "It answers what is not in this conversation."
+                assert rows[message.parent_id].position < message.position
+        positions = [message.position for message in found]
+        assert len(set(positions)) == len(positions)
+        assert all(0 < position <= conversation.last_position for position in positions)
+        assert conversation.message_count == len(rows)
+        path: list[str] = []
+        id_ = conversation.active_leaf_id
+        while id_ is not None:
+            path.insert(0, id_)
+            id_ = rows[id_].parent_id
+        assert [message.id for message in found if message.on_path] == path
+        return path
 
 
 def everything_stored(app: Flask) -> str:

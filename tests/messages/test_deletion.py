@@ -1,0 +1,256 @@
+"""Deleting messages and conversations: what goes along, what stays, and all or nothing."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from chat_api import batches
+from chat_api.columns import new_id
+from chat_api.extensions import db
+from chat_api.messages import deletion
+from tests.completions.chat import Chat, run_sql, wait_for
+from tests.support.api import Api
+from tests.support.provider import Pause, ScriptedProvider, openai_stream
+from tests.support.tables import begin_elsewhere, owned_rows, path_in_tables
+
+BELOW_A_CONVERSATION = ("messages", "attachments", "completions", "completion_pieces")
+Insert = Callable[..., list[str]]
+
+
+@pytest.fixture
+def long_chat(app: Flask, ada: Api) -> Insert:
+    """Fill a conversation with many messages past the service; `side` of them hang below the first, off the path."""
+
+    def fill(conversation_id: str, count: int, side: int = 0) -> list[str]:
+        ids = [new_id() for _ in range(count + side)]
+        rows = []
+        for number, id_ in enumerate(ids):
+            parent = ids[0] if number == count else ids[number - 1]
+            rows.append(
+                {"user_id": ada.user_id, "id": id_, "conversation_id": conversation_id, "position": number + 1,
+                 "parent_id": None if number == 0 else parent, "on_path": number < count, "role": "user",
+                 "content": "x", "size_bytes": 1, "attachment_count": 0}
+            )  # fmt: skip
+        tables = db.metadata.tables
+        with app.app_context():
+            db.session.execute(sa.insert(tables["messages"]), rows)
+            here = tables["conversations"].c.id == conversation_id
+            values = {"message_count": len(ids), "last_position": len(ids), "active_leaf_id": ids[count - 1]}
+            db.session.execute(sa.update(tables["conversations"]).where(here).values(values))
+            db.session.commit()
+        return ids
+
+    return fill
+
+
+def everything_in(user: Api, provider: ScriptedProvider) -> dict[str, Any]:
+    """A conversation with a row in each table below it: two branches, attachments, replies that end and that run."""
+    provider_id = user.provider(api_endpoint=provider.url)["id"]
+    user.config(provider_id)
+    conversation = user.conversation()
+    first = user.message(conversation["id"])
+    user.attachment(first["id"])
+    user.completion(conversation["id"], provider_id)
+    branch = user.message(conversation["id"], parent_id=first["id"])
+    user.attachment(branch["id"])
+    begin_elsewhere(user.app, user.user_id, branch, provider_id)
+    return conversation
+
+
+def test_all_of_a_conversation_goes_along_and_nothing_else(
+    app: Flask, ada: Api, provider: ScriptedProvider
+) -> None:
+    everything_in(ada, provider)
+    before = owned_rows(app, ada.user_id)
+    conversation = everything_in(ada, provider)
+    with_it = owned_rows(app, ada.user_id)
+    assert all(with_it[table] == 2 * before[table] > 0 for table in BELOW_A_CONVERSATION)
+    deleted = ada.delete(f"/chat/conversations/{conversation['id']}")
+    assert (deleted.status_code, deleted.get_data()) == (204, b"")
+    after = owned_rows(app, ada.user_id)
+    for table in (*BELOW_A_CONVERSATION, "conversations"):
+        assert after[table] == before[table], table
+    for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/messages"), ("GET", "/completions")):
+        assert ada.request(method, f"/chat/conversations/{conversation['id']}{path}").status_code == 404
+
+
+def test_a_message_takes_along_what_hangs_below_it(app: Flask, ada: Api, provider: ScriptedProvider) -> None:
+    everything_in(ada, provider)
+    before = owned_rows(app, ada.user_id)
+    conversation = everything_in(ada, provider)
+    first = ada.get(f"/chat/conversations/{conversation['id']}/messages").get_json()[0]
+    assert ada.delete(f"/chat/messages/{first['id']}").status_code == 204
+    after = owned_rows(app, ada.user_id)
+    assert {table: after[table] for table in BELOW_A_CONVERSATION} == {
+        table: before[table] for table in BELOW_A_CONVERSATION
+    }
+    left = ada.get(f"/chat/conversations/{conversation['id']}").get_json()
+    assert (left["message_count"], left["active_leaf_id"]) == (0, None)
+
+
+def test_path_and_leaf_end_in_front_of_a_deleted_message(app: Flask, ada: Api) -> None:
+    conversation = ada.conversation()["id"]
+    place = f"/chat/conversations/{conversation}"
+    path = [ada.message(conversation, f"{number}") for number in range(4)]
+    before = ada.get(place).get_json()
+    assert ada.delete(f"/chat/messages/{path[2]['id']}").status_code == 204
+    after = ada.get(place).get_json()
+    assert after == {**before, "message_count": 2, "active_leaf_id": path[1]["id"]}
+    assert ada.get(f"{place}/messages").get_json() == path[:2]
+    following = ada.message(conversation, "next")
+    assert (following["position"], following["parent_id"]) == (5, path[1]["id"])
+
+
+def test_a_deleted_branch_beside_the_path_leaves_that_alone(app: Flask, ada: Api) -> None:
+    conversation = ada.conversation()["id"]
+    place = f"/chat/conversations/{conversation}"
+    first = ada.message(conversation)
+    other = ada.message(conversation, "other")
+    ada.message(conversation, "below other")
+    third = ada.message(conversation, "third", parent_id=first["id"])
+    sibling = ada.message(conversation, "another beginning", parent_id=None)
+    ada.patch(place, {"active_leaf_id": third["id"]})
+    assert ada.delete(f"/chat/messages/{other['id']}").status_code == 204
+    assert ada.get(f"{place}/messages").get_json() == [first, third]
+    assert ada.get(f"{place}/messages?branch=all").get_json() == [first, third, sibling]
+    assert path_in_tables(app, ada.user_id, conversation) == [first["id"], third["id"]]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_what_hangs_below_is_found_across_batches(
+    app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr(deletion, "LOOKED_AT_ONCE", batch)
+    conversation = ada.conversation()["id"]
+    first = ada.message(conversation)["id"]
+    left, right = [ada.message(conversation, "x", parent_id=first)["id"] for _ in range(2)]
+    kept = [first, right]
+    for number in range(12):  # in turn below the one and the other
+        below = ada.message(conversation, "x", parent_id=(left, right)[number % 2])["id"]
+        if number % 2:
+            right = below
+            kept.append(below)
+        else:
+            left = below
+    doomed = ada.get(f"/chat/conversations/{conversation}/messages?branch=all").get_json()[1]["id"]
+    assert ada.delete(f"/chat/messages/{doomed}").status_code == 204
+    left_over = ada.get(f"/chat/conversations/{conversation}/messages?branch=all").get_json()
+    assert [one["id"] for one in left_over] == kept
+    assert path_in_tables(app, ada.user_id, conversation) == kept
+
+
+def test_a_long_branch_goes_in_one_request(app: Flask, ada: Api, long_chat: Insert) -> None:
+    conversation = ada.conversation()["id"]
+    ids = long_chat(conversation, 1500, side=3100)
+    ada.attachment(ids[-1])
+    assert ada.delete(f"/chat/messages/{ids[1500]}").status_code == 204
+    assert path_in_tables(app, ada.user_id, conversation) == ids[:1500]
+    assert owned_rows(app, ada.user_id)["attachments"] == 0
+    assert ada.delete(f"/chat/messages/{ids[1]}").status_code == 204
+    assert path_in_tables(app, ada.user_id, conversation) == ids[:1]
+
+
+def test_a_long_conversation_goes_in_one_request_whatever_the_batches(
+    app: Flask, ada: Api, long_chat: Insert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for batch in (
+        1000,
+        10_000,
+    ):  # 3,000 messages are three whole batches of the one, and less than one of the other
+        monkeypatch.setattr(batches, "DELETED_AT_ONCE", batch)
+        conversation = ada.conversation()["id"]
+        long_chat(conversation, 2000, side=1000)
+        assert ada.delete(f"/chat/conversations/{conversation}").status_code == 204
+        rows = owned_rows(app, ada.user_id)
+        assert (rows["conversations"], rows["messages"]) == (0, 0)
+
+
+@pytest.mark.parametrize("what", ["conversations", "messages"])
+def test_what_fails_in_the_middle_leaves_everything(
+    app: Flask, ada: Api, long_chat: Insert, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(deletion, "LOOKED_AT_ONCE", 10)
+    monkeypatch.setattr(batches, "DELETED_AT_ONCE", 10)
+    conversation = ada.conversation()["id"]
+    ids = long_chat(conversation, 50)
+    before = owned_rows(app, ada.user_id)
+    path = f"/chat/{what}/{conversation if what == 'conversations' else ids[1]}"
+    with refusing_to_delete(app, ids[40]):
+        assert ada.delete(path).status_code == 500
+    assert owned_rows(app, ada.user_id) == before
+    assert path_in_tables(app, ada.user_id, conversation) == ids
+    assert ada.delete(path).status_code == 204
+
+
+class refusing_to_delete:
+    """A trigger that fails for one message."""
+
+    def __init__(self, app: Flask, message_id: str) -> None:
+        self._app, self._id = app, message_id
+
+    def __enter__(self) -> None:
+        with self._app.app_context():
+            is_postgres = db.engine.dialect.name == "postgresql"
+        if is_postgres:
+            run_sql(
+                self._app,
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'refused'; END$$",
+            )
+            when = f"WHEN (old.id = '{self._id}') EXECUTE FUNCTION refuse()"
+        else:
+            when = f"WHEN old.id = '{self._id}' BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        run_sql(self._app, f"CREATE TRIGGER refusing BEFORE DELETE ON messages FOR EACH ROW {when}")
+        self._drop = ["DROP TRIGGER refusing ON messages", "DROP FUNCTION refuse"] if is_postgres else [
+            "DROP TRIGGER refusing"
+        ]  # fmt: skip
+
+    def __exit__(self, *exception: object) -> None:
+        for statement in self._drop:
+            run_sql(self._app, statement)
+
+
+@pytest.mark.parametrize("what", ["conversation", "answered message", "message above"])
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_reply_ends_with_what_it_would_belong_to(
+    app: Flask, ada: Api, provider: ScriptedProvider, what: str, stays: bool
+) -> None:
+    chat = Chat.begin(ada, provider)
+    chat.script(openai_stream(*"abcdef", pause_s=0.1))
+    above = ada.message(chat.conversation_id, "above")
+    stream = chat.stream(content="Well?")
+    stream.until("a")
+    answered = chat.completions[0]["parent_id"]
+    path = {
+        "conversation": f"/chat/conversations/{chat.conversation_id}",
+        "answered message": f"/chat/messages/{answered}",
+        "message above": f"/chat/messages/{above['id']}",
+    }[what]
+    assert ada.delete(path).status_code == 204
+    if stays:  # the stream ends without a word on how; whoever comes back is told
+        assert {event.name for event in stream.rest()} == {"completion.started", "completion.delta"}
+    else:
+        stream.close()
+    wait_for(lambda: ada.get(f"/chat/completions/{stream.id}").status_code == 404)
+    rows = owned_rows(app, ada.user_id)
+    assert (rows["completions"], rows["completion_pieces"]) == (0, 0)
+    if what != "conversation":
+        left = [] if what == "message above" else [above["id"]]
+        assert path_in_tables(app, ada.user_id, chat.conversation_id) == left
+        assert chat.reply(content="Again")["status"] == "completed"
+
+
+def test_whoever_waits_for_a_deleted_reply_is_told_that_it_is_gone(
+    app: Flask, ada: Api, provider: ScriptedProvider
+) -> None:
+    chat = Chat.begin(ada, provider)
+
+    def delete_meanwhile(request: Any) -> Any:
+        assert ada.delete(f"/chat/conversations/{chat.conversation_id}").status_code == 204
+        return openai_stream("too", Pause(0.05), " late")
+
+    chat.script(delete_meanwhile)
+    refused = chat.ask()
+    assert (refused.status_code, refused.get_json()["code"]) == (404, "not_found")
