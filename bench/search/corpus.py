@@ -12,7 +12,9 @@ YEARS_MS = 3 * 365 * 86_400_000
 END_MS = 1_790_000_000_000  # September 2026
 PER_CONVERSATION = 500
 VOCABULARY = 50_000
-_STREAM = 4_000_000  # words, of which messages are pieces: sampling each one's own would take longer than loading
+_STREAM = (
+    4_000_000  # words, of which messages are pieces: sampling each one's own would take longer than loading
+)
 _SYLLABLES = [first + second for first, second in product("bdfgklmnprstvz", "aeiou")]
 
 BYGONE = "bygone"  # in every second message of the older half, in none of the newer
@@ -33,7 +35,11 @@ class Entry:
 def word_of(rank: int) -> str:
     """The word of a rank in frequency, from 0."""
     count = len(_SYLLABLES)
-    return _SYLLABLES[rank % count] + _SYLLABLES[rank // count % count] + _SYLLABLES[rank // count // count] * (rank >= count)
+    return (
+        _SYLLABLES[rank % count]
+        + _SYLLABLES[rank // count % count]
+        + _SYLLABLES[rank // count // count] * (rank >= count)
+    )
 
 
 def entries(size: int) -> Iterator[Entry]:

@@ -24,7 +24,9 @@ Progress = Callable[[str], None]
 def id_at(time_ms: int, number: int) -> str:
     """A UUIDv7 of this time; random digits that are the number, spread."""
     spread = number * 0x9E3779B97F4A7C15 & (1 << 74) - 1
-    return str(uuid.UUID(int=time_ms << 80 | 7 << 76 | (spread >> 62) << 64 | 2 << 62 | spread & (1 << 62) - 1))
+    return str(
+        uuid.UUID(int=time_ms << 80 | 7 << 76 | (spread >> 62) << 64 | 2 << 62 | spread & (1 << 62) - 1)
+    )
 
 
 def fill(url: str, users: list[str], size: int, progress: Progress) -> None:
@@ -35,13 +37,17 @@ def fill(url: str, users: list[str], size: int, progress: Progress) -> None:
         _fill_postgres(url.replace("+psycopg", ""), users, size, progress)
 
 
-def _rows(users: list[str], size: int, progress: Progress) -> Iterator[tuple[str, str, Entry, dict[str, Any]]]:
+def _rows(
+    users: list[str], size: int, progress: Progress
+) -> Iterator[tuple[str, str, Entry, dict[str, Any]]]:
     """User, conversation, entry and row of each message."""
     last: dict[int, str] = {}
     for entry in entries(size):
         user_id, position = users[entry.user], entry.number % PER_CONVERSATION + 1
         first_ms = entry.time_ms if position == 1 else 0
-        conversation = last.get(-1 - entry.user, "") if position > 1 else id_at(first_ms, entry.number * 2 + entry.user)
+        conversation = (
+            last.get(-1 - entry.user, "") if position > 1 else id_at(first_ms, entry.number * 2 + entry.user)
+        )
         last[-1 - entry.user] = conversation
         message_id = id_at(entry.time_ms, entry.number * 4 + entry.user + 2)
         parent = last.get(entry.user) if position > 1 else None

@@ -1,6 +1,5 @@
 """Writing the words of messages that are stored already: of all of them, or of those that have none yet."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,7 +8,7 @@ from .lexemes import number_of, plain_text, vector_text
 from .words import words
 
 BATCH = 500
-_LOWEST = "00000000-0000-0000-0000-000000000000"
+LOWEST = "00000000-0000-0000-0000-000000000000"
 
 _STORED = (
     "SELECT m.id, m.conversation_id, m.content FROM messages AS m WHERE m.user_id = :owner AND m.id > :after {which} "
@@ -39,27 +38,27 @@ _WRITE_NUMBERED = """
 
 
 def index_missing(connection: sa.Connection) -> None:
-    """Write the words of all users' messages that have none, in the connection's transactions."""
+    """Write the words of all users' messages that have none."""
     for (user_id,) in connection.execute(sa.text("SELECT id FROM users ORDER BY id")).all():
-        for _ in index_user(connection, str(user_id), only_missing=True):
-            pass
+        written = [LOWEST]
+        while written:
+            written = index_next(connection, str(user_id), after=written[-1], only_missing=True)
 
 
-def index_user(connection: sa.Connection, user_id: str, *, only_missing: bool = False) -> Iterator[int]:
-    """Write the words of a user's messages, a batch at each step; how many it had. The caller may commit between."""
-    after = _LOWEST
-    while True:
-        query = sa.text(_STORED.format(which=_WITHOUT_WORDS if only_missing else ""))
-        rows = connection.execute(query, {"owner": user_id, "after": after, "batch": BATCH}).all()
-        if not rows:
-            return
-        messages = [(str(row[0]), str(row[1]), row[2]) for row in rows]
-        if connection.dialect.name == "postgresql":
-            _write_vectors(connection, user_id, messages)
-        else:
-            _write_numbered(connection, user_id, messages)
-        yield len(messages)
-        after = messages[-1][0]
+def index_next(
+    connection: sa.Connection, user_id: str, *, after: str, only_missing: bool = False
+) -> list[str]:
+    """Write the words of a user's next messages behind an id, in one statement or transaction; the ids of these."""
+    query = sa.text(_STORED.format(which=_WITHOUT_WORDS if only_missing else ""))
+    rows = connection.execute(query, {"owner": user_id, "after": after, "batch": BATCH}).all()
+    messages = [(str(row[0]), str(row[1]), row[2]) for row in rows]
+    if not messages:
+        return []
+    if connection.dialect.name == "postgresql":
+        _write_vectors(connection, user_id, messages)
+    else:
+        _write_numbered(connection, user_id, messages)
+    return [message_id for message_id, *_ in messages]
 
 
 def _write_vectors(connection: sa.Connection, user_id: str, messages: list[tuple[str, str, str]]) -> None:

@@ -68,6 +68,15 @@ def upgrade() -> None:
         for statement in ON_SQLITE:
             op.execute(statement)
     if not context.is_offline_mode():  # after an upgrade by script: flask search rebuild
+        index_existing_messages()
+
+
+def index_existing_messages() -> None:
+    """On Postgres batch by batch, while the service goes on; SQLite writes faster in one transaction."""
+    if op.get_context().dialect.name == "sqlite":
+        index_missing(op.get_bind())
+        return
+    with op.get_context().autocommit_block():
         index_missing(op.get_bind())
 
 
