@@ -22,7 +22,6 @@ _GUARD = 3000  # rows: more are not sorted, but asked for again in a shorter spa
 _MOST_SLICES = 16  # of one span
 _GROWTH = 8
 _TIME_DIGITS = 12  # of a UUIDv7: milliseconds since 1970
-_END_OF_TIME = 16**_TIME_DIGITS
 _LAST = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 
@@ -111,19 +110,24 @@ def _in_plain_text(phrase: Phrase) -> str:
 _OWNER = MessageTerms.user_id == sa.bindparam("owner", type_=Id())
 _BEFORE = MessageTerms.message_id < sa.bindparam("before", type_=Id())
 _QUERY = "terms @@ CAST(:query AS tsquery)"
+
+
+def _nth_newest(steps: int) -> sa.ScalarSelect[str]:
+    newest = (
+        sa.select(MessageTerms.message_id).where(_OWNER, _BEFORE).order_by(MessageTerms.message_id.desc())
+    )
+    return newest.offset(sa.literal_column(str(steps))).limit(sa.literal_column("1")).scalar_subquery()
+
+
 # a thousand entries of an index are stepped over: the least that says how dense in time somebody's messages are
-_THOUSANDTH = Statement(
-    sa.select(MessageTerms.message_id)
-    .where(_OWNER, _BEFORE)
-    .order_by(MessageTerms.message_id.desc())
-    .offset(sa.literal_column(str(_NEAR)))
-    .limit(1)
-)
+_NEAREST = Statement(sa.select(_nth_newest(0), _nth_newest(_NEAR)))
+# IS TRUE keeps the planner from adding the primary key to the scan: reading all of a user's entries there would cost a
+# hundred times the rest, and it does not know who has a million
 _BY_GIN = _text(
     f"""
     SELECT message_id, seen FROM (
         SELECT message_id, count(*) OVER () AS seen FROM (
-            SELECT message_id FROM message_terms WHERE user_id = :owner AND {_QUERY} LIMIT {_GUARD + 1}
+            SELECT message_id FROM message_terms WHERE {_QUERY} AND (user_id = :owner) IS TRUE LIMIT {_GUARD + 1}
         ) AS matches
     ) AS counted WHERE message_id < :before ORDER BY message_id DESC LIMIT :count
     """,  # noqa: S608
@@ -134,7 +138,8 @@ _BY_GIN_IN_SLICES = _text(
     f"""
     SELECT message_id, count(*) OVER () AS seen FROM (
         SELECT message_id FROM message_terms
-        WHERE user_id = :owner AND {_QUERY} AND terms @@ CAST(:slices AS tsquery) AND message_id < :before
+        WHERE {_QUERY} AND terms @@ CAST(:slices AS tsquery)
+        AND (user_id = :owner) IS TRUE AND (message_id < :before) IS TRUE
         LIMIT :guard
     ) AS matches ORDER BY message_id DESC LIMIT :count
     """,  # noqa: S608
@@ -157,9 +162,12 @@ def _find_by_gin(wanted: Wanted) -> list[str]:
     search = _Search(wanted)
     if wanted.query.has_prefix and search.reads_the_newest():
         return search.found
-    thousandth = _THOUSANDTH.first(owner=wanted.user_id, before=search.below)
+    newest, thousandth = _NEAREST.all(owner=wanted.user_id, before=search.below)[0]
+    if newest is None:
+        return []
+    search.end = _time_of(str(newest)) + 1
     if thousandth is not None and not wanted.query.has_prefix:
-        search.goes_back(search.end - _time_of(str(thousandth[0])))
+        search.goes_back(search.end - _time_of(str(thousandth)))
     if not search.is_done and not search.takes_all_matches():
         while not search.is_done:
             search.goes_back(search.span)
@@ -173,7 +181,7 @@ class _Search:
     wanted: Wanted
     found: list[str] = field(default_factory=list)
     span: int = 16 ** (_TIME_DIGITS - SLICE_DIGITS[-1])
-    end: int = _END_OF_TIME
+    end: int = 0
     below: str = _LAST
     _query: str = ""
 
@@ -181,7 +189,6 @@ class _Search:
         self._query = self.wanted.query.as_tsquery(self.wanted.user_id, also=self.wanted.also)
         if self.wanted.before:
             self.below = self.wanted.before
-            self.end = _time_of(self.below) + 1
 
     @property
     def is_done(self) -> bool:
