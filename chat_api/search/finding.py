@@ -5,6 +5,7 @@ Postgres' GIN index knows no order and gives all matches, so it is asked about s
 each as an intersection with the slices that the span lies in (`terms.lexemes`). A scan stops at `_GUARD` rows.
 """
 
+import time
 from dataclasses import dataclass, field
 
 import orjson
@@ -20,7 +21,10 @@ from .query import Phrase, Query
 _NEAR = 1000  # messages: in so many newest ones a common word fills a page
 _GUARD = 3000  # rows: more are not sorted, but asked for again in a shorter span
 _MOST_SLICES = 16  # of one span
-_GROWTH = 8
+_DENSE = 3  # matches among the nearest thousand messages: then all of them are too many to be sorted
+_MOST_GROWTH = 64
+_LONGEST_SPAN_MS = 2**32  # 50 days: with a thousand messages a day still less than what takes long
+_PATIENCE_S = 0.3  # after that a search ends with what it has, and says where it can go on
 _TIME_DIGITS = 12  # of a UUIDv7: milliseconds since 1970
 _LAST = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
@@ -41,9 +45,19 @@ class Wanted:
         return (conversation_lexeme(self.conversation_id),) if self.conversation_id else ()
 
 
-def find_newest(wanted: Wanted) -> list[str]:
-    """Ids of the newest messages, newest first."""
-    return _find_by_gin(wanted) if statements.writes_in_one_round_trip() else _find_by_fts5(wanted)
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Ids of messages, newest first; and where to go on if not all was looked through, as an id."""
+
+    ids: list[str]
+    resume_before: str | None = None
+
+
+def find_newest(wanted: Wanted) -> Found:
+    """Find the newest messages. There may be fewer than wanted, even none, where `resume_before` is set."""
+    if statements.writes_in_one_round_trip():
+        return _find_by_gin(wanted)
+    return Found(_find_by_fts5(wanted))
 
 
 # -- SQLite -------------------------------------------------------------------------------------------------
@@ -112,26 +126,28 @@ _BEFORE = MessageTerms.message_id < sa.bindparam("before", type_=Id())
 _QUERY = "terms @@ CAST(:query AS tsquery)"
 
 
-def _nth_newest(steps: int) -> sa.ScalarSelect[str]:
+def _newest(steps: sa.ColumnElement[int]) -> sa.ScalarSelect[str]:
     newest = (
         sa.select(MessageTerms.message_id).where(_OWNER, _BEFORE).order_by(MessageTerms.message_id.desc())
     )
-    return newest.offset(sa.literal_column(str(steps))).limit(sa.literal_column("1")).scalar_subquery()
+    return newest.offset(steps).limit(sa.literal_column("1")).scalar_subquery()
 
 
 # a thousand entries of an index are stepped over: the least that says how dense in time somebody's messages are
-_NEAREST = Statement(sa.select(_nth_newest(0), _nth_newest(_NEAR)))
+_NEAREST = Statement(
+    sa.select(_newest(sa.literal_column("0")), _newest(sa.bindparam("near", type_=sa.Integer())))
+)
 # IS TRUE keeps the planner from adding the primary key to the scan: reading all of a user's entries there would cost a
 # hundred times the rest, and it does not know who has a million
 _BY_GIN = _text(
     f"""
     SELECT message_id, seen FROM (
         SELECT message_id, count(*) OVER () AS seen FROM (
-            SELECT message_id FROM message_terms WHERE {_QUERY} AND (user_id = :owner) IS TRUE LIMIT {_GUARD + 1}
+            SELECT message_id FROM message_terms WHERE {_QUERY} AND (user_id = :owner) IS TRUE LIMIT :guard
         ) AS matches
     ) AS counted WHERE message_id < :before ORDER BY message_id DESC LIMIT :count
     """,  # noqa: S608
-    owner=Id(), query=sa.Text(), before=Id(), count=sa.Integer(),
+    owner=Id(), query=sa.Text(), before=Id(), count=sa.Integer(), guard=sa.Integer(),
 )  # fmt: skip
 # two conditions, not one with an AND in it: so the index jumps from a match of either to the next one of the other
 _BY_GIN_IN_SLICES = _text(
@@ -158,20 +174,25 @@ _NEWEST_BY_READING = _text(
 )  # fmt: skip
 
 
-def _find_by_gin(wanted: Wanted) -> list[str]:
+def _find_by_gin(wanted: Wanted) -> Found:
     search = _Search(wanted)
     if wanted.query.has_prefix and search.reads_the_newest():
-        return search.found
-    newest, thousandth = _NEAREST.all(owner=wanted.user_id, before=search.below)[0]
+        return Found(search.found)
+    newest, thousandth = _NEAREST.all(owner=wanted.user_id, before=search.below, near=_NEAR)[0]
     if newest is None:
-        return []
+        return Found([])
     search.end = _time_of(str(newest)) + 1
     if thousandth is not None and not wanted.query.has_prefix:
         search.goes_back(search.end - _time_of(str(thousandth)))
+        while not search.is_done and search.gained >= _DENSE:
+            search.goes_back(search.span)
     if not search.is_done and not search.takes_all_matches():
+        reached = search.below
         while not search.is_done:
             search.goes_back(search.span)
-    return search.found
+            if time.monotonic() > search.gives_up_at and search.below != reached:
+                return Found(search.found, None if search.is_done else search.below)
+    return Found(search.found)
 
 
 @dataclass(slots=True)
@@ -180,9 +201,11 @@ class _Search:
 
     wanted: Wanted
     found: list[str] = field(default_factory=list)
-    span: int = 16 ** (_TIME_DIGITS - SLICE_DIGITS[-1])
+    gained: int = 0  # by the last step
+    span: int = 16 ** (_TIME_DIGITS - SLICE_DIGITS[-1])  # of the next step
     end: int = 0
     below: str = _LAST
+    gives_up_at: float = field(default_factory=lambda: time.monotonic() + _PATIENCE_S)
     _query: str = ""
 
     def __post_init__(self) -> None:
@@ -204,7 +227,12 @@ class _Search:
 
     def takes_all_matches(self) -> bool:
         """Ask for all matches of all time; whether there were so few that they could be sorted."""
-        rows = _BY_GIN.all(**self._asked())
+        if self.wanted.query.has_phrase:  # each match of its words is read to see where they stand
+            words = self.wanted.query.as_tsquery(self.wanted.user_id, also=self.wanted.also, only_words=True)
+            rows = _BY_GIN.all(**{**self._asked(), "query": words, "count": 1}, guard=_GUARD + 1)
+            if not rows or rows[0][1] > _GUARD:
+                return not rows
+        rows = _BY_GIN.all(**self._asked(), guard=_GUARD + 1)
         if rows and rows[0][1] > _GUARD:
             return False
         self.found += [str(message_id) for message_id, _ in rows]
@@ -221,8 +249,12 @@ class _Search:
         if rows and rows[0][1] == guard:
             self.span = span // 16
             return
+        left = self.wanted.count - len(self.found)
+        self.gained = len(rows)
         self.found += [str(message_id) for message_id, _ in rows]
-        self.end, self.below, self.span = start, _id_at(start), span * _GROWTH
+        growth = min(1 + 1.5 * left // self.gained, _MOST_GROWTH) if rows else 8
+        self.span = min(int(span * growth), _LONGEST_SPAN_MS)
+        self.end, self.below = start, _id_at(start)
 
     def _asked(self) -> dict[str, object]:
         left = self.wanted.count - len(self.found)

@@ -41,11 +41,21 @@ class Query:
         """Whether it asks for more words than it names."""
         return any(phrase.is_prefix for phrase in (*self.required, *self.excluded))
 
-    def as_tsquery(self, user_id: str, *, also: tuple[str, ...] = ()) -> str:
-        """The query as Postgres reads it, of one user's lexemes; `also` are lexemes that are required, too."""
+    @property
+    def has_phrase(self) -> bool:
+        """Whether places of words are asked for, which an index of Postgres has not."""
+        return any(len(phrase.terms) > 1 for phrase in self.required)
+
+    def as_tsquery(self, user_id: str, *, also: tuple[str, ...] = (), only_words: bool = False) -> str:
+        """The query as Postgres reads it, of one user's lexemes; `also` are lexemes that are required, too.
+
+        With `only_words` without exclusions, and with a phrase's words anywhere.
+        """
         code = owner_code(user_id)
-        parts = [_tsquery_of(phrase, code) for phrase in self.required]
-        parts += [f"!{_tsquery_of(phrase, code)}" for phrase in self.excluded]
+        operator = " & " if only_words else " <-> "
+        parts = [_tsquery_of(phrase, code, operator) for phrase in self.required]
+        if not only_words:
+            parts += [f"!{_tsquery_of(phrase, code, operator)}" for phrase in self.excluded]
         return " & ".join([*(f"'{code}{lexeme}'" for lexeme in also), *parts])
 
     def as_fts5(self, user_id: str, *, also: tuple[str, ...] = ()) -> str:
@@ -93,8 +103,8 @@ def _phrase_of(text: str, is_prefix: bool) -> Phrase | None:
     return Phrase(tuple(terms), is_prefix=True, is_character=True)
 
 
-def _tsquery_of(phrase: Phrase, code: str) -> str:
-    lexemes = " <-> ".join(f"'{code}{term}'" for term in phrase.terms)
+def _tsquery_of(phrase: Phrase, code: str, operator: str) -> str:
+    lexemes = operator.join(f"'{code}{term}'" for term in phrase.terms)
     return f"({lexemes}{':*' if phrase.is_prefix else ''})"
 
 

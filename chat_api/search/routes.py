@@ -25,6 +25,5 @@ blp.before_request(guard.require_caller)
 @blp.response(200, FoundSchema(many=True))
 def search_messages(query: dict[str, Any]) -> Response:
     """Find messages by words, "phrases", -exclusions and beginnings*, newest first."""
-    found, more = service.search_messages(user_id=guard.caller().user_id, search=service.Search(**query))
-    after = found[-1]["message"]["id"] if found and more else None
+    found, after = service.search_messages(user_id=guard.caller().user_id, search=service.Search(**query))
     return add_link_header(json_response(found), Page(query["limit"]), before=None, after=after)

@@ -72,23 +72,35 @@ def _shown_rows(dialect_name: str) -> sa.Executable:
 _SHOWN = Statement(_shown_rows)
 
 
-def search_messages(*, user_id: str, search: Search) -> tuple[list[dict[str, Any]], bool]:
-    """A page of the messages with the words that are asked for, and whether there are older ones.
+def search_messages(*, user_id: str, search: Search) -> tuple[list[dict[str, Any]], str | None]:
+    """A page of the messages with the words that are asked for, and the id before which there may be older ones.
 
-    A page ends early rather than grow beyond MAX_PAGE_BYTES. Raises InvalidInput for a query without words, and
-    NotFound where the user has no such conversation.
+    A page ends early rather than grow beyond MAX_PAGE_BYTES, or take long. Raises InvalidInput for a query without
+    words, and NotFound where the user has no such conversation.
     """
     query = parse(search.q)
     by_relevance = search.sort == "relevance"
     count = RANKED if by_relevance else search.limit + 1
-    wanted = Wanted(user_id, query, count, search.after, search.conversation_id)
-    ids = find_newest(wanted)
+    found = find_newest(Wanted(user_id, query, count, search.after, search.conversation_id))
+    ids = found.ids
     if not ids and search.conversation_id:
         conversations.require_conversation(user_id=user_id, conversation_id=search.conversation_id)
-    more = not by_relevance and len(ids) > search.limit
     if by_relevance:
         ids = most_relevant(user_id=user_id, message_ids=ids, query=query, count=search.limit)
-    ids = ids[: search.limit]
+    page = _page(user_id, ids[: search.limit])
+    for item in page:
+        item["snippet"] = snippet_of(item["message"]["content"], query)
+    if by_relevance:
+        return page, None
+    if page and (len(ids) > search.limit or page[-1]["message"]["id"] != ids[-1]):
+        return page, page[-1]["message"]["id"]
+    return page, found.resume_before
+
+
+def _page(user_id: str, ids: list[str]) -> list[dict[str, Any]]:
+    """These messages with their conversations, as many as go on a page."""
+    if not ids:
+        return []
 
     def read(rows: Iterable[Any]) -> list[dict[str, Any]]:
         page: list[dict[str, Any]] = []
@@ -102,11 +114,7 @@ def search_messages(*, user_id: str, search: Search) -> tuple[list[dict[str, Any
 
     on_postgres = statements.writes_in_one_round_trip()
     listed = array_text(ids) if on_postgres else orjson.dumps(ids).decode()
-    page = _SHOWN.read(read, owner=user_id, ids=listed) if ids else []
-    for found in page:
-        found["snippet"] = snippet_of(found["message"]["content"], query)
-    more = more or (not by_relevance and bool(page) and page[-1]["message"]["id"] != ids[-1])
-    return page, more
+    return _SHOWN.read(read, owner=user_id, ids=listed)
 
 
 def _found(user_id: str, row: Any) -> dict[str, Any]:
