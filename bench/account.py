@@ -16,20 +16,23 @@ class RequestRefused(Exception):
 class Account:
     """One registered user with a token that stays valid, and the few calls that prepare a measurement."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, credentials: dict[str, str] | None = None) -> None:
+        """Register, unless these are the credentials of an account that there is."""
         self._port = port
-        self._credentials = {
+        self.credentials = credentials or {
             "email": f"bench-{secrets.token_hex(4)}@example.com",
             "password": secrets.token_urlsafe(24),
         }
         self._renew_at = 0.0
-        self.user_id: str = self.call("POST", "/auth/register", self._credentials, token=None)[0]["id"]
+        if credentials is None:
+            self.call("POST", "/auth/register", self.credentials, token=None)
+        self.user_id: str = self.get("/auth/me")[0]["id"]
 
     @property
     def token(self) -> str:
         """An access token with at least half of its life ahead."""
         if time.monotonic() >= self._renew_at:
-            login, _ = self.call("POST", "/auth/login", self._credentials, token=None)
+            login, _ = self.call("POST", "/auth/login", self.credentials, token=None)
             self._token: str = login["access_token"]
             self._renew_at = time.monotonic() + login["expires_in"] / 2
         return self._token

@@ -32,6 +32,7 @@ from .conversations.routes import blp as conversations
 from .llm_providers.routes import blp as llm_providers
 from .messages.routes import blp as messages
 from .operations.routes import blp as operations
+from .search.routes import blp as search
 from .user_llm_configs.routes import blp as user_llm_configs
 
 BLUEPRINTS = (
@@ -43,6 +44,7 @@ BLUEPRINTS = (
     llm_providers,
     user_llm_configs,
     completions,
+    search,
     operations,
 )
 

@@ -1,4 +1,4 @@
-"""Commands of the operator: `flask users`, `keys`, `purge`, `retention`; and `flask demo-provider` for a newcomer."""
+"""Commands of the operator: `flask users`, `keys`, `purge`, `retention`, `search`; and `flask demo-provider`."""
 
 from datetime import timedelta
 
@@ -19,6 +19,7 @@ from .users import service as users_service
 from .users.models import ROLES
 
 users = AppGroup("users", help="Make accounts and change their roles.")
+search = AppGroup("search", help="Look after the index of full-text search.")
 keys = AppGroup("keys", help="Make secrets, and re-encrypt what is stored.")
 
 
@@ -26,6 +27,7 @@ def init_app(app: Flask) -> None:
     """Register the commands."""
     app.cli.add_command(users)
     app.cli.add_command(keys)
+    app.cli.add_command(search)
     app.cli.add_command(purge)
     app.cli.add_command(delete_old_conversations)
     app.cli.add_command(serve_demo_provider)
@@ -81,6 +83,16 @@ def rotate_keys() -> None:
     click.echo(f"Rotated {rotated}, already current {current}, can't be opened {broken}.")
     if broken:
         raise click.ClickException("Some secrets open with none of ENCRYPTION_KEYS: put the old key back.")
+
+
+@search.command("rebuild")
+def rebuild_search() -> None:
+    """Index all messages again, while the service runs: after an upgrade by script, or one that says so."""
+    messages = 0
+    for count in maintenance.rebuild_search():
+        messages += count
+        click.echo(f"\rIndexed {messages} messages", nl=False, err=True)
+    click.echo(f"\rIndexed {messages} messages.")
 
 
 @click.command("purge")

@@ -18,6 +18,7 @@ from .idempotency.service import KEPT_FOR
 from .keyring import CannotDecrypt, keyring
 from .messages import retention
 from .messages.retention import Expired
+from .terms.rebuilding import LOWEST, index_next
 from .user_llm_configs.models import UserLLMConfig
 from .users.models import User
 
@@ -89,6 +90,16 @@ def delete_old_conversations(used_before: datetime) -> Iterator[Expired]:
         while deleted := retention.delete_expired(user_id=user_id, used_before=used_before):
             db.session.commit()
             yield from deleted
+        db.session.commit()
+
+
+def rebuild_search() -> Iterator[int]:
+    """Write the words of all messages again, batch by batch; how many each batch had."""
+    for user_id in _user_ids():
+        written = [LOWEST]
+        while written := index_next(db.session.connection(), user_id, after=written[-1]):
+            db.session.commit()
+            yield len(written)
         db.session.commit()
 
 

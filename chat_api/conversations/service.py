@@ -18,8 +18,8 @@ from .models import Conversation
 _OWNER, _ID = sa.bindparam("user_id", type_=Id()), sa.bindparam("conversation_id", type_=Id())
 _OURS = (Conversation.user_id == _OWNER, Conversation.id == _ID)
 _FIELDS = ("title", "archived", "pinned", "message_count", "active_leaf_id", "created_at", "updated_at")
-_READ = sa.select(Conversation.id, *(getattr(Conversation, name) for name in _FIELDS))
-_GET = Statement(_READ.where(*_OURS))
+READ = sa.select(Conversation.id, *(getattr(Conversation, name) for name in _FIELDS))
+_GET = Statement(READ.where(*_OURS))
 _EXISTS = Statement(sa.select(sa.literal(1)).where(*_OURS))
 
 Recency = tuple[datetime, str]
@@ -42,7 +42,7 @@ def _page(*, pinned: bool | None, has_text: bool, backwards: bool) -> Statement:
         cursor = sa.tuple_(
             sa.bindparam("used_at", type_=UTCDateTime()), sa.bindparam("cursor_id", type_=Id())
         )
-        rows = _READ.where(
+        rows = READ.where(
             Conversation.user_id == _OWNER,
             Conversation.archived == sa.bindparam("archived", type_=sa.Boolean()),
             place > cursor if backwards else place < cursor,
@@ -78,7 +78,7 @@ def list_conversations(
         **looked_for,
     )
     found, more = page.cut(rows)
-    return [_shown(user_id, row) for row in found], more
+    return [shown(user_id, row) for row in found], more
 
 
 def recency(conversation: Mapping[str, Any]) -> str:
@@ -105,7 +105,7 @@ def get_conversation(*, user_id: str, conversation_id: str) -> dict[str, Any]:
     row = _GET.first(user_id=user_id, conversation_id=conversation_id)
     if row is None:
         raise NotFound("conversation")
-    return _shown(user_id, row)
+    return shown(user_id, row)
 
 
 def lock_conversation(*, user_id: str, conversation_id: str) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def require_conversation(*, user_id: str, conversation_id: str) -> None:
         raise NotFound("conversation")
 
 
-def _shown(user_id: str, row: Any) -> dict[str, Any]:
+def shown(user_id: str, row: Any) -> dict[str, Any]:
     conversation_id, title, archived, pinned, message_count, active_leaf_id, created_at, updated_at = row
     return {
         "id": conversation_id,

@@ -11,6 +11,7 @@ from ..columns import Id, UTCDateTime, new_id, now
 from ..conversations.models import Conversation
 from ..errors import NotFound
 from ..statements import Statement
+from ..terms import writing as terms
 from .branches import CONVERSATION, HERE, MESSAGE, ON_PATH, OWNER, THIS_CONVERSATION, lead_path_to
 from .models import Message
 
@@ -67,10 +68,19 @@ def _insert_from(place: Iterable[Any], columns: tuple[str, ...] = _COLUMNS) -> A
 
 # Postgres: one round trip. user_id comes from the CTE, which lets Citus route it to one shard
 _taken = _take_place.cte("taken")
-_APPEND = Statement(_insert_from(_taken.c).returning(Message.position, Message.parent_id))
-_APPEND_REPLY = Statement(
-    _insert_from(_taken.c, _REPLY_COLUMNS).returning(Message.position, Message.parent_id)
-)
+
+
+def _append_and_index(columns: tuple[str, ...] = _COLUMNS) -> sa.Select[Any]:
+    appended = _insert_from(_taken.c, columns).returning(
+        Message.user_id, Message.id, Message.position, Message.parent_id
+    )
+    rows = appended.cte("appended")
+    indexed = terms.insert_vector(rows).cte("indexed")
+    return sa.select(rows.c.position, rows.c.parent_id).add_cte(indexed)
+
+
+_APPEND = Statement(_append_and_index())
+_APPEND_REPLY = Statement(_append_and_index(_REPLY_COLUMNS))
 # SQLite: the same in two
 _TAKE_PLACE = Statement(_take_place)
 _there = (
@@ -154,7 +164,8 @@ def _append(
     """Position and parent of the message. Raises NotFound."""
     place = {"owner": user_id, "conversation": conversation_id}
     if statements.writes_in_one_round_trip():
-        row = in_one.first(**place, **message)
+        vector = terms.vector_of(user_id, conversation_id, message["message"], message["text"])
+        row = in_one.first(**place, **message, vector=vector)
     else:
         row = _append_in_two(insert, place, message)
     if row is None:
@@ -172,6 +183,7 @@ def _append_in_two(
             return None
         _, _, parent_id, position = row
         insert.all(**place, **message, parent=parent_id, position_=position)
+        _write_terms(place, message)
         return position, parent_id
 
 
@@ -181,7 +193,17 @@ def _append_aside(user_id: str, conversation_id: str, parent_id: str, message: d
     if row is None:
         raise NotFound("conversation")
     _INSERT_ASIDE.all(**place, **message, parent=parent_id, position_=row[0])
+    _write_terms(place, message)
     return row[0]
+
+
+def _write_terms(place: dict[str, Any], message: dict[str, Any]) -> None:
+    terms.write(
+        user_id=place["owner"],
+        conversation_id=place["conversation"],
+        message_id=message["message"],
+        content=message["text"],
+    )
 
 
 def shown(
@@ -214,7 +236,7 @@ def shown(
     return message
 
 
-_READ = sa.select(
+READ = sa.select(
     Message.id,
     Message.conversation_id,
     Message.parent_id,
@@ -226,8 +248,8 @@ _READ = sa.select(
     Message.tool_calls,
     Message.tool_call_id,
 )
-_GET = Statement(_READ.where(Message.user_id == OWNER, Message.id == MESSAGE))
-_GET_LAST = Statement(_READ.where(*HERE, ON_PATH).order_by(Message.position.desc()).limit(1))
+_GET = Statement(READ.where(Message.user_id == OWNER, Message.id == MESSAGE))
+_GET_LAST = Statement(READ.where(*HERE, ON_PATH).order_by(Message.position.desc()).limit(1))
 _IS_ON_PATH = Statement(
     sa.select(sa.literal(1)).where(Message.user_id == OWNER, Message.id == MESSAGE, ON_PATH)
 )

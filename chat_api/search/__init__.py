@@ -1,0 +1,1 @@
+"""Search: the caller's messages by the words in them."""

@@ -1,0 +1,112 @@
+"""What a search asks for: words, "phrases", -exclusions and prefix*; any text is a query, or is refused in words.
+
+A word of several parts, such as `foo-bar`, is the phrase of its parts; so is a word in a script without spaces, of
+pairs of characters. A phrase's words stand next to each other.
+"""
+
+import re
+from dataclasses import dataclass
+
+from ..errors import InvalidInput
+from ..terms.lexemes import owner_code
+from ..terms.words import is_spaceless, places
+
+MOST_TERMS = 64
+_PART = re.compile(
+    r'(?P<exclusion>-*)(?:["“”„‟](?P<quoted>[^"“”„‟]*)(?:["“”„‟]|\Z)|(?P<plain>[^\s"“”„‟]+))(?P<prefix>\*?)'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """Words that stand next to each other; with `is_prefix` the last one only begins so.
+
+    `is_character` is the prefix that a single character of a script without spaces is.
+    """
+
+    terms: tuple[str, ...]
+    is_prefix: bool = False
+    is_character: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """All of `required` are in a message, and none of `excluded`."""
+
+    required: tuple[Phrase, ...]
+    excluded: tuple[Phrase, ...]
+
+    @property
+    def has_prefix(self) -> bool:
+        """Whether it asks for more words than it names."""
+        return any(phrase.is_prefix for phrase in (*self.required, *self.excluded))
+
+    @property
+    def has_phrase(self) -> bool:
+        """Whether places of words are asked for, which an index of Postgres has not."""
+        return any(len(phrase.terms) > 1 for phrase in self.required)
+
+    def as_tsquery(self, user_id: str, *, also: tuple[str, ...] = (), only_words: bool = False) -> str:
+        """The query as Postgres reads it, of one user's lexemes; `also` are lexemes that are required, too.
+
+        With `only_words` without exclusions, and with a phrase's words anywhere.
+        """
+        code = owner_code(user_id)
+        operator = " & " if only_words else " <-> "
+        parts = [_tsquery_of(phrase, code, operator) for phrase in self.required]
+        if not only_words:
+            parts += [f"!{_tsquery_of(phrase, code, operator)}" for phrase in self.excluded]
+        return " & ".join([*(f"'{code}{lexeme}'" for lexeme in also), *parts])
+
+    def as_fts5(self, user_id: str, *, also: tuple[str, ...] = ()) -> str:
+        """The same as SQLite's FTS5 reads it. Nothing of the user's text but words gets here, and those in quotes."""
+        code = owner_code(user_id)
+        required = [
+            *(f'"{code}{lexeme}"' for lexeme in also),
+            *(_fts5_of(one, code) for one in self.required),
+        ]
+        excluded = "".join(f" NOT {_fts5_of(phrase, code)}" for phrase in self.excluded)
+        return f"({' AND '.join(required)}){excluded}"
+
+
+def parse(text: str) -> Query:
+    """Read what somebody typed. Raises InvalidInput where no word is asked for, or too many."""
+    required: dict[Phrase, None] = {}
+    excluded: dict[Phrase, None] = {}
+    for part in _PART.finditer(text):
+        plain = part["plain"] or ""
+        is_prefix = bool(part["prefix"]) or plain.endswith("*")
+        phrase = _phrase_of(part["quoted"] if part["quoted"] is not None else plain, is_prefix)
+        if phrase is not None:
+            (excluded if part["exclusion"] else required)[phrase] = None
+    if not required:
+        raise InvalidInput(
+            {"q": ["Only exclusions: name a word that is there." if excluded else "No word to search for."]}
+        )
+    if sum(len(phrase.terms) for phrase in (*required, *excluded)) > MOST_TERMS:
+        raise InvalidInput({"q": [f"More than {MOST_TERMS} words."]})
+    return Query(tuple(required), tuple(excluded))
+
+
+def _phrase_of(text: str, is_prefix: bool) -> Phrase | None:
+    """The phrase of a text's words; None where it has none."""
+    found = places(text)
+    if not found:
+        return None
+    terms = [word.term for word in found]
+    last = found[-1]
+    if not is_spaceless(text[last.start : last.end]):
+        return Phrase(tuple(terms), is_prefix)
+    # the last character alone is the end of a run; what is searched for may go on
+    if len(found) > 1 and found[-2].end == last.end:
+        return Phrase(tuple(terms[:-1]))
+    return Phrase(tuple(terms), is_prefix=True, is_character=True)
+
+
+def _tsquery_of(phrase: Phrase, code: str, operator: str) -> str:
+    lexemes = operator.join(f"'{code}{term}'" for term in phrase.terms)
+    return f"({lexemes}{':*' if phrase.is_prefix else ''})"
+
+
+def _fts5_of(phrase: Phrase, code: str) -> str:
+    return f'"{" ".join(code + term for term in phrase.terms)}"{" *" if phrase.is_prefix else ""}'

@@ -1,0 +1,29 @@
+"""Endpoint of search: /chat/search."""
+
+from typing import Any
+
+from flask import Response
+
+from ..auth import guard
+from ..blueprint import Blueprint
+from ..pagination import Page, add_link_header
+from ..responses import json_response
+from . import service
+from .schemas import FoundSchema, SearchQuerySchema
+
+blp = Blueprint(
+    "search",
+    __name__,
+    url_prefix="/chat/search",
+    description="Search: the caller's messages by the words in them.",
+)
+blp.before_request(guard.require_caller)
+
+
+@blp.route("", methods=["GET"])
+@blp.arguments(SearchQuerySchema, location="query")
+@blp.response(200, FoundSchema(many=True))
+def search_messages(query: dict[str, Any]) -> Response:
+    """Find messages by words, "phrases", -exclusions and beginnings*, newest first."""
+    found, after = service.search_messages(user_id=guard.caller().user_id, search=service.Search(**query))
+    return add_link_header(json_response(found), Page(query["limit"]), before=None, after=after)

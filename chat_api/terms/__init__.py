@@ -1,0 +1,1 @@
+"""Terms: the words of messages as both databases index them."""

@@ -1,0 +1,44 @@
+"""The table behind full-text search."""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import Mapped, mapped_column
+
+from ..columns import Id
+from ..extensions import Model
+
+
+class MessageTerms(Model):
+    """The words of one message, written with it and gone with it.
+
+    Apart from `messages`, so that neither reading nor updating those carries the words along. On SQLite triggers keep
+    the FTS5 table `message_index` equal to it (migration 0006).
+    """
+
+    __tablename__ = "message_terms"
+    __table_args__ = (
+        sa.ForeignKeyConstraint(
+            ["user_id", "message_id"], ["messages.user_id", "messages.id"], ondelete="CASCADE"
+        ),
+        sa.Index(
+            "uq_message_terms_number",
+            "user_id",
+            "number",
+            unique=True,
+            postgresql_where=sa.text("number IS NOT NULL"),  # no row of Postgres
+        ),
+        # user_id is in the lexemes; on SQLite FTS5 does its work, and the condition leaves it empty
+        sa.Index(
+            "ix_message_terms_terms",
+            "terms",
+            postgresql_using="gin",
+            postgresql_with={"gin_pending_list_limit": 256},
+            sqlite_where=sa.text("terms IS NULL"),
+        ),
+    )
+
+    user_id: Mapped[str] = mapped_column(Id, primary_key=True)
+    message_id: Mapped[str] = mapped_column(Id, primary_key=True)
+    # of the message in SQLite's FTS5, rising with its time; NULL on Postgres
+    number: Mapped[int | None] = mapped_column(sa.BigInteger)
+    terms: Mapped[str] = mapped_column(sa.Text().with_variant(postgresql.TSVECTOR(), "postgresql"))

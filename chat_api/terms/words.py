@@ -1,0 +1,171 @@
+"""Cutting text into words, the same way for both databases, for what is stored and for what is asked.
+
+A word is a run of letters, digits and the marks on them; everything else separates. Words are compared without
+case, width and accents. Scripts that put no spaces between words give each pair of neighbouring characters, and
+the last one alone, so that any part of a sentence is found as a phrase of pairs.
+"""
+
+import itertools
+import re
+import sys
+import unicodedata
+from functools import lru_cache
+from typing import NamedTuple
+
+MOST_WORDS = (
+    16_000  # of a text: places in a tsvector end at 16,383 (PostgreSQL documentation, section 8.11.1)
+)
+LONGEST_WORD = 40  # characters; what is behind them makes no difference
+_MOST_BYTES = 400_000  # of a text's words: a tsvector holds less than 1 MiB, and adds some bytes to each
+
+_SPACELESS = (
+    "\u0e00-\u0eff"  # Thai, Lao
+    "\u1000-\u109f\uaa60-\uaa7f\ua9e0-\ua9ff"  # Myanmar
+    "\u1100-\u11ff\ua960-\ua97f\uac00-\ud7ff"  # Hangul has spaces, but joins particles to its words
+    "\u1780-\u17ff"  # Khmer
+    "\u1950-\u19df\u1a20-\u1aad"  # Tai Le, New Tai Lue, Tai Tham
+    "\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3038-\u303c\u3041-\u318f\u31a0-\u31bf\u31f0-\u31ff"  # kana, Bopomofo
+    "\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\uf900-\ufaff\uff66-\uffdc"  # Han, Yi, half width
+    "\U0001b000-\U0001b16f\U00020000-\U0003ffff"
+)
+_SPACELESS_CHARACTER = re.compile(f"[{_SPACELESS}]")
+# what is folded together: a syllable of Hangul that is written in parts, or a character and its voicing mark
+_CLUSTERS = re.compile(
+    "[\u1100-\u115f]+[\u1160-\u11a7]+[\u11a8-\u11ff]*|[\uff66-\uff9d][\uff9e\uff9f]|.[\u3099\u309a]?",
+    re.DOTALL,
+)
+_INVISIBLE = "\u00ad\u034f\u061c\u200b-\u200f\u2060-\u2064\ufeff"  # inside a word they make no difference
+_ASCII_TO_WORDS = str.maketrans({chr(code): " " for code in range(128) if not chr(code).isalnum()})
+# what has no decomposition, and is typed without its stroke all the same
+_PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ı": "i", "ŧ": "t", "æ": "ae", "œ": "oe"})
+
+
+class Word(NamedTuple):
+    """A word as it is compared, and where it stands: `text[start:end]`, in characters."""
+
+    term: str
+    start: int
+    end: int
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in their order, as they are compared; at most the first MOST_WORDS."""
+    if len(text) > _MOST_BYTES // 4:  # a character has four bytes at the most
+        return [word.term for word in places(text)]
+    if not text.isascii():
+        return _other_words(text)
+    found = text.lower().translate(_ASCII_TO_WORDS).split(None, MOST_WORDS)  # the fast lane of appending
+    if found and (len(found) > MOST_WORDS or len(max(found, key=len)) > LONGEST_WORD):
+        found = [word[:LONGEST_WORD] for word in found[:MOST_WORDS]]
+    return found
+
+
+def _other_words(text: str) -> list[str]:
+    found: list[str] = []
+    for run in _runs().findall(text):
+        if run.isascii():
+            found.append(run.lower()[:LONGEST_WORD])
+        elif is_spaceless(run):
+            found += [pair.term for pair in _pairs(run, 0)]
+        elif term := fold(run)[:LONGEST_WORD]:
+            found.append(term)
+    return found[:MOST_WORDS]
+
+
+def places(text: str) -> list[Word]:
+    """The words of a text with their places; the same words as `words`."""
+    found: list[Word] = []
+    left = _MOST_BYTES
+    for match in _runs().finditer(text):
+        run, start = match[0], match.start()
+        more = _pairs(run, start) if is_spaceless(run) else [Word(term_of(run), start, match.end())]
+        for word in more:
+            if not word.term:
+                continue
+            left -= len(word.term) if word.term.isascii() else len(word.term.encode())
+            if len(found) == MOST_WORDS or left < 0:
+                return found
+            found.append(word)
+    return found
+
+
+def is_spaceless(run: str) -> bool:
+    """Whether a run of word characters belongs to a script without spaces."""
+    return run[0] > "\u0dff" and _SPACELESS_CHARACTER.match(run) is not None
+
+
+def term_of(word: str) -> str:
+    """One word as it is compared."""
+    return (word.lower() if word.isascii() else fold(word))[:LONGEST_WORD]
+
+
+@lru_cache(maxsize=4096)
+def fold(word: str) -> str:
+    """Without case, compatibility forms (NFKC, so also width) and accents; nothing but letters, digits and marks."""
+    previous = ""
+    while word != previous:  # a few letters change once more
+        previous = word
+        decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", word).casefold())
+        word = unicodedata.normalize("NFC", "".join(filter(_counts, decomposed.translate(_PLAIN))))
+    return word
+
+
+def _counts(character: str) -> bool:
+    return (character.isalnum() or unicodedata.category(character) in ("Mn", "Mc")) and not _is_accent(
+        character
+    )
+
+
+def _is_accent(character: str) -> bool:
+    """Marks without which a word is still the same word. In Thai or Devanagari marks are vowels, and stay."""
+    return (
+        "\u0300" <= character <= "\u036f"
+        or "\u1ab0" <= character <= "\u1aff"
+        or "\u1dc0" <= character <= "\u1dff"
+        or "\u20d0" <= character <= "\u20ff"
+        or "\ufe00" <= character <= "\ufe2f"
+        or "\u0591" <= character <= "\u05c7"  # Hebrew points
+        or "\u064b" <= character <= "\u065f"  # Arabic vowels
+        or character in "\u0670\u0640"
+    )
+
+
+def _pairs(run: str, start: int) -> list[Word]:
+    """Each character of a run with its neighbour; the last one alone."""
+    characters = [
+        (folded, start + cluster.start(), start + cluster.end())
+        for cluster in _CLUSTERS.finditer(run)
+        for folded in fold(cluster[0])
+    ]
+    pairs = [
+        Word(first + second, begin, end)
+        for (first, begin, _), (second, _, end) in itertools.pairwise(characters)
+    ]
+    return [*pairs, Word(*characters[-1])] if characters else pairs
+
+
+@lru_cache(maxsize=1)
+def _runs() -> re.Pattern[str]:
+    """Runs of word characters, each of one kind of script; the first alternative is the quick one."""
+    joined = _marks() + _INVISIBLE
+    spaceless = f"(?:(?=\\w)[{_SPACELESS}][{joined}]*)+"
+    return re.compile(
+        f"[0-9A-Za-z]+(?![0-9A-Za-z]|[^\\x00-\\x7f])|{spaceless}|(?:(?![_{_SPACELESS}])\\w[{joined}]*)+"
+    )
+
+
+@lru_cache(maxsize=1)
+def _marks() -> str:
+    """All combining marks as ranges of a character class. Python's `\\w` leaves them out."""
+    codes = [
+        code
+        for code in (*range(0x300, 0x20000), *range(0xE0100, 0xE01F0))
+        if code <= sys.maxunicode and unicodedata.category(chr(code))[0] == "M"
+    ]
+    ranges: list[list[int]] = []
+    for code in codes:
+        if ranges and ranges[-1][1] == code - 1:
+            ranges[-1][1] = code
+        else:
+            ranges.append([code, code])
+    return "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)

@@ -1,0 +1,289 @@
+"""GET /chat/search: what is found, in which order, on which page, and by whom."""
+
+import re
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from werkzeug.test import TestResponse
+
+from chat_api.columns import new_id
+from chat_api.extensions import db
+from chat_api.pagination import MAX_PAGE_BYTES
+from tests.support.api import Api
+
+PATH = "/chat/search"
+
+
+def search(user: Api, q: str, **parameters: Any) -> TestResponse:
+    return user.get(PATH, query_string={"q": q, **parameters})
+
+
+def found(user: Api, q: str, **parameters: Any) -> list[str]:
+    """The contents of the messages that a search finds."""
+    response = search(user, q, **parameters)
+    assert response.status_code == 200, response.get_data(as_text=True)
+    return [item["message"]["content"] for item in response.get_json()]
+
+
+def say(user: Api, *contents: str) -> str:
+    conversation = user.conversation()["id"]
+    for content in contents:
+        user.message(conversation, content)
+    return conversation
+
+
+def marked(item: dict[str, Any]) -> list[str]:
+    text = item["snippet"]["text"]
+    return [text[start:end] for start, end in item["snippet"]["matches"]]
+
+
+def next_link(response: TestResponse) -> str | None:
+    link = re.fullmatch(r'<([^>]*)>; rel="next"', response.headers.get("Link", ""))
+    return link[1] if link else None
+
+
+# -- words --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "hits", "misses"),
+    [
+        ("Meet me at the Café Crème.", ["cafe", "CAFÉ", "creme cafe", '"café crème"', "cr*"],
+         ["caf", '"creme cafe"', "cafe -creme", '"me the"']),
+        ("foo-bar and foo_bar", ["foo-bar", "foo_bar", "bar foo", '"bar and"', "foo*"], ["foobar", '"bar foo"']),
+        ("Straße, ŁÓDŹ, İstanbul, ﬁne, ｆｕｌｌ", ["strasse", "lodz", "istanbul", "fine", "full"], ["strabe"]),
+        ("東京都に行く", ["東京", "京都", "京", "都", "く", "東京都に", "行", '"東京都に行く"', "京*"],
+         ["東都", "北京", "-京 東"]),
+        ("ฉันกินข้าวแล้ว", ["กินข้าว", "ข้าว", "ก", "แล้ว"], ["กินแล้ว"]),
+        ("학교에서 만나자", ["학교", "학교에서", "만나", "교"], ["에만"]),
+        ("ｶﾞｷﾞｸﾞ", ["ガギ", "ギグ", "ガ"], ["カキ"]),
+        ("हिन्दी में लिखो", ["हिन्दी", "में", "हि*"], ["हन्द"]),
+        ("it's 3.14 or 42%", ["it's", "3.14", "42", '"s 3"'], ["its", "31"]),
+        ("AND OR NOT NEAR null", ["AND", "or", "NOT near", '"or not"', "null"], ["XOR"]),
+        ("word" + "x" * 60, ["word" + "x" * 60, "wordx*"], ["word"]),
+    ],
+)  # fmt: skip
+def test_words_are_found(ada: Api, content: str, hits: list[str], misses: list[str]) -> None:
+    say(ada, "Something else entirely, 123", content)
+    for q in hits:
+        assert found(ada, q) == [content], q
+    for q in misses:
+        if not q.startswith("-") or " " in q:
+            assert found(ada, q) == [], q
+
+
+def test_exclusions_leave_out(ada: Api) -> None:
+    say(ada, "red apple pie", "green apple", "red pie", "apple tart, red")
+    assert found(ada, "apple -red") == ["green apple"]
+    assert found(ada, "red -apple") == ["red pie"]
+    assert found(ada, 'apple -"red apple"') == ["apple tart, red", "green apple"]
+    assert found(ada, "apple -pi*") == ["apple tart, red", "green apple"]
+    assert found(ada, "apple -red -green") == []
+
+
+@pytest.mark.parametrize(
+    ("q", "complaint"),
+    [
+        ("", "Length must be"), ("?! … \"\" --", "No word to search for."), ("-only -exclusions", "Only exclusions"),
+        ("x" * 501, "Length must be"), (" ".join(f"w{n}" for n in range(65)), "More than 64 words."),
+    ],
+)  # fmt: skip
+def test_what_asks_for_nothing_is_refused(ada: Api, q: str, complaint: str) -> None:
+    refused = search(ada, q)
+    assert refused.status_code == 400
+    assert complaint in refused.get_json()["errors"]["q"][0]
+
+
+def test_parameters_are_checked(ada: Api) -> None:
+    for parameters in (
+        {"limit": 0}, {"limit": 101}, {"limit": "+5"}, {"sort": "oldest"}, {"after": "x"}, {"conversation_id": "x"},
+        {"sort": "relevance", "after": new_id()}, {"other": 1},
+    ):  # fmt: skip
+        refused = search(ada, "word", **parameters)
+        assert (refused.status_code, set(refused.get_json()["errors"]) & set(parameters)) == (
+            400, {list(parameters)[-1]},
+        )  # fmt: skip
+
+
+# -- what is shown ------------------------------------------------------------------------------------------
+
+
+def test_message_and_conversation_are_shown_as_elsewhere(ada: Api) -> None:
+    conversation = ada.conversation("Lunch")
+    message = ada.message(conversation["id"], "Soup of the day")
+    [item] = search(ada, "soup").get_json()
+    assert item["message"] == message
+    assert item["conversation"] == ada.get(f"/chat/conversations/{conversation['id']}").get_json()
+    assert item["snippet"] == {
+        "text": "Soup of the day", "matches": [[0, 4]], "cut_before": False, "cut_after": False,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "q", "marks"),
+    [
+        ("One two three two one", "two", ["two", "two"]),
+        ("One two three two one", '"two one"', ["two one"]),
+        ("Un Café, café!", "cafe", ["Café", "café"]),
+        ("a 🙂 smile", "smile", ["smile"]),
+        ("東京都に", "京都", ["京都"]),
+        ("東京都に京", "京", ["京", "京"]),
+        ("foo-bar foo bar", "foo-bar", ["foo-bar", "foo bar"]),
+        ("planes and planets", "plan* -x", ["planes", "planets"]),
+    ],
+)
+def test_snippet_marks_the_matches(ada: Api, content: str, q: str, marks: list[str]) -> None:
+    say(ada, content)
+    [item] = search(ada, q).get_json()
+    assert marked(item) == marks
+
+
+def test_snippet_of_a_long_message_is_around_most_matches(ada: Api) -> None:
+    content = "needle " + "hay " * 500 + "a needle, a needle and more " + "hay " * 500
+    say(ada, content)
+    [item] = search(ada, "needle").get_json()
+    snippet = item["snippet"]
+    assert marked(item) == ["needle", "needle"]
+    assert (snippet["cut_before"], snippet["cut_after"]) == (True, True)
+    assert 150 <= len(snippet["text"]) <= 240
+    assert snippet["text"] in content
+
+
+# -- order and pages ----------------------------------------------------------------------------------------
+
+
+def test_newest_come_first_and_pages_lead_on(ada: Api) -> None:
+    contents = [f"apple {number}" for number in range(7)]
+    say(ada, *contents)
+    response = search(ada, "apple", limit=3)
+    seen = [item["message"]["content"] for item in response.get_json()]
+    while link := next_link(response):
+        ada.message(ada.conversation()["id"], "A later apple")  # a cursor stays right while others write
+        response = ada.get(link)
+        seen += [item["message"]["content"] for item in response.get_json()]
+    assert seen == contents[::-1]
+
+
+def test_next_link_keeps_the_search(ada: Api) -> None:
+    conversation = say(ada, *["a & b"] * 3)
+    response = search(ada, '"a b" -c*', limit=1, conversation_id=conversation)
+    for _ in range(2):
+        link = next_link(response)
+        assert link is not None
+        response = ada.get(link)
+        assert len(response.get_json()) == 1
+    assert next_link(response) is None
+
+
+def test_search_in_one_conversation(ada: Api, bob: Api) -> None:
+    here, there = say(ada, "apple here"), say(ada, "apple there")
+    assert found(ada, "apple", conversation_id=here) == ["apple here"]
+    assert found(ada, "app*", conversation_id=there) == ["apple there"]
+    assert found(ada, "apple", conversation_id=there, sort="relevance") == ["apple there"]
+    for unknown in (new_id(), say(bob, "apple")):
+        assert search(ada, "apple", conversation_id=unknown).status_code == 404
+
+
+def test_relevance_puts_the_most_concerned_first(ada: Api) -> None:
+    contents = [
+        "apple " + "filler " * 50,
+        "apple apple pie",
+        "one apple pie",
+        "apple pie pie",
+        "apple pie one",
+    ]
+    say(ada, *contents)
+    ranked = found(ada, "apple pie", sort="relevance")
+    assert set(ranked[:2]) == {"apple apple pie", "apple pie pie"}
+    assert ranked[2:] == ["apple pie one", "one apple pie"]  # of equal ones the newest
+    assert found(ada, "apple", sort="relevance")[-1] == contents[0]
+    assert next_link(search(ada, "apple", sort="relevance", limit=1)) is None
+
+
+@pytest.mark.slow
+def test_large_messages_are_spread_over_pages(ada: Api) -> None:
+    conversation = ada.conversation()["id"]
+    for number in range(6):
+        ada.message(conversation, f"big {number} " + "x" * (1024 * 1024 - 100))
+    response, seen, pages = search(ada, "big"), [], 0
+    while True:
+        pages += 1
+        assert len(response.data) < MAX_PAGE_BYTES + 2 * 1024 * 1024
+        seen += [item["message"]["content"][4] for item in response.get_json()]
+        if (link := next_link(response)) is None:
+            break
+        response = ada.get(link)
+    assert (seen, pages) == (list("543210"), 2)
+
+
+# -- whose --------------------------------------------------------------------------------------------------
+
+
+def test_nobody_finds_what_others_wrote(ada: Api, bob: Api) -> None:
+    say(ada, "apple of ada")
+    code = ada.user_id[-6:]
+    say(bob, "apple of bob", f"{code}apple {code} ~{code}")
+    assert found(ada, "apple") == ["apple of ada"]
+    assert found(bob, "ada") == []
+    assert found(bob, f"{code}apple") == [f"{code}apple {code} ~{code}"]
+    assert found(ada, f"{code}*") == []
+
+
+def test_users_with_the_same_code_keep_apart(app: Flask, ada: Api, bob: Api) -> None:
+    """Two users' lexemes may begin alike; the results don't mix."""
+    say(bob, "apple of bob", "more apple of bob")
+    conversation = say(ada, "apple of ada")
+    with app.app_context():
+        if db.engine.dialect.name == "postgresql":
+            change = (
+                "UPDATE message_terms SET terms = "
+                "CAST(replace(CAST(terms AS text), :old, :new) AS tsvector) WHERE user_id = :bob"
+            )
+            names = {"old": bob.user_id[-6:], "new": ada.user_id[-6:], "bob": bob.user_id}
+            db.session.execute(sa.text(change), names)
+        else:
+            change = (
+                "INSERT INTO message_index (rowid, terms) SELECT number + 1, replace(terms, ' ', ' ' || :code) "
+                "FROM message_terms WHERE user_id = :bob"
+            )
+            db.session.execute(sa.text(change), {"code": ada.user_id[-6:], "bob": bob.user_id})
+        db.session.commit()
+    assert found(ada, "apple") == ["apple of ada"]
+    assert found(ada, "app*") == ["apple of ada"]
+    assert found(ada, "apple", sort="relevance", conversation_id=conversation) == ["apple of ada"]
+
+
+def test_trusted_account_searches_for_a_user(ada: Api, trusted: Api) -> None:
+    say(ada, "apple")
+    answer = trusted.get(PATH, query_string={"q": "apple"}, headers={"X-Act-As": ada.user_id})
+    assert answer.get_json() == search(ada, "apple").get_json()
+    assert found(trusted, "apple") == []
+
+
+# -- deletes ------------------------------------------------------------------------------------------------
+
+
+def lexemes_left(app: Flask, user_id: str) -> int:
+    """How many rows the index has of a user, as the database's own search sees it."""
+    with app.app_context():
+        if db.engine.dialect.name == "postgresql":
+            sql = f"SELECT count(*) FROM message_terms WHERE terms @@ '''{user_id[-6:]}'':*'::tsquery"
+        else:
+            sql = f"SELECT count(*) FROM message_index WHERE message_index MATCH '\"{user_id[-6:]}\" *'"
+        return db.session.scalar(sa.text(sql)) or 0
+
+
+def test_index_follows_deletes_at_once(app: Flask, ada: Api) -> None:
+    gone, kept = say(ada, "apple one", "apple two"), say(ada, "apple three")
+    with app.app_context():
+        db.session.execute(sa.text("DELETE FROM conversations WHERE id = :id"), {"id": gone})
+        db.session.commit()
+    assert found(ada, "apple") == ["apple three"]
+    assert found(ada, "app*", conversation_id=kept) == ["apple three"]
+    assert lexemes_left(app, ada.user_id) == 1
+    with app.app_context():
+        db.session.execute(sa.text("DELETE FROM users WHERE id = :id"), {"id": ada.user_id})
+        db.session.commit()
+    assert lexemes_left(app, ada.user_id) == 0

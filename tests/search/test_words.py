@@ -1,0 +1,123 @@
+"""Cutting text into words."""
+
+import unicodedata
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from chat_api.terms.lexemes import number_of, plain_text, vector_text
+from chat_api.terms.words import LONGEST_WORD, MOST_WORDS, Word, fold, is_spaceless, places, term_of, words
+
+# what the rules are about comes up seldom in all of Unicode
+TEXTS = st.text() | st.text("abzAZ09éÀßıłøﬁ²½ _-'.’🙂東京かがｶﾞกิ็한글한ָאُم\u0301\u200d\u00adﷺ\U00020000𝒜")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        ("?! …", []),
+        ("Foo-bar, foo_bar: don't", ["foo", "bar", "foo", "bar", "don", "t"]),
+        ("Café CAFÉ cafe\u0301", ["cafe", "cafe", "cafe"]),
+        ("Straße Łódź København İstanbul ısı", ["strasse", "lodz", "kobenhavn", "istanbul", "isi"]),
+        ("ﬁne ｆｕｌｌ x² Ⅷ", ["fine", "full", "x2", "viii"]),
+        ("Ἀθήνα ἀθηνα", ["αθηνα", "αθηνα"]),
+        ("ёлка Ёлка елка", ["елка", "елка", "елка"]),
+        ("東京都", ["東京", "京都", "都"]),
+        ("駅", ["駅"]),
+        ("iPhone15を買う", ["iphone15", "を買", "買う", "う"]),
+        ("ｶﾞｷﾞ", ["ガギ", "ギ"]),
+        ("กิน", ["กิ", "ิน", "น"]),
+        ("학교", ["학교", "교"]),
+        ("हिन्दी", ["हिन्दी"]),
+        ("می\u200cخواهم", ["میخواهم"]),
+        ("שָׁלוֹם", ["שלום"]),
+        ("co\u00adop", ["coop"]),
+        ("x" * 100, ["x" * LONGEST_WORD]),
+        ("é" * 100, ["e" * LONGEST_WORD]),
+    ],
+)
+def test_words_of_a_text(text: str, expected: list[str]) -> None:
+    assert words(text) == expected
+    assert [word.term for word in places(text)] == expected
+
+
+@given(TEXTS)
+@example("a" * 100 + " " + "é" * 100)
+def test_words_and_places_agree(text: str) -> None:
+    assert words(text) == [word.term for word in places(text)]
+
+
+@given(TEXTS)
+def test_places_are_where_the_words_stand(text: str) -> None:
+    last = 0
+    for word in places(text):
+        assert 0 <= last <= word.start < word.end <= len(text)
+        last = word.start
+        part = text[word.start : word.end]
+        # a vowel sign of Thai that ends a run is a term, and no word by itself
+        assert word.term in fold(part) if len(word.term) <= 2 else words(part) == [word.term]
+
+
+@given(TEXTS)
+def test_words_are_made_of_letters_and_marks_alone(text: str) -> None:
+    for word in words(text):
+        assert 0 < len(word) <= LONGEST_WORD
+        assert all(one.isalnum() or unicodedata.category(one)[0] == "M" for one in word)
+
+
+@given(TEXTS)
+def test_folding_twice_changes_nothing(text: str) -> None:
+    assert fold(fold(text)) == fold(text)
+    for word in places(text):
+        if not is_spaceless(word.term):
+            assert term_of(word.term) == word.term
+
+
+@given(TEXTS)
+def test_case_makes_no_difference(text: str) -> None:
+    assert words(text.lower()) == words(text.lower().casefold())
+
+
+@given(st.lists(st.sampled_from(["a", "bc", "é"])), st.lists(st.sampled_from(["a", "bc", "é"])))
+def test_text_that_is_added_changes_no_earlier_word(first: list[str], second: list[str]) -> None:
+    before, after = " ".join(first), " ".join(second)
+    assert words(f"{before} {after}")[: len(first)] == words(before)
+
+
+def test_only_the_first_words_of_a_long_text_count() -> None:
+    for one in ("word ", "é ", "東"):
+        text = one * (MOST_WORDS + 10)
+        assert len(words(text)) == len(places(text)) == MOST_WORDS
+    long = " ".join(f"{number:040}" for number in range(MOST_WORDS))
+    assert words(long) == [word.term for word in places(long)]
+    assert len(words(long)) == 10_000  # 400,000 bytes
+    assert len(vector_text("u" * 36, "c" * 36, "m" * 36, words(long))) < 1024 * 1024
+
+
+def test_words_have_places_in_characters() -> None:
+    assert places("🙂 Ünïcode!") == [Word("unicode", 2, 9)]
+
+
+def test_lexemes_begin_with_their_owner() -> None:
+    user, conversation, message = (f"01900000-0000-7000-8000-{digit * 12}" for digit in "abc")
+    assert vector_text(user, conversation, message, ["one", "two", "one"]) == (
+        " 'aaaaaa~bbbbbbbbbbbb' 'aaaaaa~0190' 'aaaaaa~01900' 'aaaaaa~019000' 'aaaaaa~0190000'"
+        " 'aaaaaaone':1 'aaaaaatwo':2 'aaaaaaone':3"
+    )
+    assert plain_text(conversation, ["one", "two"]) == " ~bbbbbbbbbbbb one two"
+    assert plain_text(conversation, []) == " ~bbbbbbbbbbbb"
+
+
+@given(
+    st.integers(0, 2**48 - 1), st.integers(0, 2**74 - 1), st.integers(0, 2**48 - 1), st.integers(0, 2**74 - 1)
+)
+def test_numbers_rise_with_ids(time: int, random: int, other_time: int, other_random: int) -> None:
+    one, other = sorted([uuid7(time, random), uuid7(other_time, other_random)])
+    assert 0 <= number_of(one) <= number_of(other) < 2**63
+
+
+def uuid7(time_ms: int, random: int) -> str:
+    digits = f"{time_ms << 80 | 7 << 76 | (random >> 62) << 64 | 2 << 62 | random & (1 << 62) - 1:032x}"
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
