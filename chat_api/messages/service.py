@@ -10,6 +10,7 @@ from .. import statements
 from ..columns import Id, UTCDateTime, new_id, now
 from ..conversations.models import Conversation
 from ..errors import NotFound
+from ..extensions import db
 from ..statements import Statement
 from .branches import CONVERSATION, HERE, MESSAGE, ON_PATH, OWNER, THIS_CONVERSATION, lead_path_to
 from .models import Message
@@ -182,6 +183,11 @@ def _append_aside(user_id: str, conversation_id: str, parent_id: str, message: d
         raise NotFound("conversation")
     _INSERT_ASIDE.all(**place, **message, parent=parent_id, position_=row[0])
     return row[0]
+
+
+def insert_messages(rows: list[dict[str, Any]]) -> None:
+    """Insert whole rows of messages, as an import restores them, in the transaction of `db.session`."""
+    db.session.connection().execute(sa.insert(Message), rows)
 
 
 def shown(
