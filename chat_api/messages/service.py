@@ -7,10 +7,10 @@ import orjson
 import sqlalchemy as sa
 
 from .. import statements
+from ..batches import insert_rows
 from ..columns import Id, UTCDateTime, new_id, now
 from ..conversations.models import Conversation
 from ..errors import NotFound
-from ..extensions import db
 from ..statements import Statement
 from .branches import CONVERSATION, HERE, MESSAGE, ON_PATH, OWNER, THIS_CONVERSATION, lead_path_to
 from .models import Message
@@ -187,7 +187,7 @@ def _append_aside(user_id: str, conversation_id: str, parent_id: str, message: d
 
 def insert_messages(rows: list[dict[str, Any]]) -> None:
     """Insert whole rows of messages, as an import restores them, in the transaction of `db.session`."""
-    db.session.connection().execute(sa.insert(Message), rows)
+    insert_rows(Message, rows)
 
 
 def shown(

@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 
 from ..attachments.models import Attachment
+from ..batches import insert_rows
 from ..columns import new_id
 from ..completions.models import Completion
 from ..messages import branches
@@ -191,14 +192,14 @@ class RestoredConversation:
             count = self._attachment_count
             rows.count_attachments(user_id=self._user_id, message_id=self._last_id, count=count)
         if self._attachments:
-            rows.insert_attachments(self._attachments)
+            insert_rows(Attachment, self._attachments)
         if self._completions:
-            rows.insert_completions(self._completions)
+            insert_rows(Completion, self._completions)
         self._begin_batch()
 
     def _require_unused(self, kind: str, model: Any) -> None:
         places = self._places[kind]
-        used = rows.used_ids(model, user_id=self._user_id, ids=places) if places else ()
+        used = rows.used_ids(model, model.user_id == self._user_id, ids=places) if places else ()
         if used:
             raise Refused(min(places[used_id] for used_id in used), "id: It is used already.")
 

@@ -1,7 +1,4 @@
-"""The SQL of an import. All of it runs in the caller's transaction.
-
-Rows are written past the unit of work, on the session's connection: there are very many, and nobody has them loaded.
-"""
+"""The SQL of an import. All of it runs in the caller's transaction."""
 
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -10,9 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
-from ..attachments.models import Attachment
-from ..columns import new_id
-from ..completions.models import Completion
+from ..columns import Id, new_id
 from ..conversations.models import Conversation
 from ..errors import NotFound
 from ..extensions import db
@@ -33,30 +28,22 @@ def insert_conversation(row: Row) -> bool:
     return inserted is not None
 
 
-def insert_attachments(rows: list[Row]) -> None:
-    """Insert whole rows."""
-    db.session.connection().execute(sa.insert(Attachment), rows)
-
-
-def insert_completions(rows: list[Row]) -> None:
-    """Insert whole rows."""
-    db.session.connection().execute(sa.insert(Completion), rows)
-
-
-def used_ids(model: Any, *, user_id: str, ids: Iterable[str]) -> set[str]:
-    """Those of the ids that a row of the user's has already."""
-    query = sa.select(model.id).where(model.user_id == user_id, model.id.in_(list(ids)))
-    return set(db.session.scalars(query))
+def used_ids(model: Any, *conditions: sa.ColumnElement[bool], ids: Iterable[str]) -> set[str]:
+    """Those of the ids that a row has already which meets the conditions, one of which names the owner."""
+    rows = sa.select(model.id).where(*conditions)
+    if not _is_postgres():
+        return set(db.session.scalars(rows.where(model.id.in_(list(ids)))))
+    # Each id is looked up. Of a table that it knows little of, as while it is being filled, Postgres would otherwise
+    # read all rows of the owner
+    wanted = sa.func.unnest(sa.literal(list(ids), postgresql.ARRAY(Id()))).table_valued("id").render_derived()
+    found = rows.where(model.id == wanted.c.id).limit(1).lateral()
+    return set(db.session.scalars(sa.select(found.c.id).select_from(wanted).join(found, sa.true())))
 
 
 def messages_here(*, user_id: str, conversation_id: str, ids: Iterable[str]) -> set[str]:
     """Those of the ids that messages of the conversation have."""
-    query = sa.select(Message.id).where(
-        Message.user_id == user_id,
-        Message.conversation_id == conversation_id,
-        Message.id.in_(list(ids)),
-    )
-    return set(db.session.scalars(query))
+    here = Message.user_id == user_id, Message.conversation_id == conversation_id
+    return used_ids(Message, *here, ids=ids)
 
 
 def count_attachments(*, user_id: str, message_id: str, count: int) -> None:
@@ -93,5 +80,8 @@ def restore_provider(*, user_id: str, fields: Row, others: Collection[str]) -> t
 
 def _insert(model: Any) -> Any:
     """An insert that knows ON CONFLICT, of the database at hand."""
-    dialect = postgresql if db.engine.dialect.name == "postgresql" else sqlite
-    return dialect.insert(model.__table__)
+    return (postgresql if _is_postgres() else sqlite).insert(model)
+
+
+def _is_postgres() -> bool:
+    return db.engine.dialect.name == "postgresql"
