@@ -65,7 +65,7 @@ class Source:
                     return found, True
             return found, False
 
-        return self._statement.read(read, **parameters)
+        return self._statement.read(read, limit_=PAGE_ROWS, **parameters)
 
     def after(self, row: Row | None) -> Row:
         """The parameters of the page that goes on behind this row; of the first one for None."""
@@ -106,7 +106,7 @@ class Source:
         if self._tables is not None:
             rows = rows.select_from(self._tables)
         rows = rows.where(*self._conditions, sa.tuple_(*place) > sa.tuple_(*cursor))
-        rows = rows.order_by(*place).limit(sa.literal_column(str(PAGE_ROWS)))
+        rows = rows.order_by(*place).limit(sa.bindparam("limit_", type_=sa.Integer()))
         if not is_postgres:
             return rows
         page = rows.subquery("page")

@@ -130,6 +130,8 @@ class RestoredConversation:
         self._attachment_count += 1
         if self._messages:
             self._messages[-1]["attachment_count"] = self._attachment_count
+        else:  # the message was stored with the batch before
+            self._late_counts[fields["message_id"]] = self._attachment_count
         self._attachments.append({**fields, "user_id": self._user_id, "position": self._attachment_count})
 
     def _add_completion(self, record: Record) -> None:
@@ -175,6 +177,7 @@ class RestoredConversation:
         self._messages: list[dict[str, Any]] = []
         self._attachments: list[dict[str, Any]] = []
         self._completions: list[dict[str, Any]] = []
+        self._late_counts: dict[str, int] = {}
         self._batch_bytes = 0
         self._places: dict[str, dict[str, int]] = {MESSAGE: {}, ATTACHMENT: {}, COMPLETION: {}}
         self._answered: dict[
@@ -188,9 +191,8 @@ class RestoredConversation:
         self._require_answered()
         if self._messages:
             messages.insert_messages(self._messages)
-        elif self._attachments and self._last_id is not None:
-            count = self._attachment_count
-            rows.count_attachments(user_id=self._user_id, message_id=self._last_id, count=count)
+        for message_id, count in self._late_counts.items():
+            rows.count_attachments(user_id=self._user_id, message_id=message_id, count=count)
         if self._attachments:
             insert_rows(Attachment, self._attachments)
         if self._completions:
