@@ -120,9 +120,7 @@ def file_of(*lines: Line | bytes, end: bool = True) -> bytes:
         "messages": kinds.count("message"),
     }
     every = [head, *lines, *([last] if end else [])]
-    return b"".join(
-        (line if isinstance(line, bytes) else orjson.dumps(line)) + b"\n" for line in every
-    )
+    return b"".join((line if isinstance(line, bytes) else orjson.dumps(line)) + b"\n" for line in every)
 
 
 def send(user: Api, content: bytes, content_type: str | None = NDJSON, **options: Any) -> TestResponse:
@@ -139,9 +137,14 @@ def imported(user: Api, content: bytes, content_type: str | None = NDJSON) -> di
 
 def exported(user: Api) -> list[Line]:
     """The lines of the user's export, as they are."""
-    response = user.get("/chat/export")
-    assert response.status_code == 200
-    return [orjson.loads(line) for line in response.get_data().splitlines()]
+    return lines_of(user.get("/chat/export"))
+
+
+def lines_of(response: TestResponse) -> list[Line]:
+    """The lines of an export, of which the client has taken leave."""
+    with response:
+        assert response.status_code == 200, response.get_data(as_text=True)
+        return [orjson.loads(line) for line in response.get_data().splitlines()]
 
 
 def restorable(lines: Iterable[Line]) -> list[Line]:

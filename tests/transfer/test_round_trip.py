@@ -1,6 +1,5 @@
 """What is exported and imported elsewhere is what it was: ids, times, order, branches and all that hangs on them."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -49,10 +48,9 @@ MAYBE = st.sampled_from([True, False, False])
 
 
 @pytest.fixture(autouse=True)
-def _small_pages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """So that examples of a few rows have several pages and batches."""
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that examples of a few rows have several."""
     monkeypatch.setattr(restored, "BATCH_ROWS", 3)
-    yield
 
 
 def an_account(app: Flask) -> str:
@@ -101,7 +99,9 @@ def messages_of(draw: st.DrawFn, of: Line) -> list[Line]:
         said.append(line)
         lines.append(line)
         for _ in range(draw(st.sampled_from([0, 0, 0, 1, 5]))):
-            lines.append(attachment(line, file_path="./" + "a" * draw(st.integers(1, 9)), created_at=draw(TIMES)))
+            lines.append(
+                attachment(line, file_path="./" + "a" * draw(st.integers(1, 9)), created_at=draw(TIMES))
+            )
         for _ in range(draw(st.sampled_from([0, 0, 0, 1, 4]))):
             lines.append(draw(completions_of(line)))
     if said:
@@ -120,9 +120,15 @@ def completions_of(draw: st.DrawFn, of: Line) -> Line:
         status="completed" if ended_well else draw(st.sampled_from(["failed", "incomplete", "cancelled"])),
         finish_reason=draw(st.none() | TEXT),
         problem=None if ended_well else {"status": 502, "detail": draw(TEXT)},
-        usage={"prompt_tokens": draw(COUNTS), "completion_tokens": draw(st.none() | COUNTS), "estimated": True},
+        usage={
+            "prompt_tokens": draw(COUNTS),
+            "completion_tokens": draw(st.none() | COUNTS),
+            "estimated": True,
+        },
         reasoning=draw(st.none() | WORD),
-        outline=draw(st.none() | st.lists(st.tuples(st.sampled_from(["text", "reasoning"]), COUNTS).map(list))),
+        outline=draw(
+            st.none() | st.lists(st.tuples(st.sampled_from(["text", "reasoning"]), COUNTS).map(list))
+        ),
         omitted_messages=draw(COUNTS),
         last_event_id=draw(st.none() | st.integers(0, 2**53 - 1)),
         created_at=draw(TIMES),
