@@ -21,9 +21,10 @@ class _Bounded:
         self._file = file
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= MAX_DIRECTORY_BYTES:
+        content = self._file.read(MAX_DIRECTORY_BYTES + 1 if size < 0 else min(size, MAX_DIRECTORY_BYTES + 1))
+        if len(content) > MAX_DIRECTORY_BYTES:
             raise zipfile.BadZipFile("its directory is too large")
-        return self._file.read(size)
+        return content
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)

@@ -63,7 +63,9 @@ def restore_provider(*, user_id: str, fields: Row, others: Collection[str]) -> t
 
     `others` are those that stand for other providers of the file, however alike they are.
     """
-    own = sa.select(LLMProvider.id).where(LLMProvider.owner_id == user_id, LLMProvider.id.not_in(list(others)))
+    own = sa.select(LLMProvider.id).where(
+        LLMProvider.owner_id == user_id, LLMProvider.id.not_in(list(others))
+    )
     same = (getattr(LLMProvider, name) == fields[name] for name in ("name", "api_endpoint", "api_format"))
     for query in (own.where(LLMProvider.id == fields["id"]), own.where(*same).order_by(LLMProvider.id)):
         found = db.session.scalar(query.limit(1))
