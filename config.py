@@ -73,6 +73,8 @@ class Config:
     RETENTION_DAYS: int = 0
     # largest request body, in bytes; 1 MiB of text may take 6 MiB when every character is escaped
     MAX_BODY_BYTES: int = 8 * 1024 * 1024
+    # largest file that is imported, in bytes as it is sent, and again as it is unpacked
+    MAX_IMPORT_BYTES: int = 1024 * 1024 * 1024
 
     # -- secrets --------------------------------------------------------------------------------------
     # signs access and refresh tokens; at least 32 bytes

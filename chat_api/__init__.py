@@ -33,6 +33,8 @@ from .llm_providers.routes import blp as llm_providers
 from .messages.routes import blp as messages
 from .operations.routes import blp as operations
 from .search.routes import blp as search
+from .transfer import cli as transfer_cli
+from .transfer.routes import blp as transfer
 from .user_llm_configs.routes import blp as user_llm_configs
 
 BLUEPRINTS = (
@@ -45,6 +47,7 @@ BLUEPRINTS = (
     user_llm_configs,
     completions,
     search,
+    transfer,
     operations,
 )
 
@@ -82,6 +85,7 @@ def create_app(config: Config | None = None) -> Flask:
     openapi.init_app(app, BLUEPRINTS)
     errors.init_app(app)  # after flask-smorest, whose handlers it replaces
     cli.init_app(app)
+    transfer_cli.init_app(app)
     if config.TRUSTED_PROXIES:
         count = config.TRUSTED_PROXIES
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]

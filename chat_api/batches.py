@@ -1,6 +1,10 @@
-"""Deleting very many rows: in statements that each end in time, all in the caller's transaction."""
+"""Very many rows at once: deleted in statements that each end in time, inserted in as few as it takes. All of it is
+in the caller's transaction."""
+
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from .extensions import db
 
@@ -17,3 +21,21 @@ def delete_in_batches(table: sa.Table, *conditions: sa.ColumnElement[bool]) -> N
     delete = sa.delete(table).where(*conditions, sa.tuple_(*key).in_(batch)).returning(*key)
     while len(db.session.scalars(delete).all()) == DELETED_AT_ONCE:
         pass
+
+
+def insert_rows(model: Any, rows: list[dict[str, Any]]) -> None:
+    """Insert whole rows, all with the same columns, past the unit of work: nobody has them loaded.
+
+    Postgres gets each column as an array: a row costs it 13 us so, and 150 as a statement of its own, in a pipeline.
+    """
+    connection = db.session.connection()
+    if connection.dialect.name != "postgresql":
+        connection.execute(sa.insert(model), rows)
+        return
+    types = model.__table__.c
+    arrays = [
+        sa.bindparam(name, [row[name] for row in rows], type_=postgresql.ARRAY(types[name].type))
+        for name in rows[0]
+    ]
+    source = sa.func.unnest(*arrays).table_valued(*rows[0]).render_derived()
+    connection.execute(sa.insert(model).from_select(list(rows[0]), sa.select(*source.c)))

@@ -90,7 +90,7 @@ def load(schema: Schema, values: dict[str, Any]) -> dict[str, Any]:
     try:
         return schema.load(values)
     except ValidationError as error:
-        raise InvalidInput(_flat(error.normalized_messages())) from None
+        raise InvalidInput(flat_messages(error.normalized_messages())) from None
 
 
 def _load_query(schema: Schema, query_string: bytes) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _load_query(schema: Schema, query_string: bytes) -> dict[str, Any]:
     return load(schema, values)
 
 
-def _flat(messages: dict[str, Any]) -> dict[str, list[str]]:
+def flat_messages(messages: dict[str, Any]) -> dict[str, list[str]]:
     """Marshmallow nests messages by index and field; clients get one list for each field of the body.
 
     What is wrong inside a field is named in front of the message: `tools.0.function.name: Not a valid string.`

@@ -41,7 +41,7 @@ def init_app(app: Flask) -> None:
 )
 def create_user(email: str, role: str, password: str) -> None:
     """Make a local account; the only way to an admin or a service account."""
-    with _told_plainly():
+    with told_plainly():
         credentials = load(RegisterSchema(), {"email": email, "password": password})
         user = auth.register_with_role(**credentials, role=role)
         db.session.commit()
@@ -53,7 +53,7 @@ def create_user(email: str, role: str, password: str) -> None:
 @click.argument("role", type=click.Choice(ROLES))
 def set_role(email: str, role: str) -> None:
     """Change a user's role; their logins end."""
-    with _told_plainly():
+    with told_plainly():
         user = auth.set_role(email=email, role=role)
         db.session.commit()
     click.echo(f"{user.email} is {role} now, and has to log in again.")
@@ -64,7 +64,7 @@ def set_role(email: str, role: str) -> None:
 @click.confirmation_option(prompt="This erases the account and all that it owns. Go on?")
 def delete_user(email: str) -> None:
     """Erase an account and all that it owns."""
-    with _told_plainly():
+    with told_plainly():
         auth.delete_account(user_id=users_service.require_by_email(email=email).id)
         db.session.commit()
     click.echo(f"Erased {email}.")
@@ -146,7 +146,7 @@ def serve_demo_provider(host: str, port: int, words_per_second: float) -> None:
             click.echo("Stopped.")
 
 
-class _told_plainly:
+class told_plainly:
     """Turns our errors into a line for the operator."""
 
     def __enter__(self) -> None:

@@ -97,7 +97,8 @@ def rebuilt(outline: str, *, text: str, reasoning: str, tool_calls: list[Any]) -
     log, rest, calls = ReplyLog(), {TEXT: text, REASONING: reasoning}, iter(tool_calls)
     for kind, length in orjson.loads(outline):
         if kind == TOOL_CALL:
-            log.append(Chunk(kind, orjson.dumps(next(calls)).decode()))
+            if (call := next(calls, None)) is not None:  # of a message that was deleted there is none
+                log.append(Chunk(kind, orjson.dumps(call).decode()))
         else:
             log.append(Chunk(kind, rest[kind][:length]))
             rest[kind] = rest[kind][length:]

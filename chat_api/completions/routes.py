@@ -12,6 +12,7 @@ from ..extensions import db
 from ..idempotency import check_key, commits_once
 from ..pagination import IdPageSchema, Page, add_links
 from ..responses import entity_response, json_response, no_content
+from ..turns import give_way
 from . import documentation, service, sse
 from .run import BY_USER, Run
 from .runs import runs
@@ -71,7 +72,7 @@ def create_completion(body: dict[str, Any], query: dict[str, Any]) -> Response:
         if wants_stream:
             response = _event_stream(reader.stream(run, None), give_back)
         else:
-            _give_way()
+            give_way()
             response = _answer(reader.wait(run))
             give_back()
         response.headers.update(headers)
@@ -133,7 +134,7 @@ def list_models(provider_id: str) -> Response:
     """List the models that a provider offers with the caller's key."""
     user_id = guard.caller().user_id
     endpoint = service.open_endpoint(user_id=user_id, provider_id=provider_id)
-    _give_way()
+    give_way()
     return json_response([{"id": model} for model in runs().list_models(user_id, endpoint)])
 
 
@@ -171,13 +172,6 @@ def _preview(asked: Asked) -> Response:
     return json_response(
         {"request": sent, "omitted_messages": context.omitted, "prompt_tokens": context.tokens}
     )
-
-
-def _give_way() -> None:
-    """Tell the server that this request only waits from now on (see serving/threads.py); others need not do so."""
-    give_way = request.environ.get("serving.give_way")
-    if give_way is not None:
-        give_way()
 
 
 def _watch_client() -> Callable[[], bool]:

@@ -84,16 +84,6 @@ _SETTLE, _DROP = Statement(_settle_row), Statement(_DROP_PIECES)
 _HAS_MESSAGE = Statement(
     sa.select(Message.id).where(Message.user_id == OWNER, Message.id == _parameter("message", Id()))
 )
-_REPLACE_MESSAGE = Statement(
-    sa.update(Message)
-    .where(Message.user_id == OWNER, Message.id == _parameter("message", Id()))
-    .values(
-        content=_parameter("text", sa.Text()),
-        size_bytes=_parameter("size", sa.Integer()),
-        status=_parameter("status_", sa.String()),
-        tool_calls=_parameter("calls", sa.Text()),
-    )
-)
 # goes through all users: the in-progress ones are few, whatever the number of those that ended
 _ABANDONED = Statement(
     sa.select(Completion.user_id, Completion.id).where(
@@ -211,11 +201,9 @@ def _store_reply(
         return None
     status = "incomplete" if ending.status == "failed" else ending.status
     if not is_first and _HAS_MESSAGE.first(owner=user_id, message=message_id) is not None:
-        size_bytes = len(content.encode())
-        _REPLACE_MESSAGE.all(
-            owner=user_id, message=message_id, text=content, size=size_bytes, status_=status, calls=tool_calls
+        return messages.replace_reply(
+            user_id=user_id, message_id=message_id, content=content, status=status, tool_calls=tool_calls
         )
-        return messages.get_message(user_id=user_id, message_id=message_id)
     return messages.append_reply(
         **place, message_id=message_id, content=content, status=status, tool_calls=tool_calls
     )

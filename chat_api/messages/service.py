@@ -7,11 +7,14 @@ import orjson
 import sqlalchemy as sa
 
 from .. import statements
+from ..batches import insert_rows
 from ..columns import Id, UTCDateTime, new_id, now
 from ..conversations.models import Conversation
 from ..errors import NotFound
+from ..extensions import db
 from ..statements import Statement
 from ..terms import writing as terms
+from ..terms.rebuilding import write_words
 from .branches import CONVERSATION, HERE, MESSAGE, ON_PATH, OWNER, THIS_CONVERSATION, lead_path_to
 from .models import Message
 
@@ -153,6 +156,36 @@ def append_reply(
     )
 
 
+_REPLACE_REPLY = Statement(
+    sa.update(Message)
+    .where(Message.user_id == OWNER, Message.id == MESSAGE)
+    .values(
+        content=sa.bindparam("text", type_=sa.Text()),
+        size_bytes=sa.bindparam("size", type_=sa.Integer()),
+        status=sa.bindparam("status_", type_=sa.String()),
+        tool_calls=sa.bindparam("calls", type_=sa.Text()),
+    )
+)
+
+
+def replace_reply(
+    *, user_id: str, message_id: str, content: str, status: str, tool_calls: str | None
+) -> dict[str, Any]:
+    """Give a reply that was settled before the text that it has by now, and return it; inside a transaction."""
+    size_bytes = len(content.encode())
+    _REPLACE_REPLY.all(
+        owner=user_id, message=message_id, text=content, size=size_bytes, status_=status, calls=tool_calls
+    )
+    message = get_message(user_id=user_id, message_id=message_id)
+    terms.rewrite(
+        user_id=user_id,
+        conversation_id=message["conversation_id"],
+        message_id=message_id,
+        content=content,
+    )
+    return message
+
+
 def _values(message_id: str, role: str, content: str) -> dict[str, Any]:
     size_bytes = len(content.encode())
     return {"message": message_id, "role_": role, "text": content, "size": size_bytes, "moment": now()}
@@ -204,6 +237,13 @@ def _write_terms(place: dict[str, Any], message: dict[str, Any]) -> None:
         message_id=message["message"],
         content=message["text"],
     )
+
+
+def insert_messages(rows: list[dict[str, Any]]) -> None:
+    """Insert whole rows of a user's messages, as an import restores them, in the transaction of `db.session`."""
+    insert_rows(Message, rows)
+    stored = [(row["id"], row["conversation_id"], row["content"]) for row in rows]
+    write_words(db.session.connection(), rows[0]["user_id"], stored)
 
 
 def shown(

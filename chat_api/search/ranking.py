@@ -29,7 +29,8 @@ _ON_SQLITE = f"""
         ) AS f
     ) DESC, message_id DESC LIMIT :count
 """  # noqa: S608
-# 1: divided by the logarithm of the length (PostgreSQL documentation, section 12.3.3). BM25 in SQL took ten times as long
+# 1: divided by the logarithm of the length (PostgreSQL documentation, section 12.3.3). BM25 in SQL took ten times
+# as long
 _ON_POSTGRES = """
     SELECT t.message_id FROM message_terms AS t
     WHERE t.user_id = :owner AND t.message_id = ANY(CAST(:ids AS uuid[]))

@@ -1,4 +1,4 @@
-"""Writing the words of messages that are stored already: of all of them, or of those that have none yet."""
+"""Writing the words of messages that are stored already: of some, of all, or of those that have none yet."""
 
 from typing import Any
 
@@ -9,6 +9,9 @@ from .words import words
 
 BATCH = 500
 LOWEST = "00000000-0000-0000-0000-000000000000"
+
+StoredMessage = tuple[str, str, str]
+"""The id, the conversation's id, and the content."""
 
 _STORED = (
     "SELECT m.id, m.conversation_id, m.content FROM messages AS m WHERE m.user_id = :owner AND m.id > :after {which} "
@@ -54,20 +57,25 @@ def index_next(
     messages = [(str(row[0]), str(row[1]), row[2]) for row in rows]
     if not messages:
         return []
+    write_words(connection, user_id, messages)
+    return [message_id for message_id, *_ in messages]
+
+
+def write_words(connection: sa.Connection, user_id: str, messages: list[StoredMessage]) -> None:
+    """Write the words of a user's messages, in place of those that they had."""
     if connection.dialect.name == "postgresql":
         _write_vectors(connection, user_id, messages)
     else:
         _write_numbered(connection, user_id, messages)
-    return [message_id for message_id, *_ in messages]
 
 
-def _write_vectors(connection: sa.Connection, user_id: str, messages: list[tuple[str, str, str]]) -> None:
+def _write_vectors(connection: sa.Connection, user_id: str, messages: list[StoredMessage]) -> None:
     vectors = [vector_text(user_id, place, message_id, words(text)) for message_id, place, text in messages]
     parameters = {"owner": user_id, "ids": [message[0] for message in messages], "vectors": vectors}
     connection.execute(sa.text(_WRITE_VECTORS), parameters)
 
 
-def _write_numbered(connection: sa.Connection, user_id: str, messages: list[tuple[str, str, str]]) -> None:
+def _write_numbered(connection: sa.Connection, user_id: str, messages: list[StoredMessage]) -> None:
     rows: list[dict[str, Any]] = [
         {
             "owner": user_id,

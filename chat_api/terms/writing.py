@@ -53,6 +53,9 @@ def _insert_numbered() -> sa.Insert:
 
 _WRITE_VECTOR = Statement(_insert_vector(_OWNER, _MESSAGE))
 _WRITE_NUMBERED = Statement(_insert_numbered())
+_REMOVE = Statement(
+    sa.delete(MessageTerms).where(MessageTerms.user_id == _OWNER, MessageTerms.message_id == _MESSAGE)
+)
 
 
 def write(*, user_id: str, conversation_id: str, message_id: str, content: str) -> None:
@@ -64,3 +67,9 @@ def write(*, user_id: str, conversation_id: str, message_id: str, content: str) 
     else:
         text = plain_text(conversation_id, words(content))
         _WRITE_NUMBERED.all(**whose, number_=number_of(message_id), terms_=text)
+
+
+def rewrite(*, user_id: str, conversation_id: str, message_id: str, content: str) -> None:
+    """Write the words of a message whose content has changed, in the transaction that changed it."""
+    _REMOVE.all(owner=user_id, message=message_id)
+    write(user_id=user_id, conversation_id=conversation_id, message_id=message_id, content=content)

@@ -1,0 +1,88 @@
+"""The conversations in a zip that ChatGPT made. Nothing is unpacked to disk, and no name in it is trusted."""
+
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+from .limits import MAX_DIRECTORY_BYTES, UnreadableFile
+
+_NAME = re.compile(r"(?:.*[/\\])?conversations(?:-([0-9]{1,9}))?\.json", re.IGNORECASE | re.DOTALL)
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OverflowError)
+
+
+class _Bounded:
+    """A file that is never read in pieces as large as a zip's directory must not be: zipfile reads it in one."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._file.read(MAX_DIRECTORY_BYTES + 1 if size < 0 else min(size, MAX_DIRECTORY_BYTES + 1))
+        if len(content) > MAX_DIRECTORY_BYTES:
+            raise zipfile.BadZipFile("its directory is too large")
+        return content
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def read_members(file: IO[bytes], *, max_bytes: int) -> Iterator[Callable[[int], bytes]]:
+    """A function that reads it, for each `conversations.json` and `conversations-NNN.json`, in order of NNN.
+
+    Raises UnreadableFile for what is no zip or has none of them; the functions do for a file that can't be read, and
+    where all together unpack to more than `max_bytes`.
+    """
+    with _faults_told():
+        archive = zipfile.ZipFile(_Bounded(file))
+        members = _conversations(archive)
+    if not members:
+        raise UnreadableFile("The zip has no conversations.json.")
+    left_bytes = max_bytes
+
+    def spend(size_bytes: int) -> None:
+        nonlocal left_bytes
+        left_bytes -= size_bytes
+        if left_bytes < 0:
+            raise UnreadableFile(f"The zip unpacks to more than {max_bytes} bytes.")
+
+    for info in members:
+        yield _reader(archive, info, spend)
+
+
+def _reader(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, spend: Callable[[int], None]
+) -> Callable[[int], bytes]:
+    """What reads a member, opening it when it is first asked. Its headers are not believed: bytes are counted."""
+    opened: list[IO[bytes]] = []
+
+    def read(size: int) -> bytes:
+        with _faults_told():
+            if not opened:
+                if info.flag_bits & 1 or info.compress_type not in _METHODS:
+                    raise zipfile.BadZipFile("it is encrypted, or packed in an unusual way")
+                opened.append(archive.open(info))
+            chunk = opened[0].read(size)
+        spend(len(chunk))
+        return chunk
+
+    return read
+
+
+def _conversations(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    found = []
+    for info in archive.infolist():
+        if match := _NAME.fullmatch(info.filename):
+            found.append((int(match[1] or 0), info.filename, info))
+    return [info for _, _, info in sorted(found, key=lambda item: item[:2])]
+
+
+@contextmanager
+def _faults_told() -> Iterator[None]:
+    try:
+        yield
+    except _BROKEN as error:
+        raise UnreadableFile(f"The zip can't be read: {str(error)[:200] or 'it is broken'}.") from error

@@ -1,0 +1,82 @@
+"""What the OpenAPI document says of exports and imports, beyond what the decorators know."""
+
+from typing import Any
+
+from .upload import PART
+
+ID = "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071"
+_MESSAGE_ID = "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6072"
+_TIME = "2026-11-23T09:30:00.123456Z"
+EXAMPLE = "\n".join((
+    f'{{"type":"export","version":1,"exported_at":"{_TIME}"}}',
+    f'{{"type":"conversation","id":"{ID}","title":"Trip to Lisbon","archived":false,"pinned":false,'
+    f'"active_leaf_id":"{_MESSAGE_ID}","last_position":1,"created_at":"{_TIME}","updated_at":"{_TIME}"}}',
+    f'{{"type":"message","id":"{_MESSAGE_ID}","conversation_id":"{ID}","parent_id":null,"position":1,"role":"user",'
+    f'"content":"Where should I eat?","status":"completed","created_at":"{_TIME}"}}',
+    '{"type":"end","conversations":1,"messages":1}',
+    "",
+))  # fmt: skip
+_CHATGPT: list[dict[str, Any]] = [
+    {
+        "title": "Trip to Lisbon",
+        "create_time": 1763890200.12,
+        "update_time": 1763890260.5,
+        "conversation_id": "6922d0a8-0000-8000-8000-000000000001",
+        "current_node": "b",
+        "mapping": {
+            "a": {"id": "a", "message": None, "parent": None, "children": ["b"]},
+            "b": {
+                "id": "b",
+                "parent": "a",
+                "children": [],
+                "message": {
+                    "author": {"role": "user"},
+                    "create_time": 1763890210.3,
+                    "content": {"content_type": "text", "parts": ["Where should I eat?"]},
+                },
+            },
+        },
+    }
+]
+_NDJSON = {"schema": {"type": "string"}, "example": EXAMPLE}
+_BINARY = {"schema": {"type": "string", "format": "binary"}, "example": "(the zip as ChatGPT sends it)"}
+
+EXPORT: dict[str, Any] = {
+    "responses": {
+        "200": {
+            "description": "A JSON object in each line: what it is says its `type`. The last one has the type `end`; "
+            "where that is missing the download was cut off.",
+            "content": {"application/x-ndjson": _NDJSON},
+            "headers": {
+                "Content-Disposition": {
+                    "description": "A name for the file.",
+                    "schema": {"type": "string"},
+                    "example": 'attachment; filename="chat-export-2026-11-23.ndjson"',
+                }
+            },
+        }
+    }
+}
+IMPORT: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "An export of this service, or ChatGPT's: `conversations.json`, or the zip that it is in. "
+        "The content tells which.",
+        "content": {
+            "application/x-ndjson": _NDJSON,
+            "application/json": {
+                "schema": {"type": "array", "items": {"type": "object"}},
+                "example": _CHATGPT,
+            },
+            "application/zip": _BINARY,
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [PART],
+                    "properties": {PART: {"type": "string", "format": "binary"}},
+                },
+                "example": {PART: EXAMPLE},
+            },
+        },
+    }
+}

@@ -1,0 +1,108 @@
+"""The elements of a large JSON array, one at a time, each as the bytes it was written in.
+
+A parser that reports single values as they come builds the path to each of them, which costs memory that grows with
+the square of the depth, and a deep file is soon written. Here only strings and brackets are looked at. What an
+element holds is for a JSON parser to say, so one that is broken does not keep those behind it from being read.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+
+from .limits import UnreadableFile
+
+CHUNK_BYTES = 256 * 1024
+
+_BLANK = b" \t\r\n"
+_AT_TOP = re.compile(rb'["\[\]{},]')
+_INSIDE = re.compile(rb'["\[\]{}]')
+_STRING_REST = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+
+
+class _Element:
+    """The bytes of one element, up to a limit."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._parts: list[bytes] = []
+        self._size_bytes, self._max_bytes = 0, max_bytes
+
+    def add(self, part: bytes) -> None:
+        self._size_bytes += len(part)
+        if self._size_bytes > self._max_bytes:
+            self._parts.clear()
+        else:
+            self._parts.append(part)
+
+    def content(self) -> bytes | None:
+        """What there is of it, None where that is too much."""
+        if self._size_bytes > self._max_bytes:
+            return None
+        return b"".join(self._parts).strip(_BLANK)
+
+
+def elements_of(read: Callable[[int], bytes], *, max_bytes: int) -> Iterator[bytes | None]:
+    """The elements of the array that `read` returns bit by bit; None for one of more than `max_bytes`.
+
+    Raises UnreadableFile where it is not an array, or where it ends before its closing bracket, after the
+    elements that are complete.
+    """
+    depth, in_string, has_ended, is_first = 0, False, False, True
+    element, rest = _Element(max_bytes), b""
+    while chunk := read(CHUNK_BYTES):
+        chunk, rest = rest + chunk, b""
+        place = start = 0
+        while place < len(chunk):
+            if in_string:
+                place = _end_of_string(chunk, place)
+                if place == len(chunk):
+                    break
+                if chunk[place : place + 1] == b"\\":  # what it escapes comes with the next chunk
+                    chunk, rest = chunk[:place], chunk[place:]
+                    break
+                in_string, place = False, place + 1
+                continue
+            if depth == 0:
+                place = _opening(chunk, place, has_ended=has_ended)
+                if place < len(chunk):
+                    depth, place = 1, place + 1
+                start = place
+                continue
+            match = (_AT_TOP if depth == 1 else _INSIDE).search(chunk, place)
+            if match is None:
+                break
+            place, token = match.end(), match[0]
+            if token == b'"':
+                in_string = True
+            elif token in b"[{":
+                depth += 1
+            elif depth > 1:  # a closing bracket
+                depth -= 1
+            else:  # the end of an element; of the last one where it is no comma
+                element.add(chunk[start : match.start()])
+                content = element.content()
+                has_ended = token != b","
+                if content != b"" or not (is_first and has_ended):  # `[]` has no element
+                    yield content
+                element, start, is_first = _Element(max_bytes), place, False
+                depth = 0 if has_ended else 1
+        if depth:
+            element.add(chunk[start:])
+    if not has_ended:
+        raise UnreadableFile("It ends before its closing bracket: it was cut off.")
+
+
+def _end_of_string(chunk: bytes, place: int) -> int:
+    """Where the string ends in which `place` is: at its quote, at an escape that is cut off, or with the chunk."""
+    match = _STRING_REST.match(chunk, place)
+    return match.end() if match else place
+
+
+def _opening(chunk: bytes, place: int, *, has_ended: bool) -> int:
+    """The place of the array's opening bracket, the chunk's end where it is not there yet.
+
+    Raises UnreadableFile for anything but blanks outside of the array.
+    """
+    while place < len(chunk) and chunk[place] in _BLANK:
+        place += 1
+    if place < len(chunk) and (has_ended or chunk[place : place + 1] != b"["):
+        raise UnreadableFile("Something follows the array." if has_ended else "It is not a JSON array.")
+    return place

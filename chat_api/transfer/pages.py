@@ -1,0 +1,217 @@
+"""What an export reads: everything of a user, page by page, in the order in which it is written.
+
+Each page is one short statement that ends with it, so no connection and no transaction waits for a slow client. All
+orders are those of indexes, over all conversations of the user: the number of statements grows with the pages, not
+with the conversations or messages.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import aliased, join
+
+from ..attachments.models import Attachment
+from ..columns import Id
+from ..completions.models import Completion
+from ..completions.stored import IS_RUNNING
+from ..conversations.models import Conversation
+from ..errors import NotFound
+from ..llm_providers.models import LLMProvider
+from ..messages.branches import OWNER
+from ..messages.models import Message
+from ..pagination import MAX_PAGE_BYTES
+from ..statements import Statement
+from ..user_llm_configs.models import UserLLMConfig
+from ..users.models import User
+
+PAGE_ROWS = 500
+FIRST_ID = "00000000-0000-0000-0000-000000000000"  # no object has it: where the first page begins
+
+Row = dict[str, Any]
+
+
+class Source:
+    """One kind of rows, read in keyset pages."""
+
+    def __init__(
+        self,
+        columns: Mapping[str, Any],
+        *conditions: Any,
+        keys: tuple[str, ...],
+        texts: tuple[Any, ...] = (),
+        size_bytes: Any = None,
+        tables: Any = None,
+    ) -> None:
+        """`keys` name the columns of the order; `texts` are those that make a row large, besides `size_bytes`.
+
+        `tables` is the join that it is read from, where it is more than one table.
+        """
+        self._columns, self._conditions, self._tables = dict(columns), conditions, tables
+        self._keys, self._texts, self._size_bytes = keys, texts, size_bytes
+        self._ids = [name for name, column in columns.items() if isinstance(column.type, Id)]
+        self._statement = Statement(self._select)
+
+    def read_page(self, **parameters: Any) -> tuple[list[Row], bool]:
+        """The rows of a page behind a place, and whether there are more. See `after`."""
+
+        def read(rows: Iterable[Any]) -> tuple[list[Row], bool]:
+            found: list[Row] = []
+            page_bytes = 0
+            for *values, size_bytes in rows:
+                found.append(self._row(values))
+                page_bytes += size_bytes
+                if len(found) == PAGE_ROWS or page_bytes > MAX_PAGE_BYTES:
+                    return found, True
+            return found, False
+
+        return self._statement.read(read, limit_=PAGE_ROWS, **parameters)
+
+    def after(self, row: Row | None) -> Row:
+        """The parameters of the page that goes on behind this row; of the first one for None."""
+        if row is None:
+            first = {name: FIRST_ID if name in self._ids else 0 for name in self._keys}
+        else:
+            first = {name: row[name] for name in self._keys}
+        return {f"after_{name}": value for name, value in first.items()}
+
+    def read_all(self, last: Row | None = None, /, **parameters: Any) -> Iterator[Row]:
+        """All rows, or those behind `last`, a page at a time."""
+        more = True
+        while more:
+            rows, more = self.read_page(**parameters, **self.after(last))
+            yield from rows
+            last = rows[-1] if rows else last
+
+    def _row(self, values: list[Any]) -> Row:
+        row = dict(zip(self._columns, values, strict=True))
+        for name in self._ids:  # Postgres' driver has a type of its own for ids
+            if row[name] is not None:
+                row[name] = str(row[name])
+        return row
+
+    def _select(self, dialect_name: str) -> sa.Executable:
+        """Postgres hands over whole results, so there the statement itself ends with the row that crosses
+        MAX_PAGE_BYTES; SQLite is read row by row, and its `length` counts characters, which is near enough."""
+        is_postgres = dialect_name == "postgresql"
+        length = sa.func.octet_length if is_postgres else sa.func.length
+        size: Any = sum((sa.func.coalesce(length(text), 0) for text in self._texts), sa.literal_column("0"))
+        if self._size_bytes is not None:
+            size = size + self._size_bytes
+        place = [self._columns[name] for name in self._keys]
+        cursor = [sa.bindparam(f"after_{name}", type_=self._cursor_type(name)) for name in self._keys]
+        rows = sa.select(
+            *(column.label(name) for name, column in self._columns.items()), size.label("row_bytes")
+        )
+        if self._tables is not None:
+            rows = rows.select_from(self._tables)
+        rows = rows.where(*self._conditions, sa.tuple_(*place) > sa.tuple_(*cursor))
+        rows = rows.order_by(*place).limit(sa.bindparam("limit_", type_=sa.Integer()))
+        if not is_postgres:
+            return rows
+        page = rows.subquery("page")
+        order = [page.c[name] for name in self._keys]
+        running = sa.func.sum(page.c.row_bytes).over(order_by=order).label("running_bytes")
+        sized = sa.select(page, running).subquery("sized")
+        shown = [column for column in sized.c if column.name != "running_bytes"]
+        return (
+            sa.select(*shown)
+            .where(sized.c.running_bytes - sized.c.row_bytes <= MAX_PAGE_BYTES)
+            .order_by(*(sized.c[name] for name in self._keys))
+        )
+
+    def _cursor_type(self, name: str) -> Any:
+        return Id() if name in self._ids else sa.BigInteger()
+
+
+def _named(model: Any, *names: str) -> dict[str, Any]:
+    return {name: getattr(model, name) for name in names}
+
+
+_ACCOUNT = Statement(sa.select(User.email, User.role, User.created_at).where(User.id == OWNER))
+
+
+def find_account(*, user_id: str) -> Row:
+    """The account itself. Raises NotFound."""
+    row = _ACCOUNT.first(owner=user_id)
+    if row is None:
+        raise NotFound("user")
+    return {"id": user_id, **dict(zip(("email", "role", "created_at"), row, strict=True))}
+
+
+PROVIDERS = Source(
+    _named(LLMProvider, "id", "name", "api_endpoint", "api_format", "context_window", "created_at"),
+    LLMProvider.owner_id == OWNER,
+    keys=("id",),
+)
+CONFIGS = Source(
+    _named(UserLLMConfig, "id", "provider_id", "default_model", "context_window", "created_at", "updated_at"),
+    UserLLMConfig.user_id == OWNER,
+    keys=("id",),
+)
+CONVERSATIONS = Source(
+    _named(
+        Conversation,
+        "id",
+        "title",
+        "archived",
+        "pinned",
+        "active_leaf_id",
+        "last_position",
+        "created_at",
+        "updated_at",
+    ),
+    Conversation.user_id == OWNER,
+    keys=("id",),
+)
+MESSAGES = Source(
+    _named(
+        Message, "id", "conversation_id", "parent_id", "position", "role", "content", "status", "tool_calls",
+        "tool_call_id", "created_at", "attachment_count",
+    ),
+    Message.user_id == OWNER,
+    keys=("conversation_id", "position"),
+    texts=(Message.tool_calls,),
+    size_bytes=Message.size_bytes,
+)  # fmt: skip
+
+# what hangs on the messages of one page: those behind one place and up to another
+_UP_TO = sa.tuple_(
+    sa.bindparam("up_to_conversation", type_=Id()), sa.bindparam("up_to_position", type_=sa.BigInteger())
+)
+_WITHIN = sa.tuple_(Message.conversation_id, Message.position) <= _UP_TO
+_MESSAGE_PLACE = {"conversation_id": Message.conversation_id, "position": Message.position}
+ATTACHMENTS = Source(
+    _MESSAGE_PLACE
+    | {"number": Attachment.position}
+    | _named(Attachment, "id", "message_id", "file_type", "file_path", "created_at"),
+    Message.user_id == OWNER,
+    Message.attachment_count > 0,
+    _WITHIN,
+    tables=join(
+        Message,
+        Attachment,
+        sa.and_(Attachment.user_id == Message.user_id, Attachment.message_id == Message.id),
+    ),
+    keys=("conversation_id", "position", "number"),
+)
+_Reply = aliased(Message)
+COMPLETIONS = Source(
+    _MESSAGE_PLACE
+    | _named(
+        Completion, "id", "parent_id", "branch_id", "message_id", "provider_id", "model", "status", "finish_reason",
+        "problem", "prompt_tokens", "completion_tokens", "usage_estimated", "omitted_messages", "reasoning", "outline",
+        "last_event_id", "created_at", "finished_at",
+    )
+    | {"reply_position": _Reply.position},
+    Message.user_id == OWNER,
+    _WITHIN,
+    sa.not_(IS_RUNNING),
+    tables=join(
+        Message,
+        Completion,
+        sa.and_(Completion.user_id == Message.user_id, Completion.parent_id == Message.id),
+    ).outerjoin(_Reply, sa.and_(_Reply.user_id == Completion.user_id, _Reply.id == Completion.message_id)),
+    keys=("conversation_id", "position", "id"),
+    texts=(Completion.problem, Completion.reasoning, Completion.outline),
+)  # fmt: skip

@@ -1,0 +1,58 @@
+"""What an import has done, counted."""
+
+from collections import Counter
+from typing import Any
+
+MAX_ERRORS = 100
+
+
+class Report:
+    """The counts and the errors of one import."""
+
+    def __init__(self, file_format: str) -> None:
+        self.format = file_format
+        self.imported: Counter[str] = Counter()
+        self.unchanged: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
+        self.keys_left_out = 0
+        self.errors: list[dict[str, Any]] = []
+        self.errors_omitted = 0
+
+    def add_error(self, place: int, detail: str, conversation_id: str | None = None) -> None:
+        """Keep an error, up to MAX_ERRORS of them."""
+        if len(self.errors) < MAX_ERRORS:
+            self.errors.append({"line": place, "conversation_id": conversation_id, "detail": detail})
+        else:
+            self.errors_omitted += 1
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether anything was not imported that should have been."""
+        return bool(self.errors)
+
+    def shown(self) -> dict[str, Any]:
+        """The report as clients see it."""
+        notes = []
+        if self.keys_left_out:
+            notes.append(
+                "Keys for LLM providers are not in an export; store them again as user-llm-configs "
+                f"(it had {self.keys_left_out})."
+            )
+        return {
+            "format": self.format,
+            "conversations": {
+                "imported": self.imported["conversation"],
+                "unchanged": self.unchanged["conversation"],
+                "failed": self.failed["conversation"],
+            },
+            "messages": {"imported": self.imported["message"]},
+            "attachments": {"imported": self.imported["attachment"]},
+            "completions": {"imported": self.imported["completion"]},
+            "providers": {
+                "imported": self.imported["provider"],
+                "unchanged": self.unchanged["provider"],
+            },
+            "errors": self.errors,
+            "errors_omitted": self.errors_omitted,
+            "notes": notes,
+        }

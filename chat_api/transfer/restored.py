@@ -1,0 +1,218 @@
+"""One conversation that is being stored, in batches, in a transaction of the caller's."""
+
+from typing import Any
+
+import orjson
+
+from ..attachments.models import Attachment
+from ..batches import insert_rows
+from ..columns import new_id
+from ..completions.models import Completion
+from ..messages import branches
+from ..messages import service as messages
+from ..messages.models import Message
+from . import rows
+from .records import ATTACHMENT, COMPLETION, MESSAGE, Record
+
+BATCH_ROWS = 500
+BATCH_BYTES = 4 * 1024 * 1024
+
+
+class Refused(Exception):
+    """Why a conversation can't be stored, and the place of that."""
+
+    def __init__(self, place: int, detail: str) -> None:
+        super().__init__(detail)
+        self.place, self.detail = place, detail
+
+
+class RestoredConversation:
+    """Takes the records of a conversation in their order. All methods raise Refused for one that does not fit."""
+
+    def __init__(self, *, user_id: str, record: Record, provider_ids: dict[str, str]) -> None:
+        fields = record.fields
+        self.id: str = fields["id"]
+        self.counts = {MESSAGE: 0, ATTACHMENT: 0, COMPLETION: 0}
+        self._user_id, self._fields, self._provider_ids = user_id, fields, provider_ids
+        self._position = 0
+        self._last_id: str | None = None
+        # The active path ends where messages stop following one upon the other, until the end says where it leads.
+        # In nearly all conversations that is its end.
+        self._path_ends_at: str | None = None
+        self._is_on_path = not self._has_empty_path
+        self._begin_batch()
+
+    @property
+    def _has_empty_path(self) -> bool:
+        """Whether its active path was empty though it had messages."""
+        return self._fields["active_leaf_id"] is None and self._fields["last_position"] > 0
+
+    def begin(self) -> bool:
+        """Store the conversation itself; whether it was not there yet. Raises NotFound where the user is gone."""
+        names = ("id", "title", "archived", "pinned", "last_position", "created_at", "updated_at")
+        row = {name: self._fields[name] for name in names}
+        return rows.insert_conversation({**row, "user_id": self._user_id, "message_count": 0})
+
+    def add(self, record: Record) -> None:
+        """Take a message, or what hangs on one."""
+        if record.kind != ATTACHMENT and record.fields["conversation_id"] != self.id:
+            raise Refused(record.place, "conversation_id: Not that of the conversation in front of it.")
+        if record.kind == MESSAGE:
+            self._add_message(record)
+        elif record.kind == ATTACHMENT:
+            self._add_attachment(record)
+        else:
+            self._add_completion(record)
+        self.counts[record.kind] += 1
+
+    def close(self) -> None:
+        """Store what is left, and lead the active path to where it was."""
+        self._flush()
+        own = {"user_id": self._user_id, "conversation_id": self.id}
+        rows.update_conversation(
+            **own,
+            message_count=self.counts[MESSAGE],
+            last_position=max(self._fields["last_position"], self._position),
+            active_leaf_id=self._path_ends_at,
+        )
+        if not self._has_empty_path and self._last_id is not None:
+            branches.lead_path_to(**own, message_id=self._leaf(self._last_id))
+
+    def _leaf(self, newest_id: str) -> str:
+        """The message at which the path ends; the newest one where it was deleted while the export was written."""
+        leaf_id = self._fields["active_leaf_id"]
+        if leaf_id is None or leaf_id == newest_id:
+            return newest_id
+        here = rows.messages_here(user_id=self._user_id, conversation_id=self.id, ids=[leaf_id])
+        return leaf_id if here else newest_id
+
+    def _add_message(self, record: Record) -> None:
+        fields = record.fields
+        if len(self._messages) >= BATCH_ROWS or self._batch_bytes >= BATCH_BYTES:
+            self._flush()
+        if fields["position"] <= self._position:
+            raise Refused(record.place, "position: Must be greater than that of the message in front of it.")
+        self._require_message(fields["parent_id"], record.place)
+        self._take_id(MESSAGE, record)
+        self._is_on_path = self._is_on_path and fields["parent_id"] == self._last_id
+        if self._is_on_path:
+            self._path_ends_at = fields["id"]
+        content, calls = fields["content"], fields.get("tool_calls")
+        size_bytes = len(content.encode())
+        self._messages.append(
+            {
+                "user_id": self._user_id,
+                "id": fields["id"],
+                "conversation_id": self.id,
+                "parent_id": fields["parent_id"],
+                "position": fields["position"],
+                "on_path": self._is_on_path,
+                "role": fields["role"],
+                "content": content,
+                "size_bytes": size_bytes,
+                "attachment_count": 0,
+                "status": fields["status"],
+                "tool_calls": orjson.dumps(calls).decode() if calls else None,
+                "tool_call_id": fields.get("tool_call_id"),
+                "created_at": fields["created_at"],
+            }
+        )
+        self._batch_bytes += size_bytes
+        self._position, self._last_id, self._attachment_count = fields["position"], fields["id"], 0
+
+    def _add_attachment(self, record: Record) -> None:
+        fields = record.fields
+        if len(self._attachments) >= BATCH_ROWS:
+            self._flush()
+        if fields["message_id"] != self._last_id:
+            raise Refused(record.place, "message_id: An attachment comes right behind its message.")
+        self._take_id(ATTACHMENT, record)
+        self._attachment_count += 1
+        if self._messages:
+            self._messages[-1]["attachment_count"] = self._attachment_count
+        else:  # the message was stored with the batch before
+            self._late_counts[fields["message_id"]] = self._attachment_count
+        self._attachments.append({**fields, "user_id": self._user_id, "position": self._attachment_count})
+
+    def _add_completion(self, record: Record) -> None:
+        fields = record.fields
+        if len(self._completions) >= BATCH_ROWS or self._batch_bytes >= BATCH_BYTES:
+            self._flush()
+        self._take_id(COMPLETION, record)
+        self._require_message(fields["parent_id"], record.place)
+        names = ("id", "conversation_id", "parent_id", "branch_id", "message_id", "model", "status", "finish_reason",
+                 "omitted_messages", "reasoning", "last_event_id", "created_at", "finished_at")  # fmt: skip
+        usage = fields["usage"]
+        self._completions.append(
+            {name: fields[name] for name in names}
+            | {
+                "user_id": self._user_id,
+                "provider_id": self._provider_ids.get(fields["provider_id"], fields["provider_id"]),
+                "problem": _json(fields["problem"]),
+                "outline": _json(fields["outline"]),
+                "prompt_tokens": usage["prompt_tokens"],
+                "completion_tokens": usage["completion_tokens"],
+                "usage_estimated": usage["estimated"],
+                # nobody writes it any more
+                "worker_id": new_id(),
+                "lease_expires_at": fields["finished_at"] or fields["created_at"],
+                "cancel_requested": False,
+            }
+        )
+        self._batch_bytes += len(fields["reasoning"] or "")
+
+    def _take_id(self, kind: str, record: Record) -> None:
+        """An id is used once. Those of earlier batches, and of other conversations, are asked for with the batch."""
+        places = self._places[kind]
+        if record.fields["id"] in places:
+            raise Refused(record.place, "id: It is used already.")
+        places[record.fields["id"]] = record.place
+
+    def _require_message(self, message_id: str | None, place: int) -> None:
+        """A message that is answered is in front: the last one, in this batch, or stored already."""
+        if message_id not in (None, self._last_id) and message_id not in self._places[MESSAGE]:
+            self._answered.setdefault(message_id, place)
+
+    def _begin_batch(self) -> None:
+        self._messages: list[dict[str, Any]] = []
+        self._attachments: list[dict[str, Any]] = []
+        self._completions: list[dict[str, Any]] = []
+        self._late_counts: dict[str, int] = {}
+        self._batch_bytes = 0
+        self._places: dict[str, dict[str, int]] = {MESSAGE: {}, ATTACHMENT: {}, COMPLETION: {}}
+        self._answered: dict[
+            str, int
+        ] = {}  # messages that must be stored already, and who answers them first
+
+    def _flush(self) -> None:
+        """Store the batch."""
+        for kind, model in ((MESSAGE, Message), (ATTACHMENT, Attachment), (COMPLETION, Completion)):
+            self._require_unused(kind, model)
+        self._require_answered()
+        if self._messages:
+            messages.insert_messages(self._messages)
+        for message_id, count in self._late_counts.items():
+            rows.count_attachments(user_id=self._user_id, message_id=message_id, count=count)
+        if self._attachments:
+            insert_rows(Attachment, self._attachments)
+        if self._completions:
+            insert_rows(Completion, self._completions)
+        self._begin_batch()
+
+    def _require_unused(self, kind: str, model: Any) -> None:
+        places = self._places[kind]
+        used = rows.used_ids(model, model.user_id == self._user_id, ids=places) if places else ()
+        if used:
+            raise Refused(min(places[used_id] for used_id in used), "id: It is used already.")
+
+    def _require_answered(self) -> None:
+        if not self._answered:
+            return
+        here = rows.messages_here(user_id=self._user_id, conversation_id=self.id, ids=self._answered)
+        missing = [place for message_id, place in self._answered.items() if message_id not in here]
+        if missing:
+            raise Refused(min(missing), "parent_id: There is no such message in front of it.")
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else orjson.dumps(value).decode()

@@ -1,0 +1,124 @@
+"""Storing what an import reads: each conversation whole, or nothing of it."""
+
+from collections.abc import Iterator
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import SessionTransaction
+
+from ..extensions import db
+from . import rows
+from .limits import MAX_PROVIDERS
+from .records import CONFIG, CONVERSATION, PROVIDER, Fault, Record, Records
+from .report import Report
+from .restored import Refused, RestoredConversation
+
+CLASHES = "It clashes with something that was stored at the same time; import the file again."
+
+
+class Restorer:
+    """Stores the records of one file as a user's."""
+
+    def __init__(self, *, user_id: str, report: Report) -> None:
+        self._user_id, self._report = user_id, report
+        self._conversation: RestoredConversation | None = None
+        self._savepoint: SessionTransaction | None = None
+        self._skips = False  # the rest of a conversation that is not stored
+        self._place = 0  # of the record at hand
+        self._provider_ids: dict[str, str] = {}  # in the file -> here
+
+    def restore(self, records: Records) -> Iterator[None]:
+        """Store them all. Yields whenever something is complete, to be committed before it goes on.
+
+        Raises NotFound where the user is gone, and whatever the database does; what is committed stays.
+        """
+        for record in records:
+            if record.begins and self._close():
+                yield
+            is_complete = self._fail(record) if isinstance(record, Fault) else self._take(record)
+            if is_complete:
+                yield
+        if self._close():
+            yield
+
+    def _take(self, record: Record) -> bool:
+        """Store a record, or keep it for its batch; whether something is complete with it."""
+        self._place = record.place
+        if record.kind == CONVERSATION:
+            return self._begin(record)
+        if record.kind == PROVIDER:
+            return self._restore_provider(record)
+        if record.kind == CONFIG:
+            self._report.keys_left_out += 1
+        elif self._conversation is not None:
+            try:
+                self._conversation.add(record)
+            except (Refused, IntegrityError) as error:
+                return self._refuse(error)
+        elif not self._skips:
+            self._skips = True
+            self._report.add_error(record.place, f"This {record.kind} belongs to no conversation.")
+        return False
+
+    def _begin(self, record: Record) -> bool:
+        savepoint = db.session.begin_nested()
+        conversation = RestoredConversation(
+            user_id=self._user_id, record=record, provider_ids=self._provider_ids
+        )
+        if conversation.begin():
+            self._conversation, self._savepoint = conversation, savepoint
+            return False
+        savepoint.commit()
+        self._skips = True
+        self._report.unchanged[CONVERSATION] += 1
+        return True
+
+    def _close(self) -> bool:
+        """End the conversation that is being stored, if there is one; whether there was."""
+        conversation, self._skips = self._conversation, False
+        if conversation is None or self._savepoint is None:
+            return False
+        try:
+            conversation.close()
+            self._savepoint.commit()
+        except (Refused, IntegrityError) as error:
+            self._refuse(error)
+            self._skips = False
+            return True
+        self._conversation = None
+        self._report.imported.update({CONVERSATION: 1, **conversation.counts})
+        return True
+
+    def _fail(self, fault: Fault) -> bool:
+        """Report what can't be read, and undo the conversation that it is part of."""
+        self._place = fault.place
+        if self._conversation is not None:
+            return self._refuse(Refused(fault.place, fault.detail))
+        if self._skips and fault.kind is not None:
+            return False  # of a conversation that has failed, or is not stored again
+        self._report.add_error(fault.place, fault.detail, fault.conversation_id)
+        if fault.kind == CONVERSATION:
+            self._report.failed[CONVERSATION] += 1
+        self._skips = fault.kind is None or not fault.begins or fault.kind == CONVERSATION
+        return False
+
+    def _refuse(self, error: Refused | IntegrityError) -> bool:
+        """Undo the conversation that is being stored, and skip what is left of it."""
+        conversation, self._conversation, self._skips = self._conversation, None, True
+        if conversation is None or self._savepoint is None:
+            raise RuntimeError("No conversation is being stored.")
+        self._savepoint.rollback()
+        refused = error if isinstance(error, Refused) else Refused(self._place, CLASHES)
+        self._report.add_error(refused.place, refused.detail, conversation.id)
+        self._report.failed[CONVERSATION] += 1
+        return True
+
+    def _restore_provider(self, record: Record) -> bool:
+        if len(self._provider_ids) >= MAX_PROVIDERS:
+            self._report.add_error(record.place, f"There are more than {MAX_PROVIDERS} providers.")
+            return False
+        provider_id, is_new = rows.restore_provider(
+            user_id=self._user_id, fields=record.fields, others=self._provider_ids.values()
+        )
+        self._provider_ids[record.fields["id"]] = provider_id
+        (self._report.imported if is_new else self._report.unchanged)[PROVIDER] += 1
+        return True

@@ -1,0 +1,81 @@
+"""Endpoints of the transfer: /chat/export and /chat/import."""
+
+from collections.abc import Iterator
+
+from flask import Flask, Response, current_app
+
+from ..auth import guard
+from ..blueprint import Blueprint
+from ..columns import now
+from ..extensions import db
+from ..idempotency import check_key
+from ..responses import json_response
+from ..turns import give_way
+from . import documentation, service
+from .places import take_place
+from .schemas import ImportSchema
+from .upload import received_file
+
+blp = Blueprint(
+    "transfer",
+    __name__,
+    url_prefix="/chat",
+    description="Transfer: all that a user owns as one file, and back.",
+)
+blp.before_request(guard.require_caller)
+
+
+@blp.route("/export", methods=["GET"])
+@blp.response(200)
+@blp.doc(**documentation.EXPORT)
+def export_all() -> Response:
+    """Download all that the caller owns: conversations with every branch, attachments, replies and providers.
+
+    Left out are passwords, tokens and the keys for providers.
+    """
+    leave = take_place(guard.caller().user_id)
+    try:
+        chunks = service.export_all(guard.caller().user_id)
+        first = next(chunks)  # what goes wrong before anything is sent can still be answered
+        response = current_app.response_class(
+            _within(current_app._get_current_object(), first, chunks),  # type: ignore[attr-defined]
+            content_type="application/x-ndjson",
+            headers={"Content-Disposition": f'attachment; filename="chat-export-{now():%Y-%m-%d}.ndjson"'},
+        )
+    except BaseException:
+        leave()
+        raise
+    response.call_on_close(leave)
+    return response
+
+
+@blp.route("/import", methods=["POST"])
+@blp.doc(**documentation.IMPORT)
+@blp.response(200, ImportSchema)
+def import_all() -> Response:
+    """Add what an export holds to what the caller has. The same file twice changes nothing.
+
+    Each conversation is stored whole, or not at all where something of it is broken. One that is here already stays
+    as it is. Ids, times, order and branches are restored; the owner is the caller, whoever made the export.
+    """
+    check_key()
+    user_id = guard.caller().user_id
+    leave = take_place(user_id)
+    try:
+        give_way()
+        with received_file() as file:
+            report, steps = service.import_file(user_id=user_id, file=file)
+            for _ in steps:  # a conversation each
+                db.session.commit()
+        return json_response(report.shown())
+    finally:
+        leave()
+
+
+def _within(app: Flask, first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The chunks, each made within the application's context: the request is over by then."""
+    chunk: bytes | None = first
+    while chunk is not None:
+        yield chunk
+        with app.app_context():
+            chunk = next(chunks, None)

@@ -1,0 +1,89 @@
+"""The SQL of an import. All of it runs in the caller's transaction."""
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+
+from ..columns import Id, new_id
+from ..conversations.models import Conversation
+from ..errors import NotFound
+from ..extensions import db
+from ..llm_providers.models import LLMProvider
+from ..messages.models import Message
+
+Row = dict[str, Any]
+
+
+def insert_conversation(row: Row) -> bool:
+    """Insert a conversation; whether it was not there yet. Raises NotFound where the user is gone."""
+    try:
+        inserted = db.session.scalar(
+            _insert(Conversation).values(row).on_conflict_do_nothing().returning(Conversation.id)
+        )
+    except IntegrityError as error:  # of its keys only the owner's is left
+        raise NotFound("user") from error
+    return inserted is not None
+
+
+def used_ids(model: Any, *conditions: sa.ColumnElement[bool], ids: Iterable[str]) -> set[str]:
+    """Those of the ids that a row has already which meets the conditions, one of which names the owner."""
+    rows = sa.select(model.id).where(*conditions)
+    if not _is_postgres():
+        return set(db.session.scalars(rows.where(model.id.in_(list(ids)))))
+    # Each id is looked up. Of a table that it knows little of, as while it is being filled, Postgres would otherwise
+    # read all rows of the owner
+    wanted = sa.func.unnest(sa.literal(list(ids), postgresql.ARRAY(Id()))).table_valued("id").render_derived()
+    found = rows.where(model.id == wanted.c.id).limit(1).lateral()
+    return set(db.session.scalars(sa.select(found.c.id).select_from(wanted).join(found, sa.true())))
+
+
+def messages_here(*, user_id: str, conversation_id: str, ids: Iterable[str]) -> set[str]:
+    """Those of the ids that messages of the conversation have."""
+    here = Message.user_id == user_id, Message.conversation_id == conversation_id
+    return used_ids(Message, *here, ids=ids)
+
+
+def count_attachments(*, user_id: str, message_id: str, count: int) -> None:
+    """Correct the number of a message's attachments, where it was inserted before they were all known."""
+    own = Message.user_id == user_id, Message.id == message_id
+    db.session.connection().execute(sa.update(Message).where(*own).values(attachment_count=count))
+
+
+def update_conversation(*, user_id: str, conversation_id: str, **values: Any) -> None:
+    """Set what is known of a conversation when all its messages are there."""
+    own = Conversation.user_id == user_id, Conversation.id == conversation_id
+    db.session.connection().execute(sa.update(Conversation).where(*own).values(values))
+
+
+def restore_provider(*, user_id: str, fields: Row, others: Collection[str]) -> tuple[str, bool]:
+    """The id of the user's provider like this one, and whether it was made: with the same id, if that is free.
+
+    `others` are those that stand for other providers of the file, however alike they are.
+    """
+    own = sa.select(LLMProvider.id).where(
+        LLMProvider.owner_id == user_id, LLMProvider.id.not_in(list(others))
+    )
+    same = (getattr(LLMProvider, name) == fields[name] for name in ("name", "api_endpoint", "api_format"))
+    for query in (own.where(LLMProvider.id == fields["id"]), own.where(*same).order_by(LLMProvider.id)):
+        found = db.session.scalar(query.limit(1))
+        if found is not None:
+            return found, False
+    for provider_id in (fields["id"], new_id()):
+        row = {**fields, "id": provider_id, "owner_id": user_id}
+        insert = _insert(LLMProvider).values(row).on_conflict_do_nothing().returning(LLMProvider.id)
+        made = db.session.scalar(insert)
+        if made is not None:
+            return made, True
+    raise RuntimeError("A new id was taken.")
+
+
+def _insert(model: Any) -> Any:
+    """An insert that knows ON CONFLICT, of the database at hand."""
+    return (postgresql if _is_postgres() else sqlite).insert(model)
+
+
+def _is_postgres() -> bool:
+    return db.engine.dialect.name == "postgresql"

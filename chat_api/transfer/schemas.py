@@ -1,0 +1,247 @@
+"""The shapes of an export's lines, and of what an import answers."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validate
+
+from ..attachments.schemas import CreateAttachmentSchema
+from ..completions.models import IN_PROGRESS
+from ..completions.models import STATUSES as COMPLETION_STATUSES
+from ..completions.reply_log import REASONING, TEXT, TOOL_CALL
+from ..fields import Flag, IdField, Output, Text, Time, WholeNumber
+from ..llm_providers.schemas import ApiFormat, ContextWindow, EndpointField
+from ..messages.models import ROLES, STATUSES
+from ..messages.schemas import MAX_CONTENT_BYTES
+from .records import ATTACHMENT, COMPLETION, CONFIG, CONVERSATION, MESSAGE, PROVIDER
+
+VERSION = 1
+HEADER, ACCOUNT, END = "export", "account", "end"
+MAX_REPLY_BYTES = 16 * 1024 * 1024  # the most that the setting of this name takes
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+_MAX_INTEGER = 2**31 - 1
+_MAX_EVENT_ID = 2**53 - 1
+
+
+class Moment(Time):
+    """A time with its zone, as a datetime in UTC."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"required": True, **kwargs})
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> datetime:
+        moment: datetime = super()._deserialize(value, attr, data, **kwargs)
+        if not _EARLIEST <= moment < _LATEST:
+            raise ValidationError("Not a time from 1970 to 9998.")
+        return moment.astimezone(UTC)
+
+
+class Number(WholeNumber):
+    """A whole number that the tables can hold."""
+
+    def __init__(self, smallest: int, largest: int = _MAX_INTEGER, **kwargs: Any) -> None:
+        super().__init__(**{"required": True, "validate": validate.Range(smallest, largest), **kwargs})
+
+
+class HeaderLine(Schema):
+    version = WholeNumber(required=True)
+    exported_at = Moment(required=False)
+
+
+class AccountLine(Schema):
+    id = IdField()
+    email = fields.String(required=True, allow_none=True)
+    role = fields.String(required=True)
+    created_at = Moment()
+
+
+class ProviderLine(Schema):
+    id = IdField()
+    name = Text(longest=255)
+    api_endpoint = EndpointField()
+    api_format = ApiFormat(required=True)
+    context_window = ContextWindow(required=True)
+    created_at = Moment()
+
+
+class ConfigLine(Schema):
+    id = IdField()
+    provider_id = IdField()
+    default_model = Text(longest=255, allow_none=True)
+    context_window = ContextWindow(required=True)
+    created_at = Moment()
+    updated_at = Moment()
+
+
+class ConversationLine(Schema):
+    id = IdField()
+    title = Text(longest=255)
+    archived = Flag(load_default=False)
+    pinned = Flag(load_default=False)
+    active_leaf_id = IdField(allow_none=True)
+    last_position = Number(0, required=False, load_default=0)
+    created_at = Moment()
+    updated_at = Moment()
+
+
+class CallLine(Schema):
+    id = Text(shortest=0)
+    name = Text(shortest=0)
+    arguments = Text(shortest=0)
+
+
+class MessageLine(Schema):
+    id = IdField()
+    conversation_id = IdField()
+    parent_id = IdField(allow_none=True)
+    position = Number(1)
+    role = fields.String(required=True, validate=validate.OneOf(ROLES))
+    content = Text(shortest=0, max_bytes=MAX_REPLY_BYTES)
+    status = fields.String(load_default="completed", validate=validate.OneOf(STATUSES))
+    tool_calls = fields.List(fields.Nested(CallLine), validate=validate.Length(min=1))
+    tool_call_id = Text(longest=255, required=False)
+    created_at = Moment()
+
+
+class AttachmentLine(CreateAttachmentSchema):
+    id = IdField()
+    created_at = Moment()
+
+
+class UsageLine(Schema):
+    prompt_tokens = Number(0, allow_none=True)
+    completion_tokens = Number(0, allow_none=True)
+    estimated = Flag(required=True)
+
+
+class OutlineField(fields.List):
+    """The parts of a reply in their order: pairs of a kind and a length, see completions/reply_log.py."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(fields.Raw(), required=True, allow_none=True, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        parts = super()._deserialize(value, attr, data, **kwargs)
+        for part in parts:
+            if not (
+                isinstance(part, list)
+                and len(part) == 2
+                and part[0] in (TEXT, REASONING, TOOL_CALL)
+                and type(part[1]) is int
+                and 0 <= part[1] <= _MAX_INTEGER
+            ):
+                raise ValidationError("Not a list of pairs of a kind and a length.")
+        return parts
+
+
+class CompletionLine(Schema):
+    id = IdField()
+    conversation_id = IdField()
+    parent_id = IdField()
+    branch_id = IdField(allow_none=True)
+    message_id = IdField()
+    provider_id = IdField()
+    model = Text(longest=255)
+    status = fields.String(
+        required=True,
+        validate=validate.OneOf([status for status in COMPLETION_STATUSES if status != IN_PROGRESS]),
+    )
+    finish_reason = Text(shortest=0, longest=64, allow_none=True)
+    problem = fields.Dict(keys=fields.String(), required=True, allow_none=True)
+    usage = fields.Nested(UsageLine, required=True)
+    omitted_messages = Number(0)
+    reasoning = Text(max_bytes=MAX_REPLY_BYTES, allow_none=True)
+    outline = OutlineField()
+    last_event_id = Number(0, _MAX_EVENT_ID, allow_none=True)
+    created_at = Moment()
+    finished_at = Moment(allow_none=True)
+
+
+class EndLine(Schema):
+    conversations = Number(0, _MAX_EVENT_ID)
+    messages = Number(0, _MAX_EVENT_ID)
+
+
+LINES: dict[str, Schema] = {
+    HEADER: HeaderLine(),
+    ACCOUNT: AccountLine(),
+    PROVIDER: ProviderLine(),
+    CONFIG: ConfigLine(),
+    CONVERSATION: ConversationLine(),
+    MESSAGE: MessageLine(),
+    ATTACHMENT: AttachmentLine(),
+    COMPLETION: CompletionLine(),
+    END: EndLine(),
+}
+
+
+# -- what an import answers ----------------------------------------------------------------------------------
+
+
+def _count(example: int, description: str) -> fields.Integer:
+    return fields.Integer(metadata={"example": example, "description": description})
+
+
+class ConversationCountsSchema(Output):
+    imported = _count(12, "That are here now.")
+    unchanged = _count(0, "That were here already, and stayed as they were.")
+    failed = _count(1, "Of which nothing was stored; `errors` says why.")
+
+
+class ProviderCountsSchema(Output):
+    imported = _count(1, "That are here now.")
+    unchanged = _count(0, "That were here already.")
+
+
+class ImportedSchema(Output):
+    imported = _count(240, "That are here now, with their conversations.")
+
+
+class ImportErrorSchema(Output):
+    line = fields.Integer(
+        metadata={
+            "example": 17,
+            "description": "The number of the line; in an export of ChatGPT that of the conversation.",
+        }
+    )
+    conversation_id = IdField(allow_none=True, metadata={"description": "The conversation that failed."})
+    detail = fields.String(metadata={"example": "content: Missing data for required field."})
+
+
+class ImportSchema(Output):
+    format = fields.String(
+        validate=validate.OneOf(["chat-api", "chatgpt"]),
+        metadata={"example": "chat-api", "description": "What the content was taken for."},
+    )
+    conversations = fields.Nested(ConversationCountsSchema)
+    messages = fields.Nested(ImportedSchema)
+    attachments = fields.Nested(ImportedSchema)
+    completions = fields.Nested(ImportedSchema)
+    providers = fields.Nested(ProviderCountsSchema)
+    errors = fields.List(
+        fields.Nested(ImportErrorSchema), metadata={"description": "What failed; the first hundred."}
+    )
+    errors_omitted = _count(0, "How many errors there are beyond those.")
+    notes = fields.List(
+        fields.String(),
+        metadata={
+            "example": [
+                "Keys for LLM providers are not in an export; store them again as user-llm-configs (it had 2)."
+            ],
+            "description": "What to do now.",
+        },
+    )
+
+
+CONTENT_LIMITS = {
+    "assistant": MAX_REPLY_BYTES
+}  # of a message's content; MAX_CONTENT_BYTES for the other roles
+
+
+def content_limit(role: str) -> int:
+    """How long a message of this role may be, in bytes. A reply may be longer than what a client appends."""
+    return CONTENT_LIMITS.get(role, MAX_CONTENT_BYTES)

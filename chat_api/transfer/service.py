@@ -1,0 +1,124 @@
+"""Exporting all that a user owns, and importing such a file or one of ChatGPT's."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any
+
+import orjson
+import sqlalchemy as sa
+from flask import current_app
+
+from ..completions.runs import runs
+from ..conversations.models import Conversation
+from ..errors import Unavailable
+from ..extensions import db
+from ..messages.branches import OWNER
+from ..messages.schemas import MAX_CONTENT_BYTES
+from ..statements import Statement
+from .archive import read_members
+from .chatgpt import read_conversation
+from .json_array import elements_of
+from .limits import LINE_OVERHEAD, MAX_CONVERSATION_BYTES, UnreadableFile
+from .ndjson import read_export
+from .records import CONVERSATION, Fault, Record, Records
+from .report import Report
+from .restoring import Restorer
+from .schemas import END
+from .writing import write_export
+
+OURS, CHATGPT = "chat-api", "chatgpt"
+_HEAD_BYTES = 4096
+_BOM = b"\xef\xbb\xbf"
+# SQLite has one writer: whoever waits for it looks again after 100 ms at the latest, and gets a chance in the pauses
+LONGEST_PAUSE_S = 0.2
+
+export_all = write_export
+_COUNT = Statement(sa.select(sa.func.sum(Conversation.message_count)).where(Conversation.user_id == OWNER))
+
+
+def count_messages(*, user_id: str) -> int:
+    """How many messages an export will have."""
+    row = _COUNT.first(owner=user_id)
+    return int(row[0] or 0) if row else 0
+
+
+def import_file(*, user_id: str, file: IO[bytes]) -> tuple[Report, Iterator[None]]:
+    """Begin to import a file, whatever it is. What follows is done step by step, each to be committed by the caller.
+
+    Raises UnreadableFile, also by the first step, for what is no export at all.
+    """
+    file_format, records = _records(file)
+    report = Report(file_format)
+    return report, _in_turns(Restorer(user_id=user_id, report=report).restore(records))
+
+
+def _in_turns(steps: Iterator[None]) -> Iterator[None]:
+    """The steps with pauses, where there is one writer, and with an end where the server is being stopped."""
+    has_one_writer = db.engine.dialect.name == "sqlite"
+    began = time.monotonic()
+    for step in steps:
+        yield step
+        if has_one_writer:
+            time.sleep(min((time.monotonic() - began) / 2, LONGEST_PAUSE_S))
+        if runs().stops_at is not None:
+            raise Unavailable(
+                "The server is being stopped. Import the file again: what is here already stays."
+            )
+        began = time.monotonic()
+
+
+def _records(file: IO[bytes]) -> tuple[str, Records]:
+    """The format of a file, told by its content, and its records. Raises UnreadableFile."""
+    head = file.read(_HEAD_BYTES)
+    limit: int = current_app.config["MAX_IMPORT_BYTES"]
+    file.seek(len(_BOM) if head.startswith(_BOM) else 0)
+    begin = head.removeprefix(_BOM).lstrip()[:1]
+    if head.startswith(b"PK"):
+        return CHATGPT, _chatgpt_records(read_members(file, max_bytes=limit))
+    if begin == b"[":
+        return CHATGPT, _chatgpt_records([file.read])
+    if begin == b"{":
+        largest_text = max(MAX_CONTENT_BYTES, current_app.config["MAX_REPLY_BYTES"])
+        return OURS, read_export(file, max_line_bytes=LINE_OVERHEAD * largest_text)
+    raise UnreadableFile(
+        "It is neither an export of this service nor one of ChatGPT (conversations.json, or the zip)."
+    )
+
+
+def _chatgpt_records(files: Iterable[Callable[[int], bytes]]) -> Iterator[Record | Fault]:
+    """The records of all files of a ChatGPT export. Raises UnreadableFile where there is no conversation in them."""
+    number, has_any, problem = 0, False, None
+    for read in files:
+        try:
+            for element in elements_of(read, max_bytes=MAX_CONVERSATION_BYTES):
+                number += 1
+                for record in _read_element(element, number):
+                    has_any = has_any or isinstance(record, Record)
+                    yield record
+        except UnreadableFile as error:  # this file, or what is left of it
+            problem = problem or error
+            yield Fault(number + 1, error.detail, END)
+    if not has_any and (problem or number):
+        raise problem or UnreadableFile("There is no conversation of ChatGPT in it.")
+
+
+def _read_element(element: bytes | None, number: int) -> Iterator[Record | Fault]:
+    if element is None:
+        return iter([Fault(number, f"It is larger than {MAX_CONVERSATION_BYTES} bytes.", CONVERSATION)])
+    try:
+        source = _parsed(element)
+    except ValueError as error:
+        return iter([Fault(number, f"It is not JSON: {error}.", CONVERSATION)])
+    return read_conversation(source, number)
+
+
+def _parsed(element: bytes) -> Any:
+    """The value of JSON. Halves of surrogate pairs are only taken by the standard library's parser."""
+    try:
+        return orjson.loads(element)
+    except orjson.JSONDecodeError:
+        try:
+            return json.loads(element)
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None

@@ -1,0 +1,165 @@
+"""An export: all that a user owns as lines of JSON (NDJSON), in constant memory."""
+
+import math
+from collections.abc import Iterator
+
+import orjson
+
+from ..columns import now
+from ..messages import service as messages
+from ..responses import ORJSON_OPTIONS
+from .pages import (
+    ATTACHMENTS,
+    COMPLETIONS,
+    CONFIGS,
+    CONVERSATIONS,
+    FIRST_ID,
+    MESSAGES,
+    PROVIDERS,
+    Row,
+    find_account,
+)
+from .records import ATTACHMENT, COMPLETION, CONFIG, CONVERSATION, MESSAGE, PROVIDER
+from .schemas import ACCOUNT, END, HEADER, VERSION
+
+CHUNK_BYTES = 64 * 1024
+_MESSAGE_FIELDS = ("conversation_id", "parent_id", "position", "role", "content", "status", "created_at",
+                   "tool_calls", "tool_call_id")  # fmt: skip
+_LINE = ORJSON_OPTIONS | orjson.OPT_APPEND_NEWLINE
+
+
+def write_export(user_id: str) -> Iterator[bytes]:
+    """The export in chunks of whole lines.
+
+    What is written meanwhile may be in it or not; but each conversation is whole: a message comes behind the one it
+    answers, and what hangs on a message behind that. Raises NotFound for a user that is gone, Unavailable where the
+    database is away.
+    """
+    chunk: list[bytes] = []
+    size_bytes = 0
+    for line in _lines(user_id):
+        chunk.append(line)
+        size_bytes += len(line)
+        if size_bytes >= CHUNK_BYTES:
+            yield b"".join(chunk)
+            chunk, size_bytes = [], 0
+    yield b"".join(chunk)
+
+
+def _lines(user_id: str) -> Iterator[bytes]:
+    yield _line(HEADER, {"version": VERSION, "exported_at": now()})
+    yield _line(ACCOUNT, find_account(user_id=user_id))
+    for provider in PROVIDERS.read_all(owner=user_id):
+        yield _line(PROVIDER, provider)
+    for config in CONFIGS.read_all(owner=user_id):
+        yield _line(CONFIG, config)
+    counts = {CONVERSATION: 0, MESSAGE: 0}
+    pending = _messages_with_all(user_id)
+    message = next(pending, None)
+    for conversation in CONVERSATIONS.read_all(owner=user_id):
+        conversation_id = conversation["id"]
+        counts[CONVERSATION] += 1
+        yield _conversation_line(conversation)
+        while message is not None and message[0] <= conversation_id:
+            # those of conversations that were not there yet when the page of conversations was read are left out
+            if message[0] == conversation_id:
+                counts[MESSAGE] += 1
+                yield from message[1]
+            message = next(pending, None)
+    yield _line(END, {"conversations": counts[CONVERSATION], "messages": counts[MESSAGE]})
+
+
+def _messages_with_all(user_id: str) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """Of each message the conversation's id, and its line with those of what hangs on it.
+
+    Its lines have to be taken, or left, before the next message is asked for.
+    """
+    last: Row | None = None
+    more = True
+    while more:
+        page, more = MESSAGES.read_page(owner=user_id, **MESSAGES.after(last))
+        if not page:
+            return
+        attachments, completions = _hanging_on(user_id, page, more=more)
+        for message in page:
+            yield message["conversation_id"], _lines_of(message, attachments, completions)
+        last = page[-1]
+
+
+class _Hanging:
+    """Rows that hang on messages, in the order of these, to be taken message by message."""
+
+    def __init__(self, rows: Iterator[Row]) -> None:
+        self._rows = rows
+        self._next = next(rows, None)
+
+    def on(self, message: Row) -> Iterator[Row]:
+        """Those of a message. Those of messages in front of it that nobody has taken are dropped."""
+        place = message["conversation_id"], message["position"]
+        while (row := self._next) is not None and (row["conversation_id"], row["position"]) <= place:
+            self._next = next(self._rows, None)
+            if (row["conversation_id"], row["position"]) == place:
+                yield row
+
+
+def _hanging_on(user_id: str, page: list[Row], *, more: bool) -> tuple[_Hanging, _Hanging]:
+    """The attachments and the completions of a page of messages, and whether it is followed by another."""
+    first, last = page[0], page[-1]
+    within = {
+        "owner": user_id,
+        "up_to_conversation": last["conversation_id"],
+        "up_to_position": last["position"],
+    }
+    attachments: Iterator[Row] = iter(())
+    if any(message["attachment_count"] for message in page):
+        attachments = ATTACHMENTS.read_all({**first, "number": 0}, **within)
+    ends = {message["conversation_id"]: message["position"] for message in page}
+    if more:  # that conversation goes on: whatever reply is there now will be in a page to come
+        del ends[last["conversation_id"]]
+    completions = (
+        completion
+        for completion in COMPLETIONS.read_all({**first, "id": FIRST_ID}, **within)
+        # not one whose reply came after the page was read: it would be without its message
+        if (completion["reply_position"] or 0) <= ends.get(completion["conversation_id"], math.inf)
+    )
+    return _Hanging(attachments), _Hanging(completions)
+
+
+# -- lines ---------------------------------------------------------------------------------------------------
+
+
+def _line(kind: str, fields: Row) -> bytes:
+    return orjson.dumps({"type": kind, **fields}, option=_LINE)
+
+
+def _conversation_line(conversation: Row) -> bytes:
+    flags = {name: bool(conversation[name]) for name in ("archived", "pinned")}  # SQLite has 0 and 1
+    return _line(CONVERSATION, conversation | flags)
+
+
+def _lines_of(message: Row, attachments: _Hanging, completions: _Hanging) -> Iterator[bytes]:
+    """The line of a message, and those of what hangs on it."""
+    yield _line(MESSAGE, messages.shown(message["id"], **{name: message[name] for name in _MESSAGE_FIELDS}))
+    for attachment in attachments.on(message):
+        yield _line(ATTACHMENT, {name: attachment[name] for name in _ATTACHMENT_FIELDS})
+    for completion in completions.on(message):
+        yield _line(COMPLETION, _shown_completion(completion))
+
+
+_ATTACHMENT_FIELDS = ("id", "message_id", "file_type", "file_path", "created_at")
+_COMPLETION_FIELDS = ("id", "conversation_id", "parent_id", "branch_id", "message_id", "provider_id", "model",
+                      "status", "finish_reason", "omitted_messages", "reasoning", "last_event_id", "created_at",
+                      "finished_at")  # fmt: skip
+
+
+def _shown_completion(row: Row) -> Row:
+    """A completion with all that its stream can be replayed from."""
+    return {name: row[name] for name in _COMPLETION_FIELDS} | {
+        "usage": {
+            "prompt_tokens": row["prompt_tokens"],
+            "completion_tokens": row["completion_tokens"],
+            "estimated": bool(row["usage_estimated"]),
+        },
+        "problem": orjson.loads(row["problem"]) if row["problem"] else None,
+        "outline": orjson.loads(row["outline"]) if row["outline"] else None,
+    }

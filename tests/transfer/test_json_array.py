@@ -1,0 +1,92 @@
+"""The elements of a large array: whatever the pieces in which it is read, and whatever is in them."""
+
+import io
+import json
+import tracemalloc
+from typing import Any
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+
+from chat_api.transfer import json_array
+from chat_api.transfer.json_array import elements_of
+from chat_api.transfer.limits import UnreadableFile
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(), max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from('a"\\[]{},'), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def elements(raw: bytes, chunk: int = 7, max_bytes: int = 10**9) -> list[Any]:
+    """What the array holds, read in such pieces."""
+    file = io.BytesIO(raw)
+    found = elements_of(lambda size: file.read(min(size, chunk)), max_bytes=max_bytes)
+    return [None if element is None else json.loads(element) for element in found]
+
+
+@hypothesis.settings(deadline=None, derandomize=True, database=None, max_examples=300)
+@hypothesis.given(
+    values=st.lists(VALUES, max_size=5), chunk=st.integers(1, 9), indent=st.sampled_from([None, 1])
+)
+def test_array_is_read_whatever_the_pieces(values: list[Any], chunk: int, indent: int | None) -> None:
+    for escaped in (True, False):
+        raw = json.dumps(values, indent=indent, ensure_ascii=escaped).encode("utf-8", "surrogatepass")
+        assert [json.loads(json.dumps(value)) for value in values] == [
+            json.loads(element.decode("utf-8", "surrogatepass"))
+            for element in elements_of(bytes_of(b" \n" + raw + b"\t", chunk), max_bytes=10**9)
+            if element is not None
+        ]
+
+
+def bytes_of(raw: bytes, chunk: int) -> Any:
+    file = io.BytesIO(raw)
+    return lambda size: file.read(min(size, chunk))
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b" ", b"{}", b"1", b'"[]"', b"[", b"[1", b"[1,", b'["', b'["\\', b"[]x", b"[][]"]
+)
+def test_what_is_no_whole_array_is_refused(raw: bytes) -> None:
+    for chunk in (1, 100):
+        with pytest.raises(UnreadableFile):
+            elements(raw, chunk)
+
+
+def test_complete_elements_come_before_the_end_is_missed() -> None:
+    found = elements_of(bytes_of(b'[{"a":1}, [2], {"b', 3), max_bytes=100)
+    assert [next(found), next(found)] == [b'{"a":1}', b"[2]"]
+    with pytest.raises(UnreadableFile):
+        next(found)
+
+
+def test_missing_elements_are_elements() -> None:
+    """So that a parser complains about them."""
+    assert list(elements_of(bytes_of(b"[1,,2,]", 9), max_bytes=9)) == [b"1", b"", b"2", b""]
+    assert list(elements_of(bytes_of(b"[ ]", 9), max_bytes=9)) == []
+
+
+def test_element_that_is_too_large_is_left_out_and_not_kept() -> None:
+    assert elements(b'[1,"' + b"x" * 50 + b'",2]', max_bytes=20) == [1, None, 2]
+    large = b"[" + b'"' + b"x" * 30_000_000 + b'"' + b",3]"
+    tracemalloc.start()
+    file = io.BytesIO(large)
+    try:
+        assert list(elements_of(file.read, max_bytes=1_000_000)) == [None, b"3"]
+        assert tracemalloc.get_traced_memory()[1] < 8 * json_array.CHUNK_BYTES + 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_deep_nesting_takes_no_memory() -> None:
+    deep = b"[" + b"[" * 500_000 + b"]" * 500_000 + b",1]"
+    first, second = elements_of(io.BytesIO(deep).read, max_bytes=10**7)
+    assert (len(first or b""), second) == (1_000_000, b"1")
