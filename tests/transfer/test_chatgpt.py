@@ -329,7 +329,8 @@ def test_unknown_roles_and_odd_contents() -> None:
 
 
 def test_what_is_no_conversation_is_a_fault() -> None:
-    for source in (None, 1, [], {}, {"mapping": []}, {"mapping": None}):
+    sources: list[Any] = [None, 1, [], {}, {"mapping": []}, {"mapping": None}]
+    for source in sources:
         [fault] = read_conversation(source, 3)
         assert isinstance(fault, Fault)
         assert (fault.place, fault.kind) == (3, "conversation")
