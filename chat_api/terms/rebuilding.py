@@ -4,8 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from .lexemes import number_of, plain_text, vector_text
-from .words import words
+from .writing import INSERT_NUMBERED, numbered_of, vector_of
 
 BATCH = 500
 LOWEST = "00000000-0000-0000-0000-000000000000"
@@ -30,14 +29,6 @@ _WRITE_VECTORS = """
     ON CONFLICT (user_id, message_id) DO UPDATE SET terms = excluded.terms
 """
 _REMOVE = "DELETE FROM message_terms WHERE user_id = :owner AND message_id = :message"
-_WRITE_NUMBERED = """
-    WITH RECURSIVE free (number) AS (
-        SELECT :number UNION ALL SELECT number + 1 FROM free
-        WHERE EXISTS (SELECT 1 FROM message_index_docsize WHERE id = free.number)
-    )
-    INSERT INTO message_terms (user_id, message_id, number, terms)
-    SELECT :owner, :message, max(number), :terms FROM free
-"""
 
 
 def index_missing(connection: sa.Connection) -> None:
@@ -70,20 +61,15 @@ def write_words(connection: sa.Connection, user_id: str, messages: list[StoredMe
 
 
 def _write_vectors(connection: sa.Connection, user_id: str, messages: list[StoredMessage]) -> None:
-    vectors = [vector_text(user_id, place, message_id, words(text)) for message_id, place, text in messages]
+    vectors = [vector_of(user_id, place, message_id, text) for message_id, place, text in messages]
     parameters = {"owner": user_id, "ids": [message[0] for message in messages], "vectors": vectors}
     connection.execute(sa.text(_WRITE_VECTORS), parameters)
 
 
 def _write_numbered(connection: sa.Connection, user_id: str, messages: list[StoredMessage]) -> None:
     rows: list[dict[str, Any]] = [
-        {
-            "owner": user_id,
-            "message": message_id,
-            "number": number_of(message_id),
-            "terms": plain_text(place, words(text)),
-        }
+        {"owner": user_id, "message": message_id, **numbered_of(place, message_id, text)}
         for message_id, place, text in messages
     ]
     connection.execute(sa.text(_REMOVE), rows)
-    connection.execute(sa.text(_WRITE_NUMBERED), rows)
+    connection.execute(sa.text(INSERT_NUMBERED), rows)
