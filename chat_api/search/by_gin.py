@@ -26,7 +26,8 @@ from .wanted import Found, Wanted
 
 NEAR = 1000  # messages of the first step: 2 ms
 PATIENCE_S = 0.1
-_MOST_SLICES = 16  # of a span: 16 of a length make one of the next
+_MOST_SLICES = 64  # of the longest ones: 140 years of ids of version 7
+_SHORTEST, _LONGEST = SLICE_DIGITS[0], SLICE_DIGITS[-1]
 _FIRST, _LAST = str(UUID(int=0)), str(UUID(int=2**128 - 1))
 
 
@@ -135,12 +136,20 @@ def _look_into_span(wanted: Wanted, oldest: str, newest: str, count: int) -> lis
 
 
 def _slices_between(oldest: str, newest: str) -> list[str]:
-    """The shortest slices of one length that cover a span of ids; none where they would be too many."""
-    for digits in reversed(SLICE_DIGITS):
-        first, last = int(oldest[:digits], 16), int(newest[:digits], 16)
-        if last - first < _MOST_SLICES:
-            return [f"{number:0{digits}x}" for number in range(first, last + 1)]
-    return []
+    """The fewest slices that cover a span of ids, and at its ends not much beside it; none if still too many."""
+    first, end = int(oldest[:_LONGEST], 16), int(newest[:_LONGEST], 16) + 1
+    slices = []
+    for digits in range(_LONGEST, _SHORTEST, -1):
+        while first % 16 and first < end:
+            slices.append(f"{first:0{digits}x}")
+            first += 1
+        while end % 16 and first < end:
+            end -= 1
+            slices.append(f"{end:0{digits}x}")
+        first, end = first // 16, end // 16
+    if end - first > _MOST_SLICES:
+        return []
+    return slices + [f"{number:0{_SHORTEST}x}" for number in range(first, end)]
 
 
 def _id_in_front_of(message_id: str) -> str:
