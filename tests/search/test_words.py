@@ -103,7 +103,8 @@ def test_words_have_places_in_characters() -> None:
 def test_lexemes_begin_with_their_owner() -> None:
     user, conversation, message = (f"01900000-0000-7000-8000-{digit * 12}" for digit in "abc")
     assert vector_text(user, conversation, message, ["one", "two", "one"]) == (
-        " 'aaaaaa~01900000000070008000bbbbbbbbbbbb' 'aaaaaa~019' 'aaaaaa~0190' 'aaaaaa~01900' 'aaaaaa~019000' 'aaaaaa~0190000'"
+        " 'aaaaaa~01900000000070008000bbbbbbbbbbbb' 'aaaaaa~019' 'aaaaaa~0190' 'aaaaaa~01900' 'aaaaaa~019000'"
+        " 'aaaaaa~0190000'"
         " 'aaaaaaone':1 'aaaaaatwo':2 'aaaaaaone':3"
     )
     assert plain_text(conversation, ["one", "two"]) == " ~01900000000070008000bbbbbbbbbbbb one two"
