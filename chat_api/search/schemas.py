@@ -43,8 +43,8 @@ class SearchQuerySchema(PageQuerySchema):
         load_default="newest",
         validate=validate.OneOf(["newest", "relevance"]),
         metadata={
-            "description": "`newest`: by id, so by time. `relevance`: the newest thousand matches, those first that are "
-            "most about the words; there are no further pages."
+            "description": "`newest`: by id, so by time. `relevance`: the newest thousand matches, those first that "
+            "are most about the words; there are no further pages."
         },
     )
     after = IdField(
