@@ -21,9 +21,9 @@ blp.before_request(guard.require_caller)
 
 
 DESCRIPTION = """\
-A message is found as soon as it is stored, and no longer as soon as it is deleted; a reply that is being written, when it \
-has ended. Messages of all branches are found. `GET /chat/conversations/{id}/messages` with `around` and `branch=all` \
-shows a message that was found amid its neighbours.
+A message is found as soon as it is stored, and no longer as soon as it is deleted; a reply that is being written, \
+when it has ended. Messages of all branches are found. `GET /chat/conversations/{id}/messages` with `around` and \
+`branch=all` shows a message that was found amid its neighbours.
 
 A search that takes long ends with what it has found so far, and its `Link` goes on: follow that, not the number of \
 messages on a page."""
