@@ -65,23 +65,27 @@ def main() -> int:
 
 def _print(results: SearchResults, size: int) -> None:
     print(f"Searches over {size:,} messages of one user, beside {size:,} of another, in ms:\n")
-    header = ["database", "kind", "p50", "p95", "max", "requests", "found", "p95 target", ""]
+    header = ["database", "kind", "first time p95", "p50", "p95", "max", "found", "p95 target", ""]
     rows = [
-        [row.database, row.kind.name, f"{row.times.p50:.1f}", f"{row.times.p95:.1f}", f"{row.times.part(1):.1f}",
-         str(len(row.times.ms)), f"{row.found:.1f}", f"<= {row.kind.limit_ms:.0f}", verdict(row.met)]
+        [row.database, row.kind.name, *map(_ms, (row.first.p95, row.times.p50, row.times.p95, row.times.part(1))),
+         f"{row.found:.1f}", f"<= {row.kind.limit_ms:.0f}", verdict(row.met)]
         for row in results.searches
     ]  # fmt: skip
     print(table(header, rows), end="\n\n")
     print("Writing, in ms:\n")
     header = ["database", "what", "messages indexed", "p50", "p95"]
     written = [
-        [row.database, row.what, f"{row.messages:,}", f"{row.times.p50:.1f}", f"{row.times.p95:.1f}"]
+        [row.database, row.what, f"{row.messages:,}", _ms(row.times.p50), _ms(row.times.p95)]
         for row in results.writes
     ]
     print(table(header, written), end="\n\n")
     print("Size for each message:\n")
     sizes = [[row.database, row.what, f"{row.size_bytes:,.0f}"] for row in results.sizes]
     print(table(["database", "what", "bytes"], sizes), end="\n\n")
+
+
+def _ms(time_ms: float) -> str:
+    return f"{time_ms:.1f}"
 
 
 def _options() -> argparse.Namespace:

@@ -33,10 +33,14 @@ _SIZES = {
 
 @dataclass(frozen=True)
 class SearchRow:
-    """Searches of one kind. `found` is how many messages an answer had, on average."""
+    """Searches of one kind; `first` are those that found the database's pages not in memory yet.
+
+    `found` is how many messages an answer had, on average.
+    """
 
     database: str
     kind: Kind
+    first: Times
     times: Times
     found: float
 
@@ -66,24 +70,25 @@ class SizeRow:
 
 
 def measure_searches(database: Filled, service: Gunicorn, rounds: int, progress: Progress) -> list[SearchRow]:
-    """Ask everything, kind after kind, and all that several times."""
+    """Ask everything, kind after kind, and all that once more for each round: the first time doesn't count."""
     asker = Asker(Account(service.port, database.credentials), service.port)
     asked = kinds(*halfway(database.size))
     taken: dict[str, list[float]] = {kind.name: [] for kind in asked}
     found = dict.fromkeys(taken, 0)
-    for number in range(rounds):
+    for number in range(rounds + 1):
         for kind in asked:
-            progress(f"{database.name}, round {number + 1}: {kind.name}")
+            progress(f"{database.name}, {f'round {number}' if number else 'first time'}: {kind.name}")
             for path in kind.paths * -(-FEWEST // len(kind.paths)):
                 took_ms, messages = asker.ask("GET", path)
                 taken[kind.name].append(took_ms)
                 found[kind.name] += len(messages)
-    return [
-        SearchRow(
-            database.name, kind, Times(tuple(taken[kind.name])), found[kind.name] / len(taken[kind.name])
-        )
-        for kind in asked
-    ]
+    return [_row(database.name, kind, taken[kind.name], found[kind.name], rounds) for kind in asked]
+
+
+def _row(database_name: str, kind: Kind, taken: list[float], found: int, rounds: int) -> SearchRow:
+    at_once = len(taken) // (rounds + 1)
+    first, times = Times(tuple(taken[:at_once])), Times(tuple(taken[at_once:]))
+    return SearchRow(database_name, kind, first, times, found / len(taken))
 
 
 def measure_writes(database: Filled, service: Gunicorn, progress: Progress) -> list[WriteRow]:

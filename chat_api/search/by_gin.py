@@ -4,8 +4,8 @@ A GIN index gives all matches of a query at once, in no order, so a common word 
 cost. Hence three steps, of which each may be the last:
 
 1. The newest few hundred messages are looked at, one by one: enough for words that are common nowadays.
-2. Of the samples, one message of 1024 (`terms.lexemes`), those with the words are found. They cut time into spans, each
-   with about 1024 messages that have the words, however words and messages are spread.
+2. Of the samples, one message of 512 (`terms.lexemes`), those with the words are found. They cut the ids into spans, each
+   with about 512 messages that have the words, however words and messages are spread.
 3. The index is asked about one span after the other, from the newest on: a span is an intersection with the slices
    of ids that it lies in.
 
@@ -25,7 +25,7 @@ from ..terms.lexemes import SAMPLE, SAMPLED, SLICE_DIGITS, owner_code, slice_lex
 from .wanted import Found, Wanted
 
 NEAR = 400  # messages of the first step: about 1 ms
-PATIENCE_S = 0.1  # to go on to a further span; a span of phrases takes about 3 ms
+PATIENCE_S = 0.1  # to go on to a further span; a span of a phrase takes about 2 ms
 _MOST_SLICES = 64  # of the longest ones: 140 years of ids of version 7
 _SHORTEST, _LONGEST = SLICE_DIGITS[0], SLICE_DIGITS[-1]
 _FIRST, _LAST = str(UUID(int=0)), str(UUID(int=2**128 - 1))

@@ -5,7 +5,7 @@ costs what the one user's messages make it cost, however many others use it. Two
 characters share that cost, never a result, for every statement names the user too.
 
 Lexemes with a `~`, which no word has, say where a message is: its conversation, and for Postgres, whose GIN index
-knows no order, the slices of ids that its id lies in. One message of a thousand is also marked as a sample.
+knows no order, the slices of ids that its id lies in. One message of some hundred is also marked as a sample.
 """
 
 from collections.abc import Iterable
@@ -18,8 +18,9 @@ are as long as 2 years, 50 days, 3 days, 5 hours and 17 minutes (RFC 9562, secti
 
 SAMPLE = "~"
 """The lexeme of the samples, without the owner's code."""
-SAMPLED = 1024
-"""One message of so many is a sample."""
+SAMPLED = 512
+"""One message of so many is a sample. With fewer samples spans hold more than a page needs; with more it takes longer
+to find those with common words, and all of them are looked at for a prefix."""
 
 _FEW_PLACES = [f"':{place}" for place in range(1, 513)]
 _GREATEST_NUMBER = 2**63 - 2**33
