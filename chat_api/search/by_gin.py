@@ -4,8 +4,8 @@ A GIN index gives all matches of a query at once, in no order, so a common word 
 cost. Hence three steps, of which each may be the last:
 
 1. The newest few hundred messages are looked at, one by one: enough for words that are common nowadays.
-2. Of the samples, one message of 512 (`terms.lexemes`), those with the words are found. They cut the ids into spans, each
-   with about 512 messages that have the words, however words and messages are spread.
+2. Of the samples, one message of 512 (`terms.lexemes`), those with the words are found. They cut the ids into spans,
+   each with about 512 messages that have the words, however words and messages are spread.
 3. The index is asked about one span after the other, from the newest on: a span is an intersection with the slices
    of ids that it lies in.
 
