@@ -181,7 +181,7 @@ curl -sG "$BASE_URL/chat/search" -H "$AUTH" \
 
 step 200 'GET /chat/search: in one conversation, those first that are most about it'
 curl -sG "$BASE_URL/chat/search" -H "$AUTH" -d "conversation_id=$CONVERSATION_ID" -d sort=relevance -d limit=5 \
-  --data-urlencode 'q=thanks' | show
+  --data-urlencode 'q=where' | show
 
 step 400 'An error: the title is empty and the owner is missing'
 curl -s "$BASE_URL/chat/conversations" -H "$AUTH" -H "$JSON" -d '{"title": ""}' | show
