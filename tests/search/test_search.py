@@ -125,6 +125,8 @@ def test_message_and_conversation_are_shown_as_elsewhere(ada: Api) -> None:
         ("One two three two one", '"two one"', ["two one"]),
         ("Un Café, café!", "cafe", ["Café", "café"]),
         ("a 🙂 smile", "smile", ["smile"]),
+        ("👩‍👩‍👧 at the cafe\u0301 👍🏽 Cafe", "cafe", ["cafe\u0301", "Cafe"]),
+        ("ﬁne ½ ＦＩＮＥ", "fine", ["ﬁne", "ＦＩＮＥ"]),
         ("東京都に", "京都", ["京都"]),
         ("東京都に京", "京", ["京", "京"]),
         ("foo-bar foo bar", "foo-bar", ["foo-bar", "foo bar"]),
