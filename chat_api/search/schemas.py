@@ -1,8 +1,6 @@
 """The shapes of searches and of what they find."""
 
-from typing import Any
-
-from marshmallow import ValidationError, fields, validate, validates_schema
+from marshmallow import fields, validate
 
 from ..conversations.schemas import ConversationSchema
 from ..fields import IdField, Output, Text
@@ -44,18 +42,13 @@ class SearchQuerySchema(PageQuerySchema):
         validate=validate.OneOf(["newest", "relevance"]),
         metadata={
             "description": "`newest`: by id, so by time. `relevance`: the newest thousand matches, those first that "
-            "are most about the words; there are no further pages."
+            "are most about the words; there are no further pages, but `after` leads to older ones."
         },
     )
     after = IdField(
         required=False, metadata={"description": "Only messages older than the one with this id."}
     )
     conversation_id = IdField(required=False, metadata={"description": "Only messages of this conversation."})
-
-    @validates_schema
-    def refuse_pages_of_the_relevant(self, values: dict[str, Any], **kwargs: Any) -> None:
-        if "after" in values and values.get("sort") == "relevance":
-            raise ValidationError({"after": ["There are no further pages with `sort=relevance`."]})
 
 
 class SnippetSchema(Output):
