@@ -37,13 +37,17 @@ def _insert_vector(user_id: Any, message_id: Any) -> sa.Insert:
 
 
 def _insert_numbered() -> sa.Insert:
-    """Two messages of a millisecond may want the same number; the later one moves to the next free one."""
-    number = sa.select(sa.bindparam("number_", type_=sa.BigInteger()).label("number")).cte(
-        "free", recursive=True
-    )
+    """Two messages of a millisecond may want the same number; the later one moves to the next free one.
+
+    In steps that double: imported ids may want the same number by the thousand.
+    """
+    first = sa.bindparam("number_", type_=sa.BigInteger()).label("number")
+    number = sa.select(first, sa.literal_column("1").label("step")).cte("free", recursive=True)
     taken = sa.table(_INDEX, sa.column("id", sa.BigInteger()))
     free = number.union_all(
-        sa.select(number.c.number + 1).where(sa.exists().where(taken.c.id == number.c.number))
+        sa.select(number.c.number + number.c.step, number.c.step * 2).where(
+            sa.exists().where(taken.c.id == number.c.number)
+        )
     )
     return sa.insert(MessageTerms).from_select(
         ("user_id", "message_id", "number", "terms"),

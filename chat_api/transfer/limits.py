@@ -2,14 +2,12 @@
 
 from ..errors import InvalidInput
 
-MAX_CONVERSATION_BYTES = (
-    64 * 1024 * 1024
-)  # of an export of ChatGPT, which is read conversation by conversation
+# of an export of ChatGPT, which is read conversation by conversation; parsed it takes several times as much
+MAX_CONVERSATION_BYTES = 32 * 1024 * 1024
 MAX_DIRECTORY_BYTES = 8 * 1024 * 1024  # of a zip: some hundred thousand files
 MAX_PROVIDERS = 1000  # in one file; their ids are kept in memory
-LINE_OVERHEAD = (
-    8  # a text of so many times its bytes in JSON: six where all is escaped, and what is around it
-)
+# a line is so many times as long as its text may be: six where all is escaped, and what is around it
+LINE_OVERHEAD = 8
 
 
 class UnreadableFile(InvalidInput):

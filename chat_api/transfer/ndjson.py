@@ -52,7 +52,7 @@ def read_export(file: IO[bytes], *, max_line_bytes: int) -> Iterator[Record | Fa
                 )
                 yield Fault(number, told, END)
         elif kind in _RECORDS:
-            yield Record(number, kind, fields)
+            yield Record(number, kind, fields, size_bytes=len(line or b""))
     if end is None:
         yield Fault(number, CUT_OFF)
 

@@ -16,6 +16,7 @@ class Record:
     place: int  # the number of the line, or of the conversation in an export of ChatGPT; from 1
     kind: str
     fields: dict[str, Any]
+    size_bytes: int = 0  # about what it takes in memory
 
     @property
     def begins(self) -> bool:

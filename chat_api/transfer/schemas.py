@@ -14,14 +14,15 @@ from ..fields import Flag, IdField, Output, Text, Time, WholeNumber
 from ..llm_providers.schemas import ApiFormat, ContextWindow, EndpointField
 from ..messages.models import ROLES, STATUSES
 from ..messages.schemas import MAX_CONTENT_BYTES
+from .ids import EPOCH
 from .records import ATTACHMENT, COMPLETION, CONFIG, CONVERSATION, MESSAGE, PROVIDER
 
 VERSION = 1
 HEADER, ACCOUNT, END = "export", "account", "end"
 MAX_REPLY_BYTES = 16 * 1024 * 1024  # the most that the setting of this name takes
-_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 _MAX_INTEGER = 2**31 - 1
+_MAX_POSITION = 2**30  # as many are left for what is appended afterwards
 _MAX_EVENT_ID = 2**53 - 1
 
 
@@ -35,7 +36,7 @@ class Moment(Time):
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
     ) -> datetime:
         moment: datetime = super()._deserialize(value, attr, data, **kwargs)
-        if not _EARLIEST <= moment < _LATEST:
+        if not EPOCH <= moment < _LATEST:
             raise ValidationError("Not a time from 1970 to 9998.")
         return moment.astimezone(UTC)
 
@@ -83,7 +84,7 @@ class ConversationLine(Schema):
     archived = Flag(load_default=False)
     pinned = Flag(load_default=False)
     active_leaf_id = IdField(allow_none=True)
-    last_position = Number(0, required=False, load_default=0)
+    last_position = Number(0, _MAX_POSITION, required=False, load_default=0)
     created_at = Moment()
     updated_at = Moment()
 
@@ -98,7 +99,7 @@ class MessageLine(Schema):
     id = IdField()
     conversation_id = IdField()
     parent_id = IdField(allow_none=True)
-    position = Number(1)
+    position = Number(1, _MAX_POSITION)
     role = fields.String(required=True, validate=validate.OneOf(ROLES))
     content = Text(shortest=0, max_bytes=MAX_REPLY_BYTES)
     status = fields.String(load_default="completed", validate=validate.OneOf(STATUSES))
@@ -237,11 +238,6 @@ class ImportSchema(Output):
     )
 
 
-CONTENT_LIMITS = {
-    "assistant": MAX_REPLY_BYTES
-}  # of a message's content; MAX_CONTENT_BYTES for the other roles
-
-
 def content_limit(role: str) -> int:
     """How long a message of this role may be, in bytes. A reply may be longer than what a client appends."""
-    return CONTENT_LIMITS.get(role, MAX_CONTENT_BYTES)
+    return MAX_REPLY_BYTES if role == "assistant" else MAX_CONTENT_BYTES

@@ -378,12 +378,14 @@ def test_provider_is_found_again_or_made(app: Flask, ada: Api, bob: Api, admin: 
     content = file_of(there, alike, new, *reply, *replies)
     assert imported(ada, content)["providers"] == {"imported": 2, "unchanged": 1}
     assert ada.get(f"/chat/llm-providers/{own['id']}").get_json()["name"] == "Mine"
-    assert ada.get(f"/chat/llm-providers/{new['id']}").get_json()["name"] == "New"
+    [made] = [line for line in exported(ada) if line.get("name") == "New"]
     assert {row["provider_id"] for row in rows_of(app, ada.user_id)["completions"]} == {
-        own["id"], new["id"], shared["id"]}  # fmt: skip
-    # for somebody else the ids are taken: providers of their own, and the shared one
+        own["id"], made["id"], shared["id"]}  # fmt: skip
+    # renamed since, it is still the same one
+    ada.patch(f"/chat/llm-providers/{made['id']}", {"name": "Newer"})
+    assert imported(ada, content)["providers"] == {"imported": 0, "unchanged": 3}
+    # for somebody else: providers of their own, and the shared one
     assert imported(bob, content)["providers"] == {"imported": 3, "unchanged": 0}
-    assert bob.get(f"/chat/llm-providers/{new['id']}").status_code == 404
     used = {row["provider_id"] for row in rows_of(app, bob.user_id)["completions"]}
     assert shared["id"] in used
     assert all(bob.get(f"/chat/llm-providers/{id}").status_code == 200 for id in used)
