@@ -15,6 +15,11 @@ LONGEST_SLICE_DIGITS = 7
 SLICE_DIGITS = range(4, LONGEST_SLICE_DIGITS + 1)
 """Hexadecimal digits of a message's id: its time in steps of 50 days, 3 days, 5 hours and 17 minutes (RFC 9562)."""
 
+STEP = "1 + abs(random() % (1 << max(tries - 100, 0)))"
+"""In SQL, from a number that is taken to the one that is tried next: after a hundred tries farther and farther, as
+imported messages may want the same number by the thousand."""
+
+_LAST_NUMBER = 2**63 - 2**40
 _FEW_PLACES = [f"':{place}" for place in range(1, 513)]
 
 
@@ -53,11 +58,12 @@ def plain_text(conversation_id: str, words: Iterable[str]) -> str:
 def number_of(message_id: str) -> int:
     """The rowid of a message in FTS5, unless another one has it: the id's 63 first bits that count.
 
-    Rowids are what FTS5 sorts by without sorting, so they follow the ids, and these the time.
+    Rowids are what FTS5 sorts by without sorting, so they follow the ids, and these the time. The last ones are left
+    free, as nothing comes behind 2**63.
     """
     bits = int(message_id.replace("-", ""), 16)
     time_ms, counter, more = bits >> 80, bits >> 64 & 0xFFF, bits >> 59 & 0b111
-    return time_ms << 15 | counter << 3 | more
+    return min(time_ms << 15 | counter << 3 | more, _LAST_NUMBER)
 
 
 def _all_places(count: int) -> list[str]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from .lexemes import number_of, plain_text, vector_text
+from .lexemes import STEP, number_of, plain_text, vector_text
 from .words import words
 
 BATCH = 500
@@ -35,14 +35,14 @@ _WRITE_NEW_VECTORS = """
     FROM unnest(CAST(:ids AS uuid[]), CAST(:vectors AS text[])) AS v (id, vector)
 """
 _REMOVE = "DELETE FROM message_terms WHERE user_id = :owner AND message_id = :message"
-_WRITE_NUMBERED = """
-    WITH RECURSIVE free (number, step) AS (
-        SELECT :number, 1 UNION ALL SELECT number + step, step * 2 FROM free
+_WRITE_NUMBERED = f"""
+    WITH RECURSIVE free (number, tries) AS (
+        SELECT :number, 1 UNION ALL SELECT number + {STEP}, tries + 1 FROM free
         WHERE EXISTS (SELECT 1 FROM message_index_docsize WHERE id = free.number)
     )
     INSERT INTO message_terms (user_id, message_id, number, terms)
     SELECT :owner, :message, max(number), :terms FROM free
-"""
+"""  # noqa: S608
 
 
 def index_missing(connection: sa.Connection) -> None:

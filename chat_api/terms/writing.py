@@ -8,7 +8,7 @@ from sqlalchemy.dialects import postgresql
 from .. import statements
 from ..columns import Id
 from ..statements import Statement
-from .lexemes import number_of, plain_text, vector_text
+from .lexemes import STEP, number_of, plain_text, vector_text
 from .models import MessageTerms
 from .words import words
 
@@ -37,15 +37,12 @@ def _insert_vector(user_id: Any, message_id: Any) -> sa.Insert:
 
 
 def _insert_numbered() -> sa.Insert:
-    """Two messages of a millisecond may want the same number; the later one moves to the next free one.
-
-    In steps that double: imported ids may want the same number by the thousand.
-    """
+    """Two messages of a millisecond may want the same number; the later one moves to the next free one."""
     first = sa.bindparam("number_", type_=sa.BigInteger()).label("number")
-    number = sa.select(first, sa.literal_column("1").label("step")).cte("free", recursive=True)
+    number = sa.select(first, sa.literal_column("1").label("tries")).cte("free", recursive=True)
     taken = sa.table(_INDEX, sa.column("id", sa.BigInteger()))
     free = number.union_all(
-        sa.select(number.c.number + number.c.step, number.c.step * 2).where(
+        sa.select(number.c.number + sa.literal_column(STEP), number.c.tries + 1).where(
             sa.exists().where(taken.c.id == number.c.number)
         )
     )

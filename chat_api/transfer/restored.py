@@ -198,6 +198,7 @@ class RestoredConversation:
         for kind, model in ((MESSAGE, Message), (ATTACHMENT, Attachment), (COMPLETION, Completion)):
             self._require_unused(kind, model)
         self._require_answered()
+        rows.plan_anew()
         if self._messages:
             messages.insert_messages(self._messages)
         for message_id, count in self._late_counts.items():

@@ -24,6 +24,7 @@ _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 _MAX_INTEGER = 2**31 - 1
 _MAX_POSITION = 2**30  # as many are left for what is appended afterwards
 _MAX_EVENT_ID = 2**53 - 1
+_NO_OBJECTS = ("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff")
 
 
 class Moment(Time):
@@ -41,6 +42,18 @@ class Moment(Time):
         return moment.astimezone(UTC)
 
 
+class OwnIdField(IdField):
+    """The id of what a line describes: any UUID but nil and max, which stand for no object (RFC 9562 section 5.9)."""
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if text in _NO_OBJECTS:
+            raise self.make_error("invalid_id")
+        return text
+
+
 class Number(WholeNumber):
     """A whole number that the tables can hold."""
 
@@ -54,14 +67,14 @@ class HeaderLine(Schema):
 
 
 class AccountLine(Schema):
-    id = IdField()
+    id = OwnIdField()
     email = fields.String(required=True, allow_none=True)
     role = fields.String(required=True)
     created_at = Moment()
 
 
 class ProviderLine(Schema):
-    id = IdField()
+    id = OwnIdField()
     name = Text(longest=255)
     api_endpoint = EndpointField()
     api_format = ApiFormat(required=True)
@@ -70,7 +83,7 @@ class ProviderLine(Schema):
 
 
 class ConfigLine(Schema):
-    id = IdField()
+    id = OwnIdField()
     provider_id = IdField()
     default_model = Text(longest=255, allow_none=True)
     context_window = ContextWindow(required=True)
@@ -79,7 +92,7 @@ class ConfigLine(Schema):
 
 
 class ConversationLine(Schema):
-    id = IdField()
+    id = OwnIdField()
     title = Text(longest=255)
     archived = Flag(load_default=False)
     pinned = Flag(load_default=False)
@@ -96,7 +109,7 @@ class CallLine(Schema):
 
 
 class MessageLine(Schema):
-    id = IdField()
+    id = OwnIdField()
     conversation_id = IdField()
     parent_id = IdField(allow_none=True)
     position = Number(1, _MAX_POSITION)
@@ -109,7 +122,7 @@ class MessageLine(Schema):
 
 
 class AttachmentLine(CreateAttachmentSchema):
-    id = IdField()
+    id = OwnIdField()
     created_at = Moment()
 
 
@@ -140,7 +153,7 @@ class OutlineField(fields.List):
 
 
 class CompletionLine(Schema):
-    id = IdField()
+    id = OwnIdField()
     conversation_id = IdField()
     parent_id = IdField()
     branch_id = IdField(allow_none=True)
