@@ -92,6 +92,8 @@ def restore_provider(*, user_id: str, fields: Row, others: Collection[str]) -> t
     for provider_id in (own_id, new_id()):  # the first one may stand for another provider of the file
         if _insert_new(LLMProvider, {**fields, "id": provider_id, "owner_id": user_id}):
             return provider_id, True
+        if db.session.scalar(own.where(LLMProvider.id == provider_id)):  # by the same file, at the same time
+            return provider_id, False
     raise RuntimeError("A new id was taken.")
 
 

@@ -47,8 +47,9 @@ def write_export(user_id: str) -> Iterator[bytes]:
 
 
 def _lines(user_id: str) -> Iterator[bytes]:
+    account = find_account(user_id=user_id)
     yield _line(HEADER, {"version": VERSION, "exported_at": now()})
-    yield _line(ACCOUNT, find_account(user_id=user_id))
+    yield _line(ACCOUNT, account)
     for provider in PROVIDERS.read_all(owner=user_id):
         yield _line(PROVIDER, provider)
     for config in CONFIGS.read_all(owner=user_id):

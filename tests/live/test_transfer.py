@@ -207,8 +207,13 @@ def test_import_that_was_interrupted_is_completed_by_the_next_one(
     }
     kinds = ("conversation", "message")
     assert [line["id"] for line in exported_lines(person) if line["type"] in kinds] == [
-        line["id"] for line in sorted(lines, key=lambda line: line.get("conversation_id", line["id"]))
+        line["id"] for line in sorted(lines, key=conversation_id_of)
     ]
+
+
+def conversation_id_of(line: Line) -> str:
+    conversation_id: str = line.get("conversation_id", line["id"])
+    return conversation_id
 
 
 def export_is_answered(person: Person) -> bool:

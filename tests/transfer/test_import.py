@@ -11,7 +11,7 @@ from flask import Flask
 from chat_api.columns import new_id
 from chat_api.completions import runs
 from chat_api.transfer import places, restored
-from tests.support.api import Api
+from tests.support.api import PASSWORD, Api, new_email
 from tests.support.tables import owned_rows
 from tests.test_bad_input import assert_problem
 from tests.transfer.exports import (
@@ -34,6 +34,18 @@ from tests.transfer.exports import (
 )
 
 CHAT_TABLES = ("conversations", "messages", "attachments", "completions")
+
+
+@pytest.fixture(scope="module")
+def eve(app: Flask) -> Api:
+    """One user for all tests that look at what an import adds: making one takes longer than an import."""
+    address = new_email()
+    Api(app).made("/auth/register", {"email": address, "password": PASSWORD})
+    return Api(app, user={"email": address}).log_in()
+
+
+def added(app: Flask, user: Api, before: list[int]) -> list[int]:
+    return [now - then for now, then in zip(counts(app, user), before, strict=True)]
 
 
 def counts(app: Flask, user: Api) -> list[int]:
@@ -90,9 +102,10 @@ BREAKS: dict[str, tuple[Callable[[Line], Any], str]] = {
 @pytest.mark.parametrize("name", BREAKS)
 @pytest.mark.parametrize("batch_rows", [2, 500])
 def test_broken_line_undoes_its_conversation_and_no_other(
-    app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch, name: str, batch_rows: int
+    app: Flask, eve: Api, monkeypatch: pytest.MonkeyPatch, name: str, batch_rows: int
 ) -> None:
     monkeypatch.setattr(restored, "BATCH_ROWS", batch_rows)
+    there = counts(app, eve)
     spoil, told = BREAKS[name]
     before, broken, after = whole(2), whole(7), whole(2)
     hanging = [attachment(broken[1]), completion(broken[1])]
@@ -100,7 +113,7 @@ def test_broken_line_undoes_its_conversation_and_no_other(
     place = len(before) + 5  # of the third message
     assert lines[place] is broken[3]
     lines[place] = spoil(broken[3])
-    report = imported(ada, file_of(*lines))
+    report = imported(eve, file_of(*lines))
     assert report["conversations"] == {"imported": 2, "unchanged": 0, "failed": 1}
     assert report["messages"]["imported"] == 4
     [error, *others] = report["errors"]
@@ -108,7 +121,7 @@ def test_broken_line_undoes_its_conversation_and_no_other(
     assert not others or "7 messages" not in others[-1]["detail"]
     assert (error["line"], error["conversation_id"]) == (place + 2, broken[0]["id"])
     assert told in error["detail"], error["detail"]
-    assert counts(app, ada) == [2, 4, 0, 0]
+    assert added(app, eve, there) == [2, 4, 0, 0]
 
 
 HANGING: dict[str, Callable[[Line, Line], Line]] = {
@@ -130,15 +143,16 @@ HANGING: dict[str, Callable[[Line, Line], Line]] = {
 @pytest.mark.parametrize("name", HANGING)
 @pytest.mark.parametrize("batch_rows", [1, 500])
 def test_what_hangs_wrongly_undoes_the_conversation(
-    app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch, name: str, batch_rows: int
+    app: Flask, eve: Api, monkeypatch: pytest.MonkeyPatch, name: str, batch_rows: int
 ) -> None:
     monkeypatch.setattr(restored, "BATCH_ROWS", batch_rows)
+    there = counts(app, eve)
     lines = whole(3)
     lines.append(HANGING[name](lines[1], lines[-1]))
-    report = imported(ada, file_of(*lines, *whole(1)))
+    report = imported(eve, file_of(*lines, *whole(1)))
     assert report["conversations"] == {"imported": 1, "unchanged": 0, "failed": 1}
     assert [error["line"] for error in report["errors"]] == [6]
-    assert counts(app, ada) == [1, 1, 0, 0]
+    assert added(app, eve, there) == [1, 1, 0, 0]
 
 
 def test_broken_conversation_line_leaves_the_one_before_it_alone(app: Flask, ada: Api) -> None:
