@@ -10,8 +10,19 @@ from marshmallow import ValidationError
 from ..blueprint import flat_messages
 from ..fields import is_uuid
 from .limits import UnreadableFile
-from .records import ATTACHMENT, COMPLETION, CONFIG, CONVERSATION, MESSAGE, PROVIDER, Fault, Record
-from .schemas import END, HEADER, LINES, VERSION, content_limit
+from .records import (
+    ATTACHMENT,
+    COMPLETION,
+    CONFIG,
+    CONVERSATION,
+    END,
+    HEADER,
+    MESSAGE,
+    PROVIDER,
+    Fault,
+    Record,
+)
+from .schemas import LINES, VERSION, content_limit
 
 _RECORDS = (CONVERSATION, MESSAGE, ATTACHMENT, COMPLETION, PROVIDER, CONFIG)
 # how our own lines begin: a line of which nothing else can be read still tells that it begins a conversation

@@ -6,6 +6,7 @@ from typing import Any
 
 CONVERSATION, MESSAGE, ATTACHMENT, COMPLETION = "conversation", "message", "attachment", "completion"
 PROVIDER, CONFIG = "provider", "config"
+HEADER, ACCOUNT, END = "export", "account", "end"  # of lines that are no records
 BELOW_CONVERSATION = (MESSAGE, ATTACHMENT, COMPLETION)
 
 

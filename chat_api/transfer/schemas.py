@@ -15,10 +15,9 @@ from ..llm_providers.schemas import ApiFormat, ContextWindow, EndpointField
 from ..messages.models import ROLES, STATUSES
 from ..messages.schemas import MAX_CONTENT_BYTES
 from .ids import EPOCH
-from .records import ATTACHMENT, COMPLETION, CONFIG, CONVERSATION, MESSAGE, PROVIDER
+from .records import ACCOUNT, ATTACHMENT, COMPLETION, CONFIG, CONVERSATION, END, HEADER, MESSAGE, PROVIDER
 
 VERSION = 1
-HEADER, ACCOUNT, END = "export", "account", "end"
 MAX_REPLY_BYTES = 16 * 1024 * 1024  # the most that the setting of this name takes
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 _MAX_INTEGER = 2**31 - 1

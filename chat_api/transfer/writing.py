@@ -19,8 +19,8 @@ from .pages import (
     Row,
     find_account,
 )
-from .records import ATTACHMENT, COMPLETION, CONFIG, CONVERSATION, MESSAGE, PROVIDER
-from .schemas import ACCOUNT, END, HEADER, VERSION
+from .records import ACCOUNT, ATTACHMENT, COMPLETION, CONFIG, CONVERSATION, END, HEADER, MESSAGE, PROVIDER
+from .schemas import VERSION
 
 CHUNK_BYTES = 64 * 1024
 _MESSAGE_FIELDS = ("conversation_id", "parent_id", "position", "role", "content", "status", "created_at",

@@ -212,8 +212,7 @@ def test_import_that_was_interrupted_is_completed_by_the_next_one(
 
 
 def conversation_id_of(line: Line) -> str:
-    conversation_id: str = line.get("conversation_id", line["id"])
-    return conversation_id
+    return str(line.get("conversation_id", line["id"]))
 
 
 def export_is_answered(person: Person) -> bool:
