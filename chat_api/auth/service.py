@@ -72,7 +72,7 @@ def log_in(*, email: str, password: str) -> TokenPair:
     if user.password_hash != password_hash:  # changed meanwhile, and that ended all logins: this one too
         raise Unauthorized("Email or password is wrong.")
     user.password_hash = rehashed or password_hash
-    return _begin_login(user)
+    return begin_login(user)
 
 
 def refresh(*, refresh_token: str) -> TokenPair | None:
@@ -188,7 +188,8 @@ def check_personal_token(token: str) -> tuple[str, str]:
     return user_id, row[0]
 
 
-def _begin_login(user: User) -> TokenPair:
+def begin_login(user: User) -> TokenPair:
+    """Begin a login of somebody who has shown who they are."""
     ends_at = now() + timedelta(days=current_app.config["LOGIN_MAX_DAYS"])
     login = Login(user_id=user.id, id=new_id(), created_at=now(), ends_at=ends_at)
     db.session.add(login)
