@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any
 
 import orjson
 import pytest
@@ -10,7 +10,7 @@ from flask import Flask
 
 from chat_api.columns import new_id
 from chat_api.completions import runs
-from chat_api.transfer import places, restored
+from chat_api.transfer import places, restored, upload
 from tests.support.api import PASSWORD, Api, new_email
 from tests.support.tables import owned_rows
 from tests.test_bad_input import assert_problem
@@ -325,6 +325,24 @@ def test_body_that_ends_early_is_refused(app: Flask, ada: Api) -> None:
     short = {"CONTENT_LENGTH": str(len(content) + 1), "wsgi.input": io.BytesIO(content)}
     assert_problem(ada.post("/chat/import", content_type=NDJSON, environ_overrides=short), 400)
     assert counts(app, ada) == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("files_with_room", [0, 1])
+def test_full_disk_is_told_as_such(
+    app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch, files_with_room: int
+) -> None:
+    """At the body, or at the part of a form, which is a second file."""
+    files = [upload.tempfile.TemporaryFile() for _ in range(files_with_room)]
+
+    def open_file() -> IO[bytes]:
+        return files.pop() if files else open("/dev/full", "w+b")
+
+    monkeypatch.setattr(upload.tempfile, "TemporaryFile", open_file)
+    form = {"file": (io.BytesIO(file_of(*whole(1))), "export.ndjson")}
+    assert_problem(ada.post("/chat/import", data=form), 503)
+    monkeypatch.undo()
+    assert counts(app, ada) == [0, 0, 0, 0]
+    assert places._running.total() == 0
 
 
 def test_malformed_idempotency_key_is_refused(app: Flask, ada: Api) -> None:
