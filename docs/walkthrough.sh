@@ -183,6 +183,20 @@ step 200 'GET /chat/search: in one conversation, those first that are most about
 curl -sG "$BASE_URL/chat/search" -H "$AUTH" -d "conversation_id=$CONVERSATION_ID" -d sort=relevance -d limit=5 \
   --data-urlencode 'q=where' | show
 
+step 200 'GET /chat/export: all that is yours, a JSON object in each line'
+EXPORT=$(mktemp)
+curl -s "$BASE_URL/chat/export" -H "$AUTH" > "$EXPORT"
+
+step 204 'DELETE /chat/conversations/{id}: with all that is in it'
+curl -s -X DELETE "$BASE_URL/chat/conversations/$CONVERSATION_ID" -H "$AUTH"
+
+step 200 'POST /chat/import: it is back, with its ids, times and branches'
+curl -s -X POST "$BASE_URL/chat/import" -H "$AUTH" -H 'Content-Type: application/x-ndjson' -T "$EXPORT" | show
+
+step 200 'POST /chat/import: the same file again changes nothing'
+curl -s -X POST "$BASE_URL/chat/import" -H "$AUTH" -F "file=@$EXPORT" | show
+rm "$EXPORT"
+
 step 400 'An error: the title is empty and the owner is missing'
 curl -s "$BASE_URL/chat/conversations" -H "$AUTH" -H "$JSON" -d '{"title": ""}' | show
 

@@ -1,4 +1,4 @@
-"""Writing the words of messages that are stored already: of some, of all, or of those that have none yet."""
+"""Writing the words of many messages at once: of those that are being imported, of all, or of those that have none."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -28,6 +28,11 @@ _WRITE_VECTORS = """
     JOIN messages AS m ON m.user_id = :owner AND m.id = v.id
     FOR KEY SHARE OF m
     ON CONFLICT (user_id, message_id) DO UPDATE SET terms = excluded.terms
+"""
+_WRITE_NEW_VECTORS = """
+    INSERT INTO message_terms (user_id, message_id, terms)
+    SELECT CAST(:owner AS uuid), v.id, CAST(v.vector AS tsvector)
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:vectors AS text[])) AS v (id, vector)
 """
 _REMOVE = "DELETE FROM message_terms WHERE user_id = :owner AND message_id = :message"
 
@@ -60,21 +65,28 @@ def index_messages(
 def write_words(connection: sa.Connection, user_id: str, messages: list[StoredMessage]) -> None:
     """Write the words of a user's messages, in place of those that they had."""
     if connection.dialect.name == "postgresql":
-        _write_vectors(connection, user_id, messages)
+        connection.execute(sa.text(_WRITE_VECTORS), _vectors(user_id, messages))
     else:
-        _write_numbered(connection, user_id, messages)
+        numbered = _numbered(user_id, messages)
+        connection.execute(sa.text(_REMOVE), numbered)
+        connection.execute(sa.text(INSERT_NUMBERED), numbered)
 
 
-def _write_vectors(connection: sa.Connection, user_id: str, messages: list[StoredMessage]) -> None:
+def write_new_words(connection: sa.Connection, user_id: str, messages: list[StoredMessage]) -> None:
+    """Write the words of messages that this transaction has inserted, so that none has any."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text(_WRITE_NEW_VECTORS), _vectors(user_id, messages))
+    else:
+        connection.execute(sa.text(INSERT_NUMBERED), _numbered(user_id, messages))
+
+
+def _vectors(user_id: str, messages: list[StoredMessage]) -> dict[str, Any]:
     vectors = [vector_of(user_id, place, message_id, text) for message_id, place, text in messages]
-    parameters = {"owner": user_id, "ids": [message[0] for message in messages], "vectors": vectors}
-    connection.execute(sa.text(_WRITE_VECTORS), parameters)
+    return {"owner": user_id, "ids": [message[0] for message in messages], "vectors": vectors}
 
 
-def _write_numbered(connection: sa.Connection, user_id: str, messages: list[StoredMessage]) -> None:
-    rows: list[dict[str, Any]] = [
+def _numbered(user_id: str, messages: list[StoredMessage]) -> list[dict[str, Any]]:
+    return [
         {"owner": user_id, "message": message_id, **numbered_of(place, message_id, text)}
         for message_id, place, text in messages
     ]
-    connection.execute(sa.text(_REMOVE), rows)
-    connection.execute(sa.text(INSERT_NUMBERED), rows)
