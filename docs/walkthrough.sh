@@ -175,6 +175,28 @@ curl -s -X DELETE "$BASE_URL/chat/messages/$BRANCH_ID" -H "$AUTH"
 step 200 'GET /chat/conversations: those whose title has a text in it, most recently used first'
 curl -s "$BASE_URL/chat/conversations?pinned=true&q=lisbon" -H "$AUTH" | show
 
+step 200 'GET /chat/search: a phrase and the beginning of a word, in messages that say nothing of hotels'
+curl -sG "$BASE_URL/chat/search" -H "$AUTH" \
+  --data-urlencode 'q="should i" ea* -hotel' | show
+
+step 200 'GET /chat/search: in one conversation, those first that are most about it'
+curl -sG "$BASE_URL/chat/search" -H "$AUTH" -d "conversation_id=$CONVERSATION_ID" -d sort=relevance -d limit=5 \
+  --data-urlencode 'q=where' | show
+
+step 200 'GET /chat/export: all that is yours, a JSON object in each line'
+EXPORT=$(mktemp)
+curl -s "$BASE_URL/chat/export" -H "$AUTH" > "$EXPORT"
+
+step 204 'DELETE /chat/conversations/{id}: with all that is in it'
+curl -s -X DELETE "$BASE_URL/chat/conversations/$CONVERSATION_ID" -H "$AUTH"
+
+step 200 'POST /chat/import: it is back, with its ids, times and branches'
+curl -s -X POST "$BASE_URL/chat/import" -H "$AUTH" -H 'Content-Type: application/x-ndjson' -T "$EXPORT" | show
+
+step 200 'POST /chat/import: the same file again changes nothing'
+curl -s -X POST "$BASE_URL/chat/import" -H "$AUTH" -F "file=@$EXPORT" | show
+rm "$EXPORT"
+
 step 400 'An error: the title is empty and the owner is missing'
 curl -s "$BASE_URL/chat/conversations" -H "$AUTH" -H "$JSON" -d '{"title": ""}' | show
 

@@ -44,7 +44,7 @@ INDEXES_WITHOUT_OWNER = {
 }
 # a resource imports from its left only
 ORDER = ("llm", "users", "idempotency", "auth", "llm_providers", "user_llm_configs", "conversations", "terms",
-         "messages", "attachments", "completions", "search", "operations")  # fmt: skip
+         "messages", "attachments", "completions", "search", "transfer", "operations")  # fmt: skip
 # within a resource: a file imports from those of a lower rank, or from other services
 RANKS = {"models": 0, "service": 1, "schemas": 1, "routes": 2}
 READS_ALL_RESOURCES = {

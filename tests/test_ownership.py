@@ -1,5 +1,6 @@
 """What belongs to somebody else does not exist for you: all routes, all tables, and the schema itself."""
 
+import json
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from chat_api.messages.models import Message
 from tests.support.api import Api
 from tests.support.provider import ScriptedProvider
 from tests.support.tables import begin_elsewhere
+from tests.transfer import exports
 
 Ids = dict[str, str]
 OWNED_TABLES = sorted(name for name, table in Base.metadata.tables.items() if "user_id" in table.c)
@@ -211,7 +213,7 @@ def test_every_route_with_an_id_is_tried(app: Flask, stranger: Api) -> None:
         if any("Id" in type(converter).__name__ for converter in rule._converters.values()):
             expected.add(name)
     for path in document["paths"].values():
-        if "post" in path and "requestBody" in path["post"]:
+        if "post" in path and "requestBody" in path["post"] and path["post"]["operationId"] != "import_all":
             reference = path["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
             if any(field.endswith("_id") for field in schemas[reference.rpartition("/")[2]]["properties"]):
                 expected.add(path["post"]["operationId"])
@@ -260,6 +262,75 @@ def test_a_reply_in_progress_is_stopped_by_nobody_else(app: Flask, ada: Api, bob
         assert refused.status_code == 404
     assert rows_of(app, ada.user_id) == before
     assert ada.get(path).get_json()["message"]["content"] == "By the river"
+
+
+# -- exports and imports, which are full of ids -----------------------------------------------------------------
+
+
+def exported(user: Api) -> list[dict[str, Any]]:
+    with user.get("/chat/export") as response:
+        return [json.loads(line) for line in response.get_data().splitlines()]
+
+
+def test_an_export_holds_nothing_of_others(ada: Api, bob: Api, admin: Api) -> None:
+    shared = admin.provider(shared=True)
+    bob.config(shared["id"])
+    hers, his = filled(ada), filled(bob)
+    lines = exported(bob)
+    text = json.dumps(lines)
+    assert not [kind for kind, id_ in hers.items() if id_ in text]
+    assert {
+        his[kind] for kind in ("user", "conversation", "message", "attachment", "provider", "completion")
+    } <= {line.get("id") for line in lines}
+    # what everybody uses is no one's: only that he uses it is his
+    assert [line["type"] for line in lines if shared["id"] in line.values()] == ["config"]
+
+
+def file_with(ids: Ids) -> bytes:
+    """An export whose every line takes an id of somebody's: as its own, or as that of what it belongs to."""
+    own = [exports.conversation() for _ in range(4)]
+    said = [exports.message(line, 1) for line in own]
+    provider = exports.provider(id=ids["provider"])
+    taken = exports.conversation(id=ids["conversation"], active_leaf_id=ids["message"], title="Mine now")
+    first = exports.message(taken, 1, id=ids["message"], content="Mine now")
+    things = [exports.attachment(first, id=ids["attachment"]),
+              exports.completion(first, id=ids["completion"], provider_id=ids["provider"])]  # fmt: skip
+    elsewhere = exports.message(taken, 2)  # of that conversation, behind one of one's own
+    answer = exports.message(own[1], 2, {"id": ids["other"]})
+    hanging = [
+        exports.attachment(said[2], message_id=ids["other"]),
+        exports.completion({**said[3], "id": ids["other"]}),
+    ]
+    return exports.file_of(
+        provider, taken, first, *things, own[0], said[0], elsewhere, own[1], said[1], answer,
+        own[2], said[2], hanging[0], own[3], said[3], hanging[1])  # fmt: skip
+
+
+def test_an_import_touches_reveals_and_takes_nothing_of_others(
+    app: Flask, ada: Api, bob: Api, make_user: Any
+) -> None:
+    hers = filled(ada)
+    hers["other"] = ada.message(hers["conversation"])["id"]
+    unused = {kind: new_id() for kind in hers}
+    before, carol = rows_of(app, ada.user_id), make_user()
+    reports, exported_by = [], []
+    for user, ids in ((bob, hers), (carol, unused)):
+        response = user.post("/chat/import", data=file_with(ids), content_type="application/x-ndjson")
+        assert response.status_code == 200
+        reports.append(response.get_json())
+        lines = [line for line in exported(user) if line["type"] not in ("account", "export")]
+        assert [line["id"] for line in lines if line["type"] == "provider"] != [ids["provider"]]
+        exported_by.append([(line["type"], line.get("title"), line.get("content")) for line in lines])
+    for report in reports:
+        for error in report["errors"]:
+            del error["conversation_id"]
+    # with ids that are somebody's it goes exactly as with ids that are nobody's
+    assert reports[0] == reports[1]
+    assert exported_by[0] == exported_by[1]
+    assert reports[0]["conversations"] == {"imported": 1, "unchanged": 0, "failed": 4}
+    assert rows_of(app, ada.user_id) == before
+    assert ada.get(f"/chat/messages/{hers['message']}").get_json()["content"] == "Hello"
+    assert bob.get(f"/chat/messages/{hers['message']}").get_json()["content"] == "Mine now"
 
 
 # -- the schema ---------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from ..errors import NotFound
 from ..extensions import db
 from ..statements import Statement
 from ..terms import writing as terms
-from ..terms.rebuilding import write_words
+from ..terms.rebuilding import write_new_words
 from .branches import CONVERSATION, HERE, MESSAGE, ON_PATH, OWNER, THIS_CONVERSATION, lead_path_to
 from .models import Message
 
@@ -240,10 +240,10 @@ def _write_terms(place: dict[str, Any], message: dict[str, Any]) -> None:
 
 
 def insert_messages(rows: list[dict[str, Any]]) -> None:
-    """Insert whole rows of a user's messages, as an import restores them, in the transaction of `db.session`."""
+    """Insert whole rows of a user's messages with their words, as an import restores them, in `db.session`."""
     insert_rows(Message, rows)
     stored = [(row["id"], row["conversation_id"], row["content"]) for row in rows]
-    write_words(db.session.connection(), rows[0]["user_id"], stored)
+    write_new_words(db.session.connection(), rows[0]["user_id"], stored)
 
 
 def shown(

@@ -4,19 +4,18 @@ The format is not documented; this goes by what exports hold. Nodes without anyt
 answers them answers the next node above that is kept.
 """
 
-import hashlib
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from ..messages.models import ROLES
 from ..messages.schemas import MAX_CONTENT_BYTES
+from .ids import EPOCH, id_at
 from .records import CONVERSATION, MESSAGE, Fault, Record
 
 UNTITLED = "Untitled"
 TITLE_LENGTH = 255
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST_S = 253_370_764_800  # the year 9999
 # what the model thought, and what it was told of its user: not said by anybody
 _UNSAID = {"thoughts", "reasoning_recap", "user_editable_context", "model_editable_context"}
@@ -72,16 +71,8 @@ def read_conversation(source: Any, place: int) -> Iterator[Record | Fault]:
                 "status": "completed",
                 "created_at": moment,
             },
+            size_bytes=len(tree.texts[node]),
         )
-
-
-def id_at(moment: datetime, *names: str) -> str:
-    """A UUID in the shape of version 7 (RFC 9562 section 5.7), always the same for this time and these names."""
-    number = int.from_bytes(hashlib.sha256("\x1f".join(names).encode("utf-8", "surrogatepass")).digest()[:10])
-    milliseconds = (moment - EPOCH) // timedelta(milliseconds=1)
-    value = milliseconds << 80 | 0x7 << 76 | (number >> 62 & 0xFFF) << 64 | 0b10 << 62 | number & (2**62 - 1)
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 class _Tree:

@@ -4,7 +4,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 import click
@@ -26,17 +27,48 @@ def init_app(app: Flask) -> None:
 
 @click.command("export")
 @click.argument("email")
-@click.argument("file", type=click.File("wb", atomic=True))
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @with_appcontext
-def export_account(email: str, file: IO[bytes]) -> None:
-    """Write all that an account owns to FILE, or to standard output for -. Keys are left out."""
+def export_account(email: str, file: str) -> None:
+    """Write all that an account owns to FILE, or to standard output for -. Keys are left out.
+
+    A FILE that is there already is replaced when the export is complete.
+    """
     with told_plainly():
         user_id = _user_id(email)
         total = service.count_messages(user_id=user_id)
-        with click.progressbar(length=total, label="Messages", file=sys.stderr) as bar:
+        with _writing(file) as target, _progress(total, "Messages") as bar:
             for chunk in service.export_all(user_id):
-                file.write(chunk)
+                target.write(chunk)
                 bar.update((b"\n" + chunk).count(b'\n{"type":"message"'))
+
+
+@contextmanager
+def _writing(path: str) -> Iterator[IO[bytes]]:
+    """The file to write to, which takes its name when the block has ended well, with all of it on disk."""
+    if path == "-" or (os.path.exists(path) and not os.path.isfile(path)):  # a pipe, say
+        with click.open_file(path, "wb") as stream:
+            yield stream
+        return
+    try:
+        folder, name = os.path.split(os.path.realpath(path))
+        handle, unfinished = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
+        try:
+            with open(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(handle)
+            os.replace(unfinished, os.path.join(folder, name))
+        except BaseException:
+            os.unlink(unfinished)
+            raise
+    except OSError as error:
+        raise click.FileError(path, error.strerror or "") from None
+
+
+def _progress(length: int, label: str) -> Any:
+    """A progress bar on standard error; the label alone where that is no terminal."""
+    return click.progressbar(length=length, label=label, file=sys.stderr)
 
 
 @click.command("import")
@@ -55,7 +87,7 @@ def import_account(email: str, file: IO[bytes]) -> None:
             file = copy
         size_bytes = file.seek(0, os.SEEK_END)
         file.seek(0)
-        with click.progressbar(length=size_bytes, label="Bytes", file=sys.stderr) as bar:
+        with _progress(size_bytes, "Bytes") as bar:
             watched: Any = _Watched(file, bar.update)
             report, steps = service.import_file(user_id=user_id, file=watched)
             for _ in steps:

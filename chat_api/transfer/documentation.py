@@ -65,7 +65,14 @@ IMPORT: dict[str, Any] = {
         "content": {
             "application/x-ndjson": _NDJSON,
             "application/json": {
-                "schema": {"type": "array", "items": {"type": "object"}},
+                "schema": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": ["mapping"],
+                        "properties": {"mapping": {"type": "object"}},
+                    },
+                },
                 "example": _CHATGPT,
             },
             "application/zip": _BINARY,

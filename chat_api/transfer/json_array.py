@@ -13,8 +13,9 @@ from .limits import UnreadableFile
 CHUNK_BYTES = 256 * 1024
 
 _BLANK = b" \t\r\n"
-_AT_TOP = re.compile(rb'["\[\]{},]')
-_INSIDE = re.compile(rb'["\[\]{}]')
+# all that is in front of the next bracket, whole strings included; of the next comma, too, between elements
+_UP_TO = rb'(?:[^"\[\]{}%s]++|"(?:[^"\\]++|\\.)*+")*+'
+_AT_TOP, _INSIDE = re.compile(_UP_TO % b",", re.DOTALL), re.compile(_UP_TO % b"", re.DOTALL)
 _STRING_REST = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 
 
@@ -52,7 +53,7 @@ def elements_of(read: Callable[[int], bytes], *, max_bytes: int) -> Iterator[byt
         place = start = 0
         while place < len(chunk):
             if in_string:
-                place = _end_of_string(chunk, place)
+                place = _end_of(_STRING_REST, chunk, place)
                 if place == len(chunk):
                     break
                 if chunk[place : place + 1] == b"\\":  # what it escapes comes with the next chunk
@@ -66,18 +67,18 @@ def elements_of(read: Callable[[int], bytes], *, max_bytes: int) -> Iterator[byt
                     depth, place = 1, place + 1
                 start = place
                 continue
-            match = (_AT_TOP if depth == 1 else _INSIDE).search(chunk, place)
-            if match is None:
+            end = _end_of(_AT_TOP if depth == 1 else _INSIDE, chunk, place)
+            place, token = end + 1, chunk[end : end + 1]
+            if not token:
                 break
-            place, token = match.end(), match[0]
-            if token == b'"':
+            if token == b'"':  # of a string that goes on in the next chunk
                 in_string = True
             elif token in b"[{":
                 depth += 1
             elif depth > 1:  # a closing bracket
                 depth -= 1
             else:  # the end of an element; of the last one where it is no comma
-                element.add(chunk[start : match.start()])
+                element.add(chunk[start:end])
                 content = element.content()
                 has_ended = token != b","
                 if content != b"" or not (is_first and has_ended):  # `[]` has no element
@@ -90,9 +91,9 @@ def elements_of(read: Callable[[int], bytes], *, max_bytes: int) -> Iterator[byt
         raise UnreadableFile("It ends before its closing bracket: it was cut off.")
 
 
-def _end_of_string(chunk: bytes, place: int) -> int:
-    """Where the string ends in which `place` is: at its quote, at an escape that is cut off, or with the chunk."""
-    match = _STRING_REST.match(chunk, place)
+def _end_of(pattern: re.Pattern[bytes], chunk: bytes, place: int) -> int:
+    """Where what the pattern takes ends, which may be at once."""
+    match = pattern.match(chunk, place)
     return match.end() if match else place
 
 

@@ -10,8 +10,19 @@ from marshmallow import ValidationError
 from ..blueprint import flat_messages
 from ..fields import is_uuid
 from .limits import UnreadableFile
-from .records import ATTACHMENT, COMPLETION, CONFIG, CONVERSATION, MESSAGE, PROVIDER, Fault, Record
-from .schemas import END, HEADER, LINES, VERSION, content_limit
+from .records import (
+    ATTACHMENT,
+    COMPLETION,
+    CONFIG,
+    CONVERSATION,
+    END,
+    HEADER,
+    MESSAGE,
+    PROVIDER,
+    Fault,
+    Record,
+)
+from .schemas import LINES, VERSION, content_limit
 
 _RECORDS = (CONVERSATION, MESSAGE, ATTACHMENT, COMPLETION, PROVIDER, CONFIG)
 # how our own lines begin: a line of which nothing else can be read still tells that it begins a conversation
@@ -52,7 +63,7 @@ def read_export(file: IO[bytes], *, max_line_bytes: int) -> Iterator[Record | Fa
                 )
                 yield Fault(number, told, END)
         elif kind in _RECORDS:
-            yield Record(number, kind, fields)
+            yield Record(number, kind, fields, size_bytes=len(line or b""))
     if end is None:
         yield Fault(number, CUT_OFF)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 CONVERSATION, MESSAGE, ATTACHMENT, COMPLETION = "conversation", "message", "attachment", "completion"
 PROVIDER, CONFIG = "provider", "config"
+HEADER, ACCOUNT, END = "export", "account", "end"  # of lines that are no records
 BELOW_CONVERSATION = (MESSAGE, ATTACHMENT, COMPLETION)
 
 
@@ -16,6 +17,7 @@ class Record:
     place: int  # the number of the line, or of the conversation in an export of ChatGPT; from 1
     kind: str
     fields: dict[str, Any]
+    size_bytes: int = 0  # about what it takes in memory
 
     @property
     def begins(self) -> bool:

@@ -26,14 +26,22 @@ class Refused(Exception):
         self.place, self.detail = place, detail
 
 
+class AlreadyHere(Exception):
+    """The conversation was stored by somebody else meanwhile."""
+
+
 class RestoredConversation:
-    """Takes the records of a conversation in their order. All methods raise Refused for one that does not fit."""
+    """Takes the records of a conversation in their order. All methods raise Refused for one that does not fit.
+
+    The transaction begins with the first batch: SQLite has one writer, and nobody shall wait while a file is read.
+    """
 
     def __init__(self, *, user_id: str, record: Record, provider_ids: dict[str, str]) -> None:
         fields = record.fields
         self.id: str = fields["id"]
         self.counts = {MESSAGE: 0, ATTACHMENT: 0, COMPLETION: 0}
         self._user_id, self._fields, self._provider_ids = user_id, fields, provider_ids
+        self._is_stored = False
         self._position = 0
         self._last_id: str | None = None
         # The active path ends where messages stop following one upon the other, until the end says where it leads.
@@ -47,16 +55,12 @@ class RestoredConversation:
         """Whether its active path was empty though it had messages."""
         return self._fields["active_leaf_id"] is None and self._fields["last_position"] > 0
 
-    def begin(self) -> bool:
-        """Store the conversation itself; whether it was not there yet. Raises NotFound where the user is gone."""
-        names = ("id", "title", "archived", "pinned", "last_position", "created_at", "updated_at")
-        row = {name: self._fields[name] for name in names}
-        return rows.insert_conversation({**row, "user_id": self._user_id, "message_count": 0})
-
     def add(self, record: Record) -> None:
-        """Take a message, or what hangs on one."""
+        """Take a message, or what hangs on one. Raises AlreadyHere, and NotFound where the user is gone."""
         if record.kind != ATTACHMENT and record.fields["conversation_id"] != self.id:
             raise Refused(record.place, "conversation_id: Not that of the conversation in front of it.")
+        if self._is_full:
+            self._flush()
         if record.kind == MESSAGE:
             self._add_message(record)
         elif record.kind == ATTACHMENT:
@@ -64,9 +68,10 @@ class RestoredConversation:
         else:
             self._add_completion(record)
         self.counts[record.kind] += 1
+        self._batch_bytes += record.size_bytes
 
     def close(self) -> None:
-        """Store what is left, and lead the active path to where it was."""
+        """Store what is left, and lead the active path to where it was. Raises what `add` does."""
         self._flush()
         own = {"user_id": self._user_id, "conversation_id": self.id}
         rows.update_conversation(
@@ -88,8 +93,6 @@ class RestoredConversation:
 
     def _add_message(self, record: Record) -> None:
         fields = record.fields
-        if len(self._messages) >= BATCH_ROWS or self._batch_bytes >= BATCH_BYTES:
-            self._flush()
         if fields["position"] <= self._position:
             raise Refused(record.place, "position: Must be greater than that of the message in front of it.")
         self._require_message(fields["parent_id"], record.place)
@@ -98,7 +101,6 @@ class RestoredConversation:
         if self._is_on_path:
             self._path_ends_at = fields["id"]
         content, calls = fields["content"], fields.get("tool_calls")
-        size_bytes = len(content.encode())
         self._messages.append(
             {
                 "user_id": self._user_id,
@@ -109,7 +111,7 @@ class RestoredConversation:
                 "on_path": self._is_on_path,
                 "role": fields["role"],
                 "content": content,
-                "size_bytes": size_bytes,
+                "size_bytes": len(content.encode()),
                 "attachment_count": 0,
                 "status": fields["status"],
                 "tool_calls": orjson.dumps(calls).decode() if calls else None,
@@ -117,13 +119,10 @@ class RestoredConversation:
                 "created_at": fields["created_at"],
             }
         )
-        self._batch_bytes += size_bytes
         self._position, self._last_id, self._attachment_count = fields["position"], fields["id"], 0
 
     def _add_attachment(self, record: Record) -> None:
         fields = record.fields
-        if len(self._attachments) >= BATCH_ROWS:
-            self._flush()
         if fields["message_id"] != self._last_id:
             raise Refused(record.place, "message_id: An attachment comes right behind its message.")
         self._take_id(ATTACHMENT, record)
@@ -136,8 +135,6 @@ class RestoredConversation:
 
     def _add_completion(self, record: Record) -> None:
         fields = record.fields
-        if len(self._completions) >= BATCH_ROWS or self._batch_bytes >= BATCH_BYTES:
-            self._flush()
         self._take_id(COMPLETION, record)
         self._require_message(fields["parent_id"], record.place)
         names = ("id", "conversation_id", "parent_id", "branch_id", "message_id", "model", "status", "finish_reason",
@@ -159,7 +156,6 @@ class RestoredConversation:
                 "cancel_requested": False,
             }
         )
-        self._batch_bytes += len(fields["reasoning"] or "")
 
     def _take_id(self, kind: str, record: Record) -> None:
         """An id is used once. Those of earlier batches, and of other conversations, are asked for with the batch."""
@@ -180,15 +176,29 @@ class RestoredConversation:
         self._late_counts: dict[str, int] = {}
         self._batch_bytes = 0
         self._places: dict[str, dict[str, int]] = {MESSAGE: {}, ATTACHMENT: {}, COMPLETION: {}}
-        self._answered: dict[
-            str, int
-        ] = {}  # messages that must be stored already, and who answers them first
+        # messages that must be stored already, and who answers them first
+        self._answered: dict[str, int] = {}
+
+    @property
+    def _is_full(self) -> bool:
+        most_rows = max(len(self._messages), len(self._attachments), len(self._completions))
+        return most_rows >= BATCH_ROWS or self._batch_bytes >= BATCH_BYTES
+
+    def _insert_conversation(self) -> None:
+        names = ("id", "title", "archived", "pinned", "last_position", "created_at", "updated_at")
+        row = {name: self._fields[name] for name in names}
+        if not rows.insert_conversation({**row, "user_id": self._user_id, "message_count": 0}):
+            raise AlreadyHere()
+        self._is_stored = True
 
     def _flush(self) -> None:
-        """Store the batch."""
+        """Store the batch, with the first one the conversation itself."""
+        if not self._is_stored:
+            self._insert_conversation()
         for kind, model in ((MESSAGE, Message), (ATTACHMENT, Attachment), (COMPLETION, Completion)):
             self._require_unused(kind, model)
         self._require_answered()
+        rows.plan_anew()
         if self._messages:
             messages.insert_messages(self._messages)
         for message_id, count in self._late_counts.items():

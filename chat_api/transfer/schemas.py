@@ -14,15 +14,16 @@ from ..fields import Flag, IdField, Output, Text, Time, WholeNumber
 from ..llm_providers.schemas import ApiFormat, ContextWindow, EndpointField
 from ..messages.models import ROLES, STATUSES
 from ..messages.schemas import MAX_CONTENT_BYTES
-from .records import ATTACHMENT, COMPLETION, CONFIG, CONVERSATION, MESSAGE, PROVIDER
+from .ids import EPOCH
+from .records import ACCOUNT, ATTACHMENT, COMPLETION, CONFIG, CONVERSATION, END, HEADER, MESSAGE, PROVIDER
 
 VERSION = 1
-HEADER, ACCOUNT, END = "export", "account", "end"
 MAX_REPLY_BYTES = 16 * 1024 * 1024  # the most that the setting of this name takes
-_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 _MAX_INTEGER = 2**31 - 1
+_MAX_POSITION = 2**30  # as many are left for what is appended afterwards
 _MAX_EVENT_ID = 2**53 - 1
+_NO_OBJECTS = ("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff")
 
 
 class Moment(Time):
@@ -35,9 +36,21 @@ class Moment(Time):
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
     ) -> datetime:
         moment: datetime = super()._deserialize(value, attr, data, **kwargs)
-        if not _EARLIEST <= moment < _LATEST:
+        if not EPOCH <= moment < _LATEST:
             raise ValidationError("Not a time from 1970 to 9998.")
         return moment.astimezone(UTC)
+
+
+class OwnIdField(IdField):
+    """The id of what a line describes: any UUID but nil and max, which stand for no object (RFC 9562 section 5.9)."""
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if text in _NO_OBJECTS:
+            raise self.make_error("invalid_id")
+        return text
 
 
 class Number(WholeNumber):
@@ -53,14 +66,14 @@ class HeaderLine(Schema):
 
 
 class AccountLine(Schema):
-    id = IdField()
+    id = OwnIdField()
     email = fields.String(required=True, allow_none=True)
     role = fields.String(required=True)
     created_at = Moment()
 
 
 class ProviderLine(Schema):
-    id = IdField()
+    id = OwnIdField()
     name = Text(longest=255)
     api_endpoint = EndpointField()
     api_format = ApiFormat(required=True)
@@ -69,7 +82,7 @@ class ProviderLine(Schema):
 
 
 class ConfigLine(Schema):
-    id = IdField()
+    id = OwnIdField()
     provider_id = IdField()
     default_model = Text(longest=255, allow_none=True)
     context_window = ContextWindow(required=True)
@@ -78,12 +91,12 @@ class ConfigLine(Schema):
 
 
 class ConversationLine(Schema):
-    id = IdField()
+    id = OwnIdField()
     title = Text(longest=255)
     archived = Flag(load_default=False)
     pinned = Flag(load_default=False)
     active_leaf_id = IdField(allow_none=True)
-    last_position = Number(0, required=False, load_default=0)
+    last_position = Number(0, _MAX_POSITION, required=False, load_default=0)
     created_at = Moment()
     updated_at = Moment()
 
@@ -95,10 +108,10 @@ class CallLine(Schema):
 
 
 class MessageLine(Schema):
-    id = IdField()
+    id = OwnIdField()
     conversation_id = IdField()
     parent_id = IdField(allow_none=True)
-    position = Number(1)
+    position = Number(1, _MAX_POSITION)
     role = fields.String(required=True, validate=validate.OneOf(ROLES))
     content = Text(shortest=0, max_bytes=MAX_REPLY_BYTES)
     status = fields.String(load_default="completed", validate=validate.OneOf(STATUSES))
@@ -108,7 +121,7 @@ class MessageLine(Schema):
 
 
 class AttachmentLine(CreateAttachmentSchema):
-    id = IdField()
+    id = OwnIdField()
     created_at = Moment()
 
 
@@ -139,7 +152,7 @@ class OutlineField(fields.List):
 
 
 class CompletionLine(Schema):
-    id = IdField()
+    id = OwnIdField()
     conversation_id = IdField()
     parent_id = IdField()
     branch_id = IdField(allow_none=True)
@@ -237,11 +250,6 @@ class ImportSchema(Output):
     )
 
 
-CONTENT_LIMITS = {
-    "assistant": MAX_REPLY_BYTES
-}  # of a message's content; MAX_CONTENT_BYTES for the other roles
-
-
 def content_limit(role: str) -> int:
     """How long a message of this role may be, in bytes. A reply may be longer than what a client appends."""
-    return CONTENT_LIMITS.get(role, MAX_CONTENT_BYTES)
+    return MAX_REPLY_BYTES if role == "assistant" else MAX_CONTENT_BYTES

@@ -14,17 +14,15 @@ from ..conversations.models import Conversation
 from ..errors import Unavailable
 from ..extensions import db
 from ..messages.branches import OWNER
-from ..messages.schemas import MAX_CONTENT_BYTES
 from ..statements import Statement
 from .archive import read_members
 from .chatgpt import read_conversation
 from .json_array import elements_of
-from .limits import LINE_OVERHEAD, MAX_CONVERSATION_BYTES, UnreadableFile
+from .limits import MAX_CONVERSATION_BYTES, UnreadableFile, longest_line
 from .ndjson import read_export
-from .records import CONVERSATION, Fault, Record, Records
+from .records import CONVERSATION, END, Fault, Record, Records
 from .report import Report
 from .restoring import Restorer
-from .schemas import END
 from .writing import write_export
 
 OURS, CHATGPT = "chat-api", "chatgpt"
@@ -79,8 +77,7 @@ def _records(file: IO[bytes]) -> tuple[str, Records]:
     if begin == b"[":
         return CHATGPT, _chatgpt_records([file.read])
     if begin == b"{":
-        largest_text = max(MAX_CONTENT_BYTES, current_app.config["MAX_REPLY_BYTES"])
-        return OURS, read_export(file, max_line_bytes=LINE_OVERHEAD * largest_text)
+        return OURS, read_export(file, max_line_bytes=longest_line(current_app.config["MAX_REPLY_BYTES"]))
     raise UnreadableFile(
         "It is neither an export of this service nor one of ChatGPT (conversations.json, or the zip)."
     )

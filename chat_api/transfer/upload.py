@@ -1,15 +1,18 @@
 """Receiving a file that may be large: to disk, so that nothing else waits while a client sends it."""
 
+import logging
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, Any
 
 from flask import current_app, request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import MultiPartParser
 
-from ..errors import ApiError, InvalidInput, PayloadTooLarge
+from ..errors import ApiError, InvalidInput, PayloadTooLarge, Unavailable
+
+log = logging.getLogger(__name__)
 
 FORM = "multipart/form-data"
 # what the file is is told by its content; these are the names under which it may come
@@ -36,23 +39,43 @@ class NotSentAsExport(ApiError):
 def received_file() -> Iterator[IO[bytes]]:
     """The file that the request sends, as a file without a name that is gone with the block.
 
-    Raises NotSentAsExport (415), PayloadTooLarge (413), InvalidInput (400).
+    Raises NotSentAsExport (415), PayloadTooLarge (413), InvalidInput (400), Unavailable where the disk is full.
     """
     if request.mimetype not in ("", *MEDIA_TYPES) or request.headers.get(
         "Content-Encoding", "identity"
     ).lower() not in ("", "identity"):
         raise NotSentAsExport()
     limit = current_app.config["MAX_IMPORT_BYTES"]
-    with tempfile.TemporaryFile() as body:
-        size_bytes = _receive(body, limit)
+    with _temporary_file() as body:
+        with _room_needed():
+            size_bytes = _receive(body, limit)
+            body.seek(0)
         if not size_bytes:
             raise InvalidInput(detail="The body is missing: send an export.")
-        body.seek(0)
         if request.mimetype != FORM:
             yield body
             return
         with _part(body, size_bytes) as file:
             yield file
+
+
+@contextmanager
+def _temporary_file() -> Iterator[IO[bytes]]:
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
+    try:
+        yield file
+    finally:
+        with suppress(OSError):  # what could not be written was told when it was
+            file.close()
+
+
+@contextmanager
+def _room_needed() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        log.warning("no room for an import: %s", error)
+        raise Unavailable("There is no room for the file on the server; try again later.") from error
 
 
 def _receive(body: IO[bytes], limit: int) -> int:
@@ -87,21 +110,17 @@ def _part(body: IO[bytes], size_bytes: int) -> Iterator[IO[bytes]]:
     boundary = request.mimetype_params.get("boundary", "").encode("ascii", "replace")
     if not boundary:
         raise missing
-    opened: list[IO[bytes]] = []
+    with ExitStack() as opened:
 
-    def open_file(*args: Any, **kwargs: Any) -> IO[bytes]:
-        opened.append(tempfile.TemporaryFile())  # noqa: SIM115 - closed below
-        return opened[-1]
+        def open_file(*args: Any, **kwargs: Any) -> IO[bytes]:
+            return opened.enter_context(_temporary_file())
 
-    try:
         parser = MultiPartParser(open_file, max_form_memory_size=CHUNK_BYTES, max_form_parts=MAX_PARTS)
         try:
-            _, files = parser.parse(body, boundary, size_bytes)
+            with _room_needed():
+                _, files = parser.parse(body, boundary, size_bytes)
         except (ValueError, RequestEntityTooLarge):
             raise missing from None
         if PART not in files:
             raise missing
         yield files[PART].stream
-    finally:
-        for file in opened:
-            file.close()

@@ -19,8 +19,8 @@ from .pages import (
     Row,
     find_account,
 )
-from .records import ATTACHMENT, COMPLETION, CONFIG, CONVERSATION, MESSAGE, PROVIDER
-from .schemas import ACCOUNT, END, HEADER, VERSION
+from .records import ACCOUNT, ATTACHMENT, COMPLETION, CONFIG, CONVERSATION, END, HEADER, MESSAGE, PROVIDER
+from .schemas import VERSION
 
 CHUNK_BYTES = 64 * 1024
 _MESSAGE_FIELDS = ("conversation_id", "parent_id", "position", "role", "content", "status", "created_at",
@@ -47,8 +47,9 @@ def write_export(user_id: str) -> Iterator[bytes]:
 
 
 def _lines(user_id: str) -> Iterator[bytes]:
+    account = find_account(user_id=user_id)
     yield _line(HEADER, {"version": VERSION, "exported_at": now()})
-    yield _line(ACCOUNT, find_account(user_id=user_id))
+    yield _line(ACCOUNT, account)
     for provider in PROVIDERS.read_all(owner=user_id):
         yield _line(PROVIDER, provider)
     for config in CONFIGS.read_all(owner=user_id):

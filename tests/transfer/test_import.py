@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any
 
 import orjson
 import pytest
@@ -10,8 +10,8 @@ from flask import Flask
 
 from chat_api.columns import new_id
 from chat_api.completions import runs
-from chat_api.transfer import places, restored
-from tests.support.api import Api
+from chat_api.transfer import places, restored, upload
+from tests.support.api import PASSWORD, Api, new_email
 from tests.support.tables import owned_rows
 from tests.test_bad_input import assert_problem
 from tests.transfer.exports import (
@@ -34,6 +34,18 @@ from tests.transfer.exports import (
 )
 
 CHAT_TABLES = ("conversations", "messages", "attachments", "completions")
+
+
+@pytest.fixture(scope="module")
+def eve(app: Flask) -> Api:
+    """One user for all tests that look at what an import adds: making one takes longer than an import."""
+    address = new_email()
+    Api(app).made("/auth/register", {"email": address, "password": PASSWORD})
+    return Api(app, user={"email": address}).log_in()
+
+
+def added(app: Flask, user: Api, before: list[int]) -> list[int]:
+    return [now - then for now, then in zip(counts(app, user), before, strict=True)]
 
 
 def counts(app: Flask, user: Api) -> list[int]:
@@ -90,9 +102,10 @@ BREAKS: dict[str, tuple[Callable[[Line], Any], str]] = {
 @pytest.mark.parametrize("name", BREAKS)
 @pytest.mark.parametrize("batch_rows", [2, 500])
 def test_broken_line_undoes_its_conversation_and_no_other(
-    app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch, name: str, batch_rows: int
+    app: Flask, eve: Api, monkeypatch: pytest.MonkeyPatch, name: str, batch_rows: int
 ) -> None:
     monkeypatch.setattr(restored, "BATCH_ROWS", batch_rows)
+    there = counts(app, eve)
     spoil, told = BREAKS[name]
     before, broken, after = whole(2), whole(7), whole(2)
     hanging = [attachment(broken[1]), completion(broken[1])]
@@ -100,7 +113,7 @@ def test_broken_line_undoes_its_conversation_and_no_other(
     place = len(before) + 5  # of the third message
     assert lines[place] is broken[3]
     lines[place] = spoil(broken[3])
-    report = imported(ada, file_of(*lines))
+    report = imported(eve, file_of(*lines))
     assert report["conversations"] == {"imported": 2, "unchanged": 0, "failed": 1}
     assert report["messages"]["imported"] == 4
     [error, *others] = report["errors"]
@@ -108,7 +121,7 @@ def test_broken_line_undoes_its_conversation_and_no_other(
     assert not others or "7 messages" not in others[-1]["detail"]
     assert (error["line"], error["conversation_id"]) == (place + 2, broken[0]["id"])
     assert told in error["detail"], error["detail"]
-    assert counts(app, ada) == [2, 4, 0, 0]
+    assert added(app, eve, there) == [2, 4, 0, 0]
 
 
 HANGING: dict[str, Callable[[Line, Line], Line]] = {
@@ -130,15 +143,16 @@ HANGING: dict[str, Callable[[Line, Line], Line]] = {
 @pytest.mark.parametrize("name", HANGING)
 @pytest.mark.parametrize("batch_rows", [1, 500])
 def test_what_hangs_wrongly_undoes_the_conversation(
-    app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch, name: str, batch_rows: int
+    app: Flask, eve: Api, monkeypatch: pytest.MonkeyPatch, name: str, batch_rows: int
 ) -> None:
     monkeypatch.setattr(restored, "BATCH_ROWS", batch_rows)
+    there = counts(app, eve)
     lines = whole(3)
     lines.append(HANGING[name](lines[1], lines[-1]))
-    report = imported(ada, file_of(*lines, *whole(1)))
+    report = imported(eve, file_of(*lines, *whole(1)))
     assert report["conversations"] == {"imported": 1, "unchanged": 0, "failed": 1}
     assert [error["line"] for error in report["errors"]] == [6]
-    assert counts(app, ada) == [1, 1, 0, 0]
+    assert added(app, eve, there) == [1, 1, 0, 0]
 
 
 def test_broken_conversation_line_leaves_the_one_before_it_alone(app: Flask, ada: Api) -> None:
@@ -313,6 +327,24 @@ def test_body_that_ends_early_is_refused(app: Flask, ada: Api) -> None:
     assert counts(app, ada) == [0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("files_with_room", [0, 1])
+def test_full_disk_is_told_as_such(
+    app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch, files_with_room: int
+) -> None:
+    """At the body, or at the part of a form, which is a second file."""
+    files = [upload.tempfile.TemporaryFile() for _ in range(files_with_room)]
+
+    def open_file() -> IO[bytes]:
+        return files.pop() if files else open("/dev/full", "w+b")
+
+    monkeypatch.setattr(upload.tempfile, "TemporaryFile", open_file)
+    form = {"file": (io.BytesIO(file_of(*whole(1))), "export.ndjson")}
+    assert_problem(ada.post("/chat/import", data=form), 503)
+    monkeypatch.undo()
+    assert counts(app, ada) == [0, 0, 0, 0]
+    assert places._running.total() == 0
+
+
 def test_malformed_idempotency_key_is_refused(app: Flask, ada: Api) -> None:
     response = send(ada, file_of(*whole(1)), headers={"Idempotency-Key": "a" * 256})
     assert_problem(response, 400, "Idempotency-Key")
@@ -378,12 +410,14 @@ def test_provider_is_found_again_or_made(app: Flask, ada: Api, bob: Api, admin: 
     content = file_of(there, alike, new, *reply, *replies)
     assert imported(ada, content)["providers"] == {"imported": 2, "unchanged": 1}
     assert ada.get(f"/chat/llm-providers/{own['id']}").get_json()["name"] == "Mine"
-    assert ada.get(f"/chat/llm-providers/{new['id']}").get_json()["name"] == "New"
+    [made] = [line for line in exported(ada) if line.get("name") == "New"]
     assert {row["provider_id"] for row in rows_of(app, ada.user_id)["completions"]} == {
-        own["id"], new["id"], shared["id"]}  # fmt: skip
-    # for somebody else the ids are taken: providers of their own, and the shared one
+        own["id"], made["id"], shared["id"]}  # fmt: skip
+    # renamed since, it is still the same one
+    ada.patch(f"/chat/llm-providers/{made['id']}", {"name": "Newer"})
+    assert imported(ada, content)["providers"] == {"imported": 0, "unchanged": 3}
+    # for somebody else: providers of their own, and the shared one
     assert imported(bob, content)["providers"] == {"imported": 3, "unchanged": 0}
-    assert bob.get(f"/chat/llm-providers/{new['id']}").status_code == 404
     used = {row["provider_id"] for row in rows_of(app, bob.user_id)["completions"]}
     assert shared["id"] in used
     assert all(bob.get(f"/chat/llm-providers/{id}").status_code == 200 for id in used)
