@@ -10,7 +10,7 @@ from flask import Flask
 from chat_api import batches
 from chat_api.columns import new_id
 from chat_api.extensions import db
-from chat_api.messages import branches, deletion, pages
+from chat_api.messages import branches, deletion
 from chat_api.users import service as users
 from tests.completions.chat import Chat, run_sql, wait_for
 from tests.support.api import Api
@@ -171,7 +171,7 @@ def test_a_long_conversation_goes_in_one_request_whatever_the_batches(
 
 
 @pytest.mark.parametrize("backend", ["postgres"], indirect=True, scope="session")
-@pytest.mark.parametrize("what", ["conversation", "message", "path", "around", "user"])
+@pytest.mark.parametrize("what", ["conversation", "message", "path", "user"])
 def test_postgres_reads_a_row_a_few_times_also_when_it_expects_few_rows(
     app: Flask, ada: Api, long_chat: Insert, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -207,8 +207,6 @@ def test_postgres_reads_a_row_a_few_times_also_when_it_expects_few_rows(
             deletion.delete_message(user_id=ada.user_id, message=message)
         elif what == "path":
             branches.lead_path_to(**place, message_id=ids[-1])
-        elif what == "around":
-            pages.list_around(**place, message_id=ids[999], limit=4)
         else:
             users.delete_user(user_id=ada.user_id)
         read = sa.text(
@@ -216,7 +214,7 @@ def test_postgres_reads_a_row_a_few_times_also_when_it_expects_few_rows(
         )
         rows_read = db.session.scalar(read)
         db.session.rollback()
-    assert 0 < rows_read < (20 if what == "around" else 20 * len(ids))
+    assert 0 < rows_read < 20 * len(ids)
 
 
 @pytest.mark.parametrize("what", ["conversations", "messages"])
