@@ -21,7 +21,7 @@ READY_FOR_E2E := $(VENV)/.requirements-e2e
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-e2e check lint format format-check types migrations-check migration upgrade bench \
-	bench-stream demo demo-provider lock clean
+	bench-stream bench-search demo demo-provider lock clean
 
 help: ## List what can be done
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ bench: $(READY_TO_TEST) ## Measure the hot endpoints against a bare Flask route
 
 bench-stream: $(READY_TO_TEST) ## Measure streamed replies, from a provider that streams at a set pace
 	$(BIN)/python -m bench.streaming $(ARGS)
+
+bench-search: $(READY_TO_TEST) ## Measure full-text search over a million messages; fills databases for a quarter of an hour
+	$(BIN)/python -m bench.search $(ARGS)
 
 demo-provider: $(READY_TO_RUN) ## Serve a model that repeats what it is told, on http://127.0.0.1:8100
 	$(FLASK) demo-provider

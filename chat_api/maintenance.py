@@ -18,7 +18,7 @@ from .idempotency.service import KEPT_FOR
 from .keyring import CannotDecrypt, keyring
 from .messages import retention
 from .messages.retention import Expired
-from .terms.rebuilding import LOWEST, index_next
+from .terms.rebuilding import index_messages
 from .user_llm_configs.models import UserLLMConfig
 from .users.models import User
 
@@ -96,10 +96,9 @@ def delete_old_conversations(used_before: datetime) -> Iterator[Expired]:
 def rebuild_search() -> Iterator[int]:
     """Write the words of all messages again, batch by batch; how many each batch had."""
     for user_id in _user_ids():
-        written = [LOWEST]
-        while written := index_next(db.session.connection(), user_id, after=written[-1]):
+        for count in index_messages(db.session.connection, user_id):
             db.session.commit()
-            yield len(written)
+            yield count
         db.session.commit()
 
 

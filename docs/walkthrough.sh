@@ -175,6 +175,14 @@ curl -s -X DELETE "$BASE_URL/chat/messages/$BRANCH_ID" -H "$AUTH"
 step 200 'GET /chat/conversations: those whose title has a text in it, most recently used first'
 curl -s "$BASE_URL/chat/conversations?pinned=true&q=lisbon" -H "$AUTH" | show
 
+step 200 'GET /chat/search: a phrase and the beginning of a word, in messages that say nothing of hotels'
+curl -sG "$BASE_URL/chat/search" -H "$AUTH" \
+  --data-urlencode 'q="should i" ea* -hotel' | show
+
+step 200 'GET /chat/search: in one conversation, those first that are most about it'
+curl -sG "$BASE_URL/chat/search" -H "$AUTH" -d "conversation_id=$CONVERSATION_ID" -d sort=relevance -d limit=5 \
+  --data-urlencode 'q=where' | show
+
 step 200 'GET /chat/export: all that is yours, a JSON object in each line'
 EXPORT=$(mktemp)
 curl -s "$BASE_URL/chat/export" -H "$AUTH" > "$EXPORT"

@@ -42,6 +42,11 @@ def word_of(rank: int) -> str:
     )
 
 
+def time_of(number: int, size: int) -> int:
+    """When the message of a number was written: `size` of them are spread evenly over the years."""
+    return END_MS - YEARS_MS + number * YEARS_MS // size
+
+
 def entries(size: int) -> Iterator[Entry]:
     """`size` messages of each of two users, by turns, in the order of their time; the same ones each time."""
     chance = random.Random(20261123)
@@ -49,7 +54,7 @@ def entries(size: int) -> Iterator[Entry]:
     weights = list(accumulate(1 / (rank + 2.7) for rank in range(VOCABULARY)))
     stream = chance.choices(words, cum_weights=weights, k=min(_STREAM, size * 50))
     for number in range(size):
-        time_ms = END_MS - YEARS_MS + number * YEARS_MS // size
+        time_ms = time_of(number, size)
         for user in range(2):
             length = chance.randint(20, 80)
             start = chance.randrange(len(stream) - length)

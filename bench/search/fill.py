@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 
-from bench.search.corpus import PER_CONVERSATION, Entry, entries
+from bench.search.corpus import PER_CONVERSATION, Entry, entries, time_of
 from chat_api.columns import TIME_FORMAT
 from chat_api.terms.lexemes import number_of, plain_text, vector_text
 from chat_api.terms.words import words
@@ -27,6 +27,13 @@ def id_at(time_ms: int, number: int) -> str:
     return str(
         uuid.UUID(int=time_ms << 80 | 7 << 76 | (spread >> 62) << 64 | 2 << 62 | spread & (1 << 62) - 1)
     )
+
+
+def halfway(size: int) -> tuple[str, str]:
+    """The ids of the first user's message in the middle, and of its conversation."""
+    number = size // 2
+    first = number - number % PER_CONVERSATION
+    return id_at(time_of(number, size), number * 4 + 2), id_at(time_of(first, size), first * 2)
 
 
 def fill(url: str, users: list[str], size: int, progress: Progress) -> None:

@@ -41,22 +41,27 @@ class Query:
         """Whether it asks for more words than it names."""
         return any(phrase.is_prefix for phrase in (*self.required, *self.excluded))
 
-    @property
-    def has_phrase(self) -> bool:
-        """Whether places of words are asked for, which an index of Postgres has not."""
-        return any(len(phrase.terms) > 1 for phrase in self.required)
-
-    def as_tsquery(self, user_id: str, *, also: tuple[str, ...] = (), only_words: bool = False) -> str:
-        """The query as Postgres reads it, of one user's lexemes; `also` are lexemes that are required, too.
-
-        With `only_words` without exclusions, and with a phrase's words anywhere.
-        """
+    def as_tsquery(self, user_id: str, *, also: tuple[str, ...] = ()) -> str:
+        """The query as Postgres reads it, of one user's lexemes; `also` are lexemes that are required, too."""
         code = owner_code(user_id)
-        operator = " & " if only_words else " <-> "
-        parts = [_tsquery_of(phrase, code, operator) for phrase in self.required]
-        if not only_words:
-            parts += [f"!{_tsquery_of(phrase, code, operator)}" for phrase in self.excluded]
-        return " & ".join([*(f"'{code}{lexeme}'" for lexeme in also), *parts])
+        required = [_tsquery_of(phrase, code, " <-> ") for phrase in self.required]
+        excluded = [f"!{_tsquery_of(phrase, code, ' <-> ')}" for phrase in self.excluded]
+        return " & ".join([*(f"'{code}{lexeme}'" for lexeme in also), *required, *excluded])
+
+    def as_tsquery_of_words(
+        self, user_id: str, *, also: tuple[str, ...] = (), has_prefixes: bool = True
+    ) -> str:
+        """The part of the query that an index answers without looking at rows: a phrase's words may stand anywhere,
+        and excluded phrases don't count.
+        """
+        required = [
+            Phrase((term,), is_prefix=phrase.is_prefix and place == len(phrase.terms) - 1)
+            for phrase in self.required
+            for place, term in enumerate(phrase.terms)
+        ]
+        excluded = [phrase for phrase in self.excluded if len(phrase.terms) == 1]
+        kept = [[one for one in some if has_prefixes or not one.is_prefix] for some in (required, excluded)]
+        return Query(tuple(kept[0]), tuple(kept[1])).as_tsquery(user_id, also=also)
 
     def as_fts5(self, user_id: str, *, also: tuple[str, ...] = ()) -> str:
         """The same as SQLite's FTS5 reads it. Nothing of the user's text but words gets here, and those in quotes."""

@@ -16,10 +16,11 @@ from ..messages import service as messages
 from ..messages.models import Message
 from ..pagination import MAX_PAGE_BYTES
 from ..statements import Statement
-from .finding import Wanted, find_newest
+from . import by_fts5, by_gin
 from .query import parse
 from .ranking import array_text, most_relevant
 from .snippets import snippet_of
+from .wanted import Wanted
 
 RANKED = 1000  # so many of the newest matches are sorted by relevance
 
@@ -79,9 +80,11 @@ def search_messages(*, user_id: str, search: Search) -> tuple[list[dict[str, Any
     words, and NotFound where the user has no such conversation.
     """
     query = parse(search.q)
+    on_postgres = statements.writes_in_one_round_trip()
     by_relevance = search.sort == "relevance"
     count = RANKED if by_relevance else search.limit + 1
-    found = find_newest(Wanted(user_id, query, count, search.after, search.conversation_id))
+    wanted = Wanted(user_id, query, count, search.after, search.conversation_id)
+    found = by_gin.find_newest(wanted) if on_postgres else by_fts5.find_newest(wanted)
     ids = found.ids
     if not ids and search.conversation_id:
         conversations.require_conversation(user_id=user_id, conversation_id=search.conversation_id)

@@ -4,23 +4,26 @@ Every lexeme begins with six characters of its owner's id. So each user has word
 costs what the one user's messages make it cost, however many others use it. Two users with the same six
 characters share that cost, never a result, for every statement names the user too.
 
-Lexemes with a `~`, which no word has, say where a message is: its conversation, and for Postgres the slices of time
-it lies in, for a GIN index knows no order.
+Lexemes with a `~`, which no word has, say where a message is: its conversation, and for Postgres, whose GIN index
+knows no order, the slices of ids that its id lies in. One message of some hundred is also marked as a sample.
 """
 
 from collections.abc import Iterable
 from operator import add
+from zlib import crc32
 
-LONGEST_SLICE_DIGITS = 7
-SLICE_DIGITS = range(4, LONGEST_SLICE_DIGITS + 1)
-"""Hexadecimal digits of a message's id: its time in steps of 50 days, 3 days, 5 hours and 17 minutes (RFC 9562)."""
+SLICE_DIGITS = range(3, 8)
+"""Hexadecimal digits that an id has in common with its slice. Of a version 7, whose first digits are its time, slices
+are as long as 2 years, 50 days, 3 days, 5 hours and 17 minutes (RFC 9562, section 5.7)."""
 
-STEP = "1 + abs(random() % (1 << max(tries - 100, 0)))"
-"""In SQL, from a number that is taken to the one that is tried next: after a hundred tries farther and farther, as
-imported messages may want the same number by the thousand."""
+SAMPLE = "~"
+"""The lexeme of the samples, without the owner's code."""
+SAMPLED = 512
+"""One message of so many is a sample. With fewer samples spans hold more than a page needs; with more it takes longer
+to find those with common words, and all of them are looked at for a prefix."""
 
-_LAST_NUMBER = 2**63 - 2**40
 _FEW_PLACES = [f"':{place}" for place in range(1, 513)]
+_GREATEST_NUMBER = 2**63 - 2**33
 
 
 def owner_code(user_id: str) -> str:
@@ -29,8 +32,8 @@ def owner_code(user_id: str) -> str:
 
 
 def conversation_lexeme(conversation_id: str) -> str:
-    """Without the owner's code. Of twelve digits, so never a slice."""
-    return f"~{conversation_id[-12:]}"
+    """Without the owner's code. Of 32 digits, so never a slice."""
+    return f"~{conversation_id.replace('-', '')}"
 
 
 def slice_lexeme(digits: str) -> str:
@@ -38,12 +41,21 @@ def slice_lexeme(digits: str) -> str:
     return f"~{digits}"
 
 
+def is_sample(message_id: str) -> bool:
+    """Whether a message is a sample: by a checksum, as ids that are imported may all end alike."""
+    return crc32(message_id.encode()) % SAMPLED == 0
+
+
 def vector_text(user_id: str, conversation_id: str, message_id: str, words: list[str]) -> str:
     """The tsvector of a message as Postgres reads it. Repeated lexemes are merged there."""
-    quote, time = f" '{owner_code(user_id)}", message_id[:8]
+    quote, first = f" '{owner_code(user_id)}", message_id[:7]
     # by hand, as appending a message is the hottest path
-    slices = f"{quote}~{time[:4]}'{quote}~{time[:5]}'{quote}~{time[:6]}'{quote}~{time[:7]}'"
-    where = f"{quote}~{conversation_id[-12:]}'{slices}"
+    slices = (
+        f"{quote}~{first[:3]}'{quote}~{first[:4]}'{quote}~{first[:5]}'{quote}~{first[:6]}'{quote}~{first}'"
+    )
+    where = f"{quote}~{conversation_id.replace('-', '')}'{slices}"
+    if is_sample(message_id):
+        where += f"{quote}{SAMPLE}'"
     if not words:
         return where
     places = _FEW_PLACES if len(words) <= len(_FEW_PLACES) else _all_places(len(words))
@@ -52,18 +64,25 @@ def vector_text(user_id: str, conversation_id: str, message_id: str, words: list
 
 def plain_text(conversation_id: str, words: Iterable[str]) -> str:
     """The same for SQLite, where a trigger puts the owner's code behind each space, and FTS5 splits at spaces."""
-    return f" ~{conversation_id[-12:]} {' '.join(words)}".rstrip()
+    return f" {conversation_lexeme(conversation_id)} {' '.join(words)}".rstrip()
 
 
 def number_of(message_id: str) -> int:
-    """The rowid of a message in FTS5, unless another one has it: the id's 63 first bits that count.
+    """The rowid of a message in FTS5, unless another one has it: the id's first 63 bits, less version and variant.
 
-    Rowids are what FTS5 sorts by without sorting, so they follow the ids, and these the time. The last ones are left
-    free, as nothing comes behind 2**63.
+    Rowids are what FTS5 sorts by without sorting, so they follow the ids, and these the time. Above the greatest
+    there is room for the numbers that `spread_of` leads to.
     """
     bits = int(message_id.replace("-", ""), 16)
     time_ms, counter, more = bits >> 80, bits >> 64 & 0xFFF, bits >> 59 & 0b111
-    return min(time_ms << 15 | counter << 3 | more, _LAST_NUMBER)
+    return min(time_ms << 15 | counter << 3 | more, _GREATEST_NUMBER)
+
+
+def spread_of(message_id: str) -> int:
+    """31 bits of no meaning. Where an id's number is taken, its next ones to try are within the first 3 bits of
+    these, then 6, 9 …: ids that were made up by counting may all want the same number, and find places all the same.
+    """
+    return crc32(message_id.encode()) >> 1
 
 
 def _all_places(count: int) -> list[str]:

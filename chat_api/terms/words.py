@@ -29,11 +29,6 @@ _SPACELESS = (
     "\U0001b000-\U0001b16f\U00020000-\U0003ffff"
 )
 _SPACELESS_CHARACTER = re.compile(f"[{_SPACELESS}]")
-# what is folded together: a syllable of Hangul that is written in parts, or a character and its voicing mark
-_CLUSTERS = re.compile(
-    "[\u1100-\u115f]+[\u1160-\u11a7]+[\u11a8-\u11ff]*|[\uff66-\uff9d][\uff9e\uff9f]|.[\u3099\u309a]?",
-    re.DOTALL,
-)
 _INVISIBLE = "\u00ad\u034f\u061c\u200b-\u200f\u2060-\u2064\ufeff"  # inside a word they make no difference
 _ASCII_TO_WORDS = str.maketrans({chr(code): " " for code in range(128) if not chr(code).isalnum()})
 # what has no decomposition, and is typed without its stroke all the same
@@ -132,16 +127,34 @@ def _is_accent(character: str) -> bool:
 
 def _pairs(run: str, start: int) -> list[Word]:
     """Each character of a run with its neighbour; the last one alone."""
-    characters = [
-        (folded, start + cluster.start(), start + cluster.end())
-        for cluster in _CLUSTERS.finditer(run)
-        for folded in fold(cluster[0])
-    ]
+    characters = _characters(run, start)
     pairs = [
-        Word(first + second, begin, end)
-        for (first, begin, _), (second, _, end) in itertools.pairwise(characters)
+        Word(one.term + following.term, one.start, following.end)
+        for one, following in itertools.pairwise(characters)
     ]
-    return [*pairs, Word(*characters[-1])] if characters else pairs
+    return [*pairs, *characters[-1:]]
+
+
+def _characters(run: str, start: int) -> list[Word]:
+    """The characters of a run, folded; what is written in parts, as syllables of Hangul or a kana and its voicing
+    mark may be, is one."""
+    found: list[Word] = []
+    for place, written in enumerate(run, start):
+        for part in fold(written):
+            if found and _may_join(part) and len(composed := _composed(found[-1].term + part)) == 1:
+                found[-1] = Word(composed, found[-1].start, place + 1)
+            else:
+                found.append(Word(part, place, place + 1))
+    return found
+
+
+def _may_join(character: str) -> bool:
+    """Whether it may be a part of the character in front of it: a mark, or a vowel or final of Hangul."""
+    return "\u1160" <= character <= "\u11ff" or unicodedata.category(character)[0] == "M"
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
 
 
 @lru_cache(maxsize=1)

@@ -8,17 +8,39 @@ from sqlalchemy.dialects import postgresql
 from .. import statements
 from ..columns import Id
 from ..statements import Statement
-from .lexemes import STEP, number_of, plain_text, vector_text
+from .lexemes import number_of, plain_text, spread_of, vector_text
 from .models import MessageTerms
 from .words import words
 
-_INDEX = "message_index_docsize"  # of FTS5: a row for each that it has (SQLite documentation, fts5.html section 10)
+INSERT_NUMBERED = """
+    WITH RECURSIVE place (number, mask) AS (
+        SELECT :number, 0
+        UNION ALL
+        SELECT CASE WHEN mask < 2147483647 THEN :number + (:spread & (mask * 8 + 7)) ELSE number + 1 END,
+            min(mask * 8 + 7, 2147483647)
+        FROM place WHERE EXISTS (SELECT 1 FROM message_index_docsize WHERE id = place.number)
+    )
+    INSERT INTO message_terms (user_id, message_id, number, terms)
+    SELECT :owner, :message, number, :terms FROM place
+    WHERE NOT EXISTS (SELECT 1 FROM message_index_docsize WHERE id = place.number)
+"""
+"""For SQLite: insert the words of a message at the first of its numbers that is free (`lexemes.spread_of`).
+
+`message_index_docsize` is FTS5's own table with a row for each number that it has (SQLite documentation, fts5.html,
+section 9)."""
+
 _OWNER, _MESSAGE = sa.bindparam("owner", type_=Id()), sa.bindparam("message", type_=Id())
 
 
 def vector_of(user_id: str, conversation_id: str, message_id: str, content: str) -> str:
     """What `insert_vector` takes as its parameter `vector`."""
     return vector_text(user_id, conversation_id, message_id, words(content))
+
+
+def numbered_of(conversation_id: str, message_id: str, content: str) -> dict[str, Any]:
+    """What INSERT_NUMBERED takes beside the owner and the message."""
+    terms = plain_text(conversation_id, words(content))
+    return {"number": number_of(message_id), "spread": spread_of(message_id), "terms": terms}
 
 
 def insert_vector(message: Any) -> sa.Insert:
@@ -36,24 +58,16 @@ def _insert_vector(user_id: Any, message_id: Any) -> sa.Insert:
     )
 
 
-def _insert_numbered() -> sa.Insert:
-    """Two messages of a millisecond may want the same number; the later one moves to the next free one."""
-    first = sa.bindparam("number_", type_=sa.BigInteger()).label("number")
-    number = sa.select(first, sa.literal_column("1").label("tries")).cte("free", recursive=True)
-    taken = sa.table(_INDEX, sa.column("id", sa.BigInteger()))
-    free = number.union_all(
-        sa.select(number.c.number + sa.literal_column(STEP), number.c.tries + 1).where(
-            sa.exists().where(taken.c.id == number.c.number)
-        )
-    )
-    return sa.insert(MessageTerms).from_select(
-        ("user_id", "message_id", "number", "terms"),
-        sa.select(_OWNER, _MESSAGE, sa.func.max(free.c.number), sa.bindparam("terms_", type_=sa.Text())),
-    )
-
-
 _WRITE_VECTOR = Statement(_insert_vector(_OWNER, _MESSAGE))
-_WRITE_NUMBERED = Statement(_insert_numbered())
+_WRITE_NUMBERED = Statement(
+    sa.text(INSERT_NUMBERED).bindparams(
+        _OWNER,
+        _MESSAGE,
+        sa.bindparam("number", type_=sa.BigInteger()),
+        sa.bindparam("spread", type_=sa.BigInteger()),
+        sa.bindparam("terms", type_=sa.Text()),
+    )
+)
 _REMOVE = Statement(
     sa.delete(MessageTerms).where(MessageTerms.user_id == _OWNER, MessageTerms.message_id == _MESSAGE)
 )
@@ -66,8 +80,7 @@ def write(*, user_id: str, conversation_id: str, message_id: str, content: str) 
         vector = vector_of(user_id, conversation_id, message_id, content)
         _WRITE_VECTOR.all(**whose, vector=vector)
     else:
-        text = plain_text(conversation_id, words(content))
-        _WRITE_NUMBERED.all(**whose, number_=number_of(message_id), terms_=text)
+        _WRITE_NUMBERED.all(**whose, **numbered_of(conversation_id, message_id, content))
 
 
 def rewrite(*, user_id: str, conversation_id: str, message_id: str, content: str) -> None:
