@@ -25,11 +25,6 @@ class Report:
         else:
             self.errors_omitted += 1
 
-    @property
-    def has_failed(self) -> bool:
-        """Whether anything was not imported that should have been."""
-        return bool(self.errors)
-
     def shown(self) -> dict[str, Any]:
         """The report as clients see it."""
         notes = []

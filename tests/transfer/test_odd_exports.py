@@ -153,9 +153,6 @@ def test_many_ids_with_the_same_beginning_cost_no_more_than_others(app: Flask, a
         said.append(message(first, position, said[-1] if said else None, id=id_, content="cuttlefish"))
     assert imported(ada, file_of(first, *said))["messages"]["imported"] == len(ids)
     assert sorted(search(ada, "cuttlefish", limit=100)) == ids
-    numbers = [row["number"] for row in rows_of(app, ada.user_id)["message_terms"]]
-    if numbers[0] is not None:
-        assert max(numbers) - min(numbers) < 2**20  # half a minute
     # whose ids begin alike gets in, too
     again = message(conversation(), 1, id=ids[0], content="cuttlefish")
     other = conversation(id=again["conversation_id"])
