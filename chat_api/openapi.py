@@ -145,6 +145,7 @@ def _complete(app: Flask, endpoint: str, path: str, method: str, operation: dict
         parameters.append(_IF_MATCH)
     if method == "put":
         errors.add(409)
+        parameters.append(_IF_NONE)
     if method == "patch":
         responses["200"].setdefault("headers", {})["ETag"] = {"$ref": "#/components/headers/ETag"}
     if path.startswith("/chat"):
@@ -377,4 +378,5 @@ _REQUEST_ID = _header_parameter(
     "X-Request-ID", "An id of your own for this request; one is made where it is unfit for a log."
 )
 _IF_MATCH = _header_parameter("If-Match", "Change it only if this is its current ETag.")
+_IF_NONE = _header_parameter("If-None-Match", "With `*`: make it only if there is none.")
 _IF_NONE_MATCH = _header_parameter("If-None-Match", "Answer 304 if this is still its ETag.")

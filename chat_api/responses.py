@@ -53,10 +53,13 @@ def changed_response(content: Any) -> Response:
 
 
 def require_match(content: Any) -> None:
-    """Raise PreconditionFailed where If-Match is sent and does not name this object (RFC 9110 section 13.1.1).
+    """Raise PreconditionFailed where If-Match is sent and does not name this object, or `If-None-Match: *` and there
+    is one (RFC 9110 sections 13.1.1 and 13.1.2).
 
     None is an object that is not there: nothing names that, not even `*`.
     """
+    if content is not None and request.if_none_match.star_tag:
+        raise PreconditionFailed()
     if "If-Match" in request.headers:
         etag = entity_tag(orjson.dumps(content, option=ORJSON_OPTIONS))
         if content is None or not (request.if_match.star_tag or request.if_match.contains(etag)):

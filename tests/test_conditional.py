@@ -226,3 +226,11 @@ def test_what_is_not_there_matches_nothing(app: Flask, ada: Api) -> None:
         refused = ada.put(path, {"api_key": "sk-1"}, headers={"If-Match": condition})
         assert refused.status_code == 412
     assert ada.get(path).status_code == 404
+
+
+def test_a_first_key_can_be_kept_without_replacing_another(ada: Api) -> None:
+    path, headers = f"/chat/user-llm-configs/{ada.user_id}/{ada.provider()['id']}", {"If-None-Match": "*"}
+    assert ada.put(path, {"api_key": "sk-first-0123456789"}, headers=headers).status_code == 201
+    before = ada.get(path).get_json()
+    assert ada.put(path, {"api_key": "sk-other-0123456789"}, headers=headers).status_code == 412
+    assert ada.get(path).get_json() == before

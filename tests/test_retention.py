@@ -1,5 +1,6 @@
 """`flask retention`: conversations that nobody used for long go, a few at a time; pinned ones stay."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,12 +10,13 @@ from click.testing import Result
 from flask import Flask
 
 from chat_api.columns import now
+from chat_api.completions.models import Completion
 from chat_api.conversations.models import Conversation
 from chat_api.extensions import db
 from chat_api.messages import retention
 from tests.support.api import Api
 from tests.support.provider import ScriptedProvider
-from tests.support.tables import owned_rows
+from tests.support.tables import begin_elsewhere, owned_rows
 
 DAYS = 30
 
@@ -130,6 +132,36 @@ def test_one_that_is_used_or_pinned_meanwhile_stays(app: Flask, ada: Api) -> Non
     ada.patch(f"/chat/conversations/{pinned}", {"pinned": True})
     assert run(app).exit_code == 0
     assert there(ada, used, pinned) == [True, True]
+
+
+def test_one_with_a_reply_in_progress_stays(app: Flask, ada: Api) -> None:
+    """A reply to its last message moves the time of its last use only when it ends."""
+    answered, other = (conversation(app, ada, days=DAYS + 1) for _ in range(2))
+    message = ada.get(f"/chat/conversations/{answered}/messages").get_json()[0]
+    begin_elsewhere(app, ada.user_id, message, ada.provider()["id"])
+    assert answered not in run(app, "--dry-run").output
+    assert run(app).exit_code == 0
+    assert there(ada, answered, other) == [True, False]
+
+
+def test_one_for_which_a_reply_begins_while_retention_waits_stays(app: Flask, ada: Api) -> None:
+    here = conversation(app, ada, days=DAYS + 1)
+    message = ada.get(f"/chat/conversations/{here}/messages").get_json()[0]
+    own = (Completion.user_id == ada.user_id, Completion.conversation_id == here)
+    begin_elsewhere(app, ada.user_id, message, ada.provider()["id"])
+    with app.app_context():
+        db.session.execute(sa.update(Completion).where(*own).values(status="completed"))
+        db.session.commit()
+        with ThreadPoolExecutor(1) as pool:
+            lock = sa.select(Conversation.id).where(Conversation.id == here).with_for_update()
+            db.session.execute(lock)
+            waiting = pool.submit(run, app)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.5)
+            db.session.execute(sa.update(Completion).where(*own).values(status="in_progress"))
+            db.session.commit()
+            assert waiting.result().exit_code == 0
+    assert there(ada, here) == [True]
 
 
 def test_without_days_nothing_is_ever_deleted(

@@ -26,17 +26,28 @@ ON_PATH: sa.ColumnElement[Any] = sa.literal_column("messages.on_path")
 THIS_CONVERSATION = (Conversation.user_id == OWNER, Conversation.id == CONVERSATION)
 
 _LOCK = Statement(sa.select(Conversation.active_leaf_id).where(*THIS_CONVERSATION).with_for_update())
-_IS_HERE = Statement(sa.select(Message.id).where(*HERE, Message.id == MESSAGE))
+# by the key alone: with the conversation named, too, Postgres may look for the id among all messages there
+_PLACE_OF = Statement(
+    sa.select(Message.conversation_id).where(Message.user_id == OWNER, Message.id == MESSAGE)
+)
 
 
 def _way() -> sa.CTE:
-    """From the message up to the first ancestor that is on the active path already."""
+    """From the message up to the first ancestor that is on the active path already.
+
+    Each step looks its message up by the key: joined instead, Postgres may go through all of the user's messages for
+    each step, where its statistics expect few of them.
+    """
     first = sa.select(Message.id, Message.parent_id, Message.position, ON_PATH.label("on_path"))
-    way = first.where(*HERE, Message.id == MESSAGE).cte("way", recursive=True)
+    way = first.where(Message.user_id == OWNER, Message.id == MESSAGE).cte("way", recursive=True)
     parent = aliased(Message)
-    above = sa.select(parent.id, parent.parent_id, parent.position, parent.on_path)
+    is_next = (parent.user_id == OWNER, parent.id == way.c.parent_id)
+    above = [
+        sa.select(column).where(*is_next).scalar_subquery()
+        for column in (parent.parent_id, parent.position, parent.on_path)
+    ]
     return way.union_all(
-        above.join(way, parent.id == way.c.parent_id).where(parent.user_id == OWNER, sa.not_(way.c.on_path))
+        sa.select(way.c.parent_id, *above).where(way.c.parent_id.is_not(None), sa.not_(way.c.on_path))
     )
 
 
@@ -70,7 +81,8 @@ def lead_path_to(*, user_id: str, conversation_id: str, message_id: str | None) 
         return
     fork = None
     if message_id is not None:
-        if _IS_HERE.first(**place, message=message_id) is None:
+        found = _PLACE_OF.first(owner=user_id, message=message_id)
+        if found is None or str(found[0]) != conversation_id:
             raise NotFound("message in this conversation")
         fork = _FORK.first(**place, message=message_id)
     _LEAVE_PATH.all(**place, fork=fork[0] if fork else 0)

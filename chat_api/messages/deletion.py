@@ -39,7 +39,8 @@ def delete_message(*, user_id: str, message: dict[str, Any]) -> None:
 def delete_conversation(*, user_id: str, conversation_id: str) -> None:
     """Delete a conversation and all that is in it. Raises NotFound."""
     messages: Any = Message.__table__
-    delete_in_batches(messages, messages.c.user_id == user_id, messages.c.conversation_id == conversation_id)
+    own = (messages.c.user_id == user_id, messages.c.conversation_id == conversation_id)
+    delete_in_batches(messages, *own, order=messages.c.position)
     here = (Conversation.user_id == user_id, Conversation.id == conversation_id)
     if db.session.scalar(sa.delete(Conversation).where(*here).returning(Conversation.id)) is None:
         raise NotFound("conversation")

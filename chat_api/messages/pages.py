@@ -9,7 +9,7 @@ from ..conversations import service as conversations
 from ..errors import InvalidInput, NotFound
 from ..pagination import MAX_PAGE_BYTES, Page, within_page_bytes
 from ..statements import Statement
-from .branches import HERE, MESSAGE, ON_PATH
+from .branches import HERE, MESSAGE, ON_PATH, OWNER
 from .models import Message
 from .service import shown
 
@@ -47,7 +47,12 @@ def _statement(all_branches: bool, backwards: bool) -> Statement:
 
 
 _PAGES = {(every, back): _statement(every, back) for every in (False, True) for back in (False, True)}
-_PLACE = Statement(sa.select(Message.position, ON_PATH).where(*HERE, Message.id == MESSAGE))
+# by the key alone, see branches
+_PLACE = Statement(
+    sa.select(Message.conversation_id, Message.position, ON_PATH).where(
+        Message.user_id == OWNER, Message.id == MESSAGE
+    )
+)
 
 
 def list_messages(
@@ -95,11 +100,11 @@ def list_around(
         "conversation_id": conversation_id,
         "all_branches": all_branches,
     }
-    row = _PLACE.first(owner=user_id, conversation=conversation_id, message=message_id)
-    if row is None:
+    row = _PLACE.first(owner=user_id, message=message_id)
+    if row is None or str(row[0]) != conversation_id:
         conversations.require_conversation(user_id=user_id, conversation_id=conversation_id)
         raise NotFound("message in this conversation")
-    position, is_on_path = row
+    _, position, is_on_path = row
     if not (is_on_path or all_branches):
         told = "This message is not on the active path: ask with `branch=all`, or let `active_leaf_id` lead there."
         raise InvalidInput({"around": [told]})

@@ -38,6 +38,8 @@ def delete_expired(*, user_id: str, used_before: datetime) -> list[Expired]:
     is used or pinned just now is not deleted.
     """
     found = _found(user_id, used_before, None, lock=True)
+    busy = set(db.session.scalars(_with_reply_in_progress(user_id)))  # a reply may have begun while we waited
+    found = [conversation for conversation in found if conversation.id not in busy]
     sums = accumulate(conversation.message_count for conversation in found)
     few = sum(1 for _ in takewhile(lambda messages: messages <= MESSAGES_AT_ONCE, sums))
     deleted = found[: max(few, 1)]
@@ -57,6 +59,7 @@ def _found(user_id: str, used_before: datetime, after: Expired | None, *, lock: 
             Conversation.archived.is_(archived),
             Conversation.updated_at < used_before,
             sa.not_(Conversation.pinned),
+            Conversation.id.not_in(_with_reply_in_progress(user_id)),
         )
         if known is not None:
             query = query.where(place > known)
@@ -66,3 +69,11 @@ def _found(user_id: str, used_before: datetime, after: Expired | None, *, lock: 
         found += db.session.execute(query)
     found.sort(key=lambda row: (row.updated_at, row.id))
     return [Expired(*row) for row in found[:CONVERSATIONS_AT_ONCE]]
+
+
+def _with_reply_in_progress(user_id: str) -> sa.Select[Any]:
+    """The user's conversations that are in use without a new message so far: one may be asked for a reply to an old
+    one. By the table, as completions stand to the right."""
+    completions = db.metadata.tables["completions"]
+    running = completions.c.status == sa.literal_column("'in_progress'")  # as the partial index has it
+    return sa.select(completions.c.conversation_id).where(completions.c.user_id == user_id, running)

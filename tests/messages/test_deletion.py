@@ -10,9 +10,11 @@ from flask import Flask
 from chat_api import batches
 from chat_api.columns import new_id
 from chat_api.extensions import db
-from chat_api.messages import deletion
+from chat_api.messages import branches, deletion
+from chat_api.users import service as users
 from tests.completions.chat import Chat, run_sql, wait_for
 from tests.support.api import Api
+from tests.support.plans import analyze
 from tests.support.provider import Pause, ScriptedProvider, openai_stream
 from tests.support.tables import begin_elsewhere, owned_rows, path_in_tables
 
@@ -166,6 +168,53 @@ def test_a_long_conversation_goes_in_one_request_whatever_the_batches(
         assert ada.delete(f"/chat/conversations/{conversation}").status_code == 204
         rows = owned_rows(app, ada.user_id)
         assert (rows["conversations"], rows["messages"]) == (0, 0)
+
+
+@pytest.mark.parametrize("backend", ["postgres"], indirect=True, scope="session")
+@pytest.mark.parametrize("what", ["conversation", "message", "path", "user"])
+def test_postgres_reads_a_row_a_few_times_also_when_it_expects_few_rows(
+    app: Flask, ada: Api, long_chat: Insert, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Many users with a few messages each is what its statistics know; they know nothing of one with thousands."""
+    monkeypatch.setattr(batches, "DELETED_AT_ONCE", 500)
+    run_sql(
+        app,
+        "INSERT INTO users (id, role, created_at) SELECT gen_random_uuid(), 'user', now() FROM generate_series(1, 500)",
+    )
+    run_sql(
+        app,
+        "INSERT INTO conversations (user_id, id, title, message_count, created_at, updated_at)"
+        " SELECT id, id, 'A few messages', 5, now(), now() FROM users WHERE email IS NULL AND id NOT IN"
+        " (SELECT user_id FROM conversations)",
+    )
+    run_sql(
+        app,
+        "INSERT INTO messages (user_id, id, conversation_id, position, role, content, size_bytes, attachment_count,"
+        " created_at) SELECT id, gen_random_uuid(), id, number, 'user', 'x', 1, 0, now()"
+        " FROM users, generate_series(1, 5) AS number WHERE email IS NULL AND id NOT IN"
+        " (SELECT user_id FROM messages)",
+    )
+    analyze(app)
+    conversation = ada.conversation()["id"]
+    ids = long_chat(conversation, 1000, side=1000)
+    place = {"user_id": ada.user_id, "conversation_id": conversation}
+    with app.app_context():
+        db.session.begin()
+        if what == "conversation":
+            deletion.delete_conversation(**place)
+        elif what == "message":
+            message = deletion.lock_message(user_id=ada.user_id, message_id=ids[1])
+            deletion.delete_message(user_id=ada.user_id, message=message)
+        elif what == "path":
+            branches.lead_path_to(**place, message_id=ids[-1])
+        else:
+            users.delete_user(user_id=ada.user_id)
+        read = sa.text(
+            "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'messages'"
+        )
+        rows_read = db.session.scalar(read)
+        db.session.rollback()
+    assert 0 < rows_read < 20 * len(ids)
 
 
 @pytest.mark.parametrize("what", ["conversations", "messages"])
