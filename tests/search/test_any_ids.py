@@ -22,8 +22,8 @@ from tests.transfer.exports import conversation, file_of, imported, message
 YEAR_MS = 365 * 86_400_000
 START_MS = 1_300_000_000_000
 TIED = [f"01900000-0000-7000-8000-{number:012x}" for number in range(1000, 1060)]
-COUNTED = [f"00000000-0000-0000-0000-{number:012x}" for number in range(40)]
-LAST = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+COUNTED = [f"00000000-0000-0000-0000-{number:012x}" for number in range(1, 41)]
+LAST = "ffffffff-ffff-ffff-ffff-fffffffffffe"
 QUERIES = (
     "every", "bygone", "n3", "bygone n3", '"fore after"', '"fore then"', "byg*", "every -n3", "rare", "left right",
     "every -every", "every -byg*", '"then aft*" n1', "nothing",

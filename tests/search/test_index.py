@@ -154,7 +154,7 @@ def test_rebuilding_changes_nothing_and_mends_what_is_lost(app: Flask, ada: Api)
     require_whole_index(app)
 
 
-ANY = ("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff")
+ANY = ("00000000-0000-0000-0000-000000000001", "ffffffff-ffff-ffff-ffff-fffffffffffe")
 
 
 def test_index_is_whole_after_all_kinds_of_writing_at_once(app: Flask, ada: Api, bob: Api) -> None:
