@@ -42,7 +42,8 @@ class Moment(Time):
 
 
 class OwnIdField(IdField):
-    """The id of what a line describes: any UUID but nil and max, which stand for no object (RFC 9562 section 5.9)."""
+    """The id of what a line describes: any UUID but nil and max (RFC 9562, sections 5.9 and 5.10), at which pages of an
+    export begin. Those of messages are in order of position, so a message may have any."""
 
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
@@ -108,7 +109,7 @@ class CallLine(Schema):
 
 
 class MessageLine(Schema):
-    id = OwnIdField()
+    id = IdField()
     conversation_id = IdField()
     parent_id = IdField(allow_none=True)
     position = Number(1, _MAX_POSITION)
