@@ -38,8 +38,8 @@ GENEROUS = {
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One process more than there are cores: many tests wait for servers, leases and timeouts."""
-    return (os.cpu_count() or 1) + 1
+    """Two processes more than there are cores: many tests wait for servers, leases and timeouts."""
+    return (os.cpu_count() or 1) + 2
 
 
 @contextmanager

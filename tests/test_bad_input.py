@@ -624,8 +624,9 @@ def test_bad_branch_or_place_is_refused(user: Api, ids: dict[str, str], query: s
 
 
 @pytest.mark.parametrize("direction", ["after", "before"])
-def test_a_page_around_a_message_has_no_direction(user: Api, ids: dict[str, str], direction: str) -> None:
-    path = f"{lists(ids)[0]}?around={ids['message']}"
+def test_a_page_around_a_message_has_no_direction(user: Api, direction: str) -> None:
+    message = user.message(user.conversation()["id"])
+    path = f"/chat/conversations/{message['conversation_id']}/messages?around={message['id']}"
     assert user.get(path).status_code == 200
     assert_problem(user.get(f"{path}&{direction}=1"), 400, "around")
 

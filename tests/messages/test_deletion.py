@@ -190,8 +190,8 @@ def test_postgres_reads_a_row_a_few_times_also_when_it_expects_few_rows(
     run_sql(
         app,
         "INSERT INTO messages (user_id, id, conversation_id, position, role, content, size_bytes, attachment_count,"
-        " created_at) SELECT id, gen_random_uuid(), id, number, 'user', 'x', 1, 0, now()"
-        " FROM users, generate_series(1, 5) AS number WHERE email IS NULL AND id NOT IN"
+        " created_at) SELECT user_id, gen_random_uuid(), id, number, 'user', 'x', 1, 0, now()"
+        " FROM conversations, generate_series(1, 5) AS number WHERE id = user_id AND user_id NOT IN"
         " (SELECT user_id FROM messages)",
     )
     analyze(app)
