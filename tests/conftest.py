@@ -37,6 +37,7 @@ GENEROUS = {
 }
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Two processes more than there are cores: many tests wait for servers, leases and timeouts."""
     return (os.cpu_count() or 1) + 2
