@@ -43,6 +43,18 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return (os.cpu_count() or 1) + 2
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of each database's tests the slow ones first: else one process is busy with them when all others have ended."""
+
+    def order(item: pytest.Item) -> tuple[str, bool]:
+        parameters = getattr(item, "callspec", None)
+        database = parameters.params.get("backend", "") if parameters else ""
+        return database, item.get_closest_marker("slow") is None
+
+    items.sort(key=order)
+
+
 @contextmanager
 def serving(url: str, folder: Path, **settings: Any) -> Iterator[Flask]:
     """The application on a database, with settings of the test's own; its connections are closed at the end."""
