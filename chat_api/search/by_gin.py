@@ -99,7 +99,7 @@ def find_newest(wanted: Wanted) -> Found:
     found: list[str] = []
     while ends:
         left = wanted.count - len(found)
-        at_once = 1 + 2 * left // SAMPLED
+        at_once = 1 + left // SAMPLED
         oldest, ends = ends[:at_once][-1], ends[at_once:]
         found += _look_into_span(wanted, oldest, newest, left)
         if len(found) == wanted.count:
