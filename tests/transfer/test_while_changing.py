@@ -98,7 +98,8 @@ def test_export_of_an_account_that_changes_can_be_imported(
 
     taken: list[list[Line]] = []
     with meanwhile(append, branch, delete, move):
-        while len(taken) < EXPORTS or len({len(lines) for lines in taken}) == 1:  # until something has changed
+        # until something has changed
+        while len(taken) < EXPORTS or len({len(lines) for lines in taken}) == 1:
             taken.append(exported(ada))
     for lines in taken:
         user = make_user()
