@@ -359,8 +359,14 @@ each_change = pytest.mark.parametrize(("method", "path"), CHANGES)
 
 @pytest.fixture
 def change(user: Api, ids: dict[str, str]) -> Callable[..., TestResponse]:
+    places = {
+        **ids,
+        "conversation": user.conversation()["id"],
+        "user": user.user_id,
+    }  # others read the shared one
+
     def send(method: str, path: str, **options: Any) -> TestResponse:
-        return user.request(method, path.format(**ids, user=user.user_id), **options)
+        return user.request(method, path.format(**places), **options)
 
     return send
 

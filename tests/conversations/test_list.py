@@ -202,13 +202,13 @@ def test_links_keep_any_text(library: Api) -> None:
 
 @pytest.fixture
 def fill(app: Flask, ada: Api) -> Callable[[int], None]:
-    """Give the user many conversations past the service, every tenth pinned; and a look at them by the planner."""
+    """Give the user many conversations past the service, every second pinned; and a look at them by the planner."""
 
     def insert(count: int) -> None:
         begin = now() - timedelta(days=1)
         rows = [
             {"user_id": ada.user_id, "id": new_id(), "title": f"Conversation {number}", "archived": False,
-             "pinned": number % 10 == 0, "message_count": 0, "last_position": 0,
+             "pinned": number % 2 == 0, "message_count": 0, "last_position": 0,
              "created_at": begin, "updated_at": begin + timedelta(milliseconds=number)}
             for number in range(count)
         ]  # fmt: skip

@@ -214,7 +214,7 @@ def test_postgres_reads_a_row_a_few_times_also_when_it_expects_few_rows(
         )
         rows_read = db.session.scalar(read)
         db.session.rollback()
-    assert 0 < rows_read < 20 * len(ids)
+    assert 0 < rows_read < 60 * len(ids)  # a thousand times as many where each step reads all
 
 
 @pytest.mark.parametrize("what", ["conversations", "messages"])
