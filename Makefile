@@ -33,7 +33,7 @@ run: $(READY_TO_RUN) ## Migrate the database and serve on HOST:PORT (127.0.0.1:8
 	exec $(BIN)/gunicorn wsgi:app
 
 test: $(READY_TO_TEST) ## Run the test suite, on SQLite and on a real Postgres
-	$(BIN)/pytest -n auto $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto $(ARGS) # compiled once, not by each process
 
 test-e2e: $(READY_FOR_E2E) ## Test replies of a real llama.cpp server; installs 190 MB more
 	$(BIN)/pytest tests/e2e $(ARGS)
