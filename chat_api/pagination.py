@@ -18,6 +18,7 @@ from .responses import json_response
 DEFAULT_LIMIT = 200
 MAX_LIMIT = 1000
 MAX_PAGE_BYTES = 4 * 1024 * 1024
+FIRST_ID = "00000000-0000-0000-0000-000000000000"  # where a list that is sorted by id begins
 MAX_POSITION = 2**53 - 1  # what every JSON client can count to
 _PLACES = ("limit", "after", "before", "around")
 
@@ -99,15 +100,15 @@ class Page:
 
 
 def within_page_bytes(
-    rows: sa.Select[*tuple[Any, ...]], *, size: str, place: str, backwards: bool
+    rows: sa.Select[*tuple[Any, ...]], *place: str, size: str, backwards: bool = False
 ) -> sa.Select[*tuple[Any, ...]]:
     """The rows of a page up to the one that crosses MAX_PAGE_BYTES, which tells its reader that there are more.
 
     `size` and `place` name the columns of a row's size in bytes and of its place in the list.
     """
     page = rows.subquery("page")
-    direction = page.c[place].desc() if backwards else page.c[place]
-    running = sa.func.sum(page.c[size]).over(order_by=direction).label("running_bytes")
+    order = [page.c[name].desc() if backwards else page.c[name] for name in place]
+    running = sa.func.sum(page.c[size]).over(order_by=order).label("running_bytes")
     sized = sa.select(page, running).subquery("sized")
     columns = [column for column in sized.c if column.name != "running_bytes"]
     return sa.select(*columns).where(sized.c.running_bytes - sized.c[size] <= MAX_PAGE_BYTES)

@@ -20,7 +20,7 @@ from ..llm.request import ChatRequest, Endpoint
 from ..messages import branches
 from ..messages import service as messages
 from ..messages.models import Message
-from ..pagination import MAX_PAGE_BYTES, MAX_POSITION, Page, within_page_bytes
+from ..pagination import FIRST_ID, MAX_PAGE_BYTES, MAX_POSITION, Page, within_page_bytes
 from ..statements import IntegrityFailed, Statement
 from ..user_llm_configs import service as configs
 from .context import Context, choose_context
@@ -100,10 +100,9 @@ def _page(dialect_name: str, *, backwards: bool) -> sa.Executable:
     )
     if dialect_name != "postgresql":
         return rows
-    return within_page_bytes(rows, size="size", place="id", backwards=backwards)
+    return within_page_bytes(rows, "id", size="size", backwards=backwards)
 
 
-_FIRST_ID = "00000000-0000-0000-0000-000000000000"
 _PAGES = {
     False: Statement(lambda dialect_name: _page(dialect_name, backwards=False)),
     True: Statement(lambda dialect_name: _page(dialect_name, backwards=True)),
@@ -181,7 +180,7 @@ def list_completions(*, user_id: str, conversation_id: str, page: Page) -> tuple
         read,
         owner=user_id,
         conversation=conversation_id,
-        cursor=page.before or page.after or _FIRST_ID,
+        cursor=page.before or page.after or FIRST_ID,
         limit_=page.limit + 1,
     )
     if not found:

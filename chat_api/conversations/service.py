@@ -123,8 +123,13 @@ def update_conversation(*, user_id: str, conversation_id: str, changes: Mapping[
 
 def require_conversation(*, user_id: str, conversation_id: str) -> None:
     """Raise NotFound where the user has no such conversation."""
-    if _EXISTS.first(user_id=user_id, conversation_id=conversation_id) is None:
+    if not has_conversation(user_id=user_id, conversation_id=conversation_id):
         raise NotFound("conversation")
+
+
+def has_conversation(*, user_id: str, conversation_id: str) -> bool:
+    """Whether the user has such a conversation. Takes no lock."""
+    return _EXISTS.first(user_id=user_id, conversation_id=conversation_id) is not None
 
 
 def shown(user_id: str, row: Any) -> dict[str, Any]:

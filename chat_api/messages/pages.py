@@ -39,7 +39,7 @@ def _page(dialect_name: str, *, all_branches: bool, backwards: bool) -> sa.Execu
         rows = rows.where(ON_PATH)
     if dialect_name != "postgresql":
         return rows
-    return within_page_bytes(rows, size="size_bytes", place="position", backwards=backwards)
+    return within_page_bytes(rows, "position", size="size_bytes", backwards=backwards)
 
 
 def _statement(all_branches: bool, backwards: bool) -> Statement:

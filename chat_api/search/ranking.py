@@ -42,11 +42,11 @@ _RANK = Statement(
 def most_relevant(*, user_id: str, message_ids: list[str], query: Query, count: int) -> list[str]:
     """The `count` messages of these that are most about the words, the best first; of equal ones the newest."""
     if not statements.writes_in_one_round_trip():
-        rows = _READ_TERMS.all(owner=user_id, ids=orjson.dumps(message_ids).decode())
+        rows = _READ_TERMS.all(owner=user_id, ids=ids_parameter(message_ids))
         weights = [(_weight(query, terms), message_id) for message_id, terms in rows]
         return [message_id for _, message_id in heapq.nlargest(count, weights)]
     tsquery = query.as_tsquery(user_id)
-    ranked = _RANK.all(owner=user_id, count=count, ids=array_text(message_ids), query=tsquery)
+    ranked = _RANK.all(owner=user_id, count=count, ids=ids_parameter(message_ids), query=tsquery)
     return [str(message_id) for (message_id,) in ranked]
 
 
@@ -65,6 +65,8 @@ def _weight(query: Query, terms: str) -> float:
     return weight
 
 
-def array_text(texts: list[str]) -> str:
-    """Ids or words as Postgres reads an array; none of them holds a quote or a backslash."""
-    return "{" + ",".join(f'"{text}"' for text in texts) + "}"
+def ids_parameter(message_ids: list[str]) -> str:
+    """A list of ids as a statement takes it: an array on Postgres, JSON on SQLite."""
+    if statements.writes_in_one_round_trip():
+        return "{" + ",".join(message_ids) + "}"
+    return orjson.dumps(message_ids).decode()

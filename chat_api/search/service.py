@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
@@ -18,7 +17,7 @@ from ..pagination import MAX_PAGE_BYTES
 from ..statements import Statement
 from . import by_fts5, by_gin
 from .query import parse
-from .ranking import array_text, most_relevant
+from .ranking import ids_parameter, most_relevant
 from .snippets import snippet_of
 from .wanted import Wanted
 
@@ -115,9 +114,7 @@ def _page(user_id: str, ids: list[str]) -> list[dict[str, Any]]:
             page.append(_found(user_id, row))
         return page
 
-    on_postgres = statements.writes_in_one_round_trip()
-    listed = array_text(ids) if on_postgres else orjson.dumps(ids).decode()
-    return _SHOWN.read(read, owner=user_id, ids=listed)
+    return _SHOWN.read(read, owner=user_id, ids=ids_parameter(ids))
 
 
 def _found(user_id: str, row: Any) -> dict[str, Any]:

@@ -20,13 +20,12 @@ from ..errors import NotFound
 from ..llm_providers.models import LLMProvider
 from ..messages.branches import OWNER
 from ..messages.models import Message
-from ..pagination import MAX_PAGE_BYTES
+from ..pagination import FIRST_ID, MAX_PAGE_BYTES, within_page_bytes
 from ..statements import Statement
 from ..user_llm_configs.models import UserLLMConfig
 from ..users.models import User
 
 PAGE_ROWS = 500
-FIRST_ID = "00000000-0000-0000-0000-000000000000"  # no object has it: where the first page begins
 
 Row = dict[str, Any]
 
@@ -109,16 +108,8 @@ class Source:
         rows = rows.order_by(*place).limit(sa.bindparam("limit_", type_=sa.Integer()))
         if not is_postgres:
             return rows
-        page = rows.subquery("page")
-        order = [page.c[name] for name in self._keys]
-        running = sa.func.sum(page.c.row_bytes).over(order_by=order).label("running_bytes")
-        sized = sa.select(page, running).subquery("sized")
-        shown = [column for column in sized.c if column.name != "running_bytes"]
-        return (
-            sa.select(*shown)
-            .where(sized.c.running_bytes - sized.c.row_bytes <= MAX_PAGE_BYTES)
-            .order_by(*(sized.c[name] for name in self._keys))
-        )
+        sized = within_page_bytes(rows, *self._keys, size="row_bytes")
+        return sized.order_by(*(sized.selected_columns[name] for name in self._keys))
 
     def _cursor_type(self, name: str) -> Any:
         return Id() if name in self._ids else sa.BigInteger()

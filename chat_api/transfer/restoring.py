@@ -5,6 +5,7 @@ from functools import partial
 
 from sqlalchemy.exc import IntegrityError
 
+from ..conversations import service as conversations
 from ..extensions import db
 from . import rows
 from .limits import MAX_PROVIDERS
@@ -57,7 +58,7 @@ class Restorer:
         return False
 
     def _begin(self, record: Record) -> None:
-        if rows.has_conversation(user_id=self._user_id, conversation_id=record.fields["id"]):
+        if conversations.has_conversation(user_id=self._user_id, conversation_id=record.fields["id"]):
             self._skip()
         else:
             self._conversation = RestoredConversation(

@@ -12,20 +12,10 @@ from ..conversations.models import Conversation
 from ..errors import NotFound
 from ..extensions import db
 from ..llm_providers.models import LLMProvider
-from ..messages.branches import THIS_CONVERSATION
 from ..messages.models import Message
-from ..statements import Statement
 from .ids import id_at
 
 Row = dict[str, Any]
-
-
-_FIND = Statement(sa.select(sa.literal(1)).where(*THIS_CONVERSATION))
-
-
-def has_conversation(*, user_id: str, conversation_id: str) -> bool:
-    """Whether the user has this conversation already. Takes no lock."""
-    return _FIND.first(owner=user_id, conversation=conversation_id) is not None
 
 
 def insert_conversation(row: Row) -> bool:

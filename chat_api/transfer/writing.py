@@ -7,13 +7,13 @@ import orjson
 
 from ..columns import now
 from ..messages import service as messages
+from ..pagination import FIRST_ID
 from ..responses import ORJSON_OPTIONS
 from .pages import (
     ATTACHMENTS,
     COMPLETIONS,
     CONFIGS,
     CONVERSATIONS,
-    FIRST_ID,
     MESSAGES,
     PROVIDERS,
     Row,
