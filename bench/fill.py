@@ -7,8 +7,8 @@ import sqlalchemy as sa
 
 from bench.databases import Database
 from bench.endpoints import MESSAGE_CONTENT, Stage
-from chat_api.columns import new_id
 from chat_api.conversations.models import Conversation
+from chat_api.database.columns import new_id
 from chat_api.messages.models import Message
 
 BATCH = 10_000

@@ -9,19 +9,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from config import Config
 
-from . import (
-    cli,
-    converters,
-    errors,
-    extensions,
-    keyring,
-    logs,
-    metrics,
-    openapi,
-    request_log,
-    responses,
-    statements,
-)
+from . import cli, converters, errors, extensions, keyring, logs, metrics, openapi, request_log, responses
 from .attachments.routes import blp as attachments
 from .auth import identity_provider, revocations
 from .auth.routes import blp as account
@@ -29,6 +17,7 @@ from .auth.routes import public_blp as auth
 from .completions import keeper, runs
 from .completions.routes import blp as completions
 from .conversations.routes import blp as conversations
+from .database import statements
 from .llm_providers.routes import blp as llm_providers
 from .messages.routes import blp as messages
 from .operations.routes import blp as operations

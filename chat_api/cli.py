@@ -12,9 +12,9 @@ from . import maintenance
 from .auth import service as auth
 from .auth.schemas import RegisterSchema
 from .blueprint import load
-from .columns import TIME_FORMAT, now
+from .database.columns import TIME_FORMAT, now
+from .database.session import db
 from .errors import ApiError
-from .extensions import db
 from .users import service as users_service
 from .users.models import ROLES
 

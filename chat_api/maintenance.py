@@ -11,8 +11,8 @@ from typing import Any, cast
 import sqlalchemy as sa
 
 from .auth.models import Login, PersonalAccessToken, RevokedLogin, ThrottleCounter
-from .columns import now
-from .extensions import db
+from .database.columns import now
+from .database.session import db
 from .idempotency.models import IdempotencyKey
 from .idempotency.service import KEPT_FOR
 from .keyring import CannotDecrypt, keyring

@@ -11,7 +11,7 @@ import uuid_utils
 from flask import Flask, Response, g, request
 
 from . import metrics
-from .columns import now
+from .database.columns import now
 
 _LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 

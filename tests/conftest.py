@@ -18,8 +18,8 @@ from chat_api import create_app
 from chat_api.auth import service as auth
 from chat_api.auth.passwords import hash_password
 from chat_api.completions import runs
-from chat_api.extensions import db
-from chat_api.statements import close_idle_connections
+from chat_api.database.session import db
+from chat_api.database.statements import close_idle_connections
 from chat_api.users import service as users
 from config import Config
 from tests.support.api import PASSWORD, Api, new_email

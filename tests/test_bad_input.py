@@ -14,7 +14,7 @@ from werkzeug.exceptions import default_exceptions
 from werkzeug.test import TestResponse
 
 from chat_api import errors
-from chat_api.columns import new_id
+from chat_api.database.columns import new_id
 from chat_api.logs import JsonFormatter
 from tests.conftest import serving
 from tests.support.api import PASSWORD, POSTS, Api, new_email

@@ -10,8 +10,8 @@ from click.testing import Result
 from flask import Flask
 
 from chat_api.auth.models import Login, PersonalAccessToken, RevokedLogin, ThrottleCounter
-from chat_api.columns import new_id, now
-from chat_api.extensions import db
+from chat_api.database.columns import new_id, now
+from chat_api.database.session import db
 from chat_api.idempotency.models import IdempotencyKey
 from config import Config
 from tests.support.api import PASSWORD, Api, new_email

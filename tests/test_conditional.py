@@ -10,7 +10,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from chat_api.completions.models import CompletionPiece
-from chat_api.extensions import db
+from chat_api.database.session import db
 from tests.support.api import PASSWORD, Api
 from tests.support.provider import ScriptedProvider
 from tests.support.tables import begin_elsewhere

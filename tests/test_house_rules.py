@@ -13,8 +13,8 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from chat_api import drivers
-from chat_api.extensions import Base, db
+from chat_api.database import drivers
+from chat_api.database.session import Base, db
 from config import Config
 from tests.conftest import serving
 from tests.support.api import Api

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from chat_api.columns import now
-from chat_api.extensions import db
+from chat_api.database.columns import now
+from chat_api.database.session import db
 from chat_api.idempotency import service
 from chat_api.idempotency.models import IdempotencyKey
 from tests.support.api import PASSWORD, Api, new_email

@@ -21,9 +21,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from flask import Flask
 
-from chat_api.columns import new_id
 from chat_api.conversations import service as conversations
-from chat_api.extensions import db, is_described
+from chat_api.database.columns import new_id
+from chat_api.database.session import db, is_described
 from chat_api.messages import service as messages
 from tests.completions.chat import run_sql
 from tests.conftest import migrate, serving

@@ -13,8 +13,8 @@ from sqlalchemy.exc import IntegrityError
 from werkzeug.test import TestResponse
 
 from chat_api.attachments.models import Attachment
-from chat_api.columns import new_id
-from chat_api.extensions import Base, db
+from chat_api.database.columns import new_id
+from chat_api.database.session import Base, db
 from chat_api.messages.models import Message
 from tests.support.api import Api
 from tests.support.provider import ScriptedProvider

@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from click.testing import Result
 from flask import Flask
 
-from chat_api.columns import now
 from chat_api.completions.models import Completion
 from chat_api.conversations.models import Conversation
-from chat_api.extensions import db
+from chat_api.database.columns import now
+from chat_api.database.session import db
 from chat_api.messages import retention
 from tests.support.api import Api
 from tests.support.provider import ScriptedProvider

@@ -18,7 +18,7 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
 from schemathesis.transport.wsgi import WSGI_TRANSPORT
 
-from chat_api.columns import new_id
+from chat_api.database.columns import new_id
 from chat_api.fields import is_uuid
 from chat_api.messages.models import ROLES
 from chat_api.openapi import EXAMPLE_ID

@@ -15,10 +15,9 @@ import sqlalchemy as sa
 from flask import Flask
 
 from chat_api.auth.models import ThrottleCounter as Counter
-from chat_api.columns import UTCDateTime, now
-from chat_api.errors import NotFound, Unavailable
-from chat_api.extensions import db
-from chat_api.statements import (
+from chat_api.database.columns import UTCDateTime, now
+from chat_api.database.session import db
+from chat_api.database.statements import (
     IntegrityFailed,
     Statement,
     StatementFailed,
@@ -26,6 +25,7 @@ from chat_api.statements import (
     run_last,
     transaction,
 )
+from chat_api.errors import NotFound, Unavailable
 from tests.conftest import serving
 from tests.support.api import Api
 

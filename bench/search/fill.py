@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from bench.search.corpus import PER_CONVERSATION, Entry, entries, time_of
-from chat_api.columns import TIME_FORMAT
+from chat_api.database.columns import TIME_FORMAT
 from chat_api.terms.lexemes import number_of, plain_text, vector_text
 from chat_api.terms.words import words
 

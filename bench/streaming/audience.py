@@ -13,8 +13,8 @@ from bench.servers import HOST
 from bench.streaming.pace import Pace
 from bench.streaming.peers import Provider
 from bench.streaming.streams import StreamOrder
-from chat_api.columns import new_id
 from chat_api.conversations.models import Conversation
+from chat_api.database.columns import new_id
 from chat_api.messages.models import Message
 
 ROWS_AT_ONCE = 1000

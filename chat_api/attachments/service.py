@@ -2,8 +2,8 @@
 
 import sqlalchemy as sa
 
+from ..database.session import db
 from ..errors import NotFound
-from ..extensions import db
 from ..messages.models import Message
 from ..pagination import Page
 from .models import Attachment

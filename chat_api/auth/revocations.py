@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 from flask import Flask, current_app
 
-from ..columns import UTCDateTime, now, seconds_of
+from ..database.columns import UTCDateTime, now, seconds_of
+from ..database.statements import Statement
 from ..errors import Unavailable
-from ..statements import Statement
 from .models import RevokedLogin
 
 EXTENSION = "chat_api.revocations"

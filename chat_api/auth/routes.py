@@ -5,8 +5,8 @@ from typing import Any
 from flask import Response, request
 
 from ..blueprint import Blueprint
+from ..database.session import db
 from ..errors import Forbidden
-from ..extensions import db
 from ..idempotency import commits_once
 from ..pagination import IdPageSchema, Page, id_page
 from ..responses import no_content, require_match

@@ -7,11 +7,11 @@ import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.exc import IntegrityError
 
-from ..columns import UTCDateTime, new_id, now
+from ..database.columns import UTCDateTime, new_id, now
+from ..database.session import db
+from ..database.statements import Statement
 from ..errors import Forbidden, InvalidInput, NotFound, Unauthorized
-from ..extensions import db
 from ..pagination import Page
-from ..statements import Statement
 from ..users import service as users
 from ..users.models import User
 from . import passwords, throttle, tokens

@@ -17,10 +17,10 @@ from flask import current_app, request
 from limits import RateLimitItem, parse
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ..columns import UTCDateTime, seconds_of
+from ..database.columns import UTCDateTime, seconds_of
+from ..database.statements import Statement
 from ..errors import TooManyRequests
 from ..keyring import keyed_hash
-from ..statements import Statement
 from .models import ThrottleCounter as Counter
 
 

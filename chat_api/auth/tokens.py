@@ -19,7 +19,7 @@ from flask_jwt_extended import create_access_token, create_refresh_token, decode
 from flask_jwt_extended.exceptions import JWTExtendedException
 from jwt.exceptions import PyJWTError
 
-from ..columns import new_id
+from ..database.columns import new_id
 from ..errors import Unauthorized
 from ..extensions import ISSUER
 

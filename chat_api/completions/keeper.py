@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from flask import Flask
 
+from ..database.statements import StatementFailed
 from ..errors import ApiError
-from ..statements import StatementFailed
 from . import pieces, settling
 from .reply_log import Chunk
 from .run import BY_USER, Run

@@ -8,9 +8,9 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from .. import statements
-from ..columns import Id, UTCDateTime, now
-from ..statements import Statement
+from ..database import statements
+from ..database.columns import Id, UTCDateTime, now
+from ..database.statements import Statement
 from .models import Completion, CompletionPiece
 from .reply_log import Chunk, from_json, to_json
 from .stored import ID, IS_RUNNING, OWNER

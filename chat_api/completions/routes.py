@@ -7,8 +7,8 @@ from flask import Response, current_app, request
 
 from ..auth import guard
 from ..blueprint import Blueprint
+from ..database.session import db
 from ..errors import InvalidInput, ProviderFailed
-from ..extensions import db
 from ..idempotency import check_key, commits_once
 from ..pagination import IdPageSchema, Page, add_links
 from ..responses import entity_response, json_response, no_content

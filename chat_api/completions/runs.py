@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from flask import Flask, current_app
 
 from .. import metrics
-from ..columns import new_id
+from ..database.columns import new_id
 from ..errors import ApiError, NotFound, ProviderFailed, TooManyRequests, Unavailable
 from ..llm.client import Client, Limits
 from ..llm.errors import ProviderError

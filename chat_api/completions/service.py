@@ -11,17 +11,17 @@ from typing import Any
 import sqlalchemy as sa
 from flask import current_app
 
-from .. import statements
-from ..columns import Id, UTCDateTime, new_id, now, seconds_of
 from ..conversations import service as conversations
 from ..conversations.models import Conversation
+from ..database import statements
+from ..database.columns import Id, UTCDateTime, new_id, now, seconds_of
+from ..database.statements import IntegrityFailed, Statement
 from ..errors import Conflict, InvalidInput, NotFound, TooManyRequests, Unavailable
 from ..llm.request import ChatRequest, Endpoint
 from ..messages import branches
 from ..messages import service as messages
 from ..messages.models import Message
 from ..pagination import FIRST_ID, MAX_PAGE_BYTES, MAX_POSITION, Page, within_page_bytes
-from ..statements import IntegrityFailed, Statement
 from ..user_llm_configs import service as configs
 from .context import Context, choose_context
 from .models import Completion

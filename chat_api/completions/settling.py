@@ -8,13 +8,13 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from .. import statements
-from ..columns import Id, UTCDateTime, now, seconds_of
 from ..conversations.models import Conversation
+from ..database import statements
+from ..database.columns import Id, UTCDateTime, now, seconds_of
+from ..database.statements import Statement
 from ..errors import NotFound, Unavailable, problem_body
 from ..messages import service as messages
 from ..messages.models import Message
-from ..statements import Statement
 from .context import tokens_of
 from .models import IN_PROGRESS, Completion, CompletionPiece
 from .pieces import read_pieces

@@ -8,11 +8,11 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from ..columns import Id, now, seconds_of
+from ..database.columns import Id, now, seconds_of
+from ..database.statements import Statement
 from ..llm.request import ChatRequest, Endpoint
 from ..messages import service as messages
 from ..messages.models import Message
-from ..statements import Statement
 from .context import Context
 from .models import IN_PROGRESS, Completion
 from .reply_log import REASONING, TEXT, ReplyLog, rebuilt

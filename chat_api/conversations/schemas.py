@@ -6,7 +6,7 @@ from typing import Any
 
 from marshmallow import Schema, fields
 
-from ..columns import TIME_FORMAT
+from ..database.columns import TIME_FORMAT
 from ..fields import UUID_PATTERN, ChangesSchema, Flag, IdField, Output, QueryFlag, Text, Time, whole
 from ..pagination import PageQuerySchema
 

@@ -8,11 +8,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from ..columns import TIME_FORMAT, Id, UTCDateTime, now
+from ..database.columns import TIME_FORMAT, Id, UTCDateTime, now
+from ..database.session import db
+from ..database.statements import Statement
 from ..errors import NotFound
-from ..extensions import db
 from ..pagination import Page
-from ..statements import Statement
 from .models import Conversation
 
 _OWNER, _ID = sa.bindparam("user_id", type_=Id()), sa.bindparam("conversation_id", type_=Id())

@@ -6,8 +6,8 @@ from typing import Any
 
 from flask import Response, g, request
 
+from ..database.session import db
 from ..errors import InvalidInput
-from ..extensions import db
 from ..responses import raw_json_response
 from ..users import service as users
 from . import service

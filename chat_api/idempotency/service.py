@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from ..columns import now
+from ..database.columns import now
+from ..database.session import db
 from ..errors import KeyReused, StillRunning
-from ..extensions import db
 from ..keyring import keyed_hash, keyring
 from .models import IdempotencyKey
 

@@ -6,8 +6,8 @@ from flask import Response, request
 
 from ..auth import guard
 from ..blueprint import Blueprint
+from ..database.session import db
 from ..errors import Forbidden
-from ..extensions import db
 from ..idempotency import commits_once
 from ..pagination import IdPageSchema, Page, id_page
 from ..responses import no_content, require_match

@@ -6,8 +6,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 
+from ..database.session import db
 from ..errors import Forbidden, NotFound
-from ..extensions import db
 from ..pagination import Page
 from .models import LLMProvider
 

@@ -10,10 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
-from ..columns import Id
 from ..conversations.models import Conversation
+from ..database.columns import Id
+from ..database.statements import Statement
 from ..errors import NotFound
-from ..statements import Statement
 from .models import Message
 
 OWNER = sa.bindparam("owner", type_=Id())

@@ -5,10 +5,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
-from ..batches import delete_in_batches
 from ..conversations.models import Conversation
+from ..database.bulk import delete_in_batches
+from ..database.session import db
 from ..errors import NotFound
-from ..extensions import db
 from . import service
 from .models import Message
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..columns import Id, UTCDateTime
 from ..conversations.models import Conversation
-from ..extensions import db
+from ..database.columns import Id, UTCDateTime
+from ..database.session import db
 from . import deletion
 
 CONVERSATIONS_AT_ONCE = 100

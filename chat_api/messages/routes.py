@@ -6,7 +6,7 @@ from flask import Response
 
 from ..auth import guard
 from ..blueprint import Blueprint
-from ..extensions import db
+from ..database.session import db
 from ..idempotency import commits_once
 from ..pagination import Page, add_link_header, add_links
 from ..responses import entity_response, json_response, no_content, require_match

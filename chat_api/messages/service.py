@@ -6,13 +6,13 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from .. import statements
-from ..batches import insert_rows
-from ..columns import Id, UTCDateTime, new_id, now
 from ..conversations.models import Conversation
+from ..database import statements
+from ..database.bulk import insert_rows
+from ..database.columns import Id, UTCDateTime, new_id, now
+from ..database.session import db
+from ..database.statements import Statement
 from ..errors import NotFound
-from ..extensions import db
-from ..statements import Statement
 from ..terms import writing as terms
 from ..terms.rebuilding import write_new_words
 from .branches import CONVERSATION, HERE, MESSAGE, ON_PATH, OWNER, THIS_CONVERSATION, lead_path_to

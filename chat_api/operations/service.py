@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from alembic.config import Config as AlembicConfig
 from alembic.script import ScriptDirectory
 
+from ..database.session import db
 from ..errors import Unavailable
-from ..extensions import db
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 

@@ -8,8 +8,8 @@ messages have one of them, so those are looked at before.
 import orjson
 import sqlalchemy as sa
 
-from ..columns import Id
-from ..statements import Statement
+from ..database.columns import Id
+from ..database.statements import Statement
 from ..terms.lexemes import number_of
 from .query import Phrase
 from .wanted import Found, Wanted

@@ -19,8 +19,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from ..columns import Id
-from ..statements import Statement
+from ..database.columns import Id
+from ..database.statements import Statement
 from ..terms.lexemes import SAMPLE, SAMPLED, SLICE_DIGITS, owner_code, slice_lexeme
 from .wanted import Found, Wanted
 

@@ -10,9 +10,9 @@ import heapq
 import orjson
 import sqlalchemy as sa
 
-from .. import statements
-from ..columns import Id
-from ..statements import Statement
+from ..database import statements
+from ..database.columns import Id
+from ..database.statements import Statement
 from .query import Query
 
 _TERMS = """

@@ -7,14 +7,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from .. import statements
-from ..columns import Id
 from ..conversations import service as conversations
 from ..conversations.models import Conversation
+from ..database import statements
+from ..database.columns import Id
+from ..database.statements import Statement
 from ..messages import service as messages
 from ..messages.models import Message
 from ..pagination import MAX_PAGE_BYTES
-from ..statements import Statement
 from . import by_fts5, by_gin
 from .query import parse
 from .ranking import ids_parameter, most_relevant

@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapped, mapped_column
 
-from ..columns import Id
-from ..extensions import Model
+from ..database.columns import Id
+from ..database.session import Model
 
 
 class MessageTerms(Model):

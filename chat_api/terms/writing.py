@@ -5,9 +5,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from .. import statements
-from ..columns import Id
-from ..statements import Statement
+from ..database import statements
+from ..database.columns import Id
+from ..database.statements import Statement
 from .lexemes import number_of, plain_text, spread_of, vector_text
 from .models import MessageTerms
 from .words import words

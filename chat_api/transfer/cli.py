@@ -13,7 +13,7 @@ from flask import Flask
 from flask.cli import with_appcontext
 
 from ..cli import told_plainly
-from ..extensions import db
+from ..database.session import db
 from ..users import service as users
 from . import service
 from .report import Report

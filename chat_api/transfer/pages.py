@@ -12,16 +12,16 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased, join
 
 from ..attachments.models import Attachment
-from ..columns import Id
 from ..completions.models import Completion
 from ..completions.stored import IS_RUNNING
 from ..conversations.models import Conversation
+from ..database.columns import Id
+from ..database.statements import Statement
 from ..errors import NotFound
 from ..llm_providers.models import LLMProvider
 from ..messages.branches import OWNER
 from ..messages.models import Message
 from ..pagination import FIRST_ID, MAX_PAGE_BYTES, within_page_bytes
-from ..statements import Statement
 from ..user_llm_configs.models import UserLLMConfig
 from ..users.models import User
 

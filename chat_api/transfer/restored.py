@@ -5,9 +5,9 @@ from typing import Any
 import orjson
 
 from ..attachments.models import Attachment
-from ..batches import insert_rows
-from ..columns import new_id
 from ..completions.models import Completion
+from ..database.bulk import insert_rows
+from ..database.columns import new_id
 from ..messages import branches
 from ..messages import service as messages
 from ..messages.models import Message

@@ -6,7 +6,7 @@ from functools import partial
 from sqlalchemy.exc import IntegrityError
 
 from ..conversations import service as conversations
-from ..extensions import db
+from ..database.session import db
 from . import rows
 from .limits import MAX_PROVIDERS
 from .records import CONFIG, CONVERSATION, PROVIDER, Fault, Record, Records

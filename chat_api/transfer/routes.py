@@ -6,8 +6,8 @@ from flask import Flask, Response, current_app
 
 from ..auth import guard
 from ..blueprint import Blueprint
-from ..columns import now
-from ..extensions import db
+from ..database.columns import now
+from ..database.session import db
 from ..idempotency import check_key
 from ..responses import json_response
 from ..turns import give_way

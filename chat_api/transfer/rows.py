@@ -7,10 +7,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
-from ..columns import Id, new_id
 from ..conversations.models import Conversation
+from ..database.columns import Id, new_id
+from ..database.session import db
 from ..errors import NotFound
-from ..extensions import db
 from ..llm_providers.models import LLMProvider
 from ..messages.models import Message
 from .ids import id_at

@@ -11,10 +11,10 @@ from flask import current_app
 
 from ..completions.runs import runs
 from ..conversations.models import Conversation
+from ..database.session import db
+from ..database.statements import Statement
 from ..errors import Unavailable
-from ..extensions import db
 from ..messages.branches import OWNER
-from ..statements import Statement
 from .archive import read_members
 from .chatgpt import read_conversation
 from .json_array import elements_of

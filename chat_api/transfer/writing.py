@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import orjson
 
-from ..columns import now
+from ..database.columns import now
 from ..messages import service as messages
 from ..pagination import FIRST_ID
 from ..responses import ORJSON_OPTIONS

@@ -5,8 +5,8 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from ..columns import Id, OwnedByUser, UTCDateTime, now
-from ..extensions import Model
+from ..database.columns import Id, OwnedByUser, UTCDateTime, now
+from ..database.session import Model
 
 
 class UserLLMConfig(OwnedByUser, Model):

@@ -6,7 +6,7 @@ from flask import Response, request
 
 from ..auth import guard
 from ..blueprint import Blueprint
-from ..extensions import db
+from ..database.session import db
 from ..idempotency import commits_once
 from ..pagination import IdPageSchema, Page, id_page
 from ..responses import json_response, no_content, require_match

@@ -6,15 +6,15 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from ..columns import Id, now
+from ..database.columns import Id, now
+from ..database.session import db
+from ..database.statements import Statement
 from ..errors import Conflict, NotFound
-from ..extensions import db
 from ..keyring import keyring
 from ..llm.request import Endpoint
 from ..llm_providers import service as llm_providers
 from ..llm_providers.models import LLMProvider
 from ..pagination import Page
-from ..statements import Statement
 from ..users import service as users
 from .models import UserLLMConfig
 

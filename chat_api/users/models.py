@@ -5,8 +5,8 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from ..columns import Id, UTCDateTime, new_id, now
-from ..extensions import Model
+from ..database.columns import Id, UTCDateTime, new_id, now
+from ..database.session import Model
 
 ROLES = ("user", "admin", "service")
 

@@ -6,11 +6,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
-from ..batches import delete_in_batches
-from ..columns import new_id, now
+from ..database.bulk import delete_in_batches
+from ..database.columns import new_id, now
+from ..database.session import db
+from ..database.statements import Statement
 from ..errors import Conflict, NotFound
-from ..extensions import db
-from ..statements import Statement
 from .models import User
 
 

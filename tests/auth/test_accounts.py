@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from chat_api.auth import passwords
 from chat_api.auth import service as auth
-from chat_api.extensions import db
+from chat_api.database.session import db
 from chat_api.users.models import User
 from tests.support.api import PASSWORD, Api, new_email
 from tests.support.provider import ScriptedProvider

@@ -22,7 +22,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from jwt.utils import base64url_encode
 
 from chat_api.auth import identity_provider
-from chat_api.extensions import db
+from chat_api.database.session import db
 from chat_api.users.models import User
 from tests.conftest import serving
 from tests.support.api import PASSWORD, Api, new_email

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from werkzeug.test import TestResponse
 
 from chat_api.auth.models import ThrottleCounter
-from chat_api.extensions import db
+from chat_api.database.session import db
 from tests.conftest import serving
 from tests.support.api import PASSWORD, Api, new_email
 

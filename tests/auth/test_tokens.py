@@ -17,7 +17,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from chat_api.auth.models import PersonalAccessToken
-from chat_api.extensions import db
+from chat_api.database.session import db
 from tests.support.api import Api
 from tests.support.tables import everything_stored
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from chat_api.extensions import db
+from chat_api.database.session import db
 from tests.support.api import Api
 from tests.support.provider import Answer, Received, ScriptedProvider
 

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from chat_api.auth import service as auth
-from chat_api.extensions import db
+from chat_api.database.session import db
 from tests.completions.chat import Chat
 from tests.conftest import serving
 from tests.support.api import PASSWORD, Api, new_email

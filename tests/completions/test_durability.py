@@ -18,7 +18,7 @@ from chat_api.completions.runs import EXTENSION
 from chat_api.completions.service import Asked
 from chat_api.completions.service import start as service_start
 from chat_api.completions.settling import reap_abandoned
-from chat_api.extensions import db
+from chat_api.database.session import db
 from tests.completions.chat import Chat, Stream, run_sql, wait_for, wait_until_durable
 from tests.support.api import Api
 from tests.support.provider import ScriptedProvider, openai_stream

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from chat_api.columns import new_id
+from chat_api.database.columns import new_id
 from tests.support.api import Api
 from tests.support.tables import owned_rows, path_in_tables
 

@@ -9,9 +9,9 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from chat_api.columns import new_id, now
 from chat_api.conversations.models import Conversation
-from chat_api.extensions import db
+from chat_api.database.columns import new_id, now
+from chat_api.database.session import db
 from tests.support.api import Api
 from tests.support.plans import analyze, plan_of
 from tests.test_pagination import ids, links, recency_of, walk

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from chat_api.extensions import db
+from chat_api.database.session import db
 from tests.completions.chat import run_sql
 from tests.live.client import Answer, Person, at_once
 from tests.support.provider import Pause, ScriptedProvider, openai_chunk, openai_stream

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from chat_api.columns import new_id
-from chat_api.extensions import db
+from chat_api.database.columns import new_id
+from chat_api.database.session import db
 from chat_api.llm_providers import service
 from chat_api.llm_providers.models import LLMProvider
 from chat_api.pagination import Page

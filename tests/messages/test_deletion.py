@@ -7,9 +7,9 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from chat_api import batches
-from chat_api.columns import new_id
-from chat_api.extensions import db
+from chat_api.database import bulk
+from chat_api.database.columns import new_id
+from chat_api.database.session import db
 from chat_api.messages import branches, deletion
 from chat_api.users import service as users
 from tests.completions.chat import Chat, run_sql, wait_for
@@ -162,7 +162,7 @@ def test_a_long_conversation_goes_in_one_request_whatever_the_batches(
         1000,
         10_000,
     ):  # 3,000 messages are three whole batches of the one, and less than one of the other
-        monkeypatch.setattr(batches, "DELETED_AT_ONCE", batch)
+        monkeypatch.setattr(bulk, "DELETED_AT_ONCE", batch)
         conversation = ada.conversation()["id"]
         long_chat(conversation, 2000, side=1000)
         assert ada.delete(f"/chat/conversations/{conversation}").status_code == 204
@@ -176,7 +176,7 @@ def test_postgres_reads_a_row_a_few_times_also_when_it_expects_few_rows(
     app: Flask, ada: Api, long_chat: Insert, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """Many users with a few messages each is what its statistics know; they know nothing of one with thousands."""
-    monkeypatch.setattr(batches, "DELETED_AT_ONCE", 500)
+    monkeypatch.setattr(bulk, "DELETED_AT_ONCE", 500)
     run_sql(
         app,
         "INSERT INTO users (id, role, created_at) SELECT gen_random_uuid(), 'user', now() FROM generate_series(1, 500)",
@@ -222,7 +222,7 @@ def test_what_fails_in_the_middle_leaves_everything(
     app: Flask, ada: Api, long_chat: Insert, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     monkeypatch.setattr(deletion, "LOOKED_AT_ONCE", 10)
-    monkeypatch.setattr(batches, "DELETED_AT_ONCE", 10)
+    monkeypatch.setattr(bulk, "DELETED_AT_ONCE", 10)
     conversation = ada.conversation()["id"]
     ids = long_chat(conversation, 50)
     before = owned_rows(app, ada.user_id)

@@ -10,7 +10,7 @@ from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chat_api.columns import new_id
+from chat_api.database.columns import new_id
 from chat_api.search import by_gin
 from chat_api.search.query import parse
 from chat_api.terms.lexemes import is_sample, number_of

@@ -9,12 +9,12 @@ import sqlalchemy as sa
 from flask import Flask
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from chat_api import statements
-from chat_api.columns import new_id
-from chat_api.extensions import db
+from chat_api.database import statements
+from chat_api.database.columns import new_id
+from chat_api.database.session import db
+from chat_api.database.statements import Compiled, Statement
 from chat_api.messages import service as messages
 from chat_api.search import by_gin
-from chat_api.statements import Compiled, Statement
 from chat_api.users.models import User
 from tests.search.test_search import PATH, found, say, search
 from tests.support.api import Api

@@ -5,7 +5,7 @@ from flask import Flask
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from chat_api.columns import new_id
+from chat_api.database.columns import new_id
 from chat_api.errors import InvalidInput
 from chat_api.search.query import MOST_TERMS, Phrase, Query, parse
 from chat_api.search.snippets import snippet_of

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from chat_api.columns import new_id
+from chat_api.database.columns import new_id
 from chat_api.pagination import MAX_PAGE_BYTES
 from tests.support.api import Api
 

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from flask import Flask
 
-from chat_api import statements
-from chat_api.extensions import db
+from chat_api.database import statements
+from chat_api.database.session import db
 
 
 @contextmanager

@@ -11,10 +11,10 @@ from typing import Any
 import sqlalchemy as sa
 from flask import Flask
 
-from chat_api.columns import new_id, now
 from chat_api.completions.models import Completion, CompletionPiece
 from chat_api.conversations.models import Conversation
-from chat_api.extensions import db
+from chat_api.database.columns import new_id, now
+from chat_api.database.session import db
 from chat_api.messages.models import Message
 from tests.conftest import TEMPLATE, migrate
 from tests.support.postgres import create_database, drop_database, ensure_template

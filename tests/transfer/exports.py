@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from chat_api.columns import new_id
-from chat_api.extensions import Base, db
+from chat_api.database.columns import new_id
+from chat_api.database.session import Base, db
 from tests.support.api import Api
 
 TIME = "2026-11-23T09:30:00.123456Z"

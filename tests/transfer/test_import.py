@@ -8,8 +8,8 @@ import orjson
 import pytest
 from flask import Flask
 
-from chat_api.columns import new_id
 from chat_api.completions import runs
+from chat_api.database.columns import new_id
 from chat_api.transfer import places, restored, upload
 from tests.support.api import PASSWORD, Api, new_email
 from tests.support.tables import owned_rows

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from chat_api.columns import new_id
+from chat_api.database.columns import new_id
+from chat_api.database.session import db
 from chat_api.errors import ApiError
-from chat_api.extensions import db
 from chat_api.terms.lexemes import number_of
 from chat_api.transfer import restored, service
 from chat_api.transfer.ndjson import CUT_OFF

@@ -9,8 +9,8 @@ import orjson
 import pytest
 from flask import Flask
 
-from chat_api.columns import new_id
-from chat_api.extensions import db
+from chat_api.database.columns import new_id
+from chat_api.database.session import db
 from chat_api.transfer import pages, restored, service
 from chat_api.transfer.ids import id_at
 from chat_api.users.models import User

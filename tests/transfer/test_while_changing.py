@@ -11,8 +11,8 @@ import pytest
 from flask import Flask
 
 from chat_api.auth import service as auth
+from chat_api.database.session import db
 from chat_api.errors import NotFound
-from chat_api.extensions import db
 from chat_api.transfer import pages, restored, service, writing
 from chat_api.transfer.ndjson import read_export
 from chat_api.transfer.records import Fault, Record

@@ -14,8 +14,8 @@ from cryptography.fernet import Fernet
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from chat_api.columns import new_id
-from chat_api.extensions import db
+from chat_api.database.columns import new_id
+from chat_api.database.session import db
 from chat_api.keyring import CannotDecrypt
 from chat_api.logs import JsonFormatter
 from chat_api.user_llm_configs import service

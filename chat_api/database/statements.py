@@ -18,10 +18,10 @@ import sqlalchemy as sa
 from flask import Flask, current_app
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
+from ..errors import DRIVER_ERRORS, ApiError, Unavailable, describe, is_passing
 from .drivers import INTEGRITY_ERRORS, Connection, CursorConnection, PreparedConnection, Result, Row
-from .engines import ANSWER_DELAY_S
-from .errors import DRIVER_ERRORS, ApiError, Unavailable, describe, is_passing
-from .extensions import db
+from .engine import ANSWER_DELAY_S
+from .session import db
 
 EXTENSION = "chat_api.statements"
 

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from .extensions import db
+from .session import db
 
 DELETED_AT_ONCE = 10_000
 

@@ -1,0 +1,1 @@
+"""The database: engine, session, column types, and the compiled statements of the hot paths."""
