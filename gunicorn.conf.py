@@ -95,7 +95,7 @@ loglevel = settings.LOG_LEVEL
 logconfig_dict = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"json": {"()": "chat_api.logs.JsonFormatter"}},
+    "formatters": {"json": {"()": "chat_api.telemetry.logs.JsonFormatter"}},
     "handlers": {
         "stdout": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stdout"}
     },

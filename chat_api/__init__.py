@@ -9,7 +9,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from config import Config
 
-from . import cli, converters, errors, extensions, keyring, logs, metrics, openapi, request_log, responses
+from . import cli, errors, extensions, keyring, openapi
 from .attachments.routes import blp as attachments
 from .auth import identity_provider, revocations
 from .auth.routes import blp as account
@@ -22,9 +22,11 @@ from .llm_providers.routes import blp as llm_providers
 from .messages.routes import blp as messages
 from .operations.routes import blp as operations
 from .search.routes import blp as search
+from .telemetry import logs, metrics, request_log
 from .transfer import cli as transfer_cli
 from .transfer.routes import blp as transfer
 from .user_llm_configs.routes import blp as user_llm_configs
+from .web import responses, url_converters
 
 BLUEPRINTS = (
     auth,
@@ -68,7 +70,7 @@ def create_app(config: Config | None = None) -> Flask:
     app.json = responses.OrjsonProvider(app)
     logs.init_app(app)
     request_log.init_app(app)
-    converters.init_app(app)
+    url_converters.init_app(app)
     for part in (extensions, keyring, statements, revocations, identity_provider, metrics, runs, keeper):
         part.init_app(app)
     openapi.init_app(app, BLUEPRINTS)

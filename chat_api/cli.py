@@ -11,12 +11,12 @@ from config import fresh_secrets
 from . import maintenance
 from .auth import service as auth
 from .auth.schemas import RegisterSchema
-from .blueprint import load
 from .database.columns import TIME_FORMAT, now
 from .database.session import db
 from .errors import ApiError
 from .users import service as users_service
 from .users.models import ROLES
+from .web.blueprint import load
 
 users = AppGroup("users", help="Make accounts and change their roles.")
 search = AppGroup("search", help="Look after the index of full-text search.")

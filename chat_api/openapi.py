@@ -11,11 +11,11 @@ from flask import Blueprint, Flask, Response, current_app
 from flask_swagger_ui import get_swaggerui_blueprint
 
 from .auth import guard
-from .converters import IdConverter
 from .errors import ERROR_CODES
 from .extensions import api
-from .fields import UUID_PATTERN
-from .responses import REVALIDATE, json_response
+from .web.fields import UUID_PATTERN
+from .web.responses import REVALIDATE, json_response
+from .web.url_converters import IdConverter
 
 VERSION = "0.1.0"
 EXAMPLE_ID = "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071"

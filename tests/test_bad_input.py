@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from chat_api import errors
 from chat_api.database.columns import new_id
-from chat_api.logs import JsonFormatter
+from chat_api.telemetry.logs import JsonFormatter
 from tests.conftest import serving
 from tests.support.api import PASSWORD, POSTS, Api, new_email
 from tests.support.provider import ScriptedProvider

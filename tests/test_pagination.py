@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 from chat_api.auth import service as auth
 from chat_api.database.session import db
 from chat_api.llm_providers.models import LLMProvider
-from chat_api.pagination import MAX_PAGE_BYTES, MAX_POSITION
+from chat_api.web.pagination import MAX_PAGE_BYTES, MAX_POSITION
 from tests.support.api import PASSWORD, Api, new_email
 from tests.support.provider import ScriptedProvider, openai_chunk, openai_stream
 

@@ -5,10 +5,10 @@ from typing import Any
 from flask import Response
 
 from ..auth import guard
-from ..blueprint import Blueprint
 from ..idempotency import commits_once
-from ..pagination import Page, PositionPageSchema, add_links
-from ..responses import json_response
+from ..web.blueprint import Blueprint
+from ..web.pagination import Page, PositionPageSchema, add_links
+from ..web.responses import json_response
 from . import service
 from .models import Attachment
 from .schemas import AttachmentSchema, CreateAttachmentSchema

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from marshmallow import Schema, ValidationError, fields, validate
 
-from ..fields import IdField, Output, Text, Time, whole
+from ..web.fields import IdField, Output, Text, Time, whole
 
 # RFC 6838 section 4.2 for the names, RFC 9110 section 8.3.1 for the parameters
 _NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"

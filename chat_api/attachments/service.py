@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from ..database.session import db
 from ..errors import NotFound
 from ..messages.models import Message
-from ..pagination import Page
+from ..web.pagination import Page
 from .models import Attachment
 
 

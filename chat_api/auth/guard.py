@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from flask import current_app, g, request
 
 from ..errors import Forbidden, NotFound, Unauthorized
-from ..fields import is_uuid
 from ..users import service as users
+from ..web.fields import is_uuid
 from . import identity_provider, revocations, service, tokens
 
 ACTING_ROLES = ("admin", "service")

@@ -14,12 +14,12 @@ from flask import Flask, current_app
 from jwt import PyJWKClient, PyJWKSet
 
 from ..errors import Unavailable
-from ..json_body import is_storable
 from ..llm.call import Call
 from ..llm.errors import ProviderError
 from ..llm.gate import Gate, HttpRequest
 from ..llm.limits import Limits
 from ..users import service as users
+from ..web.json_body import is_storable
 from .tokens import MAX_TOKEN_LENGTH, InvalidToken, has_our_header
 
 EXTENSION = "chat_api.identity_provider"

@@ -4,14 +4,14 @@ from typing import Any
 
 from flask import Response, request
 
-from ..blueprint import Blueprint
 from ..database.session import db
 from ..errors import Forbidden
 from ..idempotency import commits_once
-from ..pagination import IdPageSchema, Page, id_page
-from ..responses import no_content, require_match
 from ..users import service as users
 from ..users.models import User
+from ..web.blueprint import Blueprint
+from ..web.pagination import IdPageSchema, Page, id_page
+from ..web.responses import no_content, require_match
 from . import guard, service
 from .schemas import (
     ChangePasswordSchema,

@@ -2,8 +2,8 @@
 
 from marshmallow import Schema, fields, validate
 
-from ..fields import IdField, Output, Text, Time, WholeNumber, whole
 from ..users.models import ROLES
+from ..web.fields import IdField, Output, Text, Time, WholeNumber, whole
 from . import passwords
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"

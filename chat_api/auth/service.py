@@ -11,9 +11,9 @@ from ..database.columns import UTCDateTime, new_id, now
 from ..database.session import db
 from ..database.statements import Statement
 from ..errors import Forbidden, InvalidInput, NotFound, Unauthorized
-from ..pagination import Page
 from ..users import service as users
 from ..users.models import User
+from ..web.pagination import Page
 from . import passwords, throttle, tokens
 from .models import Login, PersonalAccessToken, RevokedLogin
 

@@ -12,7 +12,7 @@ from ..llm.events import ToolCall
 from ..llm.request import ChatMessage
 from ..messages import pages
 from ..messages import service as messages
-from ..pagination import Page
+from ..web.pagination import Page
 
 BYTES_PER_TOKEN = 4
 TOKENS_AROUND_MESSAGE = 4  # role and separators

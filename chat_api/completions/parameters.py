@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from marshmallow import RAISE, Schema, ValidationError, fields, post_load, validate
 
-from ..fields import STORABLE_PATTERN, Flag, Text, WholeNumber, whole
+from ..web.fields import STORABLE_PATTERN, Flag, Text, WholeNumber, whole
 
 MAX_TOOLS_BYTES = 256 * 1024
 # of objects and arrays inside a parameter; the encoder gives up at 254, around all that is sent

@@ -6,13 +6,13 @@ from typing import Any
 from flask import Response, current_app, request
 
 from ..auth import guard
-from ..blueprint import Blueprint
 from ..database.session import db
 from ..errors import InvalidInput, ProviderFailed
 from ..idempotency import check_key, commits_once
-from ..pagination import IdPageSchema, Page, add_links
-from ..responses import entity_response, json_response, no_content
 from ..turns import give_way
+from ..web.blueprint import Blueprint
+from ..web.pagination import IdPageSchema, Page, add_links
+from ..web.responses import entity_response, json_response, no_content
 from . import documentation, service, sse
 from .run import BY_USER, Run
 from .runs import runs

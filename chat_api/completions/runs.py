@@ -15,13 +15,13 @@ from contextlib import contextmanager
 
 from flask import Flask, current_app
 
-from .. import metrics
 from ..database.columns import new_id
 from ..errors import ApiError, NotFound, ProviderFailed, TooManyRequests, Unavailable
 from ..llm.client import Client, Limits
 from ..llm.errors import ProviderError
 from ..llm.gate import Gate
 from ..llm.request import Endpoint
+from ..telemetry import metrics
 from .run import BY_SHUTDOWN, Run, problem_of
 from .service import RETRY_AFTER_S
 from .settling import Ending, settle

@@ -2,8 +2,8 @@
 
 from marshmallow import Schema, fields, validate
 
-from ..fields import Flag, IdField, Output, Text, Time, whole
 from ..messages.schemas import MAX_CONTENT_BYTES, MessageSchema
+from ..web.fields import Flag, IdField, Output, Text, Time, whole
 from .models import IN_PROGRESS, STATUSES
 from .parameters import ParametersSchema
 

@@ -21,8 +21,8 @@ from ..llm.request import ChatRequest, Endpoint
 from ..messages import branches
 from ..messages import service as messages
 from ..messages.models import Message
-from ..pagination import FIRST_ID, MAX_PAGE_BYTES, MAX_POSITION, Page, within_page_bytes
 from ..user_llm_configs import service as configs
+from ..web.pagination import FIRST_ID, MAX_PAGE_BYTES, MAX_POSITION, Page, within_page_bytes
 from .context import Context, choose_context
 from .models import Completion
 from .pieces import LEASE, read_pieces

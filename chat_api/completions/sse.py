@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import orjson
 
 from ..errors import ApiError, Unavailable
-from ..responses import ORJSON_OPTIONS
+from ..web.responses import ORJSON_OPTIONS
 from . import service
 from .pieces import read_pieces
 from .reply_log import REASONING, START, TEXT, TOOL_CALL, Chunk, ReplyLog

@@ -5,12 +5,12 @@ from typing import Any
 from flask import Response, request
 
 from ..auth import guard
-from ..blueprint import Blueprint
 from ..database.session import db
 from ..idempotency import commits_once
 from ..messages import branches, deletion
-from ..pagination import Page, add_links
-from ..responses import changed_response, entity_response, json_response, no_content, require_match
+from ..web.blueprint import Blueprint
+from ..web.pagination import Page, add_links
+from ..web.responses import changed_response, entity_response, json_response, no_content, require_match
 from . import service
 from .schemas import (
     ConversationSchema,

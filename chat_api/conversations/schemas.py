@@ -7,8 +7,8 @@ from typing import Any
 from marshmallow import Schema, fields
 
 from ..database.columns import TIME_FORMAT
-from ..fields import UUID_PATTERN, ChangesSchema, Flag, IdField, Output, QueryFlag, Text, Time, whole
-from ..pagination import PageQuerySchema
+from ..web.fields import UUID_PATTERN, ChangesSchema, Flag, IdField, Output, QueryFlag, Text, Time, whole
+from ..web.pagination import PageQuerySchema
 
 # years of four digits, so that times sort as text (SQLite has them as text)
 PLACE_PATTERN = (

@@ -12,7 +12,7 @@ from ..database.columns import TIME_FORMAT, Id, UTCDateTime, now
 from ..database.session import db
 from ..database.statements import Statement
 from ..errors import NotFound
-from ..pagination import Page
+from ..web.pagination import Page
 from .models import Conversation
 
 _OWNER, _ID = sa.bindparam("user_id", type_=Id()), sa.bindparam("conversation_id", type_=Id())

@@ -8,8 +8,8 @@ from flask import Response, g, request
 
 from ..database.session import db
 from ..errors import InvalidInput
-from ..responses import raw_json_response
 from ..users import service as users
+from ..web.responses import raw_json_response
 from . import service
 from .service import Answer
 

@@ -5,12 +5,12 @@ from typing import Any
 from flask import Response, request
 
 from ..auth import guard
-from ..blueprint import Blueprint
 from ..database.session import db
 from ..errors import Forbidden
 from ..idempotency import commits_once
-from ..pagination import IdPageSchema, Page, id_page
-from ..responses import no_content, require_match
+from ..web.blueprint import Blueprint
+from ..web.pagination import IdPageSchema, Page, id_page
+from ..web.responses import no_content, require_match
 from . import service
 from .models import LLMProvider
 from .schemas import CreateProviderSchema, ProviderSchema, UpdateProviderSchema

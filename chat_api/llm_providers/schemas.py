@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from marshmallow import Schema, ValidationError, fields, validate
 
-from ..fields import ChangesSchema, Flag, IdField, Output, Text, Time, WholeNumber, whole
 from ..llm.request import API_FORMATS
+from ..web.fields import ChangesSchema, Flag, IdField, Output, Text, Time, WholeNumber, whole
 
 # host, optional port, path and query of visible ASCII: what one URL parser reads, every other reads alike
 _HOST = r"[A-Za-z0-9](([A-Za-z0-9_-]|\.(?!\.)){0,251}[A-Za-z0-9])?"

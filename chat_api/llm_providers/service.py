@@ -8,7 +8,7 @@ from sqlalchemy.orm import aliased
 
 from ..database.session import db
 from ..errors import Forbidden, NotFound
-from ..pagination import Page
+from ..web.pagination import Page
 from .models import LLMProvider
 
 

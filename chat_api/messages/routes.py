@@ -5,11 +5,11 @@ from typing import Any
 from flask import Response
 
 from ..auth import guard
-from ..blueprint import Blueprint
 from ..database.session import db
 from ..idempotency import commits_once
-from ..pagination import Page, add_link_header, add_links
-from ..responses import entity_response, json_response, no_content, require_match
+from ..web.blueprint import Blueprint
+from ..web.pagination import Page, add_link_header, add_links
+from ..web.responses import entity_response, json_response, no_content, require_match
 from . import deletion, pages, service
 from .schemas import ALL, CreateMessageSchema, ListMessagesSchema, MessageSchema
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
-from ..fields import IdField, Output, Text, Time
-from ..pagination import PositionPageSchema
+from ..web.fields import IdField, Output, Text, Time
+from ..web.pagination import PositionPageSchema
 from .models import ROLES, STATUSES
 
 MAX_CONTENT_BYTES = 1024 * 1024

@@ -4,10 +4,10 @@ import hmac
 
 from flask import Response, current_app
 
-from .. import metrics
 from ..auth.guard import bearer_token
-from ..blueprint import Blueprint
 from ..errors import NotFound, Unauthorized
+from ..telemetry import metrics
+from ..web.blueprint import Blueprint
 from . import service
 from .schemas import HealthSchema
 

@@ -2,7 +2,7 @@
 
 from marshmallow import fields
 
-from ..fields import Output
+from ..web.fields import Output
 
 
 class HealthSchema(Output):

@@ -5,9 +5,9 @@ from typing import Any
 from flask import Response
 
 from ..auth import guard
-from ..blueprint import Blueprint
-from ..pagination import Page, add_link_header
-from ..responses import json_response
+from ..web.blueprint import Blueprint
+from ..web.pagination import Page, add_link_header
+from ..web.responses import json_response
 from . import service
 from .schemas import FoundSchema, SearchQuerySchema
 

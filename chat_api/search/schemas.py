@@ -3,9 +3,9 @@
 from marshmallow import fields, validate
 
 from ..conversations.schemas import ConversationSchema
-from ..fields import IdField, Output, Text
 from ..messages.schemas import MessageSchema
-from ..pagination import PageQuerySchema
+from ..web.fields import IdField, Output, Text
+from ..web.pagination import PageQuerySchema
 
 QUERY_LANGUAGE = """\
 Words, all of which are in the message, in any order; also:

@@ -14,7 +14,7 @@ from ..database.columns import Id
 from ..database.statements import Statement
 from ..messages import service as messages
 from ..messages.models import Message
-from ..pagination import MAX_PAGE_BYTES
+from ..web.pagination import MAX_PAGE_BYTES
 from . import by_fts5, by_gin
 from .query import parse
 from .ranking import ids_parameter, most_relevant

@@ -7,8 +7,8 @@ from typing import IO, Any
 import orjson
 from marshmallow import ValidationError
 
-from ..blueprint import flat_messages
-from ..fields import is_uuid
+from ..web.blueprint import flat_messages
+from ..web.fields import is_uuid
 from .limits import UnreadableFile
 from .records import (
     ATTACHMENT,

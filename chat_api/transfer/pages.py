@@ -21,9 +21,9 @@ from ..errors import NotFound
 from ..llm_providers.models import LLMProvider
 from ..messages.branches import OWNER
 from ..messages.models import Message
-from ..pagination import FIRST_ID, MAX_PAGE_BYTES, within_page_bytes
 from ..user_llm_configs.models import UserLLMConfig
 from ..users.models import User
+from ..web.pagination import FIRST_ID, MAX_PAGE_BYTES, within_page_bytes
 
 PAGE_ROWS = 500
 

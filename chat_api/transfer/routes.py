@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from flask import Flask, Response, current_app
 
 from ..auth import guard
-from ..blueprint import Blueprint
 from ..database.columns import now
 from ..database.session import db
 from ..idempotency import check_key
-from ..responses import json_response
 from ..turns import give_way
+from ..web.blueprint import Blueprint
+from ..web.responses import json_response
 from . import documentation, service
 from .places import take_place
 from .schemas import ImportSchema

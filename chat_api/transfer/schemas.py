@@ -10,10 +10,10 @@ from ..attachments.schemas import CreateAttachmentSchema
 from ..completions.models import IN_PROGRESS
 from ..completions.models import STATUSES as COMPLETION_STATUSES
 from ..completions.reply_log import REASONING, TEXT, TOOL_CALL
-from ..fields import Flag, IdField, Output, Text, Time, WholeNumber
 from ..llm_providers.schemas import ApiFormat, ContextWindow, EndpointField
 from ..messages.models import ROLES, STATUSES
 from ..messages.schemas import MAX_CONTENT_BYTES
+from ..web.fields import Flag, IdField, Output, Text, Time, WholeNumber
 from .ids import EPOCH
 from .records import ACCOUNT, ATTACHMENT, COMPLETION, CONFIG, CONVERSATION, END, HEADER, MESSAGE, PROVIDER
 

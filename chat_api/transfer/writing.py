@@ -7,8 +7,8 @@ import orjson
 
 from ..database.columns import now
 from ..messages import service as messages
-from ..pagination import FIRST_ID
-from ..responses import ORJSON_OPTIONS
+from ..web.pagination import FIRST_ID
+from ..web.responses import ORJSON_OPTIONS
 from .pages import (
     ATTACHMENTS,
     COMPLETIONS,

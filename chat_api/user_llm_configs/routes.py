@@ -5,11 +5,11 @@ from typing import Any
 from flask import Response, request
 
 from ..auth import guard
-from ..blueprint import Blueprint
 from ..database.session import db
 from ..idempotency import commits_once
-from ..pagination import IdPageSchema, Page, id_page
-from ..responses import json_response, no_content, require_match
+from ..web.blueprint import Blueprint
+from ..web.pagination import IdPageSchema, Page, id_page
+from ..web.responses import json_response, no_content, require_match
 from . import service
 from .models import UserLLMConfig
 from .schemas import ConfigSchema, CreateConfigSchema, ReplaceConfigSchema

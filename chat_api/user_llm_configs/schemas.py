@@ -2,8 +2,8 @@
 
 from marshmallow import Schema, fields, validate
 
-from ..fields import IdField, Output, Text, Time, whole
 from ..llm_providers.schemas import ContextWindow
+from ..web.fields import IdField, Output, Text, Time, whole
 
 # what can stand in an HTTP header: a key with a line break or a space would fail only when it is used
 KEY_PATTERN = "^[!-~]+$"

@@ -14,8 +14,8 @@ from ..keyring import keyring
 from ..llm.request import Endpoint
 from ..llm_providers import service as llm_providers
 from ..llm_providers.models import LLMProvider
-from ..pagination import Page
 from ..users import service as users
+from ..web.pagination import Page
 from .models import UserLLMConfig
 
 LONGEST_HINT = 4

@@ -15,8 +15,8 @@ from chat_api.database.columns import new_id
 from chat_api.database.session import db
 from chat_api.llm_providers import service
 from chat_api.llm_providers.models import LLMProvider
-from chat_api.pagination import Page
 from chat_api.users.models import User
+from chat_api.web.pagination import Page
 from tests.conftest import serving
 from tests.support.api import Api
 from tests.support.provider import ScriptedProvider, openai_stream

@@ -7,7 +7,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from chat_api.database.columns import new_id
-from chat_api.pagination import MAX_PAGE_BYTES
+from chat_api.web.pagination import MAX_PAGE_BYTES
 from tests.support.api import Api
 
 PATH = "/chat/search"

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from chat_api.fields import is_uuid
 from chat_api.transfer.chatgpt import id_at, read_conversation
 from chat_api.transfer.records import Fault, Record
+from chat_api.web.fields import is_uuid
 from tests.support.api import Api
 from tests.support.tables import owned_rows
 from tests.test_bad_input import assert_problem

@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 from chat_api.database.columns import new_id
 from chat_api.database.session import db
 from chat_api.keyring import CannotDecrypt
-from chat_api.logs import JsonFormatter
+from chat_api.telemetry.logs import JsonFormatter
 from chat_api.user_llm_configs import service
 from chat_api.user_llm_configs.models import UserLLMConfig
 from tests.conftest import serving

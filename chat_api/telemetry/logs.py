@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from flask import Flask, g, has_request_context
 
-from .errors import DATABASE_ERRORS, describe
+from ..errors import DATABASE_ERRORS, describe
 
 # what every LogRecord has; anything else was given as `extra`
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}

@@ -10,7 +10,7 @@ from typing import Any
 from flask import current_app, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from .errors import InvalidInput, NotSentAsJson
+from ..errors import InvalidInput, NotSentAsJson
 
 
 def read_json_object() -> dict[str, Any]:

@@ -7,7 +7,7 @@ import orjson
 from flask import Response, current_app, request
 from flask.json.provider import JSONProvider
 
-from .errors import PreconditionFailed
+from ..errors import PreconditionFailed
 
 ORJSON_OPTIONS = orjson.OPT_UTC_Z
 REVALIDATE = "private, no-cache"  # the client may keep it, and asks each time whether it is still true

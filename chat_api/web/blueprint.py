@@ -15,7 +15,7 @@ from marshmallow import Schema, ValidationError
 from marshmallow.exceptions import SCHEMA
 from webargs.flaskparser import FlaskParser
 
-from .errors import InvalidInput
+from ..errors import InvalidInput
 from .json_body import read_json_object
 from .responses import changed_response, entity_response, json_response, no_content
 

@@ -10,8 +10,8 @@ import orjson
 import uuid_utils
 from flask import Flask, Response, g, request
 
+from ..database.columns import now
 from . import metrics
-from .database.columns import now
 
 _LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 

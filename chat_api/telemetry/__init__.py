@@ -1,0 +1,1 @@
+"""What operators read: log lines, metrics and the request log."""

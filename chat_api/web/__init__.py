@@ -1,0 +1,1 @@
+"""HTTP in and out: blueprint, fields, JSON bodies, pages and responses."""
