@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 FLASK := $(BIN)/flask --app wsgi
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
-SOURCES := chat_api serving config.py wsgi.py gunicorn.conf.py migrations
+SOURCES := chat_api config.py wsgi.py gunicorn.conf.py migrations
 
 # squawk looks for statements that stop a busy table. These rules are about taste, or about running a file by hand.
 SQL_TASTE := --exclude prefer-text-field,prefer-bigint-over-int,prefer-bigint-over-smallint \

@@ -14,17 +14,22 @@ except ConfigError as error:
     print(error, file=sys.stderr)
     sys.exit(os.EX_CONFIG)
 
+if (
+    settings.metrics_folder
+):  # before the application is imported: prometheus-client looks for it at its own import
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(settings.metrics_folder)
+
 if settings.WORKER_CLASS == "gevent":
-    # now, in the master: writing its log it imports psycopg, which decides then whether its waits block a process
+    # before the application is imported: psycopg decides at its import whether its waits block a process
     from gevent import monkey
 
     monkey.patch_all()
-    from serving.greenlets import Worker
+    from chat_api.server.greenlets import Worker
 else:
-    from serving.threads import Worker
+    from chat_api.server.threads import Worker
 
-from serving import replies
-from serving.log import Logger
+from chat_api.server import lifecycle
+from chat_api.server.log import Logger
 
 PR_SET_PDEATHSIG = 1
 
@@ -43,7 +48,7 @@ def post_fork(server, worker):
 
 def post_worker_init(worker):
     """The worker has loaded the application and is about to serve it."""
-    replies.start_keeper(worker.application)
+    lifecycle.start_serving()
 
 
 def worker_exit(server, worker):
@@ -62,12 +67,10 @@ def on_starting(server):
 def child_exit(server, worker):
     """Tell the metrics that a worker has gone; what it counted stays in the sums."""
     if settings.metrics_folder:
+        from prometheus_client import multiprocess
+
         multiprocess.mark_process_dead(worker.pid)
 
-
-if settings.metrics_folder:  # before the application is loaded: prometheus-client looks for it when imported
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(settings.metrics_folder)
-    from prometheus_client import multiprocess
 
 bind = f"[{settings.HOST}]:{settings.PORT}" if ":" in settings.HOST else f"{settings.HOST}:{settings.PORT}"
 workers = settings.worker_count

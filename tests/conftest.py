@@ -63,7 +63,7 @@ def serving(url: str, folder: Path, **settings: Any) -> Iterator[Flask]:
     try:
         yield app
     finally:
-        runs.close(app.extensions[runs.EXTENSION])
+        app.extensions[runs.EXTENSION].finish_shutdown()
         with app.app_context():
             close_idle_connections()
             db.engine.dispose()

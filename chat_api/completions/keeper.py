@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from flask import Flask
 
@@ -17,7 +17,6 @@ from ..errors import ApiError
 from . import pieces, settling
 from .reply_log import Chunk
 from .run import BY_USER, Run
-from .runs import EXTENSION, LAST_TRIES_S, Runs
 
 SAVE_EVERY_S = 0.2
 LOOK_FOR_CANCEL_EVERY_S = 0.4
@@ -35,17 +34,34 @@ class Piece(NamedTuple):
     chunks: list[Chunk]
 
 
+class Supervised(Protocol):
+    """What the keeper needs of the registry of replies."""
+
+    stops_at: float | None
+
+    @property
+    def app(self) -> Flask: ...
+
+    @property
+    def running(self) -> list[Run]: ...
+
+    @property
+    def has_stopped(self) -> bool: ...
+
+    def stop_all(self) -> None: ...
+
+
 class Keeper:
     """The thread's state. It lives as long as there are replies, in a server as long as the process."""
 
-    def __init__(self, runs: Runs, *, stays: bool = False) -> None:
-        self._runs, self._stays = runs, stays
+    def __init__(self, runs: Supervised) -> None:
+        self._runs = runs
+        self._stays = False
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._wanted = threading.Event()
         self._due: dict[str, float] = {}  # when what is done now and then is due next; emptied by a failure
         self._pieces: list[Piece] = []
-        runs.on_run, runs.on_close = self.wake, self.finish
 
     def wake(self) -> None:
         """See to it that somebody looks after a new reply."""
@@ -60,13 +76,13 @@ class Keeper:
         self._stays = True
         self.wake()
 
-    def finish(self) -> None:
+    def finish(self, timeout_s: float) -> None:
         """Wait for the thread's end, at most so long: it uses the database until then."""
         self._wanted.set()
         with self._lock:
             thread = self._thread
         if thread is not None:
-            thread.join(LAST_TRIES_S)
+            thread.join(timeout_s)
 
     def _keep(self) -> None:
         app = self._runs.app  # held on to: it must not go before this thread's end
@@ -136,13 +152,3 @@ class Keeper:
             return False
         self._due[what] = moment + every_s
         return True
-
-
-def init_app(app: Flask) -> None:
-    """Give the application a keeper; its thread starts with the first reply."""
-    app.extensions[EXTENSION + ".keeper"] = Keeper(app.extensions[EXTENSION])
-
-
-def start_keeper(app: Flask) -> None:
-    """Have the keeper of a server's process look after what dead workers left, from now on."""
-    app.extensions[EXTENSION + ".keeper"].stay()

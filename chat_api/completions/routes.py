@@ -9,7 +9,7 @@ from ..auth import guard
 from ..database.session import db
 from ..errors import InvalidInput, ProviderFailed
 from ..idempotency import check_key, commits_once
-from ..turns import give_way
+from ..server.slots import give_way
 from ..web.blueprint import Blueprint
 from ..web.pagination import IdPageSchema, Page, add_links
 from ..web.responses import entity_response, json_response, no_content

@@ -21,7 +21,9 @@ from ..llm.client import Client, Limits
 from ..llm.errors import ProviderError
 from ..llm.gate import Gate
 from ..llm.request import Endpoint
+from ..server import lifecycle
 from ..telemetry import metrics
+from .keeper import Keeper
 from .run import BY_SHUTDOWN, Run, problem_of
 from .service import RETRY_AFTER_S
 from .settling import Ending, settle
@@ -52,8 +54,7 @@ class Runs:
         self._worker_id: str | None = None
         self._client: Client | None = None
         self.stops_at: float | None = None  # monotonic time; None: not being stopped
-        self.on_run: Callable[[], None] = lambda: None  # called when there is a new run
-        self.on_close: Callable[[], None] = lambda: None  # called when all have ended and no more will come
+        self._keeper = Keeper(self)
 
     @property
     def app(self) -> Flask:
@@ -177,6 +178,26 @@ class Runs:
         for run in self.running:
             run.stop(by)
 
+    def start_serving(self) -> None:
+        """Look after replies of dead workers, too, from now on."""
+        self._keeper.stay()
+
+    def begin_shutdown(self, deadline: float) -> None:
+        """Take no more replies, and let those in progress go on until `deadline` (monotonic)."""
+        self.stops_at = deadline
+
+    def finish_shutdown(self) -> None:
+        """Wait for the replies until the deadline, if there is one, then stop and settle them."""
+        if self.stops_at is None:
+            self.stops_at = time.monotonic()
+        while self.running and not self.has_stopped:
+            time.sleep(0.05)
+        self.stop_all()
+        for run in self.running:
+            run.wait(LAST_TRIES_S + 1)
+        self._keeper.finish(LAST_TRIES_S)
+        self.close_connections()
+
     def _start(self, run: Run) -> Run:
         with self._lock:
             self._promised -= 1
@@ -191,7 +212,7 @@ class Runs:
             self._forget(run)
             run.close(None, Unavailable("The server is out of threads."))
             raise Unavailable("The server is out of threads.") from None
-        self.on_run()
+        self._keeper.wake()
         return run
 
     def _write(self, run: Run) -> None:
@@ -246,42 +267,12 @@ def _new_client(app: Flask, pace_s: Callable[[], float]) -> Client:
     return Client(gate, limits, pace_s=pace_s)
 
 
-# -- the process ----------------------------------------------------------------------------------------------
-
-_all: "weakref.WeakSet[Runs]" = weakref.WeakSet()
-
-
 def init_app(app: Flask) -> None:
     """Give the application its registry of replies; nothing is started yet."""
     runs = app.extensions[EXTENSION] = Runs(app)
-    _all.add(runs)
+    lifecycle.register(runs)
 
 
 def runs() -> Runs:
     """The replies of the current application."""
     return current_app.extensions[EXTENSION]
-
-
-def begin_shutdown(deadline: float) -> None:
-    """Take no more replies, and let those in progress go on until `deadline` (monotonic). Safe in a signal handler."""
-    for registry in list(_all):
-        registry.stops_at = deadline
-
-
-def finish_shutdown() -> None:
-    """Block until all replies are settled: by their own end, or because the deadline came."""
-    for registry in list(_all):
-        close(registry)
-
-
-def close(registry: Runs) -> None:
-    """End a registry: wait for its replies until its deadline, if it has one, then stop and settle them."""
-    if registry.stops_at is None:
-        registry.stops_at = time.monotonic()
-    while registry.running and not registry.has_stopped:
-        time.sleep(0.05)
-    registry.stop_all()
-    for run in registry.running:
-        run.wait(LAST_TRIES_S + 1)
-    registry.on_close()
-    registry.close_connections()

@@ -8,7 +8,7 @@ from ..auth import guard
 from ..database.columns import now
 from ..database.session import db
 from ..idempotency import check_key
-from ..turns import give_way
+from ..server.slots import give_way
 from ..web.blueprint import Blueprint
 from ..web.responses import json_response
 from . import documentation, service

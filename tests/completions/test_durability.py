@@ -11,7 +11,6 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from chat_api.completions import keeper
 from chat_api.completions.pieces import save_pieces
 from chat_api.completions.reply_log import TEXT, Chunk
 from chat_api.completions.runs import EXTENSION
@@ -152,7 +151,7 @@ def test_a_cancelled_or_ended_reply_is_not_settled_again(chat: Chat, other_app: 
 def test_a_server_looks_by_itself(chat: Chat, other_app: Flask, serve: Any) -> None:
     abandoned = Abandoned(chat, other_app)
     with serve() as server:
-        keeper.start_keeper(server)
+        server.extensions[EXTENSION].start_serving()
         wait_for(lambda: chat.completions[0]["status"] == "incomplete", 4)
     assert chat.said[-1] == ("assistant", "So ", "incomplete")
     abandoned.come_back()

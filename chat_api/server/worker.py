@@ -6,7 +6,7 @@ from typing import Any
 
 from gunicorn import util
 
-from . import replies
+from . import lifecycle
 from .chunked import ChunkedBody
 from .refusals import Refusal
 
@@ -58,15 +58,15 @@ class ServiceWorker:
 
     def _begin_shutdown(self, grace_s: float) -> None:
         """A second signal may shorten the time, never lengthen it."""
-        deadline = replies.deadline_after(grace_s)
+        deadline = lifecycle.deadline_after(grace_s)
         if deadline < self.deadline:
             self.deadline = deadline
-            replies.begin_shutdown(deadline)
+            lifecycle.begin_shutdown(deadline)
 
     def finish_shutdown(self) -> None:
         """As the last act of the worker's process: wait for replies that no request waits for."""
         self._begin_shutdown(self.cfg.graceful_timeout)  # it may have stopped without a signal
-        replies.finish_shutdown()
+        lifecycle.finish_shutdown()
 
     @property
     def is_this_process(self) -> bool:
