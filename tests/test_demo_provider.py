@@ -20,11 +20,11 @@ from click.testing import CliRunner
 
 from chat_api.cli import serve_demo_provider
 from chat_api.demo_provider import DemoProvider
-from chat_api.llm.call import Call
+from chat_api.egress.cancellation import CancelToken
+from chat_api.egress.gate import Gate
+from chat_api.egress.limits import Limits
 from chat_api.llm.client import Client
 from chat_api.llm.events import Finish, TextDelta, Usage
-from chat_api.llm.gate import Gate
-from chat_api.llm.limits import Limits
 from chat_api.llm.request import API_FORMATS, ChatMessage, ChatRequest, Endpoint
 from tests.support.server import REPOSITORY
 
@@ -229,7 +229,7 @@ def test_the_services_client_understands_it(quick: RunningProvider, api_format: 
     with closing(Gate(allow_loopback=True)) as gate:
         client = Client(gate, Limits())
         assert client.list_models(endpoint) == ["echo"]
-        events = [event for read in client.stream(endpoint, request, Call()) for event in read]
+        events = [event for read in client.stream(endpoint, request, CancelToken()) for event in read]
     assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "You said: Hello,"
     assert events[-1] == Finish("length")
     assert [event for event in events if isinstance(event, Usage)][-1] == Usage(PROMPT_WORDS, 3)

@@ -194,13 +194,13 @@ def names_environment(node: ast.ImportFrom) -> bool:
     return any(name.name in ("environ", "getenv", "Env", "env") for name in node.names)
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if path.parent.name != "llm"], ids=relative)
+@pytest.mark.parametrize("path", [path for path in MODULES if path.parent.name != "egress"], ids=relative)
 def test_outgoing_calls_go_through_the_gate(path: Path) -> None:
     callers = {"urllib3", "requests", "httpx", "httpx2", "aiohttp", "openai", "anthropic"}
     for module, name in imports_of(path):
         calls_out = module[0] in callers or [*module, name][:2] in (["http", "client"], ["urllib", "request"])
         assert not calls_out, (
-            f"{relative(path)} imports {name} from {'.'.join(module)}. Send it through llm.gate.Gate, which looks at "
+            f"{relative(path)} imports {name} from {'.'.join(module)}. Send it through egress.gate.Gate, which looks at "
             "the address, follows no redirect and keeps to limits."
         )
 

@@ -13,11 +13,11 @@ import jwt
 from flask import Flask, current_app
 from jwt import PyJWKClient, PyJWKSet
 
+from ..egress.cancellation import CancelToken
+from ..egress.errors import EgressError
+from ..egress.gate import Gate, HttpRequest
+from ..egress.limits import Limits
 from ..errors import Unavailable
-from ..llm.call import Call
-from ..llm.errors import ProviderError
-from ..llm.gate import Gate, HttpRequest
-from ..llm.limits import Limits
 from ..users import service as users
 from ..web.json_body import is_storable
 from .tokens import MAX_TOKEN_LENGTH, InvalidToken, has_our_header
@@ -42,12 +42,12 @@ class GatedJWKClient(PyJWKClient):
         request = HttpRequest("GET", self.uri, {"Accept": "application/json"})
         limits = Limits(first_byte_s=FETCH_TIMEOUT_S, idle_s=FETCH_TIMEOUT_S, total_s=FETCH_TIMEOUT_S)
         try:
-            response = self._gate.send(request, call=Call(), limits=limits)
+            response = self._gate.send(request, cancel_token=CancelToken(), limits=limits)
             try:
                 content = response.read_all(MAX_KEYS_BYTES) if response.status == 200 else b""
             finally:
                 response.close()
-        except ProviderError as error:
+        except EgressError as error:
             raise jwt.PyJWKClientConnectionError(error.detail) from None
         keys = json.loads(content)
         if self.jwk_set_cache is not None:

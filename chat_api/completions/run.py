@@ -5,9 +5,10 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
+from ..egress.errors import EgressError, Failed, TimedOut
 from ..errors import ApiError, problem_body
-from ..llm.client import Call, Client
-from ..llm.errors import Failed, ProviderError, RateLimited, TimedOut
+from ..llm.client import CancelToken, Client
+from ..llm.errors import RateLimited
 from ..llm.events import Event, Finish, ReasoningDelta, TextDelta, ToolCall, Usage
 from .context import tokens_of
 from .reply_log import REASONING, TEXT, Chunk, ReplyLog, tool_call_chunk
@@ -32,7 +33,7 @@ class Run:
         self.lost: ApiError | None = None  # set instead where its end could not be stored
         self.saved_position = 0  # durable up to here
         self.stopped_by: str | None = None
-        self._call = Call()
+        self._cancel_token = CancelToken()
         self._usage: Usage | None = None
         self._finish: Finish | None = None
 
@@ -49,7 +50,7 @@ class Run:
     def stop(self, by: str) -> None:
         """End it now: the connection to the provider is closed, what came is kept. Any thread may call this."""
         self.stopped_by = self.stopped_by or by
-        self._call.cancel()
+        self._cancel_token.cancel()
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until it is over, at most so long; whether it is."""
@@ -64,11 +65,11 @@ class Run:
 
     def produce(self, client: Client) -> Ending:
         """Let the provider write the reply to its end, and say how it ended."""
-        failure: ProviderError | None = None
+        failure: EgressError | None = None
         try:
-            for events in client.stream(self.started.endpoint, self.started.request, self._call):
+            for events in client.stream(self.started.endpoint, self.started.request, self._cancel_token):
                 self._append(events)
-        except ProviderError as error:
+        except EgressError as error:
             failure = error
         except Exception:  # the end of a thread: whatever it was, the reply has to be settled
             log.exception("a reply failed unexpectedly", extra={"completion_id": self.started.id})
@@ -98,7 +99,7 @@ class Run:
             with self.changed:
                 self.changed.notify_all()
 
-    def _ending(self, failure: ProviderError | None) -> Ending:
+    def _ending(self, failure: EgressError | None) -> Ending:
         status, reason, problem = self._outcome(failure)
         said = self._usage or Usage(None, None)
         prompt, written = said.prompt_tokens, said.completion_tokens
@@ -116,7 +117,7 @@ class Run:
             usage_estimated=failure is not None or None in (said.prompt_tokens, said.completion_tokens),
         )
 
-    def _outcome(self, failure: ProviderError | None) -> tuple[str, str | None, dict[str, Any] | None]:
+    def _outcome(self, failure: EgressError | None) -> tuple[str, str | None, dict[str, Any] | None]:
         """Status, finish reason and problem."""
         if failure is None:
             reason = _storable(self._finish.reason)[:64] if self._finish else None
@@ -131,7 +132,7 @@ class Run:
         return ("incomplete" if self.log.position else "failed"), "error", problem_of(failure)
 
 
-def problem_of(failure: ProviderError) -> dict[str, Any]:
+def problem_of(failure: EgressError) -> dict[str, Any]:
     """A provider's failure as a problem: its 401 never becomes ours."""
     extra: dict[str, Any] = {}
     status = 502

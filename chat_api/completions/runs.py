@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from flask import Flask, current_app
 
 from ..database.columns import new_id
+from ..egress.errors import EgressError
+from ..egress.gate import Gate
 from ..errors import ApiError, NotFound, ProviderFailed, TooManyRequests, Unavailable
 from ..llm.client import Client, Limits
-from ..llm.errors import ProviderError
-from ..llm.gate import Gate
 from ..llm.request import Endpoint
 from ..server import lifecycle
 from ..telemetry import metrics
@@ -161,7 +161,7 @@ class Runs:
         give_back = self.place_for_client(user_id)
         try:
             return self.client.list_models(endpoint)
-        except ProviderError as error:
+        except EgressError as error:
             raise ProviderFailed(problem_of(error)) from None
         finally:
             give_back()

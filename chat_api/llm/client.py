@@ -8,21 +8,21 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from ..egress.addresses import below
+from ..egress.cancellation import CancelToken
+from ..egress.errors import EgressError, Failed
+from ..egress.gate import Gate, HttpRequest
+from ..egress.limits import Limits
 from . import anthropic, openai
-from .addresses import below
-from .call import Call
-from .errors import Failed, ProviderError
 from .events import Event, Finish, ReasoningDelta, TextDelta, ToolCall
-from .gate import Gate, HttpRequest
 from .lenient import as_dict, as_list, loads
-from .limits import Limits
 from .refusals import refusal
 from .reply import AnswerFull
 from .request import ChatRequest, Endpoint
 from .sse import Frame, SseReader
 
 if TYPE_CHECKING:
-    from .response import Response
+    from ..egress.response import Response
 
 PROTOCOLS = {"openai": openai, "anthropic": anthropic}
 
@@ -57,14 +57,16 @@ class Client:
         sent = _request_of(endpoint, HIDDEN_KEY, body)
         return {"method": sent.method, "url": sent.url, "headers": dict(sent.headers), "body": body}
 
-    def stream(self, endpoint: Endpoint, request: ChatRequest, call: Call) -> Iterator[list[Event]]:
+    def stream(
+        self, endpoint: Endpoint, request: ChatRequest, cancel_token: CancelToken
+    ) -> Iterator[list[Event]]:
         """The reply, as the provider sends it: what each read brought, as a list of typed events.
 
-        The last list ends with Finish. Raises ProviderError where it ends otherwise than by the provider's own
+        The last list ends with Finish. Raises EgressError where it ends otherwise than by the provider's own
         end; what came before stays good. Closing the generator ends the call.
         """
-        call.check()
-        response = self._answer(endpoint, request, call)
+        cancel_token.check()
+        response = self._answer(endpoint, request, cancel_token)
         try:
             yield from _within(self._limits.answer_bytes, self._events(endpoint, response))
             response.finish()
@@ -72,13 +74,15 @@ class Client:
             response.close()
 
     def list_models(self, endpoint: Endpoint) -> list[str]:
-        """The ids of the models that the provider offers with this key. Raises ProviderError."""
+        """The ids of the models that the provider offers with this key. Raises EgressError."""
         protocol = _protocol(endpoint)
         url = below(endpoint.api_endpoint, protocol.models_path(urlsplit(endpoint.api_endpoint).path))
         headers = {"Accept": "application/json", **protocol.headers(endpoint, endpoint.api_key)}
         request = HttpRequest("GET", url, headers)
         deadline = time.monotonic() + min(MODELS_TOTAL_S, self._limits.total_s)
-        response = self._gate.send(request, call=Call(), limits=self._limits, deadline=deadline)
+        response = self._gate.send(
+            request, cancel_token=CancelToken(), limits=self._limits, deadline=deadline
+        )
         try:
             if response.status != 200:
                 raise refusal(
@@ -97,20 +101,22 @@ class Client:
         """Close the connections that are kept for the next call."""
         self._gate.close()
 
-    def _answer(self, endpoint: Endpoint, request: ChatRequest, call: Call) -> "Response":
+    def _answer(self, endpoint: Endpoint, request: ChatRequest, cancel_token: CancelToken) -> "Response":
         """The provider's answer, whose status is 200. What some servers don't know is left out on their complaint."""
         protocol = _protocol(endpoint)
         deadline = time.monotonic() + self._limits.total_s
         body: Mapping[str, Any] | None = protocol.body(request)
         while body is not None:
             sent = _request_of(endpoint, endpoint.api_key, body)
-            response = self._gate.send(sent, call=call, limits=self._limits, deadline=deadline)
+            response = self._gate.send(
+                sent, cancel_token=cancel_token, limits=self._limits, deadline=deadline
+            )
             if response.status == 200:
                 return response
             try:
                 complaint = response.read_all(MAX_ERROR_BYTES)
-            except ProviderError:
-                call.check()
+            except EgressError:
+                cancel_token.check()
                 complaint = b""  # the status says enough
             finally:
                 response.close()

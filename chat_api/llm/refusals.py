@@ -6,7 +6,8 @@ from email.message import Message
 from email.utils import parsedate_to_datetime
 from string import ascii_letters, digits
 
-from .errors import Failed, KeyRefused, ProviderError, RateLimited
+from ..egress.errors import EgressError, Failed
+from .errors import KeyRefused, RateLimited
 from .lenient import loads
 
 MAX_MESSAGE_LENGTH = 500
@@ -27,7 +28,7 @@ _MASKED = re.compile(r"\*\*|\w(?:\.\.\.|…)\w")
 _WORD = re.compile(r"\S+")
 
 
-def refusal(status: int, headers: Message, body: bytes, key: str) -> ProviderError:
+def refusal(status: int, headers: Message, body: bytes, key: str) -> EgressError:
     """The error that a status other than 2xx means."""
     if status in (401, 403):
         return KeyRefused(KEY_REFUSED)
@@ -43,7 +44,7 @@ def refusal(status: int, headers: Message, body: bytes, key: str) -> ProviderErr
     )
 
 
-def reported(error: object, key: str) -> ProviderError:
+def reported(error: object, key: str) -> EgressError:
     """The error that an error object in an answer means, whose status was 200."""
     fields = error if isinstance(error, dict) else {}
     values = (fields.get(name) for name in ("code", "type", "status"))

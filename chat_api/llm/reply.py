@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import orjson
 
-from .errors import Failed, ProviderError, TimedOut, Unreachable
+from ..egress.errors import EgressError, Failed, TimedOut, Unreachable
 from .events import Event, Finish, ReasoningDelta, TextDelta, ToolCall, Usage
 from .sse import Frame
 
@@ -50,7 +50,7 @@ class Reply:
         self._left_bytes = answer_bytes
 
     def take(self, frame: Frame, found: list[Event]) -> None:
-        """Append the events that a frame brings. Raises ProviderError where it is an error report."""
+        """Append the events that a frame brings. Raises EgressError where it is an error report."""
         raise NotImplementedError
 
     def take_whole(self, answer: Any, found: list[Event]) -> None:
@@ -78,7 +78,7 @@ class Reply:
         call.arguments.append(fragment)
 
     def end(self) -> list[Event]:
-        """The last events: tool calls, usage, finish. Raises ProviderError if the reply has no end."""
+        """The last events: tool calls, usage, finish. Raises EgressError if the reply has no end."""
         if self._garbled and not self._understood:
             raise Failed("The provider sent a stream in which nothing is a reply.")
         if self.finish_reason is None and not self.is_done:
@@ -141,13 +141,13 @@ def events(reply: Reply, reads: Iterable[list[Frame]]) -> Iterator[list[Event]]:
     try:
         for frames in reads:
             found: list[Event] = []
-            failure: ProviderError | AnswerFull | None = None
+            failure: EgressError | AnswerFull | None = None
             try:
                 for frame in frames:
                     reply.take(frame, found)
                     if reply.is_done:
                         break
-            except (ProviderError, AnswerFull) as error:
+            except (EgressError, AnswerFull) as error:
                 failure = error
             if found:
                 yield joined(found)

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from .errors import Failed
+from ..egress.errors import Failed
 
 _BOM = b"\xef\xbb\xbf"
 

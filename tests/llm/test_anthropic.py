@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from chat_api.llm.errors import Failed, KeyRefused, ProviderError, RateLimited, Unreachable
+from chat_api.egress.errors import EgressError, Failed, Unreachable
+from chat_api.llm.errors import KeyRefused, RateLimited
 from chat_api.llm.events import Event, Finish, ReasoningDelta, TextDelta, ToolCall, Usage
 from chat_api.llm.request import ChatMessage, ChatRequest, ImagePart, TextPart
-from tests.llm.conftest import KEY, AskingMaker, finish_of, text_of
+from tests.support.asking import KEY, AskingMaker, finish_of, text_of
 from tests.support.provider import (
     BREAK,
     CUT,
@@ -270,7 +271,7 @@ def test_error_in_the_stream_keeps_what_came(
     asking: AskingMaker,
     provider: ScriptedProvider,
     error: dict[str, str],
-    kind: type[ProviderError],
+    kind: type[EgressError],
     detail: str,
 ) -> None:
     provider.script(Reply(hi(anthropic_event("error", error=error))))

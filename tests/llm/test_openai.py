@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from chat_api.llm.errors import Failed, KeyRefused, ProviderError, RateLimited, Unreachable
+from chat_api.egress.errors import EgressError, Failed, Unreachable
+from chat_api.llm.errors import KeyRefused, RateLimited
 from chat_api.llm.events import Event, Finish, ReasoningDelta, TextDelta, ToolCall, Usage
 from chat_api.llm.request import ChatMessage, ChatRequest, ImagePart, TextPart
-from tests.llm.conftest import KEY, AskingMaker, finish_of, text_of
+from tests.support.asking import KEY, AskingMaker, finish_of, text_of
 from tests.support.provider import (
     BREAK,
     CUT,
@@ -301,7 +302,7 @@ def test_answer_in_one_piece_is_taken_too(
     ],
 )
 def test_error_in_the_stream_keeps_what_came(
-    asking: AskingMaker, provider: ScriptedProvider, event: Any, kind: type[ProviderError], detail: str | None
+    asking: AskingMaker, provider: ScriptedProvider, event: Any, kind: type[EgressError], detail: str | None
 ) -> None:
     provider.script(Reply(HI + sse(event)))
     events, error = asking().until_error()
@@ -402,7 +403,7 @@ def test_described_request_is_the_one_that_is_sent(asking: AskingMaker, provider
     request = ChatRequest("gpt-x", (ChatMessage("user", "Hi"),), {"top_p": 0.5})
     described = ask.client.describe(ask.endpoint, request)
     assert not provider.requests
-    list(ask.client.stream(ask.endpoint, request, ask.call))
+    list(ask.client.stream(ask.endpoint, request, ask.cancel_token))
     sent = provider.last
     assert described["method"] == sent.method
     assert described["url"] == provider.origin + sent.path

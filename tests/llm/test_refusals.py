@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from chat_api.llm.errors import Failed, KeyRefused, ProviderError, RateLimited
-from tests.llm.conftest import KEY, AskingMaker
+from chat_api.egress.errors import EgressError, Failed
+from chat_api.llm.errors import KeyRefused, RateLimited
+from tests.support.asking import KEY, AskingMaker
 from tests.support.provider import Reply, ScriptedProvider, error_answer, json_answer, openai_stream
 
 FORMATS = ["openai", "anthropic"]
@@ -36,7 +37,7 @@ def test_status(
     provider: ScriptedProvider,
     api_format: str,
     status: int,
-    kind: type[ProviderError],
+    kind: type[EgressError],
     detail: str,
 ) -> None:
     provider.script(error_answer(status, "Bad thing"))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_api.llm.errors import Failed
+from chat_api.egress.errors import Failed
 from chat_api.llm.sse import Frame, SseReader
 
 

@@ -13,8 +13,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
 from .addresses import IPAddress, Origin, literal
-from .call import Call
-from .errors import ProviderError, TimedOut, Unreachable
+from .cancellation import CancelToken
+from .errors import EgressError, TimedOut, Unreachable
 
 # a name's addresses, as text; may raise OSError
 Resolver = Callable[[str, int], list[str]]
@@ -30,18 +30,18 @@ class Pinned(HTTPConnection):
     origin: Origin
     idle_since = 0.0
     is_reused = False
-    _call: Call
+    _cancel_token: CancelToken
     _check: Check
     _resolver: Resolver
     _deadline: float
 
-    def open(self, call: Call, *, check: Check, resolver: Resolver, connect_s: float) -> None:
+    def open(self, cancel_token: CancelToken, *, check: Check, resolver: Resolver, connect_s: float) -> None:
         """Connect. Raises Blocked, Unreachable, TimedOut or Cancelled; the connection is closed then."""
-        self._call, self._check, self._resolver = call, check, resolver
+        self._cancel_token, self._check, self._resolver = cancel_token, check, resolver
         self._deadline = time.monotonic() + connect_s
         try:
             self.connect()
-            call.ends_by_shutting(self.sock)
+            cancel_token.ends_by_shutting(self.sock)
         except (OSError, HTTPError, ValueError) as error:
             self._give_up()
             raise self._reason(error) from None
@@ -50,23 +50,23 @@ class Pinned(HTTPConnection):
             raise
 
     def _give_up(self) -> None:
-        self._call.let_go()
+        self._cancel_token.let_go()
         self.close()
 
-    def _reason(self, error: Exception) -> ProviderError:
+    def _reason(self, error: Exception) -> EgressError:
         """What the failure to connect is called."""
         try:
-            self._call.check()
-        except ProviderError as cancelled:
+            self._cancel_token.check()
+        except EgressError as cancelled:
             return cancelled
         if isinstance(error, TimeoutError):
             return TimedOut("The provider took no connection in time.")
         return Unreachable(f"The provider could not be reached: {_short(error)}.")
 
     def _new_conn(self) -> socket.socket:
-        addresses = _addresses(self.origin, self._resolver, self._call, self._deadline)
+        addresses = _addresses(self.origin, self._resolver, self._cancel_token, self._deadline)
         self._check(self.origin, addresses)
-        return _connected(addresses[:MAX_ADDRESSES], self.origin.port, self._call, self._deadline)
+        return _connected(addresses[:MAX_ADDRESSES], self.origin.port, self._cancel_token, self._deadline)
 
 
 class PinnedTLS(Pinned, HTTPSConnection):
@@ -78,7 +78,7 @@ class PinnedTLS(Pinned, HTTPSConnection):
         sock = super()._new_conn()
         # the handshake takes the socket over, so its number in the system is kept by a second one
         self._during_handshake = handshaking = sock.dup()
-        self._call.ends_by_shutting(handshaking)
+        self._cancel_token.ends_by_shutting(handshaking)
         sock.settimeout(max(self._deadline - time.monotonic(), 0.001))
         return sock
 
@@ -88,7 +88,7 @@ class PinnedTLS(Pinned, HTTPSConnection):
             super().connect()
         finally:
             if self._during_handshake is not None:
-                self._call.let_go()
+                self._cancel_token.let_go()
                 self._during_handshake.close()
                 self._during_handshake = None
 
@@ -99,7 +99,9 @@ def resolve(host: str, port: int) -> list[str]:
     return [str(address[0]) for _, _, _, _, address in found]
 
 
-def _addresses(origin: Origin, resolver: Resolver, call: Call, deadline: float) -> list[IPAddress]:
+def _addresses(
+    origin: Origin, resolver: Resolver, cancel_token: CancelToken, deadline: float
+) -> list[IPAddress]:
     """All addresses of a host. A name is looked up in a thread of its own, since nobody can end a lookup."""
     if (address := literal(origin.host)) is not None:
         return [address]
@@ -111,13 +113,13 @@ def _addresses(origin: Origin, resolver: Resolver, call: Call, deadline: float) 
         except (OSError, UnicodeError):
             outcome.put(OSError("its name is not known"))
 
-    call.ends_by(lambda: outcome.put(None))
+    cancel_token.ends_by(lambda: outcome.put(None))
     threading.Thread(target=look_up, name="look up provider", daemon=True).start()
     try:
         found = outcome.get(timeout=max(deadline - time.monotonic(), 0.001))
     except Empty:
         raise TimeoutError from None
-    call.check()
+    cancel_token.check()
     if isinstance(found, OSError):
         raise found
     if not found:
@@ -128,7 +130,9 @@ def _addresses(origin: Origin, resolver: Resolver, call: Call, deadline: float) 
     return [address for address in addresses if address is not None]
 
 
-def _connected(addresses: list[IPAddress], port: int, call: Call, deadline: float) -> socket.socket:
+def _connected(
+    addresses: list[IPAddress], port: int, cancel_token: CancelToken, deadline: float
+) -> socket.socket:
     """A socket connected to the first address that answers; each gets its share of the time that is left."""
     failure: OSError = TimeoutError()
     for number, address in enumerate(addresses):
@@ -139,22 +143,22 @@ def _connected(addresses: list[IPAddress], port: int, call: Call, deadline: floa
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.settimeout(left / (len(addresses) - number))
-            call.ends_by_shutting(sock)
+            cancel_token.ends_by_shutting(sock)
             sock.connect((str(address), port))
-            call.check()
+            cancel_token.check()
             return sock
         except OSError as error:
-            _abandon(sock, call)
-            call.check()
+            _abandon(sock, cancel_token)
+            cancel_token.check()
             failure = error
         except BaseException:
-            _abandon(sock, call)
+            _abandon(sock, cancel_token)
             raise
     raise failure
 
 
-def _abandon(sock: socket.socket, call: Call) -> None:
-    call.let_go()
+def _abandon(sock: socket.socket, cancel_token: CancelToken) -> None:
+    cancel_token.let_go()
     sock.close()
 
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from email.message import Message
 from typing import TYPE_CHECKING, Self, cast
 
-from .call import Call
-from .errors import Failed, ProviderError, TimedOut, Unreachable
+from .cancellation import CancelToken
+from .errors import EgressError, Failed, TimedOut, Unreachable
 from .limits import Limits
 
 if TYPE_CHECKING:
@@ -39,12 +39,12 @@ class Response:
         self,
         connection: "Pinned",
         *,
-        call: Call,
+        cancel_token: CancelToken,
         limits: Limits,
         deadline: float,
         give_back: Callable[["Pinned"], None],
     ) -> None:
-        self._connection, self._call, self._give_back = connection, call, give_back
+        self._connection, self._cancel_token, self._give_back = connection, cancel_token, give_back
         self._sock: socket.socket = connection.sock
         self._limits, self._deadline = limits, deadline
         self._first_byte_by = time.monotonic() + limits.first_byte_s
@@ -107,7 +107,7 @@ class Response:
         try:
             while self.read():
                 pass
-        except ProviderError:
+        except EgressError:
             pass  # nothing is lost but the connection
 
     def close(self) -> None:
@@ -115,10 +115,10 @@ class Response:
         if self._is_closed:
             return
         self._is_closed = True
-        self._call.let_go()
+        self._cancel_token.let_go()
         framing = getattr(self, "_framing", None)
         if framing is not None and framing.ended and not framing.has_surplus and self._can_be_kept:
-            if not self._call.cancelled:
+            if not self._cancel_token.cancelled:
                 self._give_back(self._connection)
                 return
         self._connection.close()
@@ -166,21 +166,21 @@ class Response:
             timeout_s = self._deadline - now
         if timeout_s <= 0:
             raise self._timed_out()
-        if self._call.cancelled:
-            self._call.check()
+        if self._cancel_token.cancelled:
+            self._cancel_token.check()
         try:
             if timeout_s != self._timeout_s:
                 self._sock.settimeout(timeout_s)
                 self._timeout_s = timeout_s
             piece = self._sock.recv(READ_BYTES)
         except TimeoutError:
-            self._call.check()
+            self._cancel_token.check()
             raise self._timed_out() from None
         except (OSError, ValueError):  # ValueError: TLS was ended by another thread
-            self._call.check()
+            self._cancel_token.check()
             raise Unreachable("The connection to the provider broke.") from None
-        if self._call.cancelled:
-            self._call.check()
+        if self._cancel_token.cancelled:
+            self._cancel_token.check()
         self._received_bytes += len(piece)
         if self._received_bytes > self._limits.run_bytes:
             raise Failed("The provider sent more than an answer may have.")

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .addresses import IPAddress, Origin, is_public, parse
-from .call import Call
+from .cancellation import CancelToken
 from .errors import Blocked, Failed, TimedOut, Unreachable
 from .limits import Limits
 
@@ -66,12 +66,17 @@ class Gate:
         self._idle: list[Pinned] = []  # the one that was used last is last
 
     def send(
-        self, request: HttpRequest, *, call: Call, limits: Limits, deadline: float | None = None
+        self,
+        request: HttpRequest,
+        *,
+        cancel_token: CancelToken,
+        limits: Limits,
+        deadline: float | None = None,
     ) -> "Response":
         """Send a request and wait for the head of its answer; the caller reads and closes that.
 
         `deadline` is when the body must have been read, in `time.monotonic`'s seconds; without it the limits say
-        so. Raises ProviderError.
+        so. Raises EgressError.
         """
         origin, target = parse(request.url)
         if origin.scheme == "http" and not (self._allow_loopback or origin in self._allowed):
@@ -80,10 +85,12 @@ class Gate:
         if deadline is None:
             deadline = time.monotonic() + limits.total_s
         if (kept := self._take(origin)) is not None:
-            response = self._exchange(kept, message, call, limits, deadline)
+            response = self._exchange(kept, message, cancel_token, limits, deadline)
             if response is not None:
                 return response
-        response = self._exchange(self._connect(origin, call, limits), message, call, limits, deadline)
+        response = self._exchange(
+            self._connect(origin, cancel_token, limits), message, cancel_token, limits, deadline
+        )
         if response is None:  # a new connection never gives None
             raise Unreachable("The connection to the provider broke.")
         return response
@@ -96,17 +103,17 @@ class Gate:
             connection.close()
 
     def _exchange(
-        self, connection: "Pinned", message: bytes, call: Call, limits: Limits, deadline: float
+        self, connection: "Pinned", message: bytes, cancel_token: CancelToken, limits: Limits, deadline: float
     ) -> "Response | None":
         """Send and read the head; None where a kept connection broke before any byte of an answer."""
         from .response import Response
 
         response = Response(
-            connection, call=call, limits=limits, deadline=deadline, give_back=self._give_back
+            connection, cancel_token=cancel_token, limits=limits, deadline=deadline, give_back=self._give_back
         )
         try:
-            call.ends_by_shutting(connection.sock)
-            _send(connection, message, call, min(limits.first_byte_s, deadline - time.monotonic()))
+            cancel_token.ends_by_shutting(connection.sock)
+            _send(connection, message, cancel_token, min(limits.first_byte_s, deadline - time.monotonic()))
             return response.read_head()
         except Unreachable:
             response.close()
@@ -117,7 +124,7 @@ class Gate:
             response.close()
             raise
 
-    def _connect(self, origin: Origin, call: Call, limits: Limits) -> "Pinned":
+    def _connect(self, origin: Origin, cancel_token: CancelToken, limits: Limits) -> "Pinned":
         from . import connection as connections
 
         pinned: Pinned
@@ -127,7 +134,7 @@ class Gate:
             pinned = connections.Pinned(origin.host, origin.port)
         pinned.origin = origin
         pinned.open(
-            call,
+            cancel_token,
             check=self._check,
             resolver=self._resolver or connections.resolve,
             connect_s=limits.connect_s,
@@ -195,13 +202,13 @@ def _message(request: HttpRequest, origin: Origin, target: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + request.body
 
 
-def _send(connection: "Pinned", message: bytes, call: Call, timeout_s: float) -> None:
+def _send(connection: "Pinned", message: bytes, cancel_token: CancelToken, timeout_s: float) -> None:
     try:
         connection.sock.settimeout(max(timeout_s, 0.001))
         connection.sock.sendall(message)
     except TimeoutError:
-        call.check()
+        cancel_token.check()
         raise TimedOut("The provider did not take the request in time.") from None
     except (OSError, ValueError):
-        call.check()
+        cancel_token.check()
         raise Unreachable("The connection to the provider broke.") from None

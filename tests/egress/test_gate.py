@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from chat_api.llm.addresses import is_public, parse
-from chat_api.llm.call import Call
-from chat_api.llm.errors import Blocked, Failed, ProviderError, TimedOut, Unreachable
-from chat_api.llm.gate import Gate, HttpRequest
-from chat_api.llm.limits import Limits
-from tests.llm.conftest import KEY, Asking, AskingMaker, text_of
+from chat_api.egress.addresses import is_public, parse
+from chat_api.egress.cancellation import CancelToken
+from chat_api.egress.errors import Blocked, EgressError, Failed, TimedOut, Unreachable
+from chat_api.egress.gate import Gate, HttpRequest
+from chat_api.egress.limits import Limits
+from tests.support.asking import KEY, Asking, AskingMaker, text_of
 from tests.support.provider import Reply, ScriptedProvider, openai_stream
 
 LIMITS = Limits(connect_s=1, first_byte_s=2, idle_s=2, total_s=5)
@@ -29,7 +29,9 @@ LIMITS = Limits(connect_s=1, first_byte_s=2, idle_s=2, total_s=5)
 
 def get(gate: Gate, url: str) -> int:
     """Ask for a URL; returns the status."""
-    response = gate.send(HttpRequest("GET", url, {"Accept": "*/*"}), call=Call(), limits=LIMITS)
+    response = gate.send(
+        HttpRequest("GET", url, {"Accept": "*/*"}), cancel_token=CancelToken(), limits=LIMITS
+    )
     response.read_all(10_000)
     response.close()
     return response.status
@@ -165,7 +167,7 @@ def test_name_that_leads_to_such_an_address_is_not_called(make_gate: GateMaker, 
 )
 def test_odd_form_of_a_private_address_is_not_called(make_gate: GateMaker, host: str) -> None:
     """The system's own resolver reads the odd ones."""
-    with pytest.raises(ProviderError, match=r"not a public one|its name is not known"):
+    with pytest.raises(EgressError, match=r"not a public one|its name is not known"):
         get(make_gate(), f"https://{host}:1/")
 
 

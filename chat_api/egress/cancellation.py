@@ -7,7 +7,7 @@ from collections.abc import Callable
 from .errors import Cancelled
 
 
-class Call:
+class CancelToken:
     """One running call, so that another thread can end it."""
 
     def __init__(self) -> None:

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from chat_api.egress.cancellation import CancelToken
+from chat_api.egress.errors import Cancelled, EgressError, Failed, TimedOut, Unreachable
+from chat_api.egress.gate import Gate
 from chat_api.llm import client
-from chat_api.llm.call import Call
 from chat_api.llm.client import Client
-from chat_api.llm.errors import Cancelled, Failed, ProviderError, TimedOut, Unreachable
 from chat_api.llm.events import Finish, ReasoningDelta, TextDelta
-from chat_api.llm.gate import Gate
-from tests.llm.conftest import LIMITS, Asking, AskingMaker, finish_of, text_of
+from tests.support.asking import LIMITS, Asking, AskingMaker, finish_of, text_of
 from tests.support.provider import (
     BREAK,
     DONE,
@@ -238,7 +238,7 @@ def test_endless_error_answer_is_read_to_its_bound(asking: AskingMaker, provider
     ],
 )
 def test_what_is_no_answer(
-    asking: AskingMaker, provider: ScriptedProvider, reply: Reply, kind: type[ProviderError]
+    asking: AskingMaker, provider: ScriptedProvider, reply: Reply, kind: type[EgressError]
 ) -> None:
     provider.script(reply)
     assert type(asking().error()) is kind
@@ -281,8 +281,8 @@ def cancelled_after(ask: Asking, seconds: float) -> float:
     def cancel() -> None:
         time.sleep(seconds)
         at.append(time.monotonic())
-        ask.call.cancel()
-        ask.call.cancel()
+        ask.cancel_token.cancel()
+        ask.cancel_token.cancel()
 
     thread = threading.Thread(target=cancel)
     thread.start()
@@ -295,7 +295,7 @@ def cancelled_after(ask: Asking, seconds: float) -> float:
 
 def test_cancel_before_the_call(asking: AskingMaker, provider: ScriptedProvider) -> None:
     ask = asking()
-    ask.call.cancel()
+    ask.cancel_token.cancel()
     assert isinstance(ask.error(), Cancelled)
     assert provider.connections == 0
 
@@ -346,7 +346,7 @@ def test_cancel_while_the_request_is_sent(gate: Gate) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         ask = Asking(gate, f"http://127.0.0.1:{listener.getsockname()[1]}", "openai")
         reads = ask.stream("x" * 30_000_000)
-        threading.Timer(0.3, ask.call.cancel).start()
+        threading.Timer(0.3, ask.cancel_token.cancel).start()
         begin = time.monotonic()
         with pytest.raises(Cancelled):
             next(reads)
@@ -361,7 +361,7 @@ def test_cancel_after_the_end_does_nothing_to_others(asking: AskingMaker, provid
     provider.script(openai_stream("a", Pause(0.2), "b"))
     reads = second.stream()
     events = next(reads)
-    first.call.cancel()
+    first.cancel_token.cancel()
     assert text_of([*events, *(event for read in reads for event in read)]) == "ab"
     assert provider.connections == 1
 
@@ -370,11 +370,11 @@ def test_calls_run_in_parallel(gate: Gate, provider: ScriptedProvider) -> None:
     """One client for all threads; cancelling one touches no other."""
     client, outcomes = Client(gate, LIMITS), dict[int, str]()
     provider.script(openai_stream("a", Pause(0.3), "b"))
-    calls = [Call() for _ in range(20)]
+    tokens = [CancelToken() for _ in range(20)]
 
     def run(number: int) -> None:
         ask = Asking(gate, provider.url, "openai")
-        ask.client, ask.call = client, calls[number]
+        ask.client, ask.cancel_token = client, tokens[number]
         try:
             outcomes[number] = text_of(ask.events())
         except Cancelled:
@@ -384,8 +384,8 @@ def test_calls_run_in_parallel(gate: Gate, provider: ScriptedProvider) -> None:
     for thread in threads:
         thread.start()
     provider.wait_for_request(count=20)
-    for call in calls[::2]:
-        call.cancel()
+    for cancel_token in tokens[::2]:
+        cancel_token.cancel()
     for thread in threads:
         thread.join()
     assert outcomes == {number: "ab" if number % 2 else "cancelled" for number in range(20)}

@@ -1,0 +1,1 @@
+"""The one gate for all outgoing calls: addresses, limits, connections."""
