@@ -132,7 +132,7 @@ def delete_old_conversations(dry_run: bool) -> None:
 @click.option("--words-per-second", type=click.FloatRange(0.1, 1000), default=20, show_default=True)
 def serve_demo_provider(host: str, port: int, words_per_second: float) -> None:
     """Serve a local model that repeats what it is told, to see streamed replies without an account anywhere."""
-    from .demo_provider import CannotListen, DemoProvider
+    from .llm.demo_provider import CannotListen, DemoProvider
 
     try:
         server = DemoProvider(host, port, words_per_second=words_per_second, report=click.echo)

@@ -4,13 +4,13 @@ import base64
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from . import reply
+from . import stream_parser
+from .error_responses import reported
 from .events import Event, Usage
-from .lenient import as_count, as_dict, as_list, as_text, can_be_sent, loads
-from .refusals import reported
-from .reply import add_reasoning, add_text, written_arguments
 from .request import ChatMessage, ChatRequest, Endpoint, ImagePart, TextPart
 from .sse import Frame
+from .stream_parser import add_reasoning, add_text, written_arguments
+from .untrusted_json import as_count, as_dict, as_list, as_text, can_be_sent, loads
 
 VERSION = "2023-06-01"
 DEFAULT_MAX_TOKENS = 4096  # the protocol wants a bound
@@ -66,15 +66,15 @@ def corrected(sent: Mapping[str, Any], complaint: str) -> dict[str, Any] | None:
 
 def events(reads: Iterable[list[Frame]], *, key: str, answer_bytes: int) -> Iterator[list[Event]]:
     """The typed events of a streamed reply."""
-    return reply.events(Reply(key, answer_bytes), reads)
+    return stream_parser.events(StreamParser(key, answer_bytes), reads)
 
 
 def whole(answer: Any, *, key: str, answer_bytes: int) -> list[Event]:
     """The typed events of a reply that came as one JSON object, though a stream was asked for."""
-    return reply.whole(Reply(key, answer_bytes), answer)
+    return stream_parser.whole(StreamParser(key, answer_bytes), answer)
 
 
-class Reply(reply.Reply):
+class StreamParser(stream_parser.StreamParser):
     """A reply in content blocks."""
 
     def take(self, frame: Frame, found: list[Event]) -> None:

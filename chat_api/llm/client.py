@@ -14,12 +14,12 @@ from ..egress.errors import EgressError, Failed
 from ..egress.gate import Gate, HttpRequest
 from ..egress.limits import Limits
 from . import anthropic, openai
+from .error_responses import refusal
 from .events import Event, Finish, ReasoningDelta, TextDelta, ToolCall
-from .lenient import as_dict, as_list, loads
-from .refusals import refusal
-from .reply import AnswerFull
 from .request import ChatRequest, Endpoint
 from .sse import Frame, SseReader
+from .stream_parser import AnswerFull
+from .untrusted_json import as_dict, as_list, loads
 
 if TYPE_CHECKING:
     from ..egress.response import Response

@@ -8,7 +8,7 @@ from string import ascii_letters, digits
 
 from ..egress.errors import EgressError, Failed
 from .errors import KeyRefused, RateLimited
-from .lenient import loads
+from .untrusted_json import loads
 
 MAX_MESSAGE_LENGTH = 500
 MAX_WAIT_S = 86_400

@@ -19,11 +19,11 @@ import pytest
 from click.testing import CliRunner
 
 from chat_api.cli import serve_demo_provider
-from chat_api.demo_provider import DemoProvider
 from chat_api.egress.cancellation import CancelToken
 from chat_api.egress.gate import Gate
 from chat_api.egress.limits import Limits
 from chat_api.llm.client import Client
+from chat_api.llm.demo_provider import DemoProvider
 from chat_api.llm.events import Finish, TextDelta, Usage
 from chat_api.llm.request import API_FORMATS, ChatMessage, ChatRequest, Endpoint
 from tests.support.server import REPOSITORY

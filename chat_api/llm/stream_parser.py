@@ -35,7 +35,7 @@ class BegunToolCall:
         return ToolCall(self.id or f"call_{uuid4().hex}", self.name, "".join(self.arguments))
 
 
-class Reply:
+class StreamParser:
     """One reply while it comes in. A protocol's own class says in `take` what its frames mean."""
 
     def __init__(self, key: str, answer_bytes: int) -> None:
@@ -128,7 +128,7 @@ def written_arguments(arguments: dict[str, object]) -> str:
         raise Failed("The provider sent a call to a tool whose arguments can't be read.") from None
 
 
-def whole(reply: Reply, answer: Any) -> list[Event]:
+def whole(reply: StreamParser, answer: Any) -> list[Event]:
     """The events of a reply that came in one piece, to the last."""
     found: list[Event] = []
     reply.take_whole(answer, found)
@@ -136,7 +136,7 @@ def whole(reply: Reply, answer: Any) -> list[Event]:
     return joined(found) + reply.end()
 
 
-def events(reply: Reply, reads: Iterable[list[Frame]]) -> Iterator[list[Event]]:
+def events(reply: StreamParser, reads: Iterable[list[Frame]]) -> Iterator[list[Event]]:
     """The reply's events, one list for each read that brought some. What came before an error is given first."""
     try:
         for frames in reads:
