@@ -18,7 +18,7 @@ from .idempotency.service import KEPT_FOR
 from .keyring import CannotDecrypt, keyring
 from .messages import retention
 from .messages.retention import Expired
-from .terms.rebuilding import index_messages
+from .search_index.rebuild import index_messages
 from .user_llm_configs.models import UserLLMConfig
 from .users.models import User
 

@@ -10,8 +10,8 @@ import psycopg
 
 from bench.search.corpus import PER_CONVERSATION, Entry, entries, time_of
 from chat_api.database.columns import TIME_FORMAT
-from chat_api.terms.lexemes import number_of, plain_text, vector_text
-from chat_api.terms.words import words
+from chat_api.search_index.lexemes import number_of, plain_text, vector_text
+from chat_api.search_index.tokenizer import words
 
 BATCH = 20_000
 MESSAGES = ("user_id", "id", "conversation_id", "parent_id", "position", "role", "content", "size_bytes",

@@ -13,8 +13,8 @@ from bench.search.corpus import entries
 from bench.search.fill import Progress, fill, id_at
 from bench.servers import Gunicorn
 from bench.setting import migrate
-from chat_api.terms.lexemes import number_of, plain_text, vector_text
-from chat_api.terms.words import words
+from chat_api.search_index.lexemes import number_of, plain_text, vector_text
+from chat_api.search_index.tokenizer import words
 from tests.support.postgres import Cluster
 
 POSTGRES_SETTINGS = {"shared_buffers": "512MB", "max_wal_size": "4GB"}

@@ -13,8 +13,8 @@ from ..database.columns import Id, UTCDateTime, new_id, now
 from ..database.session import db
 from ..database.statements import Statement
 from ..errors import NotFound
-from ..terms import writing as terms
-from ..terms.rebuilding import write_new_words
+from ..search_index import writer as index_writer
+from ..search_index.rebuild import write_new_words
 from .branches import CONVERSATION, HERE, MESSAGE, ON_PATH, OWNER, THIS_CONVERSATION, lead_path_to
 from .models import Message
 
@@ -78,7 +78,7 @@ def _append_and_index(columns: tuple[str, ...] = _COLUMNS) -> sa.Select[Any]:
         Message.user_id, Message.id, Message.position, Message.parent_id
     )
     rows = appended.cte("appended")
-    indexed = terms.insert_vector(rows).cte("indexed")
+    indexed = index_writer.insert_vector(rows).cte("indexed")
     return sa.select(rows.c.position, rows.c.parent_id).add_cte(indexed)
 
 
@@ -177,7 +177,7 @@ def replace_reply(
         owner=user_id, message=message_id, text=content, size=size_bytes, status_=status, calls=tool_calls
     )
     message = get_message(user_id=user_id, message_id=message_id)
-    terms.rewrite(
+    index_writer.rewrite(
         user_id=user_id,
         conversation_id=message["conversation_id"],
         message_id=message_id,
@@ -197,7 +197,7 @@ def _append(
     """Position and parent of the message. Raises NotFound."""
     place = {"owner": user_id, "conversation": conversation_id}
     if statements.writes_in_one_round_trip():
-        vector = terms.vector_of(user_id, conversation_id, message["message"], message["text"])
+        vector = index_writer.vector_of(user_id, conversation_id, message["message"], message["text"])
         row = in_one.first(**place, **message, vector=vector)
     else:
         row = _append_in_two(insert, place, message)
@@ -231,7 +231,7 @@ def _append_aside(user_id: str, conversation_id: str, parent_id: str, message: d
 
 
 def _write_terms(place: dict[str, Any], message: dict[str, Any]) -> None:
-    terms.write(
+    index_writer.write(
         user_id=place["owner"],
         conversation_id=place["conversation"],
         message_id=message["message"],

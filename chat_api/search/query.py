@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 
 from ..errors import InvalidInput
-from ..terms.lexemes import owner_code
-from ..terms.words import is_spaceless, places
+from ..search_index.lexemes import owner_code
+from ..search_index.tokenizer import is_spaceless, places
 
 MOST_TERMS = 64
 _PART = re.compile(

@@ -15,11 +15,11 @@ from ..database.statements import Statement
 from ..messages import service as messages
 from ..messages.models import Message
 from ..web.pagination import MAX_PAGE_BYTES
-from . import by_fts5, by_gin
+from . import postgres, sqlite
+from .candidates import IndexQuery
 from .query import parse
 from .ranking import ids_parameter, most_relevant
 from .snippets import snippet_of
-from .wanted import Wanted
 
 RANKED = 1000  # so many of the newest matches are sorted by relevance
 
@@ -82,8 +82,8 @@ def search_messages(*, user_id: str, search: Search) -> tuple[list[dict[str, Any
     on_postgres = statements.writes_in_one_round_trip()
     by_relevance = search.sort == "relevance"
     count = RANKED if by_relevance else search.limit + 1
-    wanted = Wanted(user_id, query, count, search.after, search.conversation_id)
-    found = by_gin.find_newest(wanted) if on_postgres else by_fts5.find_newest(wanted)
+    wanted = IndexQuery(user_id, query, count, search.after, search.conversation_id)
+    found = postgres.find_newest(wanted) if on_postgres else sqlite.find_newest(wanted)
     ids = found.ids
     if not ids and search.conversation_id:
         conversations.require_conversation(user_id=user_id, conversation_id=search.conversation_id)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from ..terms.words import Word, places
+from ..search_index.tokenizer import Word, places
 from .query import Phrase, Query
 
 LENGTH = 200  # characters that a snippet aims at

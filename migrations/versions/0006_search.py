@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import context, op
 from sqlalchemy.dialects import postgresql
 
-from chat_api.terms.rebuilding import index_missing
+from chat_api.search_index.rebuild import index_missing
 from migrations.distribution import distribute, prepare_distribution
 
 revision = "0006"

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chat_api.database.columns import new_id
-from chat_api.search import by_gin
+from chat_api.search import postgres
 from chat_api.search.query import parse
-from chat_api.terms.lexemes import is_sample, number_of
+from chat_api.search_index.lexemes import is_sample, number_of
 from tests.search.test_query import matches
 from tests.search.test_search import next_link
 from tests.support.api import Api
@@ -125,7 +125,7 @@ def test_search_that_takes_long_goes_on_at_the_next_page(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch, q: str
 ) -> None:
     """As if each span took too long. A page may be empty, and lead on all the same."""
-    monkeypatch.setattr(by_gin, "PATIENCE_S", 0)
+    monkeypatch.setattr(postgres, "PATIENCE_S", 0)
     seen = searcher.walk(q=q)
     assert searcher.comparable(seen) == searcher.comparable(searcher.expected(q))
 
@@ -179,9 +179,9 @@ def test_slices_cover_a_span_and_nothing_twice() -> None:
         width = 16 ** chance.randrange(1, 7)
         start = chance.randrange(16**8 - 2 * width)
         first, last = sorted(start + chance.randrange(width) for _ in range(2))
-        slices = by_gin._slices_between(f"{first:08x}-", f"{last:08x}-")
+        slices = postgres._slices_between(f"{first:08x}-", f"{last:08x}-")
         ends = sorted((int(one.ljust(7, "0"), 16), int(one.ljust(7, "f"), 16)) for one in slices)
         assert (ends[0][0], ends[-1][1]) == (first // 16, last // 16)
         assert all(one[1] + 1 == following[0] for one, following in itertools.pairwise(ends))
         assert len(slices) < 200
-    assert by_gin._slices_between(COUNTED[0], LAST) == []
+    assert postgres._slices_between(COUNTED[0], LAST) == []

@@ -9,7 +9,7 @@ from chat_api.database.columns import new_id
 from chat_api.errors import InvalidInput
 from chat_api.search.query import MOST_TERMS, Phrase, Query, parse
 from chat_api.search.snippets import snippet_of
-from chat_api.terms.words import words
+from chat_api.search_index.tokenizer import words
 from tests.support.api import Api
 
 QUERIES = st.text() | st.text("ab éÀ1_-'\"“”*.()&|!:<>~%\\東京かกิ한 ") | st.text('ab "-*')

@@ -10,7 +10,7 @@ from flask import Flask
 from chat_api.database.columns import new_id
 from chat_api.database.session import db
 from chat_api.errors import ApiError
-from chat_api.terms.lexemes import number_of
+from chat_api.search_index.lexemes import number_of
 from chat_api.transfer import restored, service
 from chat_api.transfer.ndjson import CUT_OFF
 from chat_api.users.models import User

@@ -14,7 +14,7 @@ from chat_api.database.columns import new_id
 from chat_api.database.session import db
 from chat_api.database.statements import Compiled, Statement
 from chat_api.messages import service as messages
-from chat_api.search import by_gin
+from chat_api.search import postgres
 from chat_api.users.models import User
 from tests.search.test_search import PATH, found, say, search
 from tests.support.api import Api
@@ -257,8 +257,8 @@ def test_postgres_needs_no_statistics(app: Flask, ada: Api) -> None:
         db.session.commit()
         given = {"owner": ada.user_id, "newest": ANY[1], "oldest": ANY[0], "count": 21, "query": "'a'",
                  "slices": "'a~'", "samples": "'a~'", "words": "'a'"}  # fmt: skip
-        looking = plan_of(by_gin._BY_LOOKING, **given)
-        samples, span = plan_of(by_gin._SAMPLES, **given), plan_of(by_gin._BY_INDEX, **given)
+        looking = plan_of(postgres._BY_LOOKING, **given)
+        samples, span = plan_of(postgres._SAMPLES, **given), plan_of(postgres._BY_INDEX, **given)
     assert "Index Scan Backward using pk_message_terms" in looking
     assert "Sort" not in looking
     assert "Index Only Scan Backward using pk_message_terms" in samples

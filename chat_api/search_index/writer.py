@@ -10,7 +10,7 @@ from ..database.columns import Id
 from ..database.statements import Statement
 from .lexemes import number_of, plain_text, spread_of, vector_text
 from .models import MessageTerms
-from .words import words
+from .tokenizer import words
 
 INSERT_NUMBERED = """
     WITH RECURSIVE place (number, mask) AS (

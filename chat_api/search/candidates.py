@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from ..terms.lexemes import conversation_lexeme
+from ..search_index.lexemes import conversation_lexeme
 from .query import Query
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class IndexQuery:
     """What is looked for: the newest `count` messages with these words, before the one called `before`."""
 
     user_id: str
@@ -23,7 +23,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Candidates:
     """Ids of messages, newest first; and where to go on if not all was looked through, as an id."""
 
     ids: list[str]

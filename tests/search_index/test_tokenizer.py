@@ -6,8 +6,17 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from chat_api.terms.lexemes import number_of, plain_text, vector_text
-from chat_api.terms.words import LONGEST_WORD, MOST_WORDS, Word, fold, is_spaceless, places, term_of, words
+from chat_api.search_index.lexemes import number_of, plain_text, vector_text
+from chat_api.search_index.tokenizer import (
+    LONGEST_WORD,
+    MOST_WORDS,
+    Word,
+    fold,
+    is_spaceless,
+    places,
+    term_of,
+    words,
+)
 
 # what the rules are about comes up seldom in all of Unicode
 TEXTS = st.text() | st.text("abzAZ09éÀßıłøﬁ²½ _-'.’🙂東京かがｶﾞกิ็한글한ָאُم\u0301\u200d\u00adﷺ\U00020000𝒜")

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from .writing import INSERT_NUMBERED, numbered_of, vector_of
+from .writer import INSERT_NUMBERED, numbered_of, vector_of
 
 BATCH = 500
 

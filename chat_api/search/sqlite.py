@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from ..database.columns import Id
 from ..database.statements import Statement
-from ..terms.lexemes import number_of
+from ..search_index.lexemes import number_of
+from .candidates import Candidates, IndexQuery
 from .query import Phrase
-from .wanted import Found, Wanted
 
 NEAR = 1000  # messages that are looked at for a prefix: about 2 ms
 
@@ -55,7 +55,7 @@ _BY_LOOKING = _ids(
 )
 
 
-def find_newest(wanted: Wanted) -> Found:
+def find_newest(wanted: IndexQuery) -> Candidates:
     """The newest messages that are wanted."""
     place = {
         "owner": wanted.user_id,
@@ -66,12 +66,12 @@ def find_newest(wanted: Wanted) -> Found:
     if wanted.query.has_prefix:
         near = _BY_LOOKING.all(**place, **_texts(wanted))
         if len(near) == wanted.count:
-            return Found([message_id for (message_id,) in near])
+            return Candidates([message_id for (message_id,) in near])
     query = wanted.query.as_fts5(wanted.user_id, also=wanted.also)
-    return Found([message_id for (message_id,) in _BY_INDEX.all(**place, query=query)])
+    return Candidates([message_id for (message_id,) in _BY_INDEX.all(**place, query=query)])
 
 
-def _texts(wanted: Wanted) -> dict[str, str]:
+def _texts(wanted: IndexQuery) -> dict[str, str]:
     """What a message's terms must contain, and must not."""
     required = [*(f" {lexeme} " for lexeme in wanted.also), *map(_text, wanted.query.required)]
     excluded = list(map(_text, wanted.query.excluded))

@@ -21,8 +21,8 @@ import sqlalchemy as sa
 
 from ..database.columns import Id
 from ..database.statements import Statement
-from ..terms.lexemes import SAMPLE, SAMPLED, SLICE_DIGITS, owner_code, slice_lexeme
-from .wanted import Found, Wanted
+from ..search_index.lexemes import SAMPLE, SAMPLED, SLICE_DIGITS, owner_code, slice_lexeme
+from .candidates import Candidates, IndexQuery
 
 NEAR = 400  # messages of the first step: about 1 ms
 PATIENCE_S = 0.1  # to go on to a further span; a span of a phrase takes about 2 ms
@@ -85,16 +85,16 @@ _BY_INDEX = _ids(
 )  # fmt: skip
 
 
-def find_newest(wanted: Wanted) -> Found:
+def find_newest(wanted: IndexQuery) -> Candidates:
     """The newest messages that are wanted. There may be fewer, even none, where `resume_before` is set."""
     gives_up_at = time.monotonic() + PATIENCE_S
     if wanted.before == _FIRST:
-        return Found([])
+        return Candidates([])
     newest = _LAST if wanted.before is None else _id_in_front_of(wanted.before)
     if wanted.count < NEAR:
         near = _look_at_newest(wanted, newest)
         if len(near) == wanted.count:
-            return Found(near)
+            return Candidates(near)
     newest, *ends = _ends_of_spans(wanted, newest) or [_FIRST]
     found: list[str] = []
     while ends:
@@ -105,18 +105,18 @@ def find_newest(wanted: Wanted) -> Found:
         if len(found) == wanted.count:
             break
         if ends and time.monotonic() > gives_up_at:
-            return Found(found, resume_before=oldest)
+            return Candidates(found, resume_before=oldest)
         newest = _id_in_front_of(oldest)
-    return Found(found)
+    return Candidates(found)
 
 
-def _look_at_newest(wanted: Wanted, newest: str) -> list[str]:
+def _look_at_newest(wanted: IndexQuery, newest: str) -> list[str]:
     query = wanted.query.as_tsquery(wanted.user_id, also=wanted.also)
     rows = _BY_LOOKING.all(owner=wanted.user_id, newest=newest, query=query, count=wanted.count)
     return [str(message_id) for (message_id,) in rows]
 
 
-def _ends_of_spans(wanted: Wanted, newest: str) -> list[str]:
+def _ends_of_spans(wanted: IndexQuery, newest: str) -> list[str]:
     """Ids, falling: where the first span begins, then where each one ends. None if there is no message."""
     query = wanted.query
     samples = query.as_tsquery_of_words(wanted.user_id, also=(SAMPLE, *wanted.also), has_prefixes=False)
@@ -126,7 +126,7 @@ def _ends_of_spans(wanted: Wanted, newest: str) -> list[str]:
     return ends * 2 if len(ends) == 1 else ends
 
 
-def _look_into_span(wanted: Wanted, oldest: str, newest: str, count: int) -> list[str]:
+def _look_into_span(wanted: IndexQuery, oldest: str, newest: str, count: int) -> list[str]:
     code = owner_code(wanted.user_id)
     slices = " | ".join(f"'{code}{slice_lexeme(digits)}'" for digits in _slices_between(oldest, newest))
     rows = _BY_INDEX.all(

@@ -1,1 +1,0 @@
-"""Terms: the words of messages as both databases index them."""
