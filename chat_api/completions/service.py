@@ -18,7 +18,7 @@ from ..database.columns import Id, UTCDateTime, new_id, now, seconds_of
 from ..database.statements import IntegrityFailed, Statement
 from ..errors import Conflict, InvalidInput, NotFound, TooManyRequests, Unavailable
 from ..llm.request import ChatRequest, Endpoint
-from ..messages import branches
+from ..messages import active_path
 from ..messages import service as messages
 from ..messages.models import Message
 from ..user_llm_configs import service as configs
@@ -283,7 +283,7 @@ def _answered(asked: Asked) -> dict[str, Any] | None:
     The active path is led to one that is named: what the model is told, and where its reply goes.
     """
     if asked.parent_id is not None:
-        branches.lead_path_to(
+        active_path.lead_path_to(
             user_id=asked.user_id, conversation_id=asked.conversation_id, message_id=asked.parent_id
         )
         return messages.get_message(user_id=asked.user_id, message_id=asked.parent_id)

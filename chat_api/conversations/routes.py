@@ -7,7 +7,7 @@ from flask import Response, request
 from ..auth import guard
 from ..database.session import db
 from ..idempotency import commits_once
-from ..messages import branches, deletion
+from ..messages import active_path, deletion
 from ..web.blueprint import Blueprint
 from ..web.pagination import Page, add_links
 from ..web.responses import changed_response, entity_response, json_response, no_content, require_match
@@ -69,7 +69,7 @@ def update_conversation(changes: dict[str, Any], conversation_id: str) -> Respon
     own = {"user_id": guard.caller().user_id, "conversation_id": conversation_id}
     require_match(service.lock_conversation(**own))
     if "active_leaf_id" in changes:
-        branches.lead_path_to(**own, message_id=changes.pop("active_leaf_id"))
+        active_path.lead_path_to(**own, message_id=changes.pop("active_leaf_id"))
     if changes:
         service.update_conversation(**own, changes=changes)
     updated = service.get_conversation(**own)

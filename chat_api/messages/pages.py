@@ -9,7 +9,7 @@ from ..conversations import service as conversations
 from ..database.statements import Statement
 from ..errors import InvalidInput, NotFound
 from ..web.pagination import MAX_PAGE_BYTES, Page, within_page_bytes
-from .branches import HERE, MESSAGE, ON_PATH, OWNER
+from .active_path import HERE, MESSAGE, ON_PATH, OWNER
 from .models import Message
 from .service import shown
 

@@ -15,7 +15,7 @@ from ..database.statements import Statement
 from ..errors import NotFound
 from ..search_index import writer as index_writer
 from ..search_index.rebuild import write_new_words
-from .branches import CONVERSATION, HERE, MESSAGE, ON_PATH, OWNER, THIS_CONVERSATION, lead_path_to
+from .active_path import CONVERSATION, HERE, MESSAGE, ON_PATH, OWNER, THIS_CONVERSATION, lead_path_to
 from .models import Message
 
 LEAF = "leaf"  # as a parent: whatever message the active path ends at

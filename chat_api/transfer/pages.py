@@ -19,7 +19,7 @@ from ..database.columns import Id
 from ..database.statements import Statement
 from ..errors import NotFound
 from ..llm_providers.models import LLMProvider
-from ..messages.branches import OWNER
+from ..messages.active_path import OWNER
 from ..messages.models import Message
 from ..user_llm_configs.models import UserLLMConfig
 from ..users.models import User

@@ -8,7 +8,7 @@ from ..attachments.models import Attachment
 from ..completions.models import Completion
 from ..database.bulk import insert_rows
 from ..database.columns import new_id
-from ..messages import branches
+from ..messages import active_path
 from ..messages import service as messages
 from ..messages.models import Message
 from . import rows
@@ -81,7 +81,7 @@ class RestoredConversation:
             active_leaf_id=self._path_ends_at,
         )
         if not self._has_empty_path and self._last_id is not None:
-            branches.lead_path_to(**own, message_id=self._leaf(self._last_id))
+            active_path.lead_path_to(**own, message_id=self._leaf(self._last_id))
 
     def _leaf(self, newest_id: str) -> str:
         """The message at which the path ends; the newest one where it was deleted while the export was written."""

@@ -14,7 +14,7 @@ from ..conversations.models import Conversation
 from ..database.session import db
 from ..database.statements import Statement
 from ..errors import Unavailable
-from ..messages.branches import OWNER
+from ..messages.active_path import OWNER
 from .archive import read_members
 from .chatgpt import read_conversation
 from .json_array import elements_of

@@ -10,7 +10,7 @@ from flask import Flask
 from chat_api.database import bulk
 from chat_api.database.columns import new_id
 from chat_api.database.session import db
-from chat_api.messages import branches, deletion
+from chat_api.messages import active_path, deletion
 from chat_api.users import service as users
 from tests.completions.chat import Chat, run_sql, wait_for
 from tests.support.api import Api
@@ -206,7 +206,7 @@ def test_postgres_reads_a_row_a_few_times_also_when_it_expects_few_rows(
             message = deletion.lock_message(user_id=ada.user_id, message_id=ids[1])
             deletion.delete_message(user_id=ada.user_id, message=message)
         elif what == "path":
-            branches.lead_path_to(**place, message_id=ids[-1])
+            active_path.lead_path_to(**place, message_id=ids[-1])
         else:
             users.delete_user(user_id=ada.user_id)
         read = sa.text(
