@@ -14,7 +14,7 @@ from .attachments.routes import blp as attachments
 from .auth import identity_provider, revocations
 from .auth.routes import blp as account
 from .auth.routes import public_blp as auth
-from .completions import runs
+from .completions import registry
 from .completions.routes import blp as completions
 from .conversations.routes import blp as conversations
 from .database import statements
@@ -71,7 +71,7 @@ def create_app(config: Config | None = None) -> Flask:
     logs.init_app(app)
     request_log.init_app(app)
     url_converters.init_app(app)
-    for part in (extensions, keyring, statements, revocations, identity_provider, metrics, runs):
+    for part in (extensions, keyring, statements, revocations, identity_provider, metrics, registry):
         part.init_app(app)
     openapi.init_app(app, BLUEPRINTS)
     errors.init_app(app)  # after flask-smorest, whose handlers it replaces

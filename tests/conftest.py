@@ -17,7 +17,7 @@ from flask_migrate import upgrade
 from chat_api import create_app
 from chat_api.auth import service as auth
 from chat_api.auth.passwords import hash_password
-from chat_api.completions import runs
+from chat_api.completions import registry
 from chat_api.database.session import db
 from chat_api.database.statements import close_idle_connections
 from chat_api.users import service as users
@@ -63,7 +63,7 @@ def serving(url: str, folder: Path, **settings: Any) -> Iterator[Flask]:
     try:
         yield app
     finally:
-        app.extensions[runs.EXTENSION].finish_shutdown()
+        app.extensions[registry.EXTENSION].finish_shutdown()
         with app.app_context():
             close_idle_connections()
             db.engine.dispose()

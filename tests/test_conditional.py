@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from chat_api.completions.models import CompletionPiece
+from chat_api.completions.models import CompletionCheckpoint
 from chat_api.database.session import db
 from tests.support.api import PASSWORD, Api
 from tests.support.provider import ScriptedProvider
@@ -114,7 +114,7 @@ def test_a_reply_in_progress_has_a_new_tag_when_more_of_it_is_there(
     before = {"If-None-Match": first.headers["ETag"]}
     assert ada.get(path, headers=before).status_code == 304
     with app.app_context():
-        more = CompletionPiece(
+        more = CompletionCheckpoint(
             user_id=ada.user_id, completion_id=completion_id, position=12, chunks='[["text","."]]'
         )
         db.session.add(more)

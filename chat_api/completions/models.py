@@ -76,7 +76,7 @@ class Completion(Model):
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
 
 
-class CompletionPiece(Model):
+class CompletionCheckpoint(Model):
     """A piece of a reply in progress, made durable a few times a second; gone when the reply is a message."""
 
     __tablename__ = "completion_pieces"

@@ -13,9 +13,10 @@ from ..server.slots import give_way
 from ..web.blueprint import Blueprint
 from ..web.pagination import IdPageSchema, Page, add_links
 from ..web.responses import entity_response, json_response, no_content
-from . import documentation, service, sse
+from . import documentation, event_stream, service
+from .records import StartedCompletion, StoredCompletion
+from .registry import runs
 from .run import BY_USER, Run
-from .runs import runs
 from .schemas import (
     CompletionSchema,
     CreateCompletionSchema,
@@ -23,8 +24,7 @@ from .schemas import (
     EventsQuerySchema,
     ModelSchema,
 )
-from .service import Asked
-from .stored import Started, Stored
+from .service import CompletionRequest
 
 REPLAYED = "Idempotency-Replayed"
 CANCEL_WAIT_S = 3.0  # a cancelled reply has ended before so long; the answer shows it then
@@ -60,13 +60,15 @@ def create_completion(body: dict[str, Any], query: dict[str, Any]) -> Response:
     """Let a provider reply in a conversation; streamed, or when it has ended."""
     user_id = guard.caller().user_id
     wants_stream, cancels = body["stream"], body["on_disconnect"] == "cancel"
-    asked = Asked(user_id, **{name: body[name] for name in Asked.__slots__ if name in body})
+    asked = CompletionRequest(
+        user_id, **{name: body[name] for name in CompletionRequest.__slots__ if name in body}
+    )
     if query["dry_run"]:
         return _preview(asked)
     give_back = runs().place_for_client(user_id)
     try:
         completion_id, run, headers = _start_once(asked, body)
-        reader = sse.Reader(
+        reader = event_stream.Reader(
             runs(), user_id=user_id, completion_id=completion_id, has_left=_watch_client(), cancels=cancels
         )
         if wants_stream:
@@ -106,7 +108,7 @@ def get_events(query: dict[str, str], completion_id: str) -> Response:
     if stored is not None and not stored.in_progress and after == stored.row["last_event_id"]:
         return no_content()
     give_back = runs().place_for_client(user_id)
-    reader = sse.Reader(
+    reader = event_stream.Reader(
         runs(), user_id=user_id, completion_id=completion_id, after=after, has_left=_watch_client()
     )
     return _event_stream(reader.stream(run, stored), give_back)
@@ -124,7 +126,7 @@ def cancel_completion(completion_id: str) -> Response:
         return json_response(run.shown())
     if service.find(user_id=user_id, completion_id=completion_id).in_progress:
         service.request_cancel(user_id=user_id, completion_id=completion_id)
-        sse.Reader(runs(), user_id=user_id, completion_id=completion_id).wait(None, CANCEL_WAIT_S)
+        event_stream.Reader(runs(), user_id=user_id, completion_id=completion_id).wait(None, CANCEL_WAIT_S)
     return json_response(service.show(user_id=user_id, completion_id=completion_id))
 
 
@@ -138,14 +140,14 @@ def list_models(provider_id: str) -> Response:
     return json_response([{"id": model} for model in runs().list_models(user_id, endpoint)])
 
 
-def _start_once(asked: Asked, body: dict[str, Any]) -> tuple[str, Run | None, dict[str, str]]:
+def _start_once(asked: CompletionRequest, body: dict[str, Any]) -> tuple[str, Run | None, dict[str, str]]:
     """Start a reply, or find the one that this Idempotency-Key started.
 
     Its id, its run where it is written here, and headers that tell which of the two it was.
     """
     user_id, registry = asked.user_id, runs()
     with registry.place_for_run() as start:
-        started: list[Started] = []
+        started: list[StartedCompletion] = []
 
         @commits_once
         def promise(body: dict[str, Any]) -> Response:
@@ -165,7 +167,7 @@ def _start_once(asked: Asked, body: dict[str, Any]) -> tuple[str, Run | None, di
     return completion_id, registry.find(user_id, completion_id), headers
 
 
-def _preview(asked: Asked) -> Response:
+def _preview(asked: CompletionRequest) -> Response:
     check_key()
     endpoint, chat, context = service.preview(asked)
     sent = runs().client.describe(endpoint, chat)
@@ -175,16 +177,18 @@ def _preview(asked: Asked) -> Response:
 
 
 def _watch_client() -> Callable[[], bool]:
-    return sse.watch(request.environ.get("gunicorn.socket"))
+    return event_stream.watch(request.environ.get("gunicorn.socket"))
 
 
 def _event_stream(events: Iterator[bytes], give_back: Callable[[], None]) -> Response:
-    response = current_app.response_class(events, content_type=sse.CONTENT_TYPE, headers=sse.HEADERS)
+    response = current_app.response_class(
+        events, content_type=event_stream.CONTENT_TYPE, headers=event_stream.HEADERS
+    )
     response.call_on_close(give_back)
     return response
 
 
-def _answer(stored: Stored) -> Response:
+def _answer(stored: StoredCompletion) -> Response:
     """A reply that has ended: 201, or the provider's failure where nothing came of it."""
     if stored.row["status"] == "failed" and stored.problem is not None:
         raise ProviderFailed(stored.problem, completion_id=stored.row["id"])
@@ -193,7 +197,7 @@ def _answer(stored: Stored) -> Response:
 
 
 def _position(text: str | None) -> int:
-    position = sse.position_of(text)
+    position = event_stream.position_of(text)
     if position is None:
         raise InvalidInput({"Last-Event-ID": ["Not an id of an event: a whole number."]})
     return position

@@ -11,10 +11,10 @@ from ..llm.client import CancelToken, Client
 from ..llm.errors import RateLimited
 from ..llm.events import Event, Finish, ReasoningDelta, TextDelta, ToolCall, Usage
 from .context import tokens_of
+from .finalize import Outcome
+from .records import StartedCompletion, StoredCompletion, shown_in_progress, started_row
 from .reply_log import REASONING, TEXT, Chunk, ReplyLog, tool_call_chunk
 from .service import RETRY_AFTER_S
-from .settling import Ending
-from .stored import Started, Stored, row_of, shown_in_progress
 
 # why a reply was stopped from our side
 BY_USER, BY_CLIENT, BY_SHUTDOWN = "user", "client", "shutdown"
@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 class Run:
     """One reply in progress. One thread writes it, any number read it."""
 
-    def __init__(self, started: Started) -> None:
+    def __init__(self, started: StartedCompletion) -> None:
         self.started = started
         self.log = ReplyLog()
         self.changed = threading.Condition()
-        self.ended: Stored | None = None  # how it was stored; set once, with the last notification
+        self.ended: StoredCompletion | None = None  # how it was stored; set once, with the last notification
         self.lost: ApiError | None = None  # set instead where its end could not be stored
         self.saved_position = 0  # durable up to here
         self.stopped_by: str | None = None
@@ -61,9 +61,9 @@ class Run:
         """The completion as clients see it, with what is there of the reply."""
         if self.ended is not None:
             return self.ended.shown()
-        return shown_in_progress(row_of(self.started), self.log)
+        return shown_in_progress(started_row(self.started), self.log)
 
-    def produce(self, client: Client) -> Ending:
+    def produce(self, client: Client) -> Outcome:
         """Let the provider write the reply to its end, and say how it ended."""
         failure: EgressError | None = None
         try:
@@ -71,12 +71,12 @@ class Run:
                 self._append(events)
         except EgressError as error:
             failure = error
-        except Exception:  # the end of a thread: whatever it was, the reply has to be settled
+        except Exception:  # the end of a thread: whatever it was, the reply has to be finalized
             log.exception("a reply failed unexpectedly", extra={"completion_id": self.started.id})
             failure = Failed("Something went wrong on our side; it was logged.")
         return self._ending(failure)
 
-    def close(self, ended: Stored | None, lost: ApiError | None = None) -> None:
+    def close(self, ended: StoredCompletion | None, lost: ApiError | None = None) -> None:
         """Tell the readers that this is the end."""
         with self.changed:
             self.ended, self.lost = ended, lost
@@ -99,7 +99,7 @@ class Run:
             with self.changed:
                 self.changed.notify_all()
 
-    def _ending(self, failure: EgressError | None) -> Ending:
+    def _ending(self, failure: EgressError | None) -> Outcome:
         status, reason, problem = self._outcome(failure)
         said = self._usage or Usage(None, None)
         prompt, written = said.prompt_tokens, said.completion_tokens
@@ -107,7 +107,7 @@ class Run:
             written = tokens_of(
                 self.log.text_of(TEXT) + self.log.text_of(REASONING) + (self.log.tool_calls() or "")
             )
-        return Ending(
+        return Outcome(
             status=status,
             finish_reason=reason,
             problem=problem,

@@ -23,12 +23,22 @@ from ..messages import service as messages
 from ..messages.models import Message
 from ..user_llm_configs import service as configs
 from ..web.pagination import FIRST_ID, MAX_PAGE_BYTES, MAX_POSITION, Page, within_page_bytes
+from .checkpoints import LEASE, read_checkpoints
 from .context import Context, choose_context
+from .finalize import reap, reap_abandoned
 from .models import Completion
-from .pieces import LEASE, read_pieces
+from .records import (
+    ID,
+    IS_RUNNING,
+    OURS,
+    OWNER,
+    READ,
+    StartedCompletion,
+    StoredCompletion,
+    record_of,
+    shown_in_progress,
+)
 from .reply_log import ReplyLog
-from .settling import reap, reap_abandoned
-from .stored import ID, IS_RUNNING, OURS, OWNER, READ, Started, Stored, read, shown_in_progress, stored_of
 
 
 def _parameter(name: str, kind: Any) -> Any:
@@ -111,7 +121,7 @@ _REQUEST_CANCEL = Statement(sa.update(Completion).where(*OURS, IS_RUNNING).value
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CompletionRequest:
     """What a caller asks for."""
 
     user_id: str
@@ -124,13 +134,13 @@ class Asked:
 
 
 class _WorkerLost(Unavailable):
-    """A reply in the way of a new one belongs to a worker that has died, and is not settled yet."""
+    """A reply in the way of a new one belongs to a worker that has died, and is not finalized yet."""
 
     def __init__(self) -> None:
-        super().__init__("A reply of yours whose server was stopped is not settled yet; try again.")
+        super().__init__("A reply of yours whose server was stopped is not finalized yet; try again.")
 
 
-def start(asked: Asked, *, worker_id: str, running_limit: int) -> Started:
+def start(asked: CompletionRequest, *, worker_id: str, running_limit: int) -> StartedCompletion:
     """Promise a reply: store the user's message and the completion, in one transaction.
 
     Raises NotFound, InvalidInput, Conflict where one is in progress on this branch, TooManyRequests beyond
@@ -146,7 +156,7 @@ def start(asked: Asked, *, worker_id: str, running_limit: int) -> Started:
         raise _busy() from error
 
 
-def preview(asked: Asked) -> tuple[Endpoint, ChatRequest, Context]:
+def preview(asked: CompletionRequest) -> tuple[Endpoint, ChatRequest, Context]:
     """What `start` would send, storing nothing. Raises as `start` does, but for what is in progress."""
     access = configs.open_access(user_id=asked.user_id, provider_id=asked.provider_id)
     conversations.require_conversation(user_id=asked.user_id, conversation_id=asked.conversation_id)
@@ -173,7 +183,7 @@ def list_completions(*, user_id: str, conversation_id: str, page: Page) -> tuple
             page_bytes += size
             if len(found) == page.limit or (page_bytes > MAX_PAGE_BYTES and found):
                 return found, True
-            found.append(stored_of(tuple(row)).shown())
+            found.append(record_of(tuple(row)).shown())
         return found, False
 
     found, more = _PAGES[page.backwards].read(
@@ -190,12 +200,12 @@ def list_completions(*, user_id: str, conversation_id: str, page: Page) -> tuple
     return found, more
 
 
-def find(*, user_id: str, completion_id: str) -> Stored:
-    """The completion; one whose worker died is settled first. Raises NotFound."""
-    stored = read(user_id=user_id, completion_id=completion_id)
+def find(*, user_id: str, completion_id: str) -> StoredCompletion:
+    """The completion; one whose worker died is finalized first. Raises NotFound."""
+    stored = find_record(user_id=user_id, completion_id=completion_id)
     if stored is not None and stored.is_abandoned:
         reap(stored)
-        stored = read(user_id=user_id, completion_id=completion_id)
+        stored = find_record(user_id=user_id, completion_id=completion_id)
     if stored is None:
         raise NotFound("completion")
     return stored
@@ -206,13 +216,13 @@ def show(*, user_id: str, completion_id: str) -> dict[str, Any]:
     stored = find(user_id=user_id, completion_id=completion_id)
     if not stored.in_progress:
         return stored.shown()
-    log = ReplyLog(read_pieces(user_id=user_id, completion_id=completion_id, begin=0))
+    log = ReplyLog(read_checkpoints(user_id=user_id, completion_id=completion_id, begin=0))
     return shown_in_progress(stored.row, log)
 
 
-def find_answered(*, user_id: str, completion_id: str) -> dict[str, Any]:
+def find_parent(*, user_id: str, completion_id: str) -> dict[str, Any]:
     """The message that a completion answers. Raises NotFound."""
-    stored = read(user_id=user_id, completion_id=completion_id)
+    stored = find_record(user_id=user_id, completion_id=completion_id)
     if stored is None:
         raise NotFound("completion")
     return messages.get_message(user_id=user_id, message_id=stored.row["parent_id"])
@@ -224,14 +234,14 @@ def request_cancel(*, user_id: str, completion_id: str) -> None:
         _REQUEST_CANCEL.all(owner=user_id, completion=completion_id)
 
 
-def _model(asked: Asked, access: configs.Access) -> str:
+def _model(asked: CompletionRequest, access: configs.Access) -> str:
     model = asked.model or access.default_model
     if model is None:
         raise InvalidInput({"model": ["Missing, and your config for this provider has no default_model."]})
     return model
 
 
-def _promise(asked: Asked, worker_id: str, running_limit: int) -> Started:
+def _promise(asked: CompletionRequest, worker_id: str, running_limit: int) -> StartedCompletion:
     moment, completion_id, message_id = now(), new_id(), new_id()
     place = {"owner": asked.user_id, "conversation": asked.conversation_id}
     with statements.transaction():
@@ -261,7 +271,7 @@ def _promise(asked: Asked, worker_id: str, running_limit: int) -> Started:
             message=message_id, provider=asked.provider_id, model_=model, prompt=context.tokens,
             omitted=context.omitted, worker=worker_id, lease=moment + LEASE, moment=moment,
         )  # fmt: skip
-    return Started(
+    return StartedCompletion(
         id=completion_id,
         user_id=asked.user_id,
         conversation_id=asked.conversation_id,
@@ -277,7 +287,7 @@ def _promise(asked: Asked, worker_id: str, running_limit: int) -> Started:
     )
 
 
-def _answered(asked: Asked) -> dict[str, Any] | None:
+def _answered(asked: CompletionRequest) -> dict[str, Any] | None:
     """The message that is named, or without new content the last one; None where the new content is answered.
 
     The active path is led to one that is named: what the model is told, and where its reply goes.
@@ -295,7 +305,7 @@ def _answered(asked: Asked) -> dict[str, Any] | None:
     return last
 
 
-def _require_room(asked: Asked, running: list[Any], running_limit: int, moment: datetime) -> None:
+def _require_room(asked: CompletionRequest, running: list[Any], running_limit: int, moment: datetime) -> None:
     """One reply at a time in a conversation, unless each names another parent; and so many of one user."""
     if any(seconds_of(row[4]) < moment.timestamp() for row in running):
         raise _WorkerLost()
@@ -317,7 +327,7 @@ def _busy() -> Conflict:
 
 
 def _context(
-    asked: Asked, access: configs.Access, answered: dict[str, Any] | None, *, last_position: int
+    asked: CompletionRequest, access: configs.Access, answered: dict[str, Any] | None, *, last_position: int
 ) -> Context:
     return choose_context(
         user_id=asked.user_id,

@@ -13,7 +13,7 @@ from sqlalchemy.orm import aliased, join
 
 from ..attachments.models import Attachment
 from ..completions.models import Completion
-from ..completions.stored import IS_RUNNING
+from ..completions.records import IS_RUNNING
 from ..conversations.models import Conversation
 from ..database.columns import Id
 from ..database.statements import Statement

@@ -4,7 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
-from ..completions.runs import runs
+from ..completions.registry import runs
 from ..errors import TooManyRequests, Unavailable
 
 MAX_PER_WORKER = 8

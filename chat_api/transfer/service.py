@@ -9,7 +9,7 @@ import orjson
 import sqlalchemy as sa
 from flask import current_app
 
-from ..completions.runs import runs
+from ..completions.registry import runs
 from ..conversations.models import Conversation
 from ..database.session import db
 from ..database.statements import Statement

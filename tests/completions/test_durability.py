@@ -11,12 +11,12 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from chat_api.completions.pieces import save_pieces
+from chat_api.completions.checkpoints import save_checkpoints
+from chat_api.completions.finalize import reap_abandoned
+from chat_api.completions.registry import EXTENSION
 from chat_api.completions.reply_log import TEXT, Chunk
-from chat_api.completions.runs import EXTENSION
-from chat_api.completions.service import Asked
+from chat_api.completions.service import CompletionRequest
 from chat_api.completions.service import start as service_start
-from chat_api.completions.settling import reap_abandoned
 from chat_api.database.session import db
 from tests.completions.chat import Chat, Stream, run_sql, wait_for, wait_until_durable
 from tests.support.api import Api
@@ -208,7 +208,7 @@ def test_a_reply_whose_thread_fails_leaves_nobody_waiting(
     """A fault of ours in the thread itself: without a context, the tokens of the end can't be told."""
     chat.script(openai_stream("So far", usage=None))
     registry = app.extensions[EXTENSION]
-    asked = Asked(chat.api.user_id, chat.conversation_id, chat.provider_id, chat.model, "A")
+    asked = CompletionRequest(chat.api.user_id, chat.conversation_id, chat.provider_id, chat.model, "A")
     with app.app_context(), registry.place_for_run() as start:
         promised = service_start(asked, worker_id=registry.worker_id, running_limit=100)
         nothing: Any = None
@@ -346,7 +346,7 @@ def test_a_piece_that_comes_late_is_not_kept(chat: Chat, other_app: Flask) -> No
 
     def save() -> None:
         with other_app.app_context():
-            save_pieces([(chat.api.user_id, stream.id, 500, [Chunk(TEXT, "late")])])
+            save_checkpoints([(chat.api.user_id, stream.id, 500, [Chunk(TEXT, "late")])])
 
     saving = threading.Thread(target=save)
     with other_app.app_context(), db.engine.begin() as connection:

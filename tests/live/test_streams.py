@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from chat_api.completions.sse import KEEPALIVE_EVERY_S
+from chat_api.completions.event_stream import KEEPALIVE_EVERY_S
 from tests.live.client import (
     SETTINGS,
     Answer,

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from flask import Flask
 
-from chat_api.completions.models import Completion, CompletionPiece
+from chat_api.completions.models import Completion, CompletionCheckpoint
 from chat_api.conversations.models import Conversation
 from chat_api.database.columns import new_id, now
 from chat_api.database.session import db
@@ -100,7 +100,7 @@ def begin_elsewhere(app: Flask, user_id: str, message: dict[str, Any], provider_
         db.session.flush()
         for position, chunks in pieces:
             db.session.add(
-                CompletionPiece(
+                CompletionCheckpoint(
                     user_id=user_id, completion_id=completion_id, position=position, chunks=chunks
                 )
             )

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from flask import Flask
 
-from chat_api.completions import runs
+from chat_api.completions import registry
 from chat_api.database.columns import new_id
 from chat_api.transfer import places, restored, upload
 from tests.support.api import PASSWORD, Api, new_email
@@ -460,7 +460,7 @@ def test_stopping_server_ends_an_import_between_conversations(
     app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = [*whole(1), *whole(1)]
-    monkeypatch.setattr(app.extensions[runs.EXTENSION], "stops_at", 0.0)
+    monkeypatch.setattr(app.extensions[registry.EXTENSION], "stops_at", 0.0)
     assert_problem(send(ada, file_of(*lines)), 503)
     assert counts(app, ada) == [1, 1, 0, 0]
     monkeypatch.undo()

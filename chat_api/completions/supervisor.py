@@ -1,6 +1,6 @@
 """The keeper of a process: one thread that makes all its replies durable, a few times a second, in one statement.
 
-It also renews their leases, obeys cancellations that came through other workers, and, in a server, settles
+It also renews their leases, obeys cancellations that came through other workers, and, in a server, finalizes
 replies whose worker has died.
 """
 
@@ -14,7 +14,7 @@ from flask import Flask
 
 from ..database.statements import StatementFailed
 from ..errors import ApiError
-from . import pieces, settling
+from . import checkpoints, finalize
 from .reply_log import Chunk
 from .run import BY_USER, Run
 
@@ -26,7 +26,7 @@ REAP_EVERY_S = 5.0
 log = logging.getLogger(__name__)
 
 
-class Piece(NamedTuple):
+class Checkpoint(NamedTuple):
     """What is made durable of a reply in one go."""
 
     run: Run
@@ -51,7 +51,7 @@ class Supervised(Protocol):
     def stop_all(self) -> None: ...
 
 
-class Keeper:
+class Supervisor:
     """The thread's state. It lives as long as there are replies, in a server as long as the process."""
 
     def __init__(self, runs: Supervised) -> None:
@@ -61,7 +61,7 @@ class Keeper:
         self._thread: threading.Thread | None = None
         self._wanted = threading.Event()
         self._due: dict[str, float] = {}  # when what is done now and then is due next; emptied by a failure
-        self._pieces: list[Piece] = []
+        self._checkpoints: list[Checkpoint] = []
 
     def wake(self) -> None:
         """See to it that somebody looks after a new reply."""
@@ -122,29 +122,31 @@ class Keeper:
             self._runs.stop_all()
         keys = [run.key for run in running]
         if running and self._is_due("renew", RENEW_EVERY_S):  # first: nothing that fails may cost the leases
-            pieces.renew_leases(keys)
+            checkpoints.renew_leases(keys)
         self._save(running)
         if running and self._is_due("cancel", LOOK_FOR_CANCEL_EVERY_S):
-            wanted = pieces.find_wanted(keys)
+            wanted = checkpoints.find_uncancelled(keys)
             for run in running:
                 if run.started.id not in wanted:
                     run.stop(BY_USER)
         if self._stays and self._is_due("reap", REAP_EVERY_S):
-            settling.reap_abandoned()
+            finalize.reap_abandoned()
 
     def _save(self, running: list[Run]) -> None:
         """Make durable what came since the last time. What may have been stored already is sent again as it was."""
-        if not self._pieces:
-            self._pieces = [
-                Piece(run, run.saved_position, chunks)
+        if not self._checkpoints:
+            self._checkpoints = [
+                Checkpoint(run, run.saved_position, chunks)
                 for run in running
                 if (chunks := run.log.after(run.saved_position))
             ]
-        if self._pieces:
-            pieces.save_pieces((*piece.run.key, piece.begin, piece.chunks) for piece in self._pieces)
-        for piece in self._pieces:
+        if self._checkpoints:
+            checkpoints.save_checkpoints(
+                (*piece.run.key, piece.begin, piece.chunks) for piece in self._checkpoints
+            )
+        for piece in self._checkpoints:
             piece.run.saved_position = piece.begin + sum(chunk.length for chunk in piece.chunks)
-        self._pieces = []
+        self._checkpoints = []
 
     def _is_due(self, what: str, every_s: float) -> bool:
         moment = time.monotonic()

@@ -16,11 +16,11 @@ import orjson
 from ..errors import ApiError, Unavailable
 from ..web.responses import ORJSON_OPTIONS
 from . import service
-from .pieces import read_pieces
+from .checkpoints import read_checkpoints
+from .records import StoredCompletion, shown_at_start, started_row
+from .registry import RunRegistry
 from .reply_log import REASONING, START, TEXT, TOOL_CALL, Chunk, ReplyLog
 from .run import BY_CLIENT, Run
-from .runs import Runs
-from .stored import Stored, row_of, shown_at_start
 
 HEADERS = {
     "Cache-Control": "no-cache, no-transform",
@@ -61,7 +61,7 @@ def started_event(completion: dict[str, Any], answered: dict[str, Any]) -> bytes
     return event(START, "completion.started", content)
 
 
-def ended_event(stored: Stored) -> bytes:
+def ended_event(stored: StoredCompletion) -> bytes:
     """The last event of a stream."""
     content: dict[str, Any] = {"completion": stored.shown()}
     if stored.problem is not None:
@@ -86,7 +86,7 @@ class Reader:
 
     def __init__(
         self,
-        runs: Runs,
+        runs: RunRegistry,
         *,
         user_id: str,
         completion_id: str,
@@ -104,7 +104,7 @@ class Reader:
         self._seems_gone = False
         self._looked_at = self._sent_at = time.monotonic()
 
-    def stream(self, run: Run | None, stored: Stored | None) -> Iterator[bytes]:
+    def stream(self, run: Run | None, stored: StoredCompletion | None) -> Iterator[bytes]:
         """The events, to the end. Nothing of the request is used: it is over when this runs."""
         is_over = False
         try:
@@ -116,7 +116,7 @@ class Reader:
             if not is_over and self._cancels:  # the client left while something was sent
                 self.cancel()
 
-    def wait(self, run: Run | None, at_most_s: float = float("inf")) -> Stored:
+    def wait(self, run: Run | None, at_most_s: float = float("inf")) -> StoredCompletion:
         """Wait for the end, or so long, and return the completion. Raises NotFound, or Unavailable."""
         ends_at = time.monotonic() + at_most_s
         while run is not None:
@@ -160,7 +160,7 @@ class Reader:
     def _live(self, run: Run) -> Iterator[bytes]:
         """Follow a reply of this process, by its log."""
         if self._wants_start:
-            yield started_event(shown_at_start(row_of(run.started)), run.started.answered)
+            yield started_event(shown_at_start(started_row(run.started)), run.started.answered)
         else:
             yield OPEN
         pause = self._look_every_s if self._has_left else KEEPALIVE_EVERY_S
@@ -179,18 +179,18 @@ class Reader:
                     yield ended_event(run.ended)
                 return
 
-    def _elsewhere(self, stored: Stored | None) -> Iterator[bytes]:
+    def _elsewhere(self, stored: StoredCompletion | None) -> Iterator[bytes]:
         """Follow a reply that another process writes, or that has ended, by what the database has of it."""
         stored = stored or self._find()
         if self._wants_start:
             with self._runs.app.app_context():
-                answered = service.find_answered(**self._key)
+                answered = service.find_parent(**self._key)
             yield started_event(shown_at_start(stored.row), answered)
         else:
             yield OPEN
         log, nothing = ReplyLog(), list[Chunk]()
         while stored.in_progress and not self._runs.has_stopped:
-            for chunk in self._unless_away(partial(read_pieces, begin=log.position), nothing):
+            for chunk in self._unless_away(partial(read_checkpoints, begin=log.position), nothing):
                 log.append(chunk)
             if self.left():
                 return
@@ -206,7 +206,7 @@ class Reader:
             yield self._sent(chunks)
         yield ended_event(stored)
 
-    def _find(self) -> Stored:
+    def _find(self) -> StoredCompletion:
         """The completion; while the database is away for a moment, what it was is asked again."""
         for _ in range(20):
             try:

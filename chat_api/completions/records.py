@@ -44,7 +44,7 @@ _GET = Statement(READ.where(*OURS))
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class StartedCompletion:
     """A reply that was promised: everything its producer needs, with no database behind it."""
 
     id: str
@@ -62,7 +62,7 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredCompletion:
     """A completion as the database has it."""
 
     row: dict[str, Any]
@@ -70,7 +70,7 @@ class Stored:
 
     @property
     def in_progress(self) -> bool:
-        """Whether it has not been settled yet."""
+        """Whether it has not been finalized yet."""
         return self.row["status"] == IN_PROGRESS
 
     @property
@@ -127,15 +127,15 @@ def _shown(
     }
 
 
-def stored_of(row: tuple[Any, ...]) -> Stored:
+def record_of(row: tuple[Any, ...]) -> StoredCompletion:
     """The completion of a row that READ selected."""
     fields = dict(zip(_FIELDS, row, strict=False))
     for name in _ID_FIELDS:  # Postgres' driver has a type of its own for ids
         fields[name] = str(fields[name])
     parent_id, position, content, status, created_at, tool_calls = row[len(_FIELDS) :]
     if position is None:
-        return Stored(fields, None)
-    message = reply_message(
+        return StoredCompletion(fields, None)
+    message = reply_to_json(
         fields["message_id"],
         fields["conversation_id"],
         None if parent_id is None else str(parent_id),
@@ -145,10 +145,10 @@ def stored_of(row: tuple[Any, ...]) -> Stored:
         created_at,
         tool_calls,
     )
-    return Stored(fields, message)
+    return StoredCompletion(fields, message)
 
 
-def reply_message(
+def reply_to_json(
     message_id: str,
     conversation_id: str,
     parent_id: str | None,
@@ -166,7 +166,7 @@ def reply_message(
 
 def shown_in_progress(row: Mapping[str, Any], log: ReplyLog) -> dict[str, Any]:
     """A completion in progress with what is there of its reply."""
-    message = reply_message(
+    message = reply_to_json(
         row["message_id"],
         row["conversation_id"],
         row["parent_id"],
@@ -179,7 +179,7 @@ def shown_in_progress(row: Mapping[str, Any], log: ReplyLog) -> dict[str, Any]:
     return _shown({**row, "reasoning": log.text_of(REASONING) or None}, message, None)
 
 
-def row_of(started: Started) -> dict[str, Any]:
+def started_row(started: StartedCompletion) -> dict[str, Any]:
     """The fields of a completion that has just been started, as its row has them."""
     known = {name: getattr(started, name, None) for name in _FIELDS}
     return {**known, "status": IN_PROGRESS, "omitted_messages": started.context.omitted}
@@ -191,7 +191,7 @@ def shown_at_start(row: Mapping[str, Any]) -> dict[str, Any]:
     return shown_in_progress({**row, **dict.fromkeys(ends), "status": IN_PROGRESS}, ReplyLog())
 
 
-def read(*, user_id: str, completion_id: str) -> Stored | None:
+def find_record(*, user_id: str, completion_id: str) -> StoredCompletion | None:
     """The completion of the user, None where there is none."""
     row = _GET.first(owner=user_id, completion=completion_id)
-    return None if row is None else stored_of(row)
+    return None if row is None else record_of(row)

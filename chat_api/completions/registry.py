@@ -1,7 +1,7 @@
 """The replies that are being written in this process: a thread of its own for each, which appends to a log.
 
 A client's connection is only a reader of the log, so it may leave and come back, and a slow one slows nobody.
-`Runs` knows all replies of the process: it bounds their number, makes them durable (see `keeper`) and ends them
+`RunRegistry` knows all replies of the process: it bounds their number, makes them durable (see `keeper`) and ends them
 when the process is stopped.
 """
 
@@ -23,16 +23,16 @@ from ..llm.client import Client, Limits
 from ..llm.request import Endpoint
 from ..server import lifecycle
 from ..telemetry import metrics
-from .keeper import Keeper
+from .finalize import Outcome, finalize
+from .records import StartedCompletion, StoredCompletion
 from .run import BY_SHUTDOWN, Run, problem_of
 from .service import RETRY_AFTER_S
-from .settling import Ending, settle
-from .stored import Started, Stored
+from .supervisor import Supervisor
 
 EXTENSION = "chat_api.completions"
-# waits between tries to settle while the database is away; the last one repeats
+# waits between tries to finalize while the database is away; the last one repeats
 RETRY_S = (0.1, 0.25, 0.5, 1.0, 2.0)
-LAST_TRIES_S = 2.0  # a process that must end still tries to settle for so long
+LAST_TRIES_S = 2.0  # a process that must end still tries to finalize for so long
 
 SHORTEST_PACE_S = 0.033  # thirty updates a second look as smooth as a film
 MAX_WAKE_UPS_PER_S = 2000  # of one process, for all its replies
@@ -40,7 +40,7 @@ MAX_WAKE_UPS_PER_S = 2000  # of one process, for all its replies
 log = logging.getLogger(__name__)
 
 
-class Runs:
+class RunRegistry:
     """All replies in progress of this process, and the clients that wait for one."""
 
     def __init__(self, app: Flask) -> None:
@@ -54,7 +54,7 @@ class Runs:
         self._worker_id: str | None = None
         self._client: Client | None = None
         self.stops_at: float | None = None  # monotonic time; None: not being stopped
-        self._keeper = Keeper(self)
+        self._supervisor = Supervisor(self)
 
     @property
     def app(self) -> Flask:
@@ -103,7 +103,7 @@ class Runs:
         return run if run is not None and run.started.user_id == user_id else None
 
     @contextmanager
-    def place_for_run(self) -> Iterator[Callable[[Started], Run]]:
+    def place_for_run(self) -> Iterator[Callable[[StartedCompletion], Run]]:
         """Have a place for a reply before anything is stored. Raises Unavailable where there is none, at once.
 
         The block gets the function that starts the reply, once; without it the place is free again at its end.
@@ -116,7 +116,7 @@ class Runs:
             self._promised += 1
         started: list[Run] = []
 
-        def start(reply: Started) -> Run:
+        def start(reply: StartedCompletion) -> Run:
             started.append(Run(reply))
             return self._start(started[0])
 
@@ -174,20 +174,20 @@ class Runs:
             client.close()
 
     def stop_all(self, by: str = BY_SHUTDOWN) -> None:
-        """Stop all replies; they settle in their own threads."""
+        """Stop all replies; they finalize in their own threads."""
         for run in self.running:
             run.stop(by)
 
     def start_serving(self) -> None:
         """Look after replies of dead workers, too, from now on."""
-        self._keeper.stay()
+        self._supervisor.stay()
 
     def begin_shutdown(self, deadline: float) -> None:
         """Take no more replies, and let those in progress go on until `deadline` (monotonic)."""
         self.stops_at = deadline
 
     def finish_shutdown(self) -> None:
-        """Wait for the replies until the deadline, if there is one, then stop and settle them."""
+        """Wait for the replies until the deadline, if there is one, then stop and finalize them."""
         if self.stops_at is None:
             self.stops_at = time.monotonic()
         while self.running and not self.has_stopped:
@@ -195,7 +195,7 @@ class Runs:
         self.stop_all()
         for run in self.running:
             run.wait(LAST_TRIES_S + 1)
-        self._keeper.finish(LAST_TRIES_S)
+        self._supervisor.finish(LAST_TRIES_S)
         self.close_connections()
 
     def _start(self, run: Run) -> Run:
@@ -208,25 +208,25 @@ class Runs:
         try:
             thread.start()
         except RuntimeError:
-            # the system gives no more threads: what was promised is settled at its lease's end
+            # the system gives no more threads: what was promised is finalized at its lease's end
             self._forget(run)
             run.close(None, Unavailable("The server is out of threads."))
             raise Unavailable("The server is out of threads.") from None
-        self._keeper.wake()
+        self._supervisor.wake()
         return run
 
     def _write(self, run: Run) -> None:
         """The life of a reply's thread. Whatever happens in it, the readers are told of its end."""
         with self.app.app_context():
-            ended: Stored | None = None
+            ended: StoredCompletion | None = None
             lost: ApiError | None = None
             try:
-                ended = self._settled(run, run.produce(self.client))
+                ended = self._finalized(run, run.produce(self.client))
             except NotFound as gone:  # deleted meanwhile, with its message, its conversation or its owner
                 lost = gone
             except Exception as error:  # a run that stays would keep its lease and its readers for ever
                 log.error(
-                    "a reply could not be settled", exc_info=error, extra={"completion_id": run.started.id}
+                    "a reply could not be finalized", exc_info=error, extra={"completion_id": run.started.id}
                 )
                 lost = error if isinstance(error, ApiError) else Unavailable()
             finally:
@@ -234,7 +234,7 @@ class Runs:
             run.close(ended, lost)
             metrics.count_completion(run.ended.row["status"] if run.ended else "lost")
 
-    def _settled(self, run: Run, ending: Ending) -> Stored:
+    def _finalized(self, run: Run, outcome: Outcome) -> StoredCompletion:
         """Store the end; goes on trying while the database is away.
 
         Raises NotFound where the conversation was deleted, Unavailable where the process must end before.
@@ -242,7 +242,7 @@ class Runs:
         tries = 0
         while True:
             try:
-                return settle(run.started, worker_id=self.worker_id, log=run.log, ending=ending)
+                return finalize(run.started, worker_id=self.worker_id, log=run.log, outcome=outcome)
             except Unavailable:
                 if self.stops_at is not None and time.monotonic() > self.stops_at + LAST_TRIES_S:
                     raise
@@ -269,10 +269,10 @@ def _new_client(app: Flask, pace_s: Callable[[], float]) -> Client:
 
 def init_app(app: Flask) -> None:
     """Give the application its registry of replies; nothing is started yet."""
-    runs = app.extensions[EXTENSION] = Runs(app)
+    runs = app.extensions[EXTENSION] = RunRegistry(app)
     lifecycle.register(runs)
 
 
-def runs() -> Runs:
+def runs() -> RunRegistry:
     """The replies of the current application."""
     return current_app.extensions[EXTENSION]

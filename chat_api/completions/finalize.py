@@ -15,11 +15,20 @@ from ..database.statements import Statement
 from ..errors import NotFound, Unavailable, problem_body
 from ..messages import service as messages
 from ..messages.models import Message
+from .checkpoints import read_checkpoints
 from .context import tokens_of
-from .models import IN_PROGRESS, Completion, CompletionPiece
-from .pieces import read_pieces
+from .models import IN_PROGRESS, Completion, CompletionCheckpoint
+from .records import (
+    ID,
+    IS_RUNNING,
+    OURS,
+    OWNER,
+    StartedCompletion,
+    StoredCompletion,
+    find_record,
+    started_row,
+)
 from .reply_log import REASONING, TEXT, ReplyLog
-from .stored import ID, IS_RUNNING, OURS, OWNER, Started, Stored, read, row_of
 
 
 def _parameter(name: str, kind: Any) -> Any:
@@ -33,7 +42,7 @@ WORKER_LOST = "worker_lost"
 
 log = logging.getLogger(__name__)
 
-# With both rows locked: nobody appends meanwhile, and nobody else settles. Postgres locks them in the order of FROM:
+# With both rows locked: nobody appends meanwhile, and nobody else finalizes. Postgres locks them in the order of FROM:
 # the conversation first, as whoever deletes it or one of its messages does.
 _STATE = Statement(
     sa.select(
@@ -54,14 +63,14 @@ _STATE = Statement(
     .where(*OURS)
     .with_for_update()
 )
-_DROP_PIECES = sa.delete(CompletionPiece).where(
-    CompletionPiece.user_id == OWNER, CompletionPiece.completion_id == ID
+_DELETE_CHECKPOINTS = sa.delete(CompletionCheckpoint).where(
+    CompletionCheckpoint.user_id == OWNER, CompletionCheckpoint.completion_id == ID
 )
 
 
-def _settle_row(dialect_name: str) -> sa.Executable:
+def _finalize_row(dialect_name: str) -> sa.Executable:
     """Store how it ended; Postgres drops the pieces in the same round trip."""
-    settled = (
+    finalized = (
         sa.update(Completion)
         .where(*OURS)
         .values(
@@ -77,10 +86,12 @@ def _settle_row(dialect_name: str) -> sa.Executable:
             finished_at=_parameter("moment", UTCDateTime()),
         )
     )
-    return settled.add_cte(_DROP_PIECES.cte("dropped")) if dialect_name == "postgresql" else settled
+    return (
+        finalized.add_cte(_DELETE_CHECKPOINTS.cte("dropped")) if dialect_name == "postgresql" else finalized
+    )
 
 
-_SETTLE, _DROP = Statement(_settle_row), Statement(_DROP_PIECES)
+_FINALIZE, _DROP = Statement(_finalize_row), Statement(_DELETE_CHECKPOINTS)
 _HAS_MESSAGE = Statement(
     sa.select(Message.id).where(Message.user_id == OWNER, Message.id == _parameter("message", Id()))
 )
@@ -93,7 +104,7 @@ _ABANDONED = Statement(
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class Outcome:
     """How a reply ended."""
 
     status: str
@@ -104,32 +115,34 @@ class Ending:
     usage_estimated: bool
 
 
-def settle(started: Started, *, worker_id: str, log: ReplyLog, ending: Ending) -> Stored:
+def finalize(
+    started: StartedCompletion, *, worker_id: str, log: ReplyLog, outcome: Outcome
+) -> StoredCompletion:
     """Store the end of a reply: its message, its usage and its status, in one transaction. Once, whoever is first.
 
     One exception: a worker that was taken for dead and comes back, with more of the reply than was durable when
-    it was settled, still has its way. Returns what is stored then. Raises NotFound where the conversation was
+    it was finalized, still has its way. Returns what is stored then. Raises NotFound where the conversation was
     deleted meanwhile.
     """
-    settled = _settle(
-        started.user_id, started.conversation_id, row_of(started), log, ending, worker_id=worker_id
+    finalized = _finalize(
+        started.user_id, started.conversation_id, started_row(started), log, outcome, worker_id=worker_id
     )
-    settled = settled or read(user_id=started.user_id, completion_id=started.id)
-    if settled is None:
+    finalized = finalized or find_record(user_id=started.user_id, completion_id=started.id)
+    if finalized is None:
         raise NotFound("completion")
-    return settled
+    return finalized
 
 
-def _settle(
+def _finalize(
     user_id: str,
     conversation_id: str,
     known: Mapping[str, Any],
     log: ReplyLog,
-    ending: Ending,
+    outcome: Outcome,
     *,
     worker_id: str | None,
-) -> Stored | None:
-    """What was stored, or None where it was settled already or is gone. Without `worker_id` its lease is over."""
+) -> StoredCompletion | None:
+    """What was stored, or None where it was finalized already or is gone. Without `worker_id` its lease is over."""
     ours = {"owner": user_id, "completion": known["id"]}
     with statements.transaction():
         row = _STATE.first(**ours)
@@ -138,24 +151,24 @@ def _settle(
         status, writer_id, message_id, lease_expires_at, reason, parent_id, branch_id, leaf_id = row
         is_first = status == IN_PROGRESS
         if worker_id is None:
-            may_settle = is_first and seconds_of(lease_expires_at) < now().timestamp()
+            may_finalize = is_first and seconds_of(lease_expires_at) < now().timestamp()
         else:
-            may_settle = is_first or (str(writer_id) == worker_id and reason == WORKER_LOST)
-        if not may_settle:
+            may_finalize = is_first or (str(writer_id) == worker_id and reason == WORKER_LOST)
+        if not may_finalize:
             return None
         place = {
             "user_id": user_id,
             "conversation_id": conversation_id,
             "beside_path_to": _beside(user_id, parent_id, branch_id, leaf_id),
         }
-        message = _store_reply(str(message_id), log, ending, place, is_first=is_first)
+        message = _store_reply(str(message_id), log, outcome, place, is_first=is_first)
         ended = {
-            "status": ending.status,
-            "finish_reason": ending.finish_reason,
-            "problem": orjson.dumps(ending.problem).decode() if ending.problem else None,
-            "prompt_tokens": ending.prompt_tokens,
-            "completion_tokens": ending.completion_tokens,
-            "usage_estimated": ending.usage_estimated,
+            "status": outcome.status,
+            "finish_reason": outcome.finish_reason,
+            "problem": orjson.dumps(outcome.problem).decode() if outcome.problem else None,
+            "prompt_tokens": outcome.prompt_tokens,
+            "completion_tokens": outcome.completion_tokens,
+            "usage_estimated": outcome.usage_estimated,
             "reasoning": log.text_of(REASONING) or None,
             "outline": log.outline(),
             "last_event_id": log.position + (UNSEEN if worker_id is None else 1),
@@ -164,7 +177,7 @@ def _settle(
         if not statements.writes_in_one_round_trip():
             _DROP.all(**ours)
         statements.run_last(
-            _SETTLE,
+            _FINALIZE,
             **ours,
             status_=ended["status"],
             reason=ended["finish_reason"],
@@ -177,7 +190,7 @@ def _settle(
             last=ended["last_event_id"],
             moment=ended["finished_at"],
         )
-    return Stored({**known, **ended}, message)
+    return StoredCompletion({**known, **ended}, message)
 
 
 def _beside(user_id: str, parent_id: Any, branch_id: Any, leaf_id: Any) -> str | None:
@@ -193,13 +206,13 @@ def _beside(user_id: str, parent_id: Any, branch_id: Any, leaf_id: Any) -> str |
 
 
 def _store_reply(
-    message_id: str, log: ReplyLog, ending: Ending, place: dict[str, Any], *, is_first: bool
+    message_id: str, log: ReplyLog, outcome: Outcome, place: dict[str, Any], *, is_first: bool
 ) -> dict[str, Any] | None:
     """Append the reply to the conversation; of a reply that failed before its first word there is no message."""
     user_id, content, tool_calls = place["user_id"], log.text_of(TEXT), log.tool_calls()
-    if not content and tool_calls is None and ending.status != "completed":
+    if not content and tool_calls is None and outcome.status != "completed":
         return None
-    status = "incomplete" if ending.status == "failed" else ending.status
+    status = "incomplete" if outcome.status == "failed" else outcome.status
     if not is_first and _HAS_MESSAGE.first(owner=user_id, message=message_id) is not None:
         return messages.replace_reply(
             user_id=user_id, message_id=message_id, content=content, status=status, tool_calls=tool_calls
@@ -212,29 +225,29 @@ def _store_reply(
 def reap_abandoned(*, user_id: str | None = None) -> None:
     """Settle replies whose worker has died as incomplete, with the text that was durable: one user's, or all.
 
-    One that can't be settled stays as it is, and stops no other. Raises Unavailable.
+    One that can't be finalized stays as it is, and stops no other. Raises Unavailable.
     """
     for row in _ABANDONED.all(moment=now()):
         owner, completion_id = map(str, row)
         if user_id not in (None, owner):
             continue
         try:
-            stored = read(user_id=owner, completion_id=completion_id)
+            stored = find_record(user_id=owner, completion_id=completion_id)
             if stored is not None:
                 reap(stored)
         except Unavailable:
             raise
         except Exception:
-            log.exception("an abandoned reply could not be settled", extra={"completion_id": completion_id})
+            log.exception("an abandoned reply could not be finalized", extra={"completion_id": completion_id})
 
 
-def reap(stored: Stored) -> None:
+def reap(stored: StoredCompletion) -> None:
     """Settle a reply whose worker has died as incomplete, with the text that was durable; nothing if it lives."""
     known = stored.row
     user_id, conversation_id = known["user_id"], known["conversation_id"]
-    log = ReplyLog(read_pieces(user_id=user_id, completion_id=known["id"], begin=0))
+    log = ReplyLog(read_checkpoints(user_id=user_id, completion_id=known["id"], begin=0))
     text = log.text_of(TEXT) + log.text_of(REASONING) + (log.tool_calls() or "")
-    ending = Ending(
+    outcome = Outcome(
         status="incomplete",
         finish_reason=WORKER_LOST,
         problem=problem_body(500, WORKER_LOST, "The server that wrote this reply was stopped."),
@@ -242,4 +255,4 @@ def reap(stored: Stored) -> None:
         completion_tokens=tokens_of(text),
         usage_estimated=True,
     )
-    _settle(user_id, conversation_id, known, log, ending, worker_id=None)
+    _finalize(user_id, conversation_id, known, log, outcome, worker_id=None)

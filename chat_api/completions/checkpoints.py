@@ -11,9 +11,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from ..database import statements
 from ..database.columns import Id, UTCDateTime, now
 from ..database.statements import Statement
-from .models import Completion, CompletionPiece
+from .models import Completion, CompletionCheckpoint
+from .records import ID, IS_RUNNING, OWNER
 from .reply_log import Chunk, from_json, to_json
-from .stored import ID, IS_RUNNING, OWNER
 
 LEASE = timedelta(seconds=15)  # a worker that did not renew for so long is taken for dead
 
@@ -23,13 +23,13 @@ def _parameter(name: str, kind: Any) -> Any:
 
 
 _PIECES = Statement(
-    sa.select(CompletionPiece.chunks)
+    sa.select(CompletionCheckpoint.chunks)
     .where(
-        CompletionPiece.user_id == OWNER,
-        CompletionPiece.completion_id == ID,
-        CompletionPiece.position >= _parameter("begin", sa.Integer()),
+        CompletionCheckpoint.user_id == OWNER,
+        CompletionCheckpoint.completion_id == ID,
+        CompletionCheckpoint.position >= _parameter("begin", sa.Integer()),
     )
-    .order_by(CompletionPiece.position)
+    .order_by(CompletionCheckpoint.position)
 )
 
 
@@ -63,8 +63,8 @@ def _save(dialect_name: str) -> sa.Executable:
     rows = rows.where(IS_RUNNING).with_for_update(read=True, of=Completion)
     # where the answer to a commit was lost the same piece comes again
     insert: Any = postgresql.insert if dialect_name == "postgresql" else sqlite.insert
-    saved = insert(CompletionPiece).from_select(["user_id", "completion_id", "position", "chunks"], rows)
-    key = [CompletionPiece.user_id, CompletionPiece.completion_id, CompletionPiece.position]
+    saved = insert(CompletionCheckpoint).from_select(["user_id", "completion_id", "position", "chunks"], rows)
+    key = [CompletionCheckpoint.user_id, CompletionCheckpoint.completion_id, CompletionCheckpoint.position]
     return saved.on_conflict_do_nothing(index_elements=key)
 
 
@@ -86,13 +86,13 @@ def _wanted(dialect_name: str) -> sa.Executable:
 _SAVE, _RENEW, _WANTED = Statement(_save), Statement(_renew), Statement(_wanted)
 
 
-def read_pieces(*, user_id: str, completion_id: str, begin: int) -> list[Chunk]:
+def read_checkpoints(*, user_id: str, completion_id: str, begin: int) -> list[Chunk]:
     """The durable chunks of a reply in progress, from a piece's beginning on."""
     rows = _PIECES.all(owner=user_id, completion=completion_id, begin=begin)
     return [chunk for (text,) in rows for chunk in from_json(text)]
 
 
-def save_pieces(pieces: Iterable[tuple[str, str, int, list[Chunk]]]) -> None:
+def save_checkpoints(pieces: Iterable[tuple[str, str, int, list[Chunk]]]) -> None:
     """Make pieces of replies durable: (user, completion, position, chunks) of each, all at once."""
     rows = [
         {"user_id": user_id, "id": completion_id, "position": position, "chunks": to_json(chunks)}
@@ -108,7 +108,7 @@ def renew_leases(keys: Iterable[tuple[str, str]]) -> None:
         _RENEW.all(rows=_as_rows(keys), lease=now() + LEASE)
 
 
-def find_wanted(keys: Iterable[tuple[str, str]]) -> set[str]:
+def find_uncancelled(keys: Iterable[tuple[str, str]]) -> set[str]:
     """Which of these replies are still wanted: not cancelled, nor deleted with their conversation or user."""
     return {str(completion_id) for (completion_id,) in _WANTED.all(rows=_as_rows(keys))}
 
