@@ -16,7 +16,7 @@ from ..cli import told_plainly
 from ..database.session import db
 from ..users import service as users
 from . import service
-from .report import Report
+from .import_report import ImportReport
 
 
 def init_app(app: Flask) -> None:
@@ -102,7 +102,7 @@ def _user_id(email: str) -> str:
     return user_id
 
 
-def _tell(report: Report) -> None:
+def _tell(report: ImportReport) -> None:
     """Say what an import did. Raises ClickException where something failed."""
     shown = report.shown()
     conversations = shown["conversations"]

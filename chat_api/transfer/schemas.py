@@ -14,7 +14,7 @@ from ..llm_providers.schemas import ApiFormat, ContextWindow, EndpointField
 from ..messages.models import ROLES, STATUSES
 from ..messages.schemas import MAX_CONTENT_BYTES
 from ..web.fields import Flag, IdField, Output, Text, Time, WholeNumber
-from .ids import EPOCH
+from .formats.ids import EPOCH
 from .records import ACCOUNT, ATTACHMENT, COMPLETION, CONFIG, CONVERSATION, END, HEADER, MESSAGE, PROVIDER
 
 VERSION = 1

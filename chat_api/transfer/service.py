@@ -15,15 +15,15 @@ from ..database.session import db
 from ..database.statements import Statement
 from ..errors import Unavailable
 from ..messages.active_path import OWNER
-from .archive import read_members
-from .chatgpt import read_conversation
-from .json_array import elements_of
+from .exporter import write_export
+from .formats.chatgpt import read_conversation
+from .formats.chatgpt_zip import read_members
+from .formats.json_array import elements_of
+from .formats.ndjson import read_export
+from .import_report import ImportReport
+from .importer import Importer
 from .limits import MAX_CONVERSATION_BYTES, UnreadableFile, longest_line
-from .ndjson import read_export
 from .records import CONVERSATION, END, Fault, Record, Records
-from .report import Report
-from .restoring import Restorer
-from .writing import write_export
 
 OURS, CHATGPT = "chat-api", "chatgpt"
 _HEAD_BYTES = 4096
@@ -41,14 +41,14 @@ def count_messages(*, user_id: str) -> int:
     return int(row[0] or 0) if row else 0
 
 
-def import_file(*, user_id: str, file: IO[bytes]) -> tuple[Report, Iterator[None]]:
+def import_file(*, user_id: str, file: IO[bytes]) -> tuple[ImportReport, Iterator[None]]:
     """Begin to import a file, whatever it is. What follows is done step by step, each to be committed by the caller.
 
     Raises UnreadableFile, also by the first step, for what is no export at all.
     """
     file_format, records = _records(file)
-    report = Report(file_format)
-    return report, _in_turns(Restorer(user_id=user_id, report=report).restore(records))
+    report = ImportReport(file_format)
+    return report, _in_turns(Importer(user_id=user_id, report=report).restore(records))
 
 
 def _in_turns(steps: Iterator[None]) -> Iterator[None]:

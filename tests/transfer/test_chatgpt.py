@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from chat_api.transfer.chatgpt import id_at, read_conversation
+from chat_api.transfer.formats.chatgpt import id_at, read_conversation
 from chat_api.transfer.records import Fault, Record
 from chat_api.web.fields import is_uuid
 from tests.support.api import Api

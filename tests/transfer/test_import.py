@@ -10,7 +10,7 @@ from flask import Flask
 
 from chat_api.completions import registry
 from chat_api.database.columns import new_id
-from chat_api.transfer import places, restored, upload
+from chat_api.transfer import conversation_importer, places, upload
 from tests.support.api import PASSWORD, Api, new_email
 from tests.support.tables import owned_rows
 from tests.test_bad_input import assert_problem
@@ -104,7 +104,7 @@ BREAKS: dict[str, tuple[Callable[[Line], Any], str]] = {
 def test_broken_line_undoes_its_conversation_and_no_other(
     app: Flask, eve: Api, monkeypatch: pytest.MonkeyPatch, name: str, batch_rows: int
 ) -> None:
-    monkeypatch.setattr(restored, "BATCH_ROWS", batch_rows)
+    monkeypatch.setattr(conversation_importer, "BATCH_ROWS", batch_rows)
     there = counts(app, eve)
     spoil, told = BREAKS[name]
     before, broken, after = whole(2), whole(7), whole(2)
@@ -145,7 +145,7 @@ HANGING: dict[str, Callable[[Line, Line], Line]] = {
 def test_what_hangs_wrongly_undoes_the_conversation(
     app: Flask, eve: Api, monkeypatch: pytest.MonkeyPatch, name: str, batch_rows: int
 ) -> None:
-    monkeypatch.setattr(restored, "BATCH_ROWS", batch_rows)
+    monkeypatch.setattr(conversation_importer, "BATCH_ROWS", batch_rows)
     there = counts(app, eve)
     lines = whole(3)
     lines.append(HANGING[name](lines[1], lines[-1]))

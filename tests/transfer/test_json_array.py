@@ -9,8 +9,8 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from chat_api.transfer import json_array
-from chat_api.transfer.json_array import elements_of
+from chat_api.transfer.formats import json_array
+from chat_api.transfer.formats.json_array import elements_of
 from chat_api.transfer.limits import UnreadableFile
 
 VALUES = st.recursive(

@@ -11,8 +11,8 @@ from chat_api.database.columns import new_id
 from chat_api.database.session import db
 from chat_api.errors import ApiError
 from chat_api.search_index.lexemes import number_of
-from chat_api.transfer import restored, service
-from chat_api.transfer.ndjson import CUT_OFF
+from chat_api.transfer import conversation_importer, service
+from chat_api.transfer.formats.ndjson import CUT_OFF
 from chat_api.users.models import User
 from tests.support.api import Api
 from tests.support.tables import path_in_tables
@@ -246,16 +246,16 @@ def test_batches_are_bounded_by_bytes(
     app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     """Whatever makes a line long: texts, tool calls or a provider's problem."""
-    monkeypatch.setattr(restored, "BATCH_BYTES", 100_000)
-    monkeypatch.setattr(restored, "BATCH_ROWS", rows)
+    monkeypatch.setattr(conversation_importer, "BATCH_BYTES", 100_000)
+    monkeypatch.setattr(conversation_importer, "BATCH_ROWS", rows)
     sizes: list[int] = []
-    insert = restored.messages.insert_messages
+    insert = conversation_importer.messages.insert_messages
 
     def counted(rows: list[dict[str, Any]]) -> None:
         sizes.append(len(rows))
         insert(rows)
 
-    monkeypatch.setattr(restored.messages, "insert_messages", counted)
+    monkeypatch.setattr(conversation_importer.messages, "insert_messages", counted)
     first = conversation()
     said = chain(first, 4)
     for line in said:

@@ -11,8 +11,8 @@ from flask import Flask
 
 from chat_api.database.columns import new_id
 from chat_api.database.session import db
-from chat_api.transfer import pages, restored, service
-from chat_api.transfer.ids import id_at
+from chat_api.transfer import conversation_importer, export_queries, service
+from chat_api.transfer.formats.ids import id_at
 from chat_api.users.models import User
 from tests.completions.chat import Chat
 from tests.support.api import Api
@@ -51,7 +51,7 @@ MAYBE = st.sampled_from([True, False, False])
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that examples of a few rows have several."""
-    monkeypatch.setattr(restored, "BATCH_ROWS", 3)
+    monkeypatch.setattr(conversation_importer, "BATCH_ROWS", 3)
 
 
 def an_account(app: Flask) -> str:
@@ -190,13 +190,13 @@ class small_pages:
     """Pages of so few rows in the block."""
 
     def __init__(self, rows: int) -> None:
-        self.rows, self.before = rows, pages.PAGE_ROWS
+        self.rows, self.before = rows, export_queries.PAGE_ROWS
 
     def __enter__(self) -> None:
-        pages.PAGE_ROWS = self.rows
+        export_queries.PAGE_ROWS = self.rows
 
     def __exit__(self, *error: object) -> None:
-        pages.PAGE_ROWS = self.before
+        export_queries.PAGE_ROWS = self.before
 
 
 def comparable(line: Line) -> Line:

@@ -13,11 +13,11 @@ from flask import Flask
 from chat_api.auth import service as auth
 from chat_api.database.session import db
 from chat_api.errors import NotFound
-from chat_api.transfer import pages, restored, service, writing
-from chat_api.transfer.ndjson import read_export
+from chat_api.transfer import conversation_importer, export_queries, exporter, service
+from chat_api.transfer.formats.ndjson import read_export
+from chat_api.transfer.import_report import ImportReport
+from chat_api.transfer.importer import Importer
 from chat_api.transfer.records import Fault, Record
-from chat_api.transfer.report import Report
-from chat_api.transfer.restoring import Restorer
 from tests.support.api import Api
 from tests.support.tables import owned_rows, path_in_tables
 from tests.transfer.exports import (
@@ -59,7 +59,7 @@ def meanwhile(*actions: Callable[[int], object]) -> Iterator[None]:
 def test_export_of_an_account_that_changes_can_be_imported(
     app: Flask, ada: Api, make_user: Callable[..., Api], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "PAGE_ROWS", 3)  # so that much happens between two of them
+    monkeypatch.setattr(export_queries, "PAGE_ROWS", 3)  # so that much happens between two of them
     conversations = [ada.conversation()["id"] for _ in range(4)]
     for conversation_id in conversations:
         for number in range(6):
@@ -142,7 +142,7 @@ def test_conversation_that_comes_up_meanwhile_stays_as_it_is(
     app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch, batch_rows: int
 ) -> None:
     """It is looked for when its first line is read, and stored later: somebody else may come in between."""
-    monkeypatch.setattr(restored, "BATCH_ROWS", batch_rows)
+    monkeypatch.setattr(conversation_importer, "BATCH_ROWS", batch_rows)
     first = conversation()
     content = file_of(first, message(first, 1), *whole(1))
 
@@ -152,9 +152,9 @@ def test_conversation_that_comes_up_meanwhile_stays_as_it_is(
             if isinstance(record, Record) and record.fields["id"] == first["id"]:
                 imported(ada, file_of({**first, "title": "First"}, message(first, 1, content="First")))
 
-    report = Report("chat-api")
+    report = ImportReport("chat-api")
     with app.app_context():
-        for _ in Restorer(user_id=ada.user_id, report=report).restore(records()):
+        for _ in Importer(user_id=ada.user_id, report=report).restore(records()):
             db.session.commit()
     assert (report.imported["conversation"], report.unchanged["conversation"]) == (1, 1)
     assert ada.get(f"/chat/conversations/{first['id']}").get_json()["title"] == "First"
@@ -183,8 +183,8 @@ def test_user_who_is_deleted_meanwhile_gets_nothing_more(app: Flask, ada: Api) -
 def test_export_of_a_user_who_is_deleted_meanwhile_ends(
     app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "CHUNK_BYTES", 1)
-    monkeypatch.setattr(pages, "PAGE_ROWS", 1)
+    monkeypatch.setattr(exporter, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(export_queries, "PAGE_ROWS", 1)
     imported(ada, file_of(*whole(3), *whole(3)))
     with app.app_context():
         chunks = service.export_all(ada.user_id)

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..messages.models import ROLES
-from ..messages.schemas import MAX_CONTENT_BYTES
+from ...messages.models import ROLES
+from ...messages.schemas import MAX_CONTENT_BYTES
+from ..records import CONVERSATION, MESSAGE, Fault, Record
 from .ids import EPOCH, id_at
-from .records import CONVERSATION, MESSAGE, Fault, Record
 
 UNTITLED = "Untitled"
 TITLE_LENGTH = 255

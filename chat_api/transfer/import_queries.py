@@ -13,7 +13,7 @@ from ..database.session import db
 from ..errors import NotFound
 from ..llm_providers.models import LLMProvider
 from ..messages.models import Message
-from .ids import id_at
+from .formats.ids import id_at
 
 Row = dict[str, Any]
 

@@ -6,7 +6,7 @@ from typing import Any
 MAX_ERRORS = 100
 
 
-class Report:
+class ImportReport:
     """The counts and the errors of one import."""
 
     def __init__(self, file_format: str) -> None:

@@ -9,7 +9,7 @@ from ..database.columns import now
 from ..messages import service as messages
 from ..web.pagination import FIRST_ID
 from ..web.responses import ORJSON_OPTIONS
-from .pages import (
+from .export_queries import (
     ATTACHMENTS,
     COMPLETIONS,
     CONFIGS,

@@ -8,7 +8,7 @@ element holds is for a JSON parser to say, so one that is broken does not keep t
 import re
 from collections.abc import Callable, Iterator
 
-from .limits import UnreadableFile
+from ..limits import UnreadableFile
 
 CHUNK_BYTES = 256 * 1024
 

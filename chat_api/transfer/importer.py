@@ -7,21 +7,21 @@ from sqlalchemy.exc import IntegrityError
 
 from ..conversations import service as conversations
 from ..database.session import db
-from . import rows
+from . import import_queries
+from .conversation_importer import AlreadyHere, ConversationImporter, Refused
+from .import_report import ImportReport
 from .limits import MAX_PROVIDERS
 from .records import CONFIG, CONVERSATION, PROVIDER, Fault, Record, Records
-from .report import Report
-from .restored import AlreadyHere, Refused, RestoredConversation
 
 CLASHES = "It clashes with something that was stored at the same time; import the file again."
 
 
-class Restorer:
+class Importer:
     """Stores the records of one file as a user's, each conversation in a transaction of its own."""
 
-    def __init__(self, *, user_id: str, report: Report) -> None:
+    def __init__(self, *, user_id: str, report: ImportReport) -> None:
         self._user_id, self._report = user_id, report
-        self._conversation: RestoredConversation | None = None
+        self._conversation: ConversationImporter | None = None
         self._skips = False  # the rest of a conversation that is not stored
         self._place = 0  # of the record at hand
         self._provider_ids: dict[str, str] = {}  # in the file -> here
@@ -61,7 +61,7 @@ class Restorer:
         if conversations.has_conversation(user_id=self._user_id, conversation_id=record.fields["id"]):
             self._skip()
         else:
-            self._conversation = RestoredConversation(
+            self._conversation = ConversationImporter(
                 user_id=self._user_id, record=record, provider_ids=self._provider_ids
             )
 
@@ -94,7 +94,7 @@ class Restorer:
         return self._conversation is None
 
     def _fail(self, fault: Fault) -> bool:
-        """Report what can't be read, and undo the conversation that it is part of."""
+        """ImportReport what can't be read, and undo the conversation that it is part of."""
         self._place = fault.place
         if self._conversation is not None:
             self._refuse(Refused(fault.place, fault.detail))
@@ -123,7 +123,7 @@ class Restorer:
         if len(self._provider_ids) >= MAX_PROVIDERS:
             self._report.add_error(record.place, f"There are more than {MAX_PROVIDERS} providers.")
             return False
-        provider_id, is_new = rows.restore_provider(
+        provider_id, is_new = import_queries.restore_provider(
             user_id=self._user_id, fields=record.fields, others=self._provider_ids.values()
         )
         self._provider_ids[record.fields["id"]] = provider_id

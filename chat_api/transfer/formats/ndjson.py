@@ -7,10 +7,10 @@ from typing import IO, Any
 import orjson
 from marshmallow import ValidationError
 
-from ..web.blueprint import flat_messages
-from ..web.fields import is_uuid
-from .limits import UnreadableFile
-from .records import (
+from ...web.blueprint import flat_messages
+from ...web.fields import is_uuid
+from ..limits import UnreadableFile
+from ..records import (
     ATTACHMENT,
     COMPLETION,
     CONFIG,
@@ -22,7 +22,7 @@ from .records import (
     Fault,
     Record,
 )
-from .schemas import LINES, VERSION, content_limit
+from ..schemas import LINES, VERSION, content_limit
 
 _RECORDS = (CONVERSATION, MESSAGE, ATTACHMENT, COMPLETION, PROVIDER, CONFIG)
 # how our own lines begin: a line of which nothing else can be read still tells that it begins a conversation

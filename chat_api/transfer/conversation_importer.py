@@ -11,7 +11,7 @@ from ..database.columns import new_id
 from ..messages import active_path
 from ..messages import service as messages
 from ..messages.models import Message
-from . import rows
+from . import import_queries
 from .records import ATTACHMENT, COMPLETION, MESSAGE, Record
 
 BATCH_ROWS = 500
@@ -30,7 +30,7 @@ class AlreadyHere(Exception):
     """The conversation was stored by somebody else meanwhile."""
 
 
-class RestoredConversation:
+class ConversationImporter:
     """Takes the records of a conversation in their order. All methods raise Refused for one that does not fit.
 
     The transaction begins with the first batch: SQLite has one writer, and nobody shall wait while a file is read.
@@ -74,7 +74,7 @@ class RestoredConversation:
         """Store what is left, and lead the active path to where it was. Raises what `add` does."""
         self._flush()
         own = {"user_id": self._user_id, "conversation_id": self.id}
-        rows.update_conversation(
+        import_queries.update_conversation(
             **own,
             message_count=self.counts[MESSAGE],
             last_position=max(self._fields["last_position"], self._position),
@@ -88,7 +88,7 @@ class RestoredConversation:
         leaf_id = self._fields["active_leaf_id"]
         if leaf_id is None or leaf_id == newest_id:
             return newest_id
-        here = rows.messages_here(user_id=self._user_id, conversation_id=self.id, ids=[leaf_id])
+        here = import_queries.messages_here(user_id=self._user_id, conversation_id=self.id, ids=[leaf_id])
         return leaf_id if here else newest_id
 
     def _add_message(self, record: Record) -> None:
@@ -187,7 +187,7 @@ class RestoredConversation:
     def _insert_conversation(self) -> None:
         names = ("id", "title", "archived", "pinned", "last_position", "created_at", "updated_at")
         row = {name: self._fields[name] for name in names}
-        if not rows.insert_conversation({**row, "user_id": self._user_id, "message_count": 0}):
+        if not import_queries.insert_conversation({**row, "user_id": self._user_id, "message_count": 0}):
             raise AlreadyHere()
         self._is_stored = True
 
@@ -198,11 +198,11 @@ class RestoredConversation:
         for kind, model in ((MESSAGE, Message), (ATTACHMENT, Attachment), (COMPLETION, Completion)):
             self._require_unused(kind, model)
         self._require_answered()
-        rows.plan_anew()
+        import_queries.plan_anew()
         if self._messages:
             messages.insert_messages(self._messages)
         for message_id, count in self._late_counts.items():
-            rows.count_attachments(user_id=self._user_id, message_id=message_id, count=count)
+            import_queries.count_attachments(user_id=self._user_id, message_id=message_id, count=count)
         if self._attachments:
             insert_rows(Attachment, self._attachments)
         if self._completions:
@@ -211,14 +211,16 @@ class RestoredConversation:
 
     def _require_unused(self, kind: str, model: Any) -> None:
         places = self._places[kind]
-        used = rows.used_ids(model, model.user_id == self._user_id, ids=places) if places else ()
+        used = import_queries.used_ids(model, model.user_id == self._user_id, ids=places) if places else ()
         if used:
             raise Refused(min(places[used_id] for used_id in used), "id: It is used already.")
 
     def _require_answered(self) -> None:
         if not self._answered:
             return
-        here = rows.messages_here(user_id=self._user_id, conversation_id=self.id, ids=self._answered)
+        here = import_queries.messages_here(
+            user_id=self._user_id, conversation_id=self.id, ids=self._answered
+        )
         missing = [place for message_id, place in self._answered.items() if message_id not in here]
         if missing:
             raise Refused(min(missing), "parent_id: There is no such message in front of it.")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from .limits import MAX_DIRECTORY_BYTES, UnreadableFile
+from ..limits import MAX_DIRECTORY_BYTES, UnreadableFile
 
 _NAME = re.compile(r"(?:.*[/\\])?conversations(?:-([0-9]{1,9}))?\.json", re.IGNORECASE | re.DOTALL)
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
