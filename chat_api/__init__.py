@@ -9,7 +9,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from config import Config
 
-from . import cli, errors, extensions, keyring, openapi
+from . import errors, extensions, keyring, openapi
 from .attachments.routes import blp as attachments
 from .auth import identity_provider, revocations
 from .auth.routes import blp as account
@@ -20,10 +20,10 @@ from .conversations.routes import blp as conversations
 from .database import statements
 from .llm_providers.routes import blp as llm_providers
 from .messages.routes import blp as messages
+from .operations import cli, transfer_cli
 from .operations.routes import blp as operations
 from .search.routes import blp as search
 from .telemetry import logs, metrics, request_log
-from .transfer import cli as transfer_cli
 from .transfer.routes import blp as transfer
 from .user_llm_configs.routes import blp as user_llm_configs
 from .web import responses, url_converters

@@ -42,21 +42,25 @@ REFERENCE_TABLES = {
 INDEXES_WITHOUT_OWNER = {
     "ix_message_terms_terms": "a GIN index of Postgres; each of its lexemes begins with the owner's code",
 }
-# a resource imports from its left only
-ORDER = ("llm", "users", "idempotency", "auth", "llm_providers", "user_llm_configs", "conversations", "terms",
-         "messages", "attachments", "completions", "search", "transfer", "operations")  # fmt: skip
+# From below: a package imports from lower floors, and from its left on its own floor. The loose modules have floors, too.
+FLOORS = (
+    ("errors", "keyring", "egress"),
+    ("database", "web", "llm"),
+    ("search_index", "telemetry", "server", "extensions"),
+    ("users", "idempotency"),
+    ("auth",),
+    ("llm_providers", "user_llm_configs", "conversations", "messages", "attachments", "completions"),
+    ("search", "transfer"),
+    ("operations",),
+    ("openapi",),
+    ("__init__",),
+)
+HEIGHTS = {name: (floor, place) for floor, names in enumerate(FLOORS) for place, name in enumerate(names)}
+LOOSE = {"__init__.py", "errors.py", "extensions.py", "openapi.py", "keyring.py"}
 # within a resource: a file imports from those of a lower rank, or from other services
 RANKS = {"models": 0, "service": 1, "schemas": 1, "routes": 2}
-READS_ALL_RESOURCES = {
-    "__init__.py": "puts the application together",
-    "openapi.py": "documents which blueprints have a guard",
-    "cli.py": "the operator's commands",
-    "maintenance.py": "what the commands do to all tables",
-}
-
-
 # what runs in threads of completions: an error must neither end them silently nor keep one reply's from another's
-BACKGROUND = {f"completions/{name}.py" for name in ("run", "runs", "keeper", "settling")}
+BACKGROUND = {f"completions/{name}.py" for name in ("run", "registry", "supervisor", "finalize")}
 
 
 # -- the source ---------------------------------------------------------------------------------------------
@@ -83,12 +87,11 @@ def imports_of(path: Path) -> Iterator[tuple[list[str], str]]:
 
 
 def imported_rooms(path: Path) -> Iterator[tuple[str, str]]:
-    """(resource, file) of each import out of a resource's package, such as ("users", "service")."""
+    """(package or loose module, file or name) of each import from our own code, such as ("users", "service")."""
     for module, name in imports_of(path):
-        if module[0] == "chat_api" and len([*module, name]) >= 3:
-            _, resource, file = [*module, name][:3]
-            if (PACKAGE / resource).is_dir():
-                yield resource, file
+        if module[0] == "chat_api":
+            room, *rest = [*module[1:], name]
+            yield room, rest[0] if rest else ""
 
 
 def called_methods(path: Path) -> set[str]:
@@ -134,32 +137,42 @@ def test_schemas_know_shapes_only(path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if path.parent != PACKAGE], ids=relative)
+def room_of(path: Path) -> str:
+    """The package of a module, or the name of a loose one."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def test_every_package_has_a_floor() -> None:
+    rooms = {room_of(path) for path in MODULES}
+    assert rooms == set(HEIGHTS), (
+        f"{sorted(rooms ^ set(HEIGHTS))} differ from FLOORS in {Path(__file__).name}. Put a new package on the lowest "
+        "floor above all that it imports from, and take one that is gone out of the list."
+    )
+
+
+def test_loose_modules_are_few() -> None:
+    found = {path.name for path in PACKAGE.glob("*.py")}
+    assert found == LOOSE, (
+        f"{sorted(found ^ LOOSE)}: put a module into the package that its readers would look in."
+    )
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
 def test_imports_point_down(path: Path) -> None:
-    own, rank = path.parent.name, RANKS.get(path.stem)
-    for resource, file in imported_rooms(path):
+    own, rank = room_of(path), RANKS.get(path.stem)
+    for room, file in imported_rooms(path):
         # views stand above the services of all resources
         is_from_above = path.stem == "routes" and file not in ("models", "schemas", "routes")
-        assert ORDER.index(resource) <= ORDER.index(own) or is_from_above, (
-            f"{relative(path)} imports from {resource}, which is to its right in {ORDER}. Move what both need to "
-            "the left one, or let a resource further right bring them together."
+        assert room == own or HEIGHTS[room] < HEIGHTS[own] or is_from_above, (
+            f"{relative(path)} imports from {room}, which is not below {own} in FLOORS. Move what both need to the "
+            "lower one, hand it over as an argument, or let a package further up bring them together."
         )
         if rank is not None and file in RANKS:
-            is_down = RANKS[file] < rank or (file == path.stem and resource != own)
+            is_down = RANKS[file] < rank or (file == path.stem and room != own)
             assert is_down, (
-                f"{relative(path)} imports {resource}/{file}. routes -> service -> models, never back: pass the "
+                f"{relative(path)} imports {room}/{file}. routes -> service -> models, never back: pass the "
                 "value as an argument."
             )
-
-
-@pytest.mark.parametrize("path", [path for path in MODULES if path.parent == PACKAGE], ids=relative)
-def test_shared_modules_know_no_resource(path: Path) -> None:
-    if path.name not in READS_ALL_RESOURCES:
-        found = sorted({resource for resource, _ in imported_rooms(path)})
-        assert not found, (
-            f"{path.name} imports from {found}. What all resources share can't know one: move it into the resource, "
-            "or name it in READS_ALL_RESOURCES with a reason."
-        )
 
 
 @pytest.mark.parametrize(
@@ -200,8 +213,8 @@ def test_outgoing_calls_go_through_the_gate(path: Path) -> None:
     for module, name in imports_of(path):
         calls_out = module[0] in callers or [*module, name][:2] in (["http", "client"], ["urllib", "request"])
         assert not calls_out, (
-            f"{relative(path)} imports {name} from {'.'.join(module)}. Send it through egress.gate.Gate, which looks at "
-            "the address, follows no redirect and keeps to limits."
+            f"{relative(path)} imports {name} from {'.'.join(module)}. Send it through egress.gate.Gate, which "
+            "looks at the address, follows no redirect and keeps to limits."
         )
 
 

@@ -35,6 +35,7 @@ from .records import (
     READ,
     StartedCompletion,
     StoredCompletion,
+    find_record,
     record_of,
     shown_in_progress,
 )

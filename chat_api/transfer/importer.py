@@ -94,7 +94,7 @@ class Importer:
         return self._conversation is None
 
     def _fail(self, fault: Fault) -> bool:
-        """ImportReport what can't be read, and undo the conversation that it is part of."""
+        """Report what can't be read, and undo the conversation that it is part of."""
         self._place = fault.place
         if self._conversation is not None:
             self._refuse(Refused(fault.place, fault.detail))

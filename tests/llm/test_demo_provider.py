@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from chat_api.cli import serve_demo_provider
 from chat_api.egress.cancellation import CancelToken
 from chat_api.egress.gate import Gate
 from chat_api.egress.limits import Limits
@@ -26,6 +25,7 @@ from chat_api.llm.client import Client
 from chat_api.llm.demo_provider import DemoProvider
 from chat_api.llm.events import Finish, TextDelta, Usage
 from chat_api.llm.request import API_FORMATS, ChatMessage, ChatRequest, Endpoint
+from chat_api.operations.cli import serve_demo_provider
 from tests.support.server import REPOSITORY
 
 QUICK, SLOW = 500.0, 10.0  # words per second

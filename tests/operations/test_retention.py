@@ -13,7 +13,7 @@ from chat_api.completions.models import Completion
 from chat_api.conversations.models import Conversation
 from chat_api.database.columns import now
 from chat_api.database.session import db
-from chat_api.messages import retention
+from chat_api.operations import retention
 from tests.support.api import Api
 from tests.support.provider import ScriptedProvider
 from tests.support.tables import begin_elsewhere, owned_rows

@@ -12,11 +12,11 @@ import click
 from flask import Flask
 from flask.cli import with_appcontext
 
-from ..cli import told_plainly
 from ..database.session import db
+from ..transfer import service
+from ..transfer.import_report import ImportReport
 from ..users import service as users
-from . import service
-from .import_report import ImportReport
+from .cli import cli_errors
 
 
 def init_app(app: Flask) -> None:
@@ -34,7 +34,7 @@ def export_account(email: str, file: str) -> None:
 
     A FILE that is there already is replaced when the export is complete.
     """
-    with told_plainly():
+    with cli_errors():
         user_id = _user_id(email)
         total = service.count_messages(user_id=user_id)
         with _writing(file) as target, _progress(total, "Messages") as bar:
@@ -80,7 +80,7 @@ def import_account(email: str, file: IO[bytes]) -> None:
 
     The same file twice changes nothing.
     """
-    with told_plainly(), tempfile.TemporaryFile() as copy:
+    with cli_errors(), tempfile.TemporaryFile() as copy:
         user_id = _user_id(email)
         if not file.seekable():
             shutil.copyfileobj(file, copy)

@@ -8,15 +8,15 @@ from flask.cli import AppGroup, with_appcontext
 
 from config import fresh_secrets
 
+from ..auth import service as auth
+from ..auth.schemas import RegisterSchema
+from ..database.columns import TIME_FORMAT, now
+from ..database.session import db
+from ..errors import ApiError
+from ..users import service as users_service
+from ..users.models import ROLES
+from ..web.blueprint import load
 from . import maintenance
-from .auth import service as auth
-from .auth.schemas import RegisterSchema
-from .database.columns import TIME_FORMAT, now
-from .database.session import db
-from .errors import ApiError
-from .users import service as users_service
-from .users.models import ROLES
-from .web.blueprint import load
 
 users = AppGroup("users", help="Make accounts and change their roles.")
 search = AppGroup("search", help="Look after the index of full-text search.")
@@ -41,7 +41,7 @@ def init_app(app: Flask) -> None:
 )
 def create_user(email: str, role: str, password: str) -> None:
     """Make a local account; the only way to an admin or a service account."""
-    with told_plainly():
+    with cli_errors():
         credentials = load(RegisterSchema(), {"email": email, "password": password})
         user = auth.register_with_role(**credentials, role=role)
         db.session.commit()
@@ -53,7 +53,7 @@ def create_user(email: str, role: str, password: str) -> None:
 @click.argument("role", type=click.Choice(ROLES))
 def set_role(email: str, role: str) -> None:
     """Change a user's role; their logins end."""
-    with told_plainly():
+    with cli_errors():
         user = auth.set_role(email=email, role=role)
         db.session.commit()
     click.echo(f"{user.email} is {role} now, and has to log in again.")
@@ -64,7 +64,7 @@ def set_role(email: str, role: str) -> None:
 @click.confirmation_option(prompt="This erases the account and all that it owns. Go on?")
 def delete_user(email: str) -> None:
     """Erase an account and all that it owns."""
-    with told_plainly():
+    with cli_errors():
         auth.delete_account(user_id=users_service.require_by_email(email=email).id)
         db.session.commit()
     click.echo(f"Erased {email}.")
@@ -132,7 +132,7 @@ def delete_old_conversations(dry_run: bool) -> None:
 @click.option("--words-per-second", type=click.FloatRange(0.1, 1000), default=20, show_default=True)
 def serve_demo_provider(host: str, port: int, words_per_second: float) -> None:
     """Serve a local model that repeats what it is told, to see streamed replies without an account anywhere."""
-    from .llm.demo_provider import CannotListen, DemoProvider
+    from ..llm.demo_provider import CannotListen, DemoProvider
 
     try:
         server = DemoProvider(host, port, words_per_second=words_per_second, report=click.echo)
@@ -146,7 +146,7 @@ def serve_demo_provider(host: str, port: int, words_per_second: float) -> None:
             click.echo("Stopped.")
 
 
-class told_plainly:
+class cli_errors:
     """Turns our errors into a line for the operator."""
 
     def __enter__(self) -> None:

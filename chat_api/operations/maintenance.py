@@ -10,17 +10,17 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
-from .auth.models import Login, PersonalAccessToken, RevokedLogin, ThrottleCounter
-from .database.columns import now
-from .database.session import db
-from .idempotency.models import IdempotencyKey
-from .idempotency.service import KEPT_FOR
-from .keyring import CannotDecrypt, keyring
-from .messages import retention
-from .messages.retention import Expired
-from .search_index.rebuild import index_messages
-from .user_llm_configs.models import UserLLMConfig
-from .users.models import User
+from ..auth.models import Login, PersonalAccessToken, RevokedLogin, ThrottleCounter
+from ..database.columns import now
+from ..database.session import db
+from ..idempotency.models import IdempotencyKey
+from ..idempotency.service import KEPT_FOR
+from ..keyring import CannotDecrypt, keyring
+from ..search_index.rebuild import index_messages
+from ..user_llm_configs.models import UserLLMConfig
+from ..users.models import User
+from . import retention
+from .retention import Expired
 
 BATCH = 500
 # every column that holds something sealed

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from ..conversations.models import Conversation
 from ..database.columns import Id, UTCDateTime
 from ..database.session import db
-from . import deletion
+from ..messages import deletion
 
 CONVERSATIONS_AT_ONCE = 100
 MESSAGES_AT_ONCE = 1000
