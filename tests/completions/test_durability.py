@@ -36,14 +36,14 @@ class Abandoned:
         self.stream = chat.stream(content="A").until(said)
         chat.request()
         wait_until_durable(other_app, self.stream.id, said)
-        self._renew_now(other_app)  # so that the keeper does not do it between what follows
+        self._renew_now(other_app)  # so that the supervisor does not do it between what follows
         expire(other_app, self.stream.id)
 
     def _renew_now(self, other_app: Flask) -> None:
         lease = "SELECT lease_expires_at FROM completions WHERE id = :id"
         before = run_sql(other_app, lease, id=self.stream.id)
-        keeping = self.chat.api.app.extensions[EXTENSION + ".keeper"]
-        keeping._due.clear()
+        supervisor = self.chat.api.app.extensions[EXTENSION]._supervisor
+        supervisor._due.clear()
         wait_for(lambda: run_sql(other_app, lease, id=self.stream.id) != before)
 
     def come_back(self) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def test_a_reply_whose_thread_fails_leaves_nobody_waiting(
     assert run.wait(5)
     assert (run.ended, run.lost is not None) == (None, True)
     assert run not in registry.running
-    assert "could not be settled" in caplog.text
+    assert "could not be finalized" in caplog.text
     expire(app, promised.id)  # nobody renews its lease any more
     assert chat.get(promised.id)["finish_reason"] == "worker_lost"
 
