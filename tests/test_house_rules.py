@@ -375,7 +375,7 @@ LISTS = {
 
 @contextmanager
 def counting(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The SQL of all statements that are sent meanwhile, by SQLAlchemy and by the fast lane."""
+    """The SQL of all statements that are sent meanwhile, by SQLAlchemy and by compiled statements."""
     sent: list[str] = []
 
     def note(connection: Any, cursor: Any, sql: str, *rest: Any) -> None:

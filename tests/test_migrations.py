@@ -150,7 +150,7 @@ def test_conversations_of_before_become_one_path(empty_app: Flask) -> None:
         place = {"user_id": user_id, "conversation_id": conversation_id}
         with app.app_context():
             shown = conversations.get_conversation(**place)
-            following = messages.append_message(**place, role="user", content="next")
+            following = messages.append_message_and_commit(**place, role="user", content="next")
         assert (shown["message_count"], shown["archived"], shown["pinned"]) == (len(ids), False, False)
         assert (following["position"], following["parent_id"]) == (len(ids) + 1, ids[-1] if ids else None)
 

@@ -1,4 +1,4 @@
-"""The fast lane: whose transaction a statement runs in, and what becomes of its connections."""
+"""Compiled statements: whose transaction a statement runs in, and what becomes of its connections."""
 
 import threading
 import time
@@ -16,13 +16,14 @@ from flask import Flask
 
 from chat_api.auth.models import ThrottleCounter as Counter
 from chat_api.database.columns import UTCDateTime, now
+from chat_api.database.dialect import is_postgres
 from chat_api.database.session import db
 from chat_api.database.statements import (
     IntegrityFailed,
     Statement,
     StatementFailed,
-    read_together,
-    run_last,
+    execute_at_end,
+    fetch_pipelined,
     transaction,
 )
 from chat_api.errors import NotFound, Unavailable
@@ -67,8 +68,12 @@ def insert(prefix: str, count: int) -> None:
     INSERT.all(key_=f"{prefix}{count}", count_=count, at=now())
 
 
+def insert_and_commit(prefix: str, count: int) -> None:
+    INSERT.first_and_commit(key_=f"{prefix}{count}", count_=count, at=now())
+
+
 def counts(prefix: str) -> list[int]:
-    """What everybody sees: read on a connection of the lane, outside any transaction of the session."""
+    """What everybody sees: read on a connection of the pool, outside any transaction of the session."""
     return [row[0] for row in COUNTS.all(prefix=prefix)]
 
 
@@ -90,9 +95,35 @@ def in_a_transaction(*steps: Callable[[], Any]) -> None:
 # -- transactions -----------------------------------------------------------------------------------------
 
 
-def test_a_statement_alone_is_committed_when_it_returns(app: Flask, prefix: str) -> None:
+def test_a_write_outside_a_transaction_is_refused(app: Flask, prefix: str) -> None:
+    key: Any = sa.bindparam("key_")
+    locking = Statement(sa.select(Counter.count).where(Counter.key == key).with_for_update())
+    updating = Statement(sa.update(Counter).where(Counter.key == key).values(count=7))
+    inserted = sa.insert(Counter).values(key=key, count=1, expires_at=now()).returning(Counter.count)
+    in_cte = Statement(sa.select(inserted.cte("inserted").c.count))
     with app.app_context():
-        insert(prefix, 1)
+        for refused in (locking, updating, *([in_cte] if is_postgres(db.engine) else [])):
+            with pytest.raises(RuntimeError, match="Outside a transaction"):
+                refused.all(key_=f"{prefix}1")
+        with pytest.raises(RuntimeError, match="Outside a transaction"):
+            insert(prefix, 1)
+        assert counts(prefix) == []
+
+
+def test_a_write_that_commits_is_refused_inside_a_transaction(app: Flask, prefix: str) -> None:
+    with app.app_context():
+        with pytest.raises(RuntimeError, match="Inside a transaction"):
+            in_a_transaction(lambda: insert_and_commit(prefix, 1))
+        db.session.execute(sa.insert(Counter).values(key=f"{prefix}2", count=2, expires_at=now()))
+        with pytest.raises(RuntimeError, match="Inside a transaction"):
+            insert_and_commit(prefix, 1)
+        db.session.rollback()
+        assert counts(prefix) == []
+
+
+def test_a_write_that_commits_is_committed_when_it_returns(app: Flask, prefix: str) -> None:
+    with app.app_context():
+        insert_and_commit(prefix, 1)
         assert seen_by_others(app, prefix) == [1]
         db.session.rollback()
         assert counts(prefix) == [1]
@@ -137,7 +168,7 @@ def test_a_transaction_rolls_back_on_an_error(app: Flask, prefix: str) -> None:
         with pytest.raises(IntegrityFailed):
             in_a_transaction(lambda: insert(prefix, 2), lambda: insert(prefix, 2))
         assert counts(prefix) == []
-        insert(prefix, 3)  # and the lane goes on
+        insert_and_commit(prefix, 3)  # and the pool goes on
         assert seen_by_others(app, prefix) == [3]
 
 
@@ -152,9 +183,9 @@ def test_a_transaction_belongs_to_its_thread(app: Flask, prefix: str) -> None:
 
 def test_a_refused_statement_says_so_without_its_values(app: Flask, prefix: str) -> None:
     with app.app_context():
-        insert(prefix, 1)
+        insert_and_commit(prefix, 1)
         with pytest.raises(IntegrityFailed) as caught:
-            insert(prefix, 1)
+            insert_and_commit(prefix, 1)
     assert prefix not in str(caught.value)
 
 
@@ -180,7 +211,7 @@ def test_a_free_connection_goes_to_whoever_waits_for_it(serve: Serve, prefix: st
 
         def write(number: int) -> None:
             with app.app_context():
-                insert(prefix, number)
+                insert_and_commit(prefix, number)
 
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(write, range(64)))
@@ -189,10 +220,10 @@ def test_a_free_connection_goes_to_whoever_waits_for_it(serve: Serve, prefix: st
 
 def test_errors_use_up_no_connections(serve: Serve, prefix: str) -> None:
     with serve(DATABASE_POOL_SIZE=2, DATABASE_WAIT_S=1):
-        insert(prefix, 1)
+        insert_and_commit(prefix, 1)
         for _ in range(10):
             with pytest.raises(IntegrityFailed):
-                insert(prefix, 1)
+                insert_and_commit(prefix, 1)
             with pytest.raises(ZeroDivisionError):
                 COUNTS.read(lambda rows: 1 // 0, prefix=prefix)
             with pytest.raises(ZeroDivisionError):
@@ -203,21 +234,21 @@ def test_errors_use_up_no_connections(serve: Serve, prefix: str) -> None:
 def test_a_reader_may_stop_before_the_end(app: Flask, prefix: str) -> None:
     with app.app_context():
         for number in range(5):
-            insert(prefix, number)
+            insert_and_commit(prefix, number)
         assert COUNTS.read(lambda rows: next(iter(rows)), prefix=prefix) == (0,)
         assert COUNTS.first(prefix=prefix) == (0,)
-        insert(prefix, 5)  # no lock is left behind
+        insert_and_commit(prefix, 5)  # no lock is left behind
         assert counts(prefix) == list(range(6))
 
 
 @on_postgres
-def test_the_lane_keeps_its_connection_and_drops_it_after_an_error(serve: Serve, prefix: str) -> None:
+def test_the_pool_keeps_its_connection_and_drops_it_after_an_error(serve: Serve, prefix: str) -> None:
     with serve(DATABASE_POOL_SIZE=1):
-        insert(prefix, 1)
+        insert_and_commit(prefix, 1)
         first = BACKEND_PID.first()
         assert BACKEND_PID.first() == first
         with pytest.raises(IntegrityFailed):
-            insert(prefix, 1)
+            insert_and_commit(prefix, 1)
         assert BACKEND_PID.first() != first
 
 
@@ -266,7 +297,7 @@ def test_a_connection_that_ends_in_the_middle_is_a_503_and_nothing_is_stored(
         assert counts(prefix) == []
 
 
-def test_many_threads_share_the_lane(app: Flask, prefix: str) -> None:
+def test_many_threads_share_the_pool(app: Flask, prefix: str) -> None:
     start = threading.Barrier(16)
 
     def write(number: int) -> None:
@@ -284,7 +315,7 @@ def test_many_threads_share_the_lane(app: Flask, prefix: str) -> None:
 def test_a_commit_that_fails_behind_the_statement_is_an_error(app: Flask, backend: str) -> None:
     """A deferred constraint is checked at the commit, after Postgres has sent the row of the insert."""
     if backend != "postgres":
-        pytest.skip("SQLite's lane has its own COMMIT")
+        pytest.skip("SQLite has its own COMMIT")
     name = f"deferred_{uuid.uuid4().hex}"
     table = sa.table(name, sa.column("id", sa.Integer), sa.column("parent", sa.Integer))
     orphan = Statement(table.insert().values(id=1, parent=2).returning(table.c.id))
@@ -293,7 +324,7 @@ def test_a_commit_that_fails_behind_the_statement_is_an_error(app: Flask, backen
         connection.execute(sa.text(f"CREATE TABLE {name} ({columns})"))
     with app.app_context():
         with pytest.raises(IntegrityFailed):
-            orphan.first()
+            orphan.first_and_commit()
         with db.engine.begin() as connection:
             connection.execute(sa.text(f"DROP TABLE {name}"))
 
@@ -326,9 +357,9 @@ def test_statements_that_go_together_each_have_their_rows_in_order(app: Flask, p
     with app.app_context():
         with transaction():
             insert(prefix, 1)
-            found = read_together((COUNTS, {"prefix": prefix}), (COUNTS, {"prefix": "nobody"}))
+            found = fetch_pipelined((COUNTS, {"prefix": prefix}), (COUNTS, {"prefix": "nobody"}))
             insert(prefix, 2)
-            [again] = read_together((COUNTS, {"prefix": prefix}))
+            [again] = fetch_pipelined((COUNTS, {"prefix": prefix}))
         assert found == [[(1,)], []]
         assert again == [(1,), (2,)]
         assert counts(prefix) == [1, 2]
@@ -338,7 +369,7 @@ def test_the_first_statements_of_a_transaction_may_go_together(app: Flask, prefi
     with app.app_context():
         reads = (COUNTS, {"prefix": prefix}), (COUNTS, {"prefix": prefix})
         with pytest.raises(ZeroDivisionError):  # rolled back: they were inside of it
-            in_a_transaction(lambda: read_together(*reads), lambda: insert(prefix, 1), lambda: 1 / 0)
+            in_a_transaction(lambda: fetch_pipelined(*reads), lambda: insert(prefix, 1), lambda: 1 / 0)
         assert counts(prefix) == []
 
 
@@ -347,9 +378,9 @@ def test_one_of_several_that_fails_undoes_the_transaction(app: Flask, prefix: st
     with app.app_context():
         reads = (COUNTS, {"prefix": prefix}), (DIVIDED, {"text": "1"}), (COUNTS, {"prefix": prefix})
         with pytest.raises(StatementFailed, match="division by zero"):
-            in_a_transaction(lambda: insert(prefix, 1), lambda: read_together(*reads))
+            in_a_transaction(lambda: insert(prefix, 1), lambda: fetch_pipelined(*reads))
         assert counts(prefix) == []
-        insert(prefix, 2)
+        insert_and_commit(prefix, 2)
         assert counts(prefix) == [2]
 
 
@@ -357,14 +388,14 @@ def test_statements_go_together_in_the_sessions_transaction(app: Flask, prefix: 
     with app.app_context():
         db.session.execute(sa.select(sa.literal(1)))
         insert(prefix, 1)
-        assert read_together((COUNTS, {"prefix": prefix})) == [[(1,)]]
+        assert fetch_pipelined((COUNTS, {"prefix": prefix})) == [[(1,)]]
         db.session.rollback()
         assert counts(prefix) == []
 
 
 def test_statements_go_together_in_transactions_only(app: Flask, prefix: str) -> None:
     with app.app_context(), pytest.raises(RuntimeError):
-        read_together((COUNTS, {"prefix": prefix}))
+        fetch_pipelined((COUNTS, {"prefix": prefix}))
 
 
 def test_a_transaction_without_a_statement_is_none(app: Flask, prefix: str) -> None:
@@ -377,7 +408,7 @@ def test_a_transaction_without_a_statement_is_none(app: Flask, prefix: str) -> N
 
 
 def insert_last(prefix: str, count: int) -> None:
-    run_last(INSERT, key_=f"{prefix}{count}", count_=count, at=now())
+    execute_at_end(INSERT, key_=f"{prefix}{count}", count_=count, at=now())
 
 
 def test_the_last_statement_of_a_transaction_is_committed_with_it(app: Flask, prefix: str) -> None:
@@ -397,7 +428,7 @@ def test_the_last_statement_of_a_transaction_is_committed_with_it(app: Flask, pr
 
 def test_a_last_statement_that_is_refused_undoes_the_transaction(app: Flask, prefix: str) -> None:
     with app.app_context():
-        insert(prefix, 1)
+        insert_and_commit(prefix, 1)
         with pytest.raises(IntegrityFailed):
             in_a_transaction(lambda: insert(prefix, 2), lambda: insert_last(prefix, 1))
         assert counts(prefix) == [1]
@@ -418,7 +449,7 @@ def test_a_connection_that_ends_before_a_pipeline_is_a_503_and_nothing_is_stored
     database_url: str, serve: Serve, prefix: str, ending: str
 ) -> None:
     steps: dict[str, Callable[[], Any]] = {
-        "together": lambda: read_together((COUNTS, {"prefix": prefix}), (COUNTS, {"prefix": prefix})),
+        "together": lambda: fetch_pipelined((COUNTS, {"prefix": prefix}), (COUNTS, {"prefix": prefix})),
         "last": lambda: insert_last(prefix, 2),
         "nothing": lambda: None,  # but COMMIT
     }
@@ -449,5 +480,5 @@ def test_a_refusal_of_ours_lets_the_next_one_write(serve: Serve, prefix: str) ->
     with serve(DATABASE_POOL_SIZE=1):
         with pytest.raises(NotFound):
             in_a_transaction(lambda: insert(prefix, 1), lambda: insert_last(prefix, 2), refuse)
-        insert(prefix, 3)
+        insert_and_commit(prefix, 3)
         assert counts(prefix) == [3]

@@ -153,4 +153,6 @@ def issued(token: str) -> bool:
 def check(token: str) -> tuple[str, str]:
     """User id and role of a valid token; the user is made at first sight. Raises InvalidToken."""
     provider: IdentityProvider = current_app.extensions[EXTENSION]
-    return users.find_or_create_external_user(issuer=provider.issuer, subject=provider.subject(token))
+    return users.find_or_create_external_user_and_commit(
+        issuer=provider.issuer, subject=provider.subject(token)
+    )

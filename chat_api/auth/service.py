@@ -58,12 +58,12 @@ def register_with_role(*, email: str, password: str, role: str) -> User:
 def log_in(*, email: str, password: str) -> TokenPair:
     """Begin a login. Raises Unauthorized, the same for a wrong password and an unknown address."""
     _require_local_accounts()
-    throttle.count_try("LOGIN_LIMIT_PER_ACCOUNT", email.lower())
+    throttle.count_try_and_commit("LOGIN_LIMIT_PER_ACCOUNT", email.lower())
     # no transaction is open while Argon2 works: on SQLite it would keep all other writers waiting
     user_id, password_hash = users.find_credentials(email=email)
     if not passwords.verify_password(password, password_hash) or user_id is None:
         raise Unauthorized("Email or password is wrong.")
-    throttle.forget_tries("LOGIN_LIMIT_PER_ACCOUNT", email.lower())
+    throttle.forget_tries_and_commit("LOGIN_LIMIT_PER_ACCOUNT", email.lower())
     rehashed = passwords.hash_password(password) if passwords.needs_rehash(password_hash or "") else None
     try:
         user = users.lock_user(user_id=user_id)
@@ -115,13 +115,13 @@ def change_password(*, user_id: str, current_password: str, password: str, login
 
     Guessing the current one is throttled like guessing at the login.
     """
-    throttle.count_try("LOGIN_LIMIT_PER_ACCOUNT", user_id)
+    throttle.count_try_and_commit("LOGIN_LIMIT_PER_ACCOUNT", user_id)
     password_hash = users.find_password_hash(user_id=user_id)
     if password_hash is None:
         raise Forbidden("This account has no password here; change it at your identity provider.")
     if not passwords.verify_password(current_password, password_hash):
         raise Forbidden("`current_password` is wrong.")
-    throttle.forget_tries("LOGIN_LIMIT_PER_ACCOUNT", user_id)
+    throttle.forget_tries_and_commit("LOGIN_LIMIT_PER_ACCOUNT", user_id)
     new_hash = _hash_new_password(password)
     user = users.get_user(user_id=user_id)
     user.password_hash = new_hash

@@ -24,9 +24,9 @@ from ..keyring import keyed_hash
 from .models import ThrottleCounter as Counter
 
 
-def _count_one_more(dialect_name: str) -> sa.Executable:
+def _count_one_more(on_postgres: bool) -> sa.Executable:
     """Add one to the counter, or begin it anew where its window has ended."""
-    insert: Any = (postgresql if dialect_name == "postgresql" else sqlite).insert(Counter)
+    insert: Any = (postgresql if on_postgres else sqlite).insert(Counter)
     ended = Counter.expires_at <= sa.bindparam("moment", type_=UTCDateTime)
     row = insert.values(key=sa.bindparam("key"), count=1, expires_at=sa.bindparam("expires_at"))
     return row.on_conflict_do_update(
@@ -50,17 +50,16 @@ _FORGET = Statement(
 )
 
 
-def count_try(setting: str, subject: str) -> None:
+def count_try_and_commit(setting: str, subject: str) -> None:
     """Count one try by this subject (an account, an address) against the limit that a setting names.
 
-    Call it before anything opens a transaction in `db.session`: it must commit by itself. Raises
+    A try counts whatever becomes of its request, so it is a transaction of its own. Raises
     TooManyRequests, with the seconds until the window ends, when there were too many.
     """
     limit, moment = _limit(current_app.config[setting]), time.time()
-    rows = _COUNT.all(
+    count, ends_at = _COUNT.first_and_commit(
         key=_key(setting, subject), moment=_utc(moment), expires_at=_utc(moment + limit.get_expiry())
-    )
-    count, ends_at = rows[0]
+    ) or (0, _utc(moment))
     if count > limit.amount:
         wait_s = max(1, math.ceil(seconds_of(ends_at) - moment))
         raise TooManyRequests(
@@ -68,9 +67,9 @@ def count_try(setting: str, subject: str) -> None:
         )
 
 
-def forget_tries(setting: str, subject: str) -> None:
+def forget_tries_and_commit(setting: str, subject: str) -> None:
     """Begin again at zero: the subject has proved who they are."""
-    _FORGET.all(counter=_key(setting, subject), moment=_utc(time.time()))
+    _FORGET.first_and_commit(counter=_key(setting, subject), moment=_utc(time.time()))
 
 
 def throttled_by_address(setting: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -79,7 +78,7 @@ def throttled_by_address(setting: str) -> Callable[[Callable[..., Any]], Callabl
     def decorator(view: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(view)
         def counted(*args: Any, **kwargs: Any) -> Any:
-            count_try(setting, _network(request.remote_addr or "unknown"))
+            count_try_and_commit(setting, _network(request.remote_addr or "unknown"))
             return view(*args, **kwargs)
 
         return counted

@@ -33,9 +33,9 @@ _PIECES = Statement(
 )
 
 
-def _listed(dialect_name: str, **columns: Any) -> Any:
+def _listed(on_postgres: bool, **columns: Any) -> Any:
     """The rows of the JSON array `rows`, as a table of these columns."""
-    if dialect_name == "postgresql":
+    if on_postgres:
         rows = sa.cast(_parameter("rows", sa.Text()), postgresql.JSONB)
         typed = [sa.column(name, kind) for name, kind in columns.items()]
         return sa.func.jsonb_to_recordset(rows).table_valued(*typed).render_derived("listed", with_types=True)
@@ -49,12 +49,12 @@ def _listed(dialect_name: str, **columns: Any) -> Any:
     return sa.select(*values).select_from(item).subquery("listed")
 
 
-def _keys(dialect_name: str) -> Any:
-    return _listed(dialect_name, user_id=Id(), id=Id())
+def _keys(on_postgres: bool) -> Any:
+    return _listed(on_postgres, user_id=Id(), id=Id())
 
 
-def _save(dialect_name: str) -> sa.Executable:
-    listed = _listed(dialect_name, user_id=Id(), id=Id(), position=sa.Integer(), chunks=sa.Text())
+def _save(on_postgres: bool) -> sa.Executable:
+    listed = _listed(on_postgres, user_id=Id(), id=Id(), position=sa.Integer(), chunks=sa.Text())
     # only where the completion is still there: one that was deleted must not stop the others' pieces
     rows = sa.select(Completion.user_id, Completion.id, listed.c.position, listed.c.chunks).join_from(
         listed, Completion, sa.and_(Completion.user_id == listed.c.user_id, Completion.id == listed.c.id)
@@ -62,21 +62,21 @@ def _save(dialect_name: str) -> sa.Executable:
     # locked, so that on Postgres a settling transaction either drops the piece or is seen to have been there
     rows = rows.where(IS_RUNNING).with_for_update(read=True, of=Completion)
     # where the answer to a commit was lost the same piece comes again
-    insert: Any = postgresql.insert if dialect_name == "postgresql" else sqlite.insert
+    insert: Any = postgresql.insert if on_postgres else sqlite.insert
     saved = insert(CompletionCheckpoint).from_select(["user_id", "completion_id", "position", "chunks"], rows)
     key = [CompletionCheckpoint.user_id, CompletionCheckpoint.completion_id, CompletionCheckpoint.position]
     return saved.on_conflict_do_nothing(index_elements=key)
 
 
-def _renew(dialect_name: str) -> sa.Executable:
-    keys = _keys(dialect_name)
+def _renew(on_postgres: bool) -> sa.Executable:
+    keys = _keys(on_postgres)
     mine = sa.tuple_(Completion.user_id, Completion.id).in_(sa.select(keys.c.user_id, keys.c.id))
     renewed = sa.update(Completion).where(mine, IS_RUNNING)
     return renewed.values(lease_expires_at=_parameter("lease", UTCDateTime()))
 
 
-def _wanted(dialect_name: str) -> sa.Executable:
-    keys = _keys(dialect_name)
+def _wanted(on_postgres: bool) -> sa.Executable:
+    keys = _keys(on_postgres)
     mine = sa.and_(Completion.user_id == keys.c.user_id, Completion.id == keys.c.id)
     return (
         sa.select(Completion.id).join_from(keys, Completion, mine).where(sa.not_(Completion.cancel_requested))

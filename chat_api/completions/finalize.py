@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from ..conversations.models import Conversation
 from ..database import statements
 from ..database.columns import Id, UTCDateTime, now, seconds_of
+from ..database.dialect import is_postgres
+from ..database.session import db
 from ..database.statements import Statement
 from ..errors import NotFound, Unavailable, problem_body
 from ..messages import service as messages
@@ -68,7 +70,7 @@ _DELETE_CHECKPOINTS = sa.delete(CompletionCheckpoint).where(
 )
 
 
-def _finalize_row(dialect_name: str) -> sa.Executable:
+def _finalize_row(on_postgres: bool) -> sa.Executable:
     """Store how it ended; Postgres drops the pieces in the same round trip."""
     finalized = (
         sa.update(Completion)
@@ -86,9 +88,7 @@ def _finalize_row(dialect_name: str) -> sa.Executable:
             finished_at=_parameter("moment", UTCDateTime()),
         )
     )
-    return (
-        finalized.add_cte(_DELETE_CHECKPOINTS.cte("dropped")) if dialect_name == "postgresql" else finalized
-    )
+    return finalized.add_cte(_DELETE_CHECKPOINTS.cte("dropped")) if on_postgres else finalized
 
 
 _FINALIZE, _DROP = Statement(_finalize_row), Statement(_DELETE_CHECKPOINTS)
@@ -174,9 +174,9 @@ def _finalize(
             "last_event_id": log.position + (UNSEEN if worker_id is None else 1),
             "finished_at": now(),
         }
-        if not statements.writes_in_one_round_trip():
+        if not is_postgres(db.engine):
             _DROP.all(**ours)
-        statements.run_last(
+        statements.execute_at_end(
             _FINALIZE,
             **ours,
             status_=ended["status"],

@@ -58,12 +58,12 @@ _RUNNING = Statement(
 )
 
 
-def _lock(dialect_name: str) -> sa.Executable:
+def _lock(on_postgres: bool) -> sa.Executable:
     """Lock the conversation and, where there are several writers, all starts of this user."""
     here = sa.select(Conversation.last_position).where(
         Conversation.user_id == OWNER, Conversation.id == _parameter("conversation", Id())
     )
-    if dialect_name == "postgresql":
+    if on_postgres:
         number = _parameter("number", sa.BigInteger())
         here = here.add_columns(sa.cast(sa.func.pg_advisory_xact_lock(number), sa.Text))
     return here.with_for_update()
@@ -98,7 +98,7 @@ _SIZE = (
 ).label("size")
 
 
-def _page(dialect_name: str, *, backwards: bool) -> sa.Executable:
+def _page(on_postgres: bool, *, backwards: bool) -> sa.Executable:
     """A page by keyset, with the size of each row behind its columns; bounded as a page of messages is."""
     cursor = _parameter("cursor", Id())
     beyond = Completion.id < cursor if backwards else Completion.id > cursor
@@ -109,14 +109,14 @@ def _page(dialect_name: str, *, backwards: bool) -> sa.Executable:
         .order_by(Completion.id.desc() if backwards else Completion.id)
         .limit(_parameter("limit_", sa.Integer()))
     )
-    if dialect_name != "postgresql":
+    if not on_postgres:
         return rows
     return within_page_bytes(rows, "id", size="size", backwards=backwards)
 
 
 _PAGES = {
-    False: Statement(lambda dialect_name: _page(dialect_name, backwards=False)),
-    True: Statement(lambda dialect_name: _page(dialect_name, backwards=True)),
+    False: Statement(lambda on_postgres: _page(on_postgres, backwards=False)),
+    True: Statement(lambda on_postgres: _page(on_postgres, backwards=True)),
 }
 _REQUEST_CANCEL = Statement(sa.update(Completion).where(*OURS, IS_RUNNING).values(cancel_requested=sa.true()))
 
@@ -161,7 +161,7 @@ def preview(asked: CompletionRequest) -> tuple[Endpoint, ChatRequest, Context]:
     """What `start` would send, storing nothing. Raises as `start` does, but for what is in progress."""
     access = configs.open_access(user_id=asked.user_id, provider_id=asked.provider_id)
     conversations.require_conversation(user_id=asked.user_id, conversation_id=asked.conversation_id)
-    with statements.rehearsal():
+    with statements.rolled_back_transaction():
         context = _context(asked, access, _answered(asked), last_position=MAX_POSITION - 1)
     return access.endpoint, ChatRequest(_model(asked, access), context.messages, asked.parameters), context
 
@@ -247,7 +247,7 @@ def _promise(asked: CompletionRequest, worker_id: str, running_limit: int) -> St
     place = {"owner": asked.user_id, "conversation": asked.conversation_id}
     with statements.transaction():
         number = int.from_bytes(bytes.fromhex(asked.user_id.replace("-", ""))[8:], signed=True)
-        found, there, running = statements.read_together(
+        found, there, running = statements.fetch_pipelined(
             (configs.ACCESS, {"owner": asked.user_id, "provider": asked.provider_id}),
             (_LOCK, {**place, "number": number}),
             (_RUNNING, {"owner": asked.user_id}),
@@ -267,7 +267,7 @@ def _promise(asked: CompletionRequest, worker_id: str, running_limit: int) -> St
                 content=asked.content,
             )
         assert answered is not None  # noqa: S101 - without content _answered found one  # nosec
-        statements.run_last(
+        statements.execute_at_end(
             _INSERT, **place, completion=completion_id, parent=answered["id"], branch=asked.parent_id,
             message=message_id, provider=asked.provider_id, model_=model, prompt=context.tokens,
             omitted=context.omitted, worker=worker_id, lease=moment + LEASE, moment=moment,

@@ -26,9 +26,9 @@ Recency = tuple[datetime, str]
 _FIRST: Recency = (datetime.max.replace(tzinfo=UTC), "ffffffff-ffff-ffff-ffff-ffffffffffff")
 
 
-def _contains(title: Any, text: Any, dialect_name: str) -> sa.ColumnElement[bool]:
+def _contains(title: Any, text: Any, on_postgres: bool) -> sa.ColumnElement[bool]:
     """Whether a title has this text in it, in whatever case; a pattern would have to escape its wildcards."""
-    if dialect_name == "postgresql":
+    if on_postgres:
         return sa.func.strpos(sa.func.lower(title), sa.func.lower(text)) > 0
     return sa.func.instr(sa.func.casefold(title), sa.func.casefold(text)) > 0
 
@@ -37,7 +37,7 @@ def _contains(title: Any, text: Any, dialect_name: str) -> sa.ColumnElement[bool
 def _page(*, pinned: bool | None, has_text: bool, backwards: bool) -> Statement:
     """A page by keyset, read from the index and no further than the page, unless it looks for a text."""
 
-    def query(dialect_name: str) -> sa.Executable:
+    def query(on_postgres: bool) -> sa.Executable:
         place = sa.tuple_(Conversation.updated_at, Conversation.id)
         cursor = sa.tuple_(
             sa.bindparam("used_at", type_=UTCDateTime()), sa.bindparam("cursor_id", type_=Id())
@@ -52,7 +52,7 @@ def _page(*, pinned: bool | None, has_text: bool, backwards: bool) -> Statement:
             rows = rows.where(is_pinned if pinned else sa.not_(is_pinned))
         if has_text:
             text = sa.bindparam("text", type_=sa.String())
-            rows = rows.where(_contains(Conversation.title, text, dialect_name))
+            rows = rows.where(_contains(Conversation.title, text, on_postgres))
         order = [Conversation.updated_at, Conversation.id]
         rows = rows.order_by(*(column.asc() if backwards else column.desc() for column in order))
         return rows.limit(sa.bindparam("limit_", type_=sa.Integer()))

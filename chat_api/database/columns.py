@@ -9,6 +9,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Mapped, declared_attr, mapped_column
 from sqlalchemy.types import TypeDecorator
 
+from .dialect import is_postgres
+
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
@@ -23,7 +25,7 @@ def now() -> datetime:
 
 
 def seconds_of(moment: datetime | str) -> float:
-    """Seconds since 1970 of a time as the fast lane hands it over: a datetime from Postgres, text from SQLite."""
+    """Seconds since 1970 of a time as a compiled statement returns it: a datetime from Postgres, text from SQLite."""
     return (moment if isinstance(moment, datetime) else datetime.fromisoformat(moment)).timestamp()
 
 
@@ -34,7 +36,7 @@ class Id(TypeDecorator[str]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
-        if dialect.name == "postgresql":
+        if is_postgres(dialect):
             return dialect.type_descriptor(postgresql.UUID(as_uuid=False))
         return dialect.type_descriptor(sa.String(36))
 
@@ -49,17 +51,17 @@ class UTCDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
-        if dialect.name == "postgresql":
+        if is_postgres(dialect):
             return dialect.type_descriptor(sa.DateTime(timezone=True))
         return dialect.type_descriptor(sa.String(27))
 
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
-        if value is None or dialect.name == "postgresql":
+        if value is None or is_postgres(dialect):
             return value
         return value.astimezone(UTC).strftime(TIME_FORMAT)
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
-        if value is None or dialect.name == "postgresql":
+        if value is None or is_postgres(dialect):
             return value
         return datetime.strptime(value, TIME_FORMAT).replace(tzinfo=UTC)
 

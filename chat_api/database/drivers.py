@@ -1,4 +1,4 @@
-"""Connections of the fast lane: the least that SQLite's and Postgres' drivers need to run a compiled statement."""
+"""Connections for compiled statements: the least that SQLite's and Postgres' drivers need to run them."""
 
 import select
 import sqlite3
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 class Connection(Protocol):
-    """What the lane needs of a connection. All methods raise the driver's errors."""
+    """What the pool of statements needs of a connection. All methods raise the driver's errors."""
 
     def execute(self, sql: str, arguments: Row = ()) -> None:
         """Run a statement that has no rows."""
@@ -34,10 +34,10 @@ class Connection(Protocol):
     def end(self, last: tuple[str, Row] | None) -> None:
         """Run the last statement, which has no rows, and commit."""
 
-    def undo(self) -> None:
+    def rollback(self) -> None:
         """Roll back."""
 
-    def was_hung_up(self) -> bool:
+    def is_closed_by_server(self) -> bool:
         """Whether the server closed this idle connection, seen without a round trip."""
 
     def close(self) -> None:
@@ -73,10 +73,10 @@ class CursorConnection:
             self.execute(*last)
         self.execute("COMMIT")
 
-    def undo(self) -> None:
+    def rollback(self) -> None:
         self.execute("ROLLBACK")
 
-    def was_hung_up(self) -> bool:
+    def is_closed_by_server(self) -> bool:
         return False
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class CursorConnection:
 
     def _cursor(self) -> Any:
         if isinstance(self._driver, psycopg.Connection):
-            cursor = psycopg.RawCursor(self._driver)  # takes $1, as the lane's statements are compiled
+            cursor = psycopg.RawCursor(self._driver)  # takes $1, as the statements are compiled
             cursor.format = Format.BINARY
             return cursor
         return self._driver.cursor()
@@ -134,13 +134,13 @@ class PreparedConnection:
         else:
             self._run("COMMIT", ())
 
-    def undo(self) -> None:
+    def rollback(self) -> None:
         if self._begins:
             self._begins = False
         else:
             self._run("ROLLBACK", ())
 
-    def was_hung_up(self) -> bool:
+    def is_closed_by_server(self) -> bool:
         """Nothing is expected on an idle connection, so anything to read is its end. This is what lets a write go
         out right after a restart of Postgres: it can't be retried, for it might have been stored."""
         return bool(self._readable.poll(0))
@@ -178,7 +178,7 @@ class PreparedConnection:
         return results
 
     def _prepare(self, sql: str) -> bytes:
-        name = b"lane_%d" % len(self._names)
+        name = b"statement_%d" % len(self._names)
         self._pgconn.send_prepare(name, sql.encode())
         self._answer()
         self._names[sql] = name

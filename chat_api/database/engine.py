@@ -6,6 +6,8 @@ import psycopg
 import sqlalchemy as sa
 from psycopg.pq import TransactionStatus
 
+from .dialect import is_postgres
+
 ANSWER_DELAY_S = 1  # a server that keeps its own timeouts has answered so long after them
 
 
@@ -43,7 +45,7 @@ def options(url: str, *, pool_size: int, wait_s: int, statement_timeout_s: int) 
 
 def prepare(engine: sa.Engine, *, wait_s: int, statement_timeout_s: int) -> None:
     """Install the connection set-up on an engine; called once, before the first connection."""
-    if engine.dialect.name == "sqlite":
+    if not is_postgres(engine):
         sa.event.listen(engine, "connect", lambda driver, record: _set_up_sqlite(driver, wait_s))
         sa.event.listen(engine, "begin", _begin_on_sqlite)
     else:
@@ -56,7 +58,7 @@ def prepare(engine: sa.Engine, *, wait_s: int, statement_timeout_s: int) -> None
 
 def reading(engine: sa.Engine) -> sa.Engine:
     """The same engine and pool without transactions, for requests that only read."""
-    if engine.dialect.name == "sqlite":
+    if not is_postgres(engine):
         return engine.execution_options(reads_only=True)
     return engine.execution_options(isolation_level="AUTOCOMMIT")
 

@@ -1,11 +1,12 @@
-"""The fast lane: a SQLAlchemy statement compiled once per database and run on the driver itself.
+"""Compiled statements: a SQLAlchemy construct, compiled once per database and run on the driver itself.
 
-Only for the hot paths; everything else uses `db.session`. SQLAlchemy's execution costs several times what the
-driver needs for such a statement (`docs/decisions.md` has the figures), while its constructs keep the tables
-described in one place. Only `drivers.py` below this knows the drivers.
+SQLAlchemy's execution costs several times what the driver needs for a small statement (`docs/decisions.md` has the
+figures), while its constructs keep the tables described in one place. Only `drivers.py` below this knows the drivers.
 
-A statement runs in a transaction of its own (autocommit), on a connection of the lane. When the request
-has a transaction open in `db.session`, it joins that one instead.
+- A read runs by itself. Inside a transaction it is part of that.
+- A write, or a lock, needs a transaction: a `transaction()` block, or one that `db.session` has open, which it joins.
+  Without one it is refused, so where something is committed can be read in the code.
+- `Statement.first_and_commit` is the write that is a transaction by itself, in one round trip.
 """
 
 import threading
@@ -19,6 +20,7 @@ from flask import Flask, current_app
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from ..errors import DRIVER_ERRORS, ApiError, Unavailable, describe, is_passing
+from .dialect import is_postgres
 from .drivers import INTEGRITY_ERRORS, Connection, CursorConnection, PreparedConnection, Result, Row
 from .engine import ANSWER_DELAY_S
 from .session import db
@@ -27,46 +29,53 @@ EXTENSION = "chat_api.statements"
 
 
 class Statement:
-    """A statement of the hot path. Parameters are the names of its bindparams.
+    """A statement to be compiled once. Parameters are the names of its bindparams.
 
-    Built from a SQLAlchemy construct, or from a function of the dialect's name where the databases need
-    different constructs (an upsert).
+    Built from a SQLAlchemy construct, or from a function of `on_postgres` where the databases need different
+    constructs (an upsert).
     """
 
-    def __init__(self, construct: sa.Executable | Callable[[str], sa.Executable]) -> None:
+    def __init__(self, construct: sa.Executable | Callable[[bool], sa.Executable]) -> None:
         self._construct = construct
 
-    def for_dialect(self, dialect_name: str) -> sa.Executable:
+    def construct(self, on_postgres: bool) -> sa.Executable:
         """The construct for this database."""
-        return self._construct(dialect_name) if callable(self._construct) else self._construct
+        return self._construct(on_postgres) if callable(self._construct) else self._construct
 
     def all(self, **parameters: Any) -> list[Row]:
         """Run it and return its rows, in the driver's types."""
-        return _lane().run(self, parameters, list)
+        return _pool().run(self, parameters, list)
 
     def first(self, **parameters: Any) -> Row | None:
         """Run it and return its first row, or None."""
-        return _lane().run(self, parameters, _first)
+        return _pool().run(self, parameters, _first)
 
     def read(self, reader: Callable[[Iterable[Row]], Result], **parameters: Any) -> Result:
         """Run it and return what the reader makes of its rows. The reader may stop before their end."""
-        return _lane().run(self, parameters, reader)
+        return _pool().run(self, parameters, reader)
+
+    def first_and_commit(self, **parameters: Any) -> Row | None:
+        """Run a write as a transaction of its own, commit it, and return its first row, or None.
+
+        One round trip on Postgres. Raises RuntimeError where this thread has a transaction open.
+        """
+        return _pool().run_and_commit(self, parameters, _first)
 
 
-def read_together(*calls: tuple[Statement, Mapping[str, Any]]) -> list[list[Row]]:
-    """Run statements one after the other, each with its parameters; on Postgres in one round trip.
+def fetch_pipelined(*calls: tuple[Statement, Mapping[str, Any]]) -> list[list[Row]]:
+    """Run statements of a transaction one after the other, each with its parameters; on Postgres in one round trip.
 
     Each sees what was committed before it began, so the first may take a lock for the others.
     """
-    return _lane().run_together(calls)
+    return _pool().fetch_pipelined(calls)
 
 
-def run_last(statement: Statement, **parameters: Any) -> None:
-    """Run a statement without rows as the last one of this thread's transaction; on Postgres it goes out with COMMIT.
+def execute_at_end(statement: Statement, **parameters: Any) -> None:
+    """Run a statement without rows at the end of this thread's transaction block; on Postgres it goes out with COMMIT.
 
-    What it raises comes out of the transaction's block, at its end.
+    What it raises comes out of the block, at its end.
     """
-    _lane().run_last(statement, parameters)
+    _pool().execute_at_end(statement, parameters)
 
 
 def _first(rows: Iterable[Row]) -> Row | None:
@@ -75,43 +84,38 @@ def _first(rows: Iterable[Row]) -> Row | None:
 
 @contextmanager
 def transaction() -> Iterator[None]:
-    """Run the statements of this thread inside the block in one transaction of the lane.
+    """Run the statements of this thread inside the block in one transaction, and commit it at the end of the block.
 
     SQLite takes its write lock at the start (BEGIN IMMEDIATE). Inside another such block, or an open
-    `db.session` transaction, the block joins that one, and the end is the other's.
+    `db.session` transaction, the block joins that one, whose end commits.
     """
-    lane = _lane()
-    if lane.is_in_transaction or _session_connection() is not None:
+    pool = _pool()
+    if pool.is_in_transaction or _session_connection() is not None:
         yield
         return
-    with lane.transaction():
+    with pool.transaction():
         yield
 
 
-class _Rehearsed(ApiError):
-    """Ends a rehearsal; nobody else sees it."""
+class _RolledBack(ApiError):
+    """Ends a transaction that is rolled back; nobody else sees it."""
 
 
 @contextmanager
-def rehearsal() -> Iterator[None]:
+def rolled_back_transaction() -> Iterator[None]:
     """As `transaction`, but nothing stays of what the block does. Not inside another transaction."""
     try:
         with transaction():
             yield
-            raise _Rehearsed("This was a rehearsal.")
-    except _Rehearsed:
+            raise _RolledBack("The transaction is rolled back.")
+    except _RolledBack:
         pass
 
 
-def writes_in_one_round_trip() -> bool:
-    """Whether the database takes an UPDATE that feeds an INSERT as one statement (Postgres; not SQLite)."""
-    return _lane().is_postgres
-
-
 def init_app(app: Flask) -> None:
-    """Give the application a lane; connections are opened when they are first needed, in each worker."""
+    """Give the application a pool; connections are opened when they are first needed, in each worker."""
     with app.app_context():
-        app.extensions[EXTENSION] = Lane(
+        app.extensions[EXTENSION] = StatementPool(
             db.engine,
             size=app.config["DATABASE_POOL_SIZE"],
             wait_s=app.config["DATABASE_WAIT_S"],
@@ -120,11 +124,11 @@ def init_app(app: Flask) -> None:
 
 
 def close_idle_connections() -> None:
-    """Close the lane's idle connections: an orderly end of the process or of a test."""
-    _lane().close()
+    """Close the pool's idle connections; for the orderly end of an application that others outlive, as in tests."""
+    _pool().close()
 
 
-def _lane() -> "Lane":
+def _pool() -> "StatementPool":
     return current_app.extensions[EXTENSION]
 
 
@@ -146,12 +150,13 @@ class IntegrityFailed(StatementFailed):
 class Compiled:
     """A statement's SQL for one database, and how its parameters become the driver's arguments."""
 
-    __slots__ = ("_converters", "_defaults", "_names", "has_rows", "sql")
+    __slots__ = ("_converters", "_defaults", "_names", "has_rows", "needs_transaction", "sql")
 
     def __init__(self, construct: sa.Executable, dialect: sa.Dialect) -> None:
         compiled: Any = construct.compile(dialect=dialect)  # type: ignore[attr-defined]
         self.sql = str(compiled)
         self.has_rows = bool(construct.is_select or compiled.effective_returning)
+        self.needs_transaction = _writes_or_locks(construct, compiled)
         self._names: list[str] = list(compiled.positiontup)
         self._defaults = {name: value for name, value in compiled.params.items() if value is not None}
         self._converters = []
@@ -169,24 +174,32 @@ class Compiled:
         return tuple(values)
 
 
-class Lane:
+def _writes_or_locks(construct: Any, compiled: Any) -> bool:
+    """Whether a statement changes rows, also in a CTE, or locks some."""
+    if isinstance(construct, sa.TextClause | sa.TextualSelect):
+        return compiled.string.lstrip().upper().startswith(("INSERT", "UPDATE", "DELETE"))
+    writes = construct.is_dml or any(cte.element.is_dml for cte in compiled.ctes or ())
+    return bool(writes or getattr(construct, "_for_update_arg", None) is not None)
+
+
+class StatementPool:
     """Compiled statements and idle connections of one engine, shared by the threads of a worker.
 
-    A queue of places, each with its connection once it was opened: taking and returning one costs a microsecond,
+    A queue of slots, each with its connection once it was opened: taking and returning one costs a microsecond,
     against 20 to 40 for a pool that also resets the connection. There is nothing to reset after autocommit.
     """
 
     def __init__(self, engine: sa.Engine, *, size: int, wait_s: float, longest_wait_s: float) -> None:
         self._engine = engine
         self._longest_wait_s = longest_wait_s
-        self._places: SimpleQueue[Connection | None] = SimpleQueue()
+        self._slots: SimpleQueue[Connection | None] = SimpleQueue()
         for _ in range(size):
-            self._places.put(None)
+            self._slots.put(None)
         self._size, self._wait_s = size, wait_s
         self._compiled: dict[Statement, Compiled] = {}
         self._in_transaction = threading.local()
         self._writer = threading.Lock()
-        self.is_postgres = engine.dialect.name == "postgresql"
+        self.is_postgres = is_postgres(engine)
 
     @property
     def is_in_transaction(self) -> bool:
@@ -196,11 +209,30 @@ class Lane:
     def run(
         self, statement: Statement, parameters: Mapping[str, Any], reader: Callable[[Iterable[Row]], Result]
     ) -> Result:
+        """Run a read, or any statement of an open transaction."""
         compiled = self._compiled.get(statement) or self._compile(statement)
         arguments = compiled.arguments(parameters)
         joined = getattr(self._in_transaction, "connection", None) or _session_connection()
         if joined is not None:
             return _execute(joined, compiled, arguments, reader)
+        if compiled.needs_transaction:
+            raise RuntimeError(f"Outside a transaction: {compiled.sql}")
+        return self._run_alone(compiled, arguments, reader)
+
+    def run_and_commit(
+        self, statement: Statement, parameters: Mapping[str, Any], reader: Callable[[Iterable[Row]], Result]
+    ) -> Result:
+        """Run a statement as a transaction of its own."""
+        compiled = self._compiled.get(statement) or self._compile(statement)
+        if self.is_in_transaction or _session_connection() is not None:
+            raise RuntimeError(f"Inside a transaction that commits later: {compiled.sql}")
+        with self._writer_lock():
+            return self._run_alone(compiled, compiled.arguments(parameters), reader)
+
+    def _run_alone(
+        self, compiled: "Compiled", arguments: Row, reader: Callable[[Iterable[Row]], Result]
+    ) -> Result:
+        """In autocommit, on a connection of the pool."""
         connection = self._take()
         try:
             result = _execute(connection, compiled, arguments, reader)
@@ -210,11 +242,11 @@ class Lane:
         self._give_back(connection)
         return result
 
-    def run_together(self, calls: Sequence[tuple[Statement, Mapping[str, Any]]]) -> list[list[Row]]:
+    def fetch_pipelined(self, calls: Sequence[tuple[Statement, Mapping[str, Any]]]) -> list[list[Row]]:
         """Inside a transaction of this thread."""
         connection = getattr(self._in_transaction, "connection", None) or _session_connection()
         if connection is None:
-            raise RuntimeError("Statements are read together inside a transaction.")
+            raise RuntimeError("Statements are pipelined inside a transaction.")
         ready = []
         for statement, parameters in calls:
             compiled = self._compiled.get(statement) or self._compile(statement)
@@ -222,7 +254,7 @@ class Lane:
         with _errors_translated():
             return connection.fetch_all(ready)
 
-    def run_last(self, statement: Statement, parameters: Mapping[str, Any]) -> None:
+    def execute_at_end(self, statement: Statement, parameters: Mapping[str, Any]) -> None:
         """At the end of this thread's transaction; at once in one of the session's, which has its own end."""
         if getattr(self._in_transaction, "connection", None) is None:
             self.run(statement, parameters, list)
@@ -232,15 +264,15 @@ class Lane:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        with self._turn_to_write():
+        with self._writer_lock():
             connection = self._take()
             with self._transaction_on(connection):
                 yield
 
     @contextmanager
-    def _turn_to_write(self) -> Iterator[None]:
+    def _writer_lock(self) -> Iterator[None]:
         """SQLite has one writer. Threads that wait for SQLite's own lock poll it in growing steps of up to 100 ms;
-        waiting for each other here first, they go on at once and in turn."""
+        waiting for each other here first, they go on at once, one after the other."""
         if self.is_postgres:
             yield
             return
@@ -264,7 +296,7 @@ class Lane:
             with _errors_translated():
                 connection.end(self._in_transaction.last)
         except ApiError as refusal:  # a rule of ours, such as a 404: nothing is wrong with the connection
-            if isinstance(refusal, Unavailable) or not _undone(connection):
+            if isinstance(refusal, Unavailable) or not _rolled_back(connection):
                 self._discard(connection)
             else:
                 self._give_back(connection)
@@ -276,24 +308,24 @@ class Lane:
 
     def close(self) -> None:
         for _ in range(self._size):
-            connection = self._places.get(timeout=self._wait_s)
+            connection = self._slots.get(timeout=self._wait_s)
             if connection is not None:
                 connection.close()
-            self._places.put(None)
+            self._slots.put(None)
 
     def _take(self) -> Connection:
         try:
-            connection = self._places.get(timeout=self._wait_s)
+            connection = self._slots.get(timeout=self._wait_s)
         except Empty:
             raise Unavailable("All database connections are in use; try again.") from None
         if connection is not None:
-            if not connection.was_hung_up():
+            if not connection.is_closed_by_server():
                 return connection
             connection.close()
         try:
             return self._open()
         except BaseException:
-            self._places.put(None)
+            self._slots.put(None)
             raise
 
     def _open(self) -> Connection:
@@ -310,17 +342,17 @@ class Lane:
         return PreparedConnection(driver, self._longest_wait_s)
 
     def _give_back(self, connection: Connection) -> None:
-        self._places.put(connection)
+        self._slots.put(connection)
 
     def _discard(self, connection: Connection) -> None:
         connection.close()
-        self._places.put(None)
+        self._slots.put(None)
 
     def _compile(self, statement: Statement) -> "Compiled":
         dialect = self._engine.dialect
         if self.is_postgres:  # $1 needs no rewriting by the driver
             dialect = PGDialect_psycopg(paramstyle="numeric_dollar")
-        compiled = self._compiled[statement] = Compiled(statement.for_dialect(dialect.name), dialect)
+        compiled = self._compiled[statement] = Compiled(statement.construct(self.is_postgres), dialect)
         return compiled
 
 
@@ -336,10 +368,10 @@ def _execute(
         raise _translated(error) from error
 
 
-def _undone(connection: Connection) -> bool:
+def _rolled_back(connection: Connection) -> bool:
     """Roll back; whether that worked."""
     try:
-        connection.undo()
+        connection.rollback()
     except DRIVER_ERRORS:
         return False
     return True

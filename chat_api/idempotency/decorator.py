@@ -30,7 +30,7 @@ def commits_once(view: View | None = None, *, anonymous_field: str | None = None
 
     @wraps(view)
     def committed(*args: Any, **kwargs: Any) -> Response:
-        if "HTTP_IDEMPOTENCY_KEY" not in request.environ:
+        if not has_key():
             response = view(*args, **kwargs)
             _commit()
             return response
@@ -58,6 +58,11 @@ def _answer_once(view: View, args: Any, kwargs: Any, scope: str, *, is_anonymous
         return response
 
 
+def has_key() -> bool:
+    """Whether the request has an Idempotency-Key, so that `commits_once` has a transaction open around the view."""
+    return "HTTP_IDEMPOTENCY_KEY" in request.environ
+
+
 def check_key() -> None:
     """Refuse a malformed key where nothing is created, so that the same header is as good everywhere."""
     if HEADER in request.headers:
@@ -65,7 +70,7 @@ def check_key() -> None:
 
 
 def _commit() -> None:
-    if db.session.registry.has():  # a view on the fast lane without a session has committed already
+    if db.session.registry.has():  # else the view has committed by itself, and says so
         db.session.commit()
 
 

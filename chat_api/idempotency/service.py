@@ -13,6 +13,7 @@ import orjson
 import sqlalchemy as sa
 
 from ..database.columns import now
+from ..database.dialect import is_postgres
 from ..database.session import db
 from ..errors import KeyReused, StillRunning
 from ..keyring import keyed_hash, keyring
@@ -41,7 +42,7 @@ def claim(claim_id: str) -> Iterator[None]:
     second request in another process waits for the first one's end and then finds its answer; within this
     process it is told at once.
     """
-    if db.engine.dialect.name == "postgresql":
+    if is_postgres(db.engine):
         number = int.from_bytes(bytes.fromhex(claim_id[:16]), signed=True)
         if not db.session.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(number))):
             raise StillRunning()

@@ -14,7 +14,7 @@ from .models import Message
 from .service import shown
 
 
-def _page(dialect_name: str, *, all_branches: bool, backwards: bool) -> sa.Executable:
+def _page(on_postgres: bool, *, all_branches: bool, backwards: bool) -> sa.Executable:
     """A page by keyset. Postgres hands over whole results, so there the statement itself bounds their size;
     SQLite is read row by row, and a window would copy every content first."""
     cursor = sa.bindparam("cursor", type_=sa.BigInteger())
@@ -37,13 +37,13 @@ def _page(dialect_name: str, *, all_branches: bool, backwards: bool) -> sa.Execu
     )
     if not all_branches:
         rows = rows.where(ON_PATH)
-    if dialect_name != "postgresql":
+    if not on_postgres:
         return rows
     return within_page_bytes(rows, "position", size="size_bytes", backwards=backwards)
 
 
 def _statement(all_branches: bool, backwards: bool) -> Statement:
-    return Statement(lambda name: _page(name, all_branches=all_branches, backwards=backwards))
+    return Statement(lambda on_postgres: _page(on_postgres, all_branches=all_branches, backwards=backwards))
 
 
 _PAGES = {(every, back): _statement(every, back) for every in (False, True) for back in (False, True)}

@@ -6,7 +6,7 @@ from flask import Response
 
 from ..auth import guard
 from ..database.session import db
-from ..idempotency import commits_once
+from ..idempotency import commits_once, has_key
 from ..web.blueprint import Blueprint
 from ..web.pagination import Page, add_link_header, add_links
 from ..web.responses import entity_response, json_response, no_content, require_match
@@ -48,7 +48,8 @@ def list_messages(query: dict[str, Any], conversation_id: str) -> Response:
 @blp.response(201, MessageSchema)
 def create_message(body: dict[str, Any]) -> Response:
     """Append a message to a conversation: at the end of its active path, or as the answer to an earlier message."""
-    return json_response(service.append_message(user_id=guard.caller().user_id, **body), 201)
+    append = service.append_message if has_key() else service.append_message_and_commit
+    return json_response(append(user_id=guard.caller().user_id, **body), 201)
 
 
 @blp.route("/messages/<id:message_id>", methods=["GET"])

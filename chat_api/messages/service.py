@@ -10,6 +10,7 @@ from ..conversations.models import Conversation
 from ..database import statements
 from ..database.bulk import insert_rows
 from ..database.columns import Id, UTCDateTime, new_id, now
+from ..database.dialect import is_postgres
 from ..database.session import db
 from ..database.statements import Statement
 from ..errors import NotFound
@@ -111,13 +112,11 @@ def append_message(
     """Append a message to the user's conversation and return it as plain values. Raises NotFound.
 
     It answers the message at the end of the active path, or `parent_id`, to which the path is led then; None makes it
-    a first message. Committed when this returns, unless the request has a transaction open: then with that one.
+    a first message. Inside a transaction.
     """
     place = {"user_id": user_id, "conversation_id": conversation_id}
     if parent_id != LEAF:
-        with statements.transaction():
-            lead_path_to(**place, message_id=parent_id)
-            return append_message(**place, role=role, content=content, tool_call_id=tool_call_id)
+        lead_path_to(**place, message_id=parent_id)
     if tool_call_id is not None:
         return append_reply(
             **place, message_id=new_id(), role=role, content=content, tool_call_id=tool_call_id
@@ -126,6 +125,26 @@ def append_message(
     position, parent = _append(_APPEND, _INSERT, user_id, conversation_id, message)
     moment = message["moment"]
     return shown(message["message"], conversation_id, parent, position, role, content, "completed", moment)
+
+
+def append_message_and_commit(
+    *, user_id: str, conversation_id: str, role: str, content: str, **options: Any
+) -> dict[str, Any]:
+    """As `append_message`, in a transaction of its own; on Postgres mostly one round trip, the commit included."""
+    if options or not is_postgres(db.engine):
+        with statements.transaction():
+            return append_message(
+                user_id=user_id, conversation_id=conversation_id, role=role, content=content, **options
+            )
+    message = _values(new_id(), role, content)
+    vector = index_writer.vector_of(user_id, conversation_id, message["message"], content)
+    row = _APPEND.first_and_commit(owner=user_id, conversation=conversation_id, **message, vector=vector)
+    if row is None:
+        raise NotFound("conversation")
+    position, parent = row[0], None if row[1] is None else str(row[1])
+    return shown(
+        message["message"], conversation_id, parent, position, role, content, "completed", message["moment"]
+    )
 
 
 def append_reply(
@@ -196,7 +215,7 @@ def _append(
 ) -> tuple[int, str | None]:
     """Position and parent of the message. Raises NotFound."""
     place = {"owner": user_id, "conversation": conversation_id}
-    if statements.writes_in_one_round_trip():
+    if is_postgres(db.engine):
         vector = index_writer.vector_of(user_id, conversation_id, message["message"], message["text"])
         row = in_one.first(**place, **message, vector=vector)
     else:
@@ -210,14 +229,13 @@ def _append(
 def _append_in_two(
     insert: Statement, place: dict[str, Any], message: dict[str, Any]
 ) -> tuple[int, str | None] | None:
-    with statements.transaction():
-        row = _TAKE_PLACE.first(**place, message=message["message"], moment=message["moment"])
-        if row is None:
-            return None
-        _, _, parent_id, position = row
-        insert.all(**place, **message, parent=parent_id, position_=position)
-        _write_terms(place, message)
-        return position, parent_id
+    row = _TAKE_PLACE.first(**place, message=message["message"], moment=message["moment"])
+    if row is None:
+        return None
+    _, _, parent_id, position = row
+    insert.all(**place, **message, parent=parent_id, position_=position)
+    _write_terms(place, message)
+    return position, parent_id
 
 
 def _append_aside(user_id: str, conversation_id: str, parent_id: str, message: dict[str, Any]) -> int:

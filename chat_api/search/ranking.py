@@ -10,8 +10,9 @@ import heapq
 import orjson
 import sqlalchemy as sa
 
-from ..database import statements
 from ..database.columns import Id
+from ..database.dialect import is_postgres
+from ..database.session import db
 from ..database.statements import Statement
 from .query import Query
 
@@ -41,7 +42,7 @@ _RANK = Statement(
 
 def most_relevant(*, user_id: str, message_ids: list[str], query: Query, count: int) -> list[str]:
     """The `count` messages of these that are most about the words, the best first; of equal ones the newest."""
-    if not statements.writes_in_one_round_trip():
+    if not is_postgres(db.engine):
         rows = _READ_TERMS.all(owner=user_id, ids=ids_parameter(message_ids))
         weights = [(_weight(query, terms), message_id) for message_id, terms in rows]
         return [message_id for _, message_id in heapq.nlargest(count, weights)]
@@ -67,6 +68,6 @@ def _weight(query: Query, terms: str) -> float:
 
 def ids_parameter(message_ids: list[str]) -> str:
     """A list of ids as a statement takes it: an array on Postgres, JSON on SQLite."""
-    if statements.writes_in_one_round_trip():
+    if is_postgres(db.engine):
         return "{" + ",".join(message_ids) + "}"
     return orjson.dumps(message_ids).decode()

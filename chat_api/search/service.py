@@ -9,8 +9,9 @@ from sqlalchemy.dialects import postgresql
 
 from ..conversations import service as conversations
 from ..conversations.models import Conversation
-from ..database import statements
 from ..database.columns import Id
+from ..database.dialect import is_postgres
+from ..database.session import db
 from ..database.statements import Statement
 from ..messages import service as messages
 from ..messages.models import Message
@@ -39,11 +40,11 @@ _MESSAGE = tuple(messages.READ.selected_columns)
 _CONVERSATION = tuple(conversations.READ.selected_columns)
 
 
-def _shown_rows(dialect_name: str) -> sa.Executable:
+def _shown_rows(on_postgres: bool) -> sa.Executable:
     """Messages with their sizes and conversations, in the order of a list of ids. Postgres bounds their size itself."""
     ids: Any = sa.bindparam("ids", type_=sa.Text())
     size_before: Any
-    if dialect_name == "postgresql":
+    if on_postgres:
         array = sa.cast(ids, postgresql.ARRAY(postgresql.UUID(as_uuid=False)))
         wanted = sa.func.unnest(array).table_valued("value", with_ordinality="key", name="wanted")
         wanted = wanted.render_derived()
@@ -79,7 +80,7 @@ def search_messages(*, user_id: str, search: Search) -> tuple[list[dict[str, Any
     words, and NotFound where the user has no such conversation.
     """
     query = parse(search.q)
-    on_postgres = statements.writes_in_one_round_trip()
+    on_postgres = is_postgres(db.engine)
     by_relevance = search.sort == "relevance"
     count = RANKED if by_relevance else search.limit + 1
     wanted = IndexQuery(user_id, query, count, search.after, search.conversation_id)

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from ..database.dialect import is_postgres
 from .writer import INSERT_NUMBERED, numbered_of, vector_of
 
 BATCH = 500
@@ -64,7 +65,7 @@ def index_messages(
 
 def write_words(connection: sa.Connection, user_id: str, messages: list[StoredMessage]) -> None:
     """Write the words of a user's messages, in place of those that they had."""
-    if connection.dialect.name == "postgresql":
+    if is_postgres(connection):
         connection.execute(sa.text(_WRITE_VECTORS), _vectors(user_id, messages))
     else:
         numbered = _numbered(user_id, messages)
@@ -74,7 +75,7 @@ def write_words(connection: sa.Connection, user_id: str, messages: list[StoredMe
 
 def write_new_words(connection: sa.Connection, user_id: str, messages: list[StoredMessage]) -> None:
     """Write the words of messages that this transaction has inserted, so that none has any."""
-    if connection.dialect.name == "postgresql":
+    if is_postgres(connection):
         connection.execute(sa.text(_WRITE_NEW_VECTORS), _vectors(user_id, messages))
     else:
         connection.execute(sa.text(INSERT_NUMBERED), _numbered(user_id, messages))

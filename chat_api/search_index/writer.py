@@ -5,8 +5,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from ..database import statements
 from ..database.columns import Id
+from ..database.dialect import is_postgres
+from ..database.session import db
 from ..database.statements import Statement
 from .lexemes import number_of, plain_text, spread_of, vector_text
 from .models import MessageTerms
@@ -76,7 +77,7 @@ _REMOVE = Statement(
 def write(*, user_id: str, conversation_id: str, message_id: str, content: str) -> None:
     """Write the words of a message that is there already, in the transaction that inserted it."""
     whose = {"owner": user_id, "message": message_id}
-    if statements.writes_in_one_round_trip():
+    if is_postgres(db.engine):
         vector = vector_of(user_id, conversation_id, message_id, content)
         _WRITE_VECTOR.all(**whose, vector=vector)
     else:

@@ -89,11 +89,10 @@ class Source:
                 row[name] = str(row[name])
         return row
 
-    def _select(self, dialect_name: str) -> sa.Executable:
+    def _select(self, on_postgres: bool) -> sa.Executable:
         """Postgres hands over whole results, so there the statement itself ends with the row that crosses
         MAX_PAGE_BYTES; SQLite is read row by row, and its `length` counts characters, which is near enough."""
-        is_postgres = dialect_name == "postgresql"
-        length = sa.func.octet_length if is_postgres else sa.func.length
+        length = sa.func.octet_length if on_postgres else sa.func.length
         size: Any = sum((sa.func.coalesce(length(text), 0) for text in self._texts), sa.literal_column("0"))
         if self._size_bytes is not None:
             size = size + self._size_bytes
@@ -106,7 +105,7 @@ class Source:
             rows = rows.select_from(self._tables)
         rows = rows.where(*self._conditions, sa.tuple_(*place) > sa.tuple_(*cursor))
         rows = rows.order_by(*place).limit(sa.bindparam("limit_", type_=sa.Integer()))
-        if not is_postgres:
+        if not on_postgres:
             return rows
         sized = within_page_bytes(rows, *self._keys, size="row_bytes")
         return sized.order_by(*(sized.selected_columns[name] for name in self._keys))

@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ..conversations.models import Conversation
 from ..database.columns import Id, new_id
+from ..database.dialect import is_postgres
 from ..database.session import db
 from ..errors import NotFound
 from ..llm_providers.models import LLMProvider
@@ -29,14 +30,14 @@ def plan_anew() -> None:
     A connection keeps those plans from when the tables were small, and then each row that it inserts makes it read all
     rows of the owner, until autovacuum has looked at the table: 10,000 messages took 9 s in a new database, not 1.
     """
-    if _is_postgres():
+    if is_postgres(db.engine):
         db.session.connection().exec_driver_sql("DISCARD PLANS")
 
 
 def used_ids(model: Any, *conditions: sa.ColumnElement[bool], ids: Iterable[str]) -> set[str]:
     """Those of the ids that a row has already which meets the conditions, one of which names the owner."""
     rows = sa.select(model.id).where(*conditions)
-    if not _is_postgres():
+    if not is_postgres(db.engine):
         return set(db.session.scalars(rows.where(model.id.in_(list(ids)))))
     # Each id is looked up. Of a table that it knows little of, as while it is being filled, Postgres would otherwise
     # read all rows of the owner
@@ -89,13 +90,9 @@ def restore_provider(*, user_id: str, fields: Row, others: Collection[str]) -> t
 
 def _insert_new(model: Any, row: Row) -> bool:
     """Insert a row; whether it was not there yet. Raises NotFound where the user is gone."""
-    insert = (postgresql if _is_postgres() else sqlite).insert(model)
+    insert = (postgresql if is_postgres(db.engine) else sqlite).insert(model)
     try:
         made = db.session.scalar(insert.values(row).on_conflict_do_nothing().returning(model.id))
     except IntegrityError as error:  # of the row's keys only the owner's is left
         raise NotFound("user") from error
     return made is not None
-
-
-def _is_postgres() -> bool:
-    return db.engine.dialect.name == "postgresql"

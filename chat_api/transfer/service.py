@@ -11,6 +11,7 @@ from flask import current_app
 
 from ..completions.registry import runs
 from ..conversations.models import Conversation
+from ..database.dialect import is_postgres
 from ..database.session import db
 from ..database.statements import Statement
 from ..errors import Unavailable
@@ -53,7 +54,7 @@ def import_file(*, user_id: str, file: IO[bytes]) -> tuple[ImportReport, Iterato
 
 def _in_turns(steps: Iterator[None]) -> Iterator[None]:
     """The steps with pauses, where there is one writer, and with an end where the server is being stopped."""
-    has_one_writer = db.engine.dialect.name == "sqlite"
+    has_one_writer = not is_postgres(db.engine)
     began = time.monotonic()
     for step in steps:
         yield step

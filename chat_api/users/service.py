@@ -14,8 +14,8 @@ from ..errors import Conflict, NotFound
 from .models import User
 
 
-def _create_external(dialect_name: str) -> sa.Executable:
-    insert: Any = (postgresql if dialect_name == "postgresql" else sqlite).insert(User)
+def _create_external(on_postgres: bool) -> sa.Executable:
+    insert: Any = (postgresql if on_postgres else sqlite).insert(User)
     columns = ("id", "issuer", "subject", "role", "created_at")
     return insert.values({name: sa.bindparam(name) for name in columns}).on_conflict_do_nothing()
 
@@ -79,11 +79,13 @@ def find_by_email(*, email: str) -> User | None:
     return db.session.scalar(sa.select(User).where(User.email == email.lower()))
 
 
-def find_or_create_external_user(*, issuer: str, subject: str) -> tuple[str, str]:
+def find_or_create_external_user_and_commit(*, issuer: str, subject: str) -> tuple[str, str]:
     """Id and role of an identity provider's user, made at first sight."""
     row = _EXTERNAL.first(issuer=issuer, subject=subject)
     if row is None:  # two first requests at once are no harm: one of them makes the row, both read it
-        _CREATE_EXTERNAL.all(id=new_id(), issuer=issuer, subject=subject, role="user", created_at=now())
+        _CREATE_EXTERNAL.first_and_commit(
+            id=new_id(), issuer=issuer, subject=subject, role="user", created_at=now()
+        )
         row = _EXTERNAL.first(issuer=issuer, subject=subject)
     if row is None:
         raise NotFound("user")

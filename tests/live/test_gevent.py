@@ -99,7 +99,7 @@ def all_waiting(
 
 
 def assert_answers_soon(person: Person, conversation_id: str) -> None:
-    """Somebody else reads and writes, by the fast lane and by the ordinary road."""
+    """Somebody else reads and writes, by compiled statements and by the session."""
     user_id = person.user["id"]
     actions: list[Callable[[], Answer]] = [
         lambda: person.get(f"/chat/conversations/{conversation_id}"),

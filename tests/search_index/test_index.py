@@ -219,8 +219,8 @@ def test_users_whose_ids_end_alike_keep_apart(app: Flask, ada: Api) -> None:
 
 
 def plan_of(statement: Statement, **parameters: Any) -> str:
-    """How Postgres runs a statement of the lane once it has stopped to look at the parameters."""
-    compiled = Compiled(statement.for_dialect("postgresql"), PGDialect_psycopg(paramstyle="numeric_dollar"))
+    """How Postgres runs a compiled statement once it has stopped to look at the parameters."""
+    compiled = Compiled(statement.construct(True), PGDialect_psycopg(paramstyle="numeric_dollar"))
     arguments = ", ".join(
         "'" + str(value).replace("'", "''") + "'" for value in compiled.arguments(parameters)
     )

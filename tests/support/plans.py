@@ -15,7 +15,7 @@ from chat_api.database.session import db
 
 @contextmanager
 def noted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, tuple[Any, ...]]]]:
-    """SQL and arguments of the statements that the fast lane runs meanwhile."""
+    """SQL and arguments of the statements that compiled statements send."""
     sent: list[tuple[str, tuple[Any, ...]]] = []
     run = statements._execute
 
