@@ -23,6 +23,7 @@ from .messages.routes import blp as messages
 from .operations import cli, transfer_cli
 from .operations.routes import blp as operations
 from .search.routes import blp as search
+from .server import slots
 from .telemetry import logs, metrics, request_log
 from .transfer.routes import blp as transfer
 from .user_llm_configs.routes import blp as user_llm_configs
@@ -71,7 +72,7 @@ def create_app(config: Config | None = None) -> Flask:
     logs.init_app(app)
     request_log.init_app(app)
     url_converters.init_app(app)
-    for part in (extensions, keyring, statements, revocations, identity_provider, metrics, registry):
+    for part in (extensions, keyring, statements, revocations, identity_provider, metrics, slots, registry):
         part.init_app(app)
     openapi.init_app(app, BLUEPRINTS)
     errors.init_app(app)  # after flask-smorest, whose handlers it replaces

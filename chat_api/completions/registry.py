@@ -9,24 +9,22 @@ import logging
 import threading
 import time
 import weakref
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from flask import Flask, current_app
 
 from ..database.columns import new_id
 from ..egress.errors import EgressError
 from ..egress.gate import Gate
-from ..errors import ApiError, NotFound, ProviderFailed, TooManyRequests, Unavailable
+from ..errors import ApiError, NotFound, ProviderFailed, Unavailable
 from ..llm.client import Client, Limits
 from ..llm.request import Endpoint
 from ..server import lifecycle
+from ..server.slots import Slot, Slots, stream_slots
 from ..telemetry import metrics
 from .finalize import Outcome, finalize
 from .records import StartedCompletion, StoredCompletion
 from .run import BY_SHUTDOWN, Run, problem_of
-from .service import RETRY_AFTER_S
 from .supervisor import Supervisor
 
 EXTENSION = "chat_api.completions"
@@ -44,13 +42,12 @@ class RunRegistry:
     """All replies in progress of this process, and the clients that wait for one."""
 
     def __init__(self, app: Flask) -> None:
-        config = app.config
         self._app = weakref.ref(app)
-        self._limit, self._limit_per_user = config["MAX_STREAMS"], config["MAX_STREAMS_PER_USER"]
+        self._slots = Slots(
+            app.config["MAX_STREAMS"], full="This server is at its limit of concurrent completions; retry."
+        )
         self._lock = threading.Lock()
         self._runs: dict[str, Run] = {}
-        self._promised = 0  # runs that have a place and are not started yet
-        self._waiting: Counter[str] = Counter()  # clients by user
         self._worker_id: str | None = None
         self._client: Client | None = None
         self.stops_at: float | None = None  # monotonic time; None: not being stopped
@@ -102,69 +99,41 @@ class RunRegistry:
         run = self._runs.get(completion_id)
         return run if run is not None and run.started.user_id == user_id else None
 
-    @contextmanager
-    def place_for_run(self) -> Iterator[Callable[[StartedCompletion], Run]]:
-        """Have a place for a reply before anything is stored. Raises Unavailable where there is none, at once.
+    def take_slot(self) -> Slot:
+        """Take a slot for a reply, before anything of it is stored. Raises Unavailable where none is free."""
+        if self.stops_at is not None:
+            raise Unavailable("The server is shutting down; retry.")
+        return self._slots.take()
 
-        The block gets the function that starts the reply, once; without it the place is free again at its end.
-        """
+    def start(self, completion: StartedCompletion, slot: Slot) -> Run:
+        """Let the provider write a reply that is stored as begun; the slot is released when it has ended."""
+        run = Run(completion)
+        slot.hand_over()
         with self._lock:
-            if self.stops_at is not None:
-                raise Unavailable("The server is being stopped; try again.")
-            if len(self._runs) + self._promised >= self._limit:
-                raise Unavailable("This server holds as many replies as it can; try again.")
-            self._promised += 1
-        started: list[Run] = []
-
-        def start(reply: StartedCompletion) -> Run:
-            started.append(Run(reply))
-            return self._start(started[0])
-
+            self._runs[completion.id] = run
+        thread = threading.Thread(
+            target=self._write, args=(run, slot), name=f"reply-{completion.id}", daemon=True
+        )
         try:
-            yield start
-        finally:
-            if not started:
-                with self._lock:
-                    self._promised -= 1
-
-    def place_for_client(self, user_id: str) -> Callable[[], None]:
-        """Have a place for a client that waits for a reply. Returns what gives it back, which may be called twice.
-
-        Raises Unavailable where this process has no place, TooManyRequests where this user has too many.
-        """
-        with self._lock:
-            if self._waiting.total() >= self._limit:
-                raise Unavailable("This server holds as many streams as it can; try again.")
-            if self._waiting[user_id] >= self._limit_per_user:
-                raise TooManyRequests(
-                    f"{self._limit_per_user} of your clients wait for replies here; end one.",
-                    retry_after_s=RETRY_AFTER_S,
-                )
-            self._waiting[user_id] += 1
-        given_back = threading.Event()
-
-        def give_back() -> None:
-            with self._lock:
-                if not given_back.is_set():
-                    given_back.set()
-                    self._waiting[user_id] -= 1
-                    if not self._waiting[user_id]:
-                        del self._waiting[user_id]
-
-        return give_back
+            thread.start()
+        except RuntimeError:
+            # the system gives no more threads: what was stored is finalized when its lease expires
+            self._forget(run, slot)
+            run.close(None, Unavailable("The server is out of threads."))
+            raise Unavailable("The server is out of threads.") from None
+        self._supervisor.wake()
+        return run
 
     def list_models(self, user_id: str, endpoint: Endpoint) -> list[str]:
-        """The models that a provider offers. Raises ProviderFailed, and what `place_for_client` raises.
+        """The models that a provider offers. Raises ProviderFailed, and what `Slots.take` raises.
 
-        A slow provider keeps a thread of the server's waiting, as a reply does, so it takes the same place.
+        A slow provider keeps a thread of the server's waiting, as a stream does, so it takes such a slot.
         """
-        give_back = self.place_for_client(user_id)
-        try:
-            return self.client.list_models(endpoint)
-        except EgressError as error:
-            raise ProviderFailed(problem_of(error)) from None
-        finally:
-            give_back()
+        with stream_slots().take(user_id):
+            try:
+                return self.client.list_models(endpoint)
+            except EgressError as error:
+                raise ProviderFailed(problem_of(error)) from None
 
     def close_connections(self) -> None:
         """Close the connections to providers that nobody uses."""
@@ -198,24 +167,7 @@ class RunRegistry:
         self._supervisor.finish(LAST_TRIES_S)
         self.close_connections()
 
-    def _start(self, run: Run) -> Run:
-        with self._lock:
-            self._promised -= 1
-            self._runs[run.started.id] = run
-        thread = threading.Thread(
-            target=self._write, args=(run,), name=f"reply-{run.started.id}", daemon=True
-        )
-        try:
-            thread.start()
-        except RuntimeError:
-            # the system gives no more threads: what was promised is finalized at its lease's end
-            self._forget(run)
-            run.close(None, Unavailable("The server is out of threads."))
-            raise Unavailable("The server is out of threads.") from None
-        self._supervisor.wake()
-        return run
-
-    def _write(self, run: Run) -> None:
+    def _write(self, run: Run, slot: Slot) -> None:
         """The life of a reply's thread. Whatever happens in it, the readers are told of its end."""
         with self.app.app_context():
             ended: StoredCompletion | None = None
@@ -230,7 +182,7 @@ class RunRegistry:
                 )
                 lost = error if isinstance(error, ApiError) else Unavailable()
             finally:
-                self._forget(run)  # first: who is told of the end may ask for the next reply at once
+                self._forget(run, slot)  # first: who is told of the end may ask for the next reply at once
             run.close(ended, lost)
             metrics.count_completion(run.ended.row["status"] if run.ended else "lost")
 
@@ -249,9 +201,10 @@ class RunRegistry:
                 time.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
                 tries += 1
 
-    def _forget(self, run: Run) -> None:
+    def _forget(self, run: Run, slot: Slot) -> None:
         with self._lock:
             self._runs.pop(run.started.id, None)
+        slot.release()
 
 
 def _new_client(app: Flask, pace_s: Callable[[], float]) -> Client:

@@ -9,7 +9,7 @@ from ..auth import guard
 from ..database.session import db
 from ..errors import InvalidInput, ProviderFailed
 from ..idempotency import check_key, commits_once
-from ..server.slots import give_way
+from ..server.slots import Slot, release_request_slot, stream_slots
 from ..web.blueprint import Blueprint
 from ..web.pagination import IdPageSchema, Page, add_links
 from ..web.responses import entity_response, json_response, no_content
@@ -65,23 +65,18 @@ def create_completion(body: dict[str, Any], query: dict[str, Any]) -> Response:
     )
     if query["dry_run"]:
         return _preview(asked)
-    give_back = runs().place_for_client(user_id)
-    try:
+    with stream_slots().take(user_id) as slot:
         completion_id, run, headers = _start_once(asked, body)
         reader = event_stream.Reader(
             runs(), user_id=user_id, completion_id=completion_id, has_left=_watch_client(), cancels=cancels
         )
         if wants_stream:
-            response = _event_stream(reader.stream(run, None), give_back)
+            response = _event_stream(reader.stream(run, None), slot)
         else:
-            give_way()
+            release_request_slot()
             response = _answer(reader.wait(run))
-            give_back()
         response.headers.update(headers)
         return response
-    except BaseException:
-        give_back()
-        raise
 
 
 @blp.route("/completions/<id:completion_id>", methods=["GET"])
@@ -107,11 +102,11 @@ def get_events(query: dict[str, str], completion_id: str) -> Response:
     stored = service.find(user_id=user_id, completion_id=completion_id) if run is None else None
     if stored is not None and not stored.in_progress and after == stored.row["last_event_id"]:
         return no_content()
-    give_back = runs().place_for_client(user_id)
-    reader = event_stream.Reader(
-        runs(), user_id=user_id, completion_id=completion_id, after=after, has_left=_watch_client()
-    )
-    return _event_stream(reader.stream(run, stored), give_back)
+    with stream_slots().take(user_id) as slot:
+        reader = event_stream.Reader(
+            runs(), user_id=user_id, completion_id=completion_id, after=after, has_left=_watch_client()
+        )
+        return _event_stream(reader.stream(run, stored), slot)
 
 
 @blp.route("/completions/<id:completion_id>/cancel", methods=["POST"])
@@ -136,7 +131,7 @@ def list_models(provider_id: str) -> Response:
     """List the models that a provider offers with the caller's key."""
     user_id = guard.caller().user_id
     endpoint = service.open_endpoint(user_id=user_id, provider_id=provider_id)
-    give_way()
+    release_request_slot()
     return json_response([{"id": model} for model in runs().list_models(user_id, endpoint)])
 
 
@@ -146,7 +141,7 @@ def _start_once(asked: CompletionRequest, body: dict[str, Any]) -> tuple[str, Ru
     Its id, its run where it is written here, and headers that tell which of the two it was.
     """
     user_id, registry = asked.user_id, runs()
-    with registry.place_for_run() as start:
+    with registry.take_slot() as slot:
         started: list[StartedCompletion] = []
 
         @commits_once
@@ -159,7 +154,7 @@ def _start_once(asked: CompletionRequest, body: dict[str, Any]) -> tuple[str, Ru
 
         promised = promise(body)
         if started:  # committed: from here a crash leaves a visible trace
-            return started[0].id, start(started[0]), {}
+            return started[0].id, registry.start(started[0], slot), {}
     # finding the first answer left a transaction open; on SQLite it would keep the reply from being stored
     db.session.rollback()
     completion_id: str = promised.get_json()["id"]
@@ -180,12 +175,11 @@ def _watch_client() -> Callable[[], bool]:
     return event_stream.watch(request.environ.get("gunicorn.socket"))
 
 
-def _event_stream(events: Iterator[bytes], give_back: Callable[[], None]) -> Response:
+def _event_stream(events: Iterator[bytes], slot: Slot) -> Response:
     response = current_app.response_class(
         events, content_type=event_stream.CONTENT_TYPE, headers=event_stream.HEADERS
     )
-    response.call_on_close(give_back)
-    return response
+    return slot.until_closed(response)
 
 
 def _answer(stored: StoredCompletion) -> Response:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..egress.errors import EgressError, Failed, TimedOut
-from ..errors import ApiError, problem_body
+from ..errors import RETRY_AFTER_S, ApiError, problem_body
 from ..llm.client import CancelToken, Client
 from ..llm.errors import RateLimited
 from ..llm.events import Event, Finish, ReasoningDelta, TextDelta, ToolCall, Usage
@@ -14,7 +14,6 @@ from .context import tokens_of
 from .finalize import Outcome
 from .records import StartedCompletion, StoredCompletion, shown_in_progress, started_row
 from .reply_log import REASONING, TEXT, Chunk, ReplyLog, tool_call_chunk
-from .service import RETRY_AFTER_S
 
 # why a reply was stopped from our side
 BY_USER, BY_CLIENT, BY_SHUTDOWN = "user", "client", "shutdown"

@@ -16,7 +16,7 @@ from ..conversations.models import Conversation
 from ..database import statements
 from ..database.columns import Id, UTCDateTime, new_id, now, seconds_of
 from ..database.statements import IntegrityFailed, Statement
-from ..errors import Conflict, InvalidInput, NotFound, TooManyRequests, Unavailable
+from ..errors import RETRY_AFTER_S, Conflict, InvalidInput, NotFound, TooManyRequests, Unavailable
 from ..llm.request import ChatRequest, Endpoint
 from ..messages import active_path
 from ..messages import service as messages
@@ -46,7 +46,6 @@ def _parameter(name: str, kind: Any) -> Any:
     return sa.bindparam(name, type_=kind)
 
 
-RETRY_AFTER_S = 1
 _RUNNING = Statement(
     sa.select(
         Completion.id,

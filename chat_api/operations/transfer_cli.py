@@ -104,7 +104,7 @@ def _user_id(email: str) -> str:
 
 def _tell(report: ImportReport) -> None:
     """Say what an import did. Raises ClickException where something failed."""
-    shown = report.shown()
+    shown = report.to_json()
     conversations = shown["conversations"]
     click.echo(
         f"Imported {conversations['imported']} conversations with {shown['messages']['imported']} messages; "

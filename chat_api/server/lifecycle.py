@@ -1,4 +1,4 @@
-"""The life of a worker process: what outlives single requests is told when the process serves and when it has to end.
+"""The life of a worker process: what outlives single requests learns here when the process serves and when it ends.
 
 Whatever has threads of its own registers here. Another application that is served with the same configuration
 registers nothing, so nothing of this concerns it.
@@ -24,11 +24,16 @@ class Participant(Protocol):
         """Block until all work is done: by its own end, or because the deadline came."""
 
 
+class _Process:
+    deadline: float | None = None  # when it ends (monotonic time); None while nobody has asked it to
+
+
 _participants: "weakref.WeakSet[Participant]" = weakref.WeakSet()
+_process = _Process()
 
 
 def register(participant: Participant) -> None:
-    """Tell this participant about the process's life, as long as somebody else refers to it."""
+    """Notify this participant of the process's life, as long as somebody else refers to it."""
     _participants.add(participant)
 
 
@@ -45,8 +50,14 @@ def deadline_after(grace_s: float) -> float:
 
 def begin_shutdown(deadline: float) -> None:
     """Take no more work, and let what is in progress go on until `deadline` (monotonic). Safe in a signal handler."""
+    _process.deadline = deadline
     for participant in list(_participants):
         participant.begin_shutdown(deadline)
+
+
+def is_shutting_down() -> bool:
+    """Whether this process has been asked to end."""
+    return _process.deadline is not None
 
 
 def finish_shutdown() -> None:

@@ -1,10 +1,130 @@
-"""A request's turn: only so many run at the same time, see serving/threads.py."""
+"""Slots: how much of one kind a process does at the same time, in total and for each user."""
 
-from flask import request
+import threading
+from collections import Counter
+from typing import Self
+
+from flask import Flask, Response, current_app, request
+
+from ..errors import RETRY_AFTER_S, TooManyRequests, Unavailable
+
+EXTENSION = "chat_api.stream_slots"
+RELEASE_REQUEST_SLOT = "chat_api.release_request_slot"  # key of the WSGI environment, see threads.py
 
 
-def give_way() -> None:
-    """Tell the server that this request only waits from now on; other servers than ours need not be told."""
-    tell = request.environ.get("serving.give_way")
-    if tell is not None:
-        tell()
+class Slot:
+    """One slot that is taken; released at the end of its `with` block, or earlier.
+
+    A block that hands its work over to a response or to a thread hands over the slot with it; only an exception in
+    the block releases it then.
+    """
+
+    def __init__(self, slots: "Slots", user_id: str | None) -> None:
+        self._slots, self._user_id = slots, user_id
+        self._is_released = self._is_handed_over = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None or not self._is_handed_over:
+            self.release()
+
+    def release(self) -> None:
+        """Let others have the slot; the second call does nothing. Any thread may call this."""
+        self._slots._give_back(self)
+
+    def hand_over(self) -> None:
+        """Keep the slot beyond the block, until whoever has it from now on calls `release`."""
+        self._is_handed_over = True
+
+    def until_closed(self, response: Response) -> Response:
+        """Keep the slot until the server closes this response, which it does when the client has it or has left."""
+        self.hand_over()
+        response.call_on_close(self.release)
+        return response
+
+
+class Slots:
+    """The slots of one kind of work in this process."""
+
+    def __init__(
+        self,
+        limit: int,
+        *,
+        full: str,
+        limit_per_user: int | None = None,
+        full_for_user: str = "",
+        retry_after_s: int = RETRY_AFTER_S,
+    ) -> None:
+        """`full` and `full_for_user` are the details of the errors where no slot is free."""
+        self._limit, self._limit_per_user = limit, limit_per_user
+        self._full, self._full_for_user, self._retry_after_s = full, full_for_user, retry_after_s
+        self._released = threading.Condition()
+        self._taken = 0
+        self._taken_by: Counter[str] = Counter()
+
+    @property
+    def taken(self) -> int:
+        """How many are taken."""
+        return self._taken
+
+    def take(self, user_id: str | None = None) -> Slot:
+        """Take a slot at once.
+
+        Raises Unavailable where none is free, TooManyRequests where this user has as many as one may have.
+        """
+        with self._released:
+            if self._taken >= self._limit:
+                raise Unavailable(self._full)
+            if self._limit_per_user is not None and self._taken_by[user_id or ""] >= self._limit_per_user:
+                raise TooManyRequests(self._full_for_user, retry_after_s=self._retry_after_s)
+            return self._take(user_id)
+
+    def wait(self) -> Slot:
+        """Take a slot, as soon as one is free."""
+        with self._released:
+            self._released.wait_for(lambda: self._taken < self._limit)
+            return self._take(None)
+
+    def _take(self, user_id: str | None) -> Slot:
+        self._taken += 1
+        if user_id is not None:
+            self._taken_by[user_id] += 1
+        return Slot(self, user_id)
+
+    def _give_back(self, slot: Slot) -> None:
+        with self._released:
+            if slot._is_released:
+                return
+            slot._is_released = True
+            self._taken -= 1
+            if slot._user_id is not None:
+                self._taken_by[slot._user_id] -= 1
+                if not self._taken_by[slot._user_id]:
+                    del self._taken_by[slot._user_id]
+            self._released.notify()
+
+
+def init_app(app: Flask) -> None:
+    """Give the application its slots for streams."""
+    per_user = app.config["MAX_STREAMS_PER_USER"]
+    app.extensions[EXTENSION] = Slots(
+        app.config["MAX_STREAMS"],
+        full="This server is at its limit of concurrent streams; retry.",
+        limit_per_user=per_user,
+        full_for_user=f"You already have {per_user} streams open on this server; close one and retry.",
+    )
+
+
+def stream_slots() -> Slots:
+    """The slots for requests that keep their thread while they wait for something: streams, exports, replies."""
+    slots: Slots = current_app.extensions[EXTENSION]
+    return slots
+
+
+def release_request_slot() -> None:
+    """Let another request run: this one only waits from now on. Does nothing in a server without such slots."""
+    release = request.environ.get(RELEASE_REQUEST_SLOT)
+    if release is not None:
+        release()

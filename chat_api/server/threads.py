@@ -3,7 +3,6 @@
 import selectors
 import socket
 import struct
-import threading
 import time
 from functools import partial
 from typing import Any
@@ -11,53 +10,36 @@ from typing import Any
 from gunicorn.workers.gthread import ThreadWorker
 
 from . import LINGER_BYTES, LINGER_S, STALLED_CLIENT_S
+from .slots import RELEASE_REQUEST_SLOT, Slots
 from .worker import ServiceWorker
-
-
-class Turn:
-    """A request's place among those that run at the same time."""
-
-    def __init__(self, places: threading.Semaphore) -> None:
-        """Wait for a place."""
-        self._places: threading.Semaphore | None = places
-        places.acquire()
-
-    def give_way(self) -> None:
-        """Let another request run; this one only waits from now on. The second call does nothing."""
-        if self._places is not None:
-            self._places.release()
-            self._places = None
 
 
 class Worker(ServiceWorker, ThreadWorker):
     """A thread worker that never waits for one client in its event loop."""
 
-    places = (
-        8  # how many requests run at the same time; there are more threads, for those that wait for replies
-    )
+    # how many requests run at the same time; there are more threads, for those that wait for replies
+    running_requests = 8
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lingering: dict[Any, int] = {}  # connection -> bytes it may still send; oldest first
 
     def load_wsgi(self) -> None:
-        """Run so many requests at the same time, and no more: more threads at work only stand in each other's way.
+        """Run so many requests at the same time, and no more: additional busy threads only slow each other down.
 
-        A response that is a stream has no place: it is made of what the application returned already. A view that
-        waits for something calls `serving.give_way` of the environment first.
+        A response that is a stream holds no slot: it is made of what the application returned already. A view that
+        waits for something calls `slots.release_request_slot` first.
         """
         super().load_wsgi()
-        application, places = self.wsgi, threading.Semaphore(self.places)
+        application = self.wsgi
+        request_slots = Slots(self.running_requests, full="")
 
-        def in_turn(environ: dict[str, Any], start_response: Any) -> Any:
-            turn = Turn(places)
-            environ["serving.give_way"] = turn.give_way
-            try:
+        def in_slot(environ: dict[str, Any], start_response: Any) -> Any:
+            with request_slots.wait() as slot:
+                environ[RELEASE_REQUEST_SLOT] = slot.release
                 return application(environ, start_response)
-            finally:
-                turn.give_way()
 
-        self.wsgi = in_turn
+        self.wsgi = in_slot
 
     def enqueue_req(self, conn: Any) -> None:
         """Hand a readable connection to a thread, which may wait for the client, but not for ever.

@@ -25,8 +25,8 @@ class ImportReport:
         else:
             self.errors_omitted += 1
 
-    def shown(self) -> dict[str, Any]:
-        """The report as clients see it."""
+    def to_json(self) -> dict[str, Any]:
+        """The report as clients get it."""
         notes = []
         if self.keys_left_out:
             notes.append(

@@ -8,12 +8,12 @@ from ..auth import guard
 from ..database.columns import now
 from ..database.session import db
 from ..idempotency import check_key
-from ..server.slots import give_way
+from ..server.slots import release_request_slot, stream_slots
 from ..web.blueprint import Blueprint
 from ..web.responses import json_response
 from . import documentation, service
-from .places import take_place
 from .schemas import ImportSchema
+from .slots import transfer_slots
 from .upload import received_file
 
 blp = Blueprint(
@@ -33,20 +33,16 @@ def export_all() -> Response:
 
     Left out are passwords, tokens and the keys for providers.
     """
-    leave = take_place(guard.caller().user_id)
-    try:
-        chunks = service.export_all(guard.caller().user_id)
+    user_id = guard.caller().user_id
+    with transfer_slots.take(user_id) as slot, stream_slots().take(user_id) as stream_slot:
+        chunks = service.export_all(user_id)
         first = next(chunks)  # what goes wrong before anything is sent can still be answered
         response = current_app.response_class(
-            _within(current_app._get_current_object(), first, chunks),  # type: ignore[attr-defined]
+            _in_app_context(current_app._get_current_object(), first, chunks),  # type: ignore[attr-defined]
             content_type="application/x-ndjson",
             headers={"Content-Disposition": f'attachment; filename="chat-export-{now():%Y-%m-%d}.ndjson"'},
         )
-    except BaseException:
-        leave()
-        raise
-    response.call_on_close(leave)
-    return response
+        return slot.until_closed(stream_slot.until_closed(response))
 
 
 @blp.route("/import", methods=["POST"])
@@ -60,19 +56,16 @@ def import_all() -> Response:
     """
     check_key()
     user_id = guard.caller().user_id
-    leave = take_place(user_id)
-    try:
-        give_way()
+    with transfer_slots.take(user_id), stream_slots().take(user_id):
+        release_request_slot()
         with received_file() as file:
             report, steps = service.import_file(user_id=user_id, file=file)
             for _ in steps:  # a conversation each
                 db.session.commit()
-        return json_response(report.shown())
-    finally:
-        leave()
+        return json_response(report.to_json())
 
 
-def _within(app: Flask, first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _in_app_context(app: Flask, first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
     """The chunks, each made within the application's context: the request is over by then."""
     chunk: bytes | None = first
     while chunk is not None:

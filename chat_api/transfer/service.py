@@ -9,13 +9,13 @@ import orjson
 import sqlalchemy as sa
 from flask import current_app
 
-from ..completions.registry import runs
 from ..conversations.models import Conversation
 from ..database.dialect import is_postgres
 from ..database.session import db
 from ..database.statements import Statement
 from ..errors import Unavailable
 from ..messages.active_path import OWNER
+from ..server import lifecycle
 from .exporter import write_export
 from .formats.chatgpt import read_conversation
 from .formats.chatgpt_zip import read_members
@@ -60,9 +60,9 @@ def _in_turns(steps: Iterator[None]) -> Iterator[None]:
         yield step
         if has_one_writer:
             time.sleep(min((time.monotonic() - began) / 2, LONGEST_PAUSE_S))
-        if runs().stops_at is not None:
+        if lifecycle.is_shutting_down():
             raise Unavailable(
-                "The server is being stopped. Import the file again: what is here already stays."
+                "The server is shutting down. Import the file again: what has been stored stays."
             )
         began = time.monotonic()
 

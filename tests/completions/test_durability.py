@@ -209,10 +209,10 @@ def test_a_reply_whose_thread_fails_leaves_nobody_waiting(
     chat.script(openai_stream("So far", usage=None))
     registry = app.extensions[EXTENSION]
     asked = CompletionRequest(chat.api.user_id, chat.conversation_id, chat.provider_id, chat.model, "A")
-    with app.app_context(), registry.place_for_run() as start:
+    with app.app_context(), registry.take_slot() as slot:
         promised = service_start(asked, worker_id=registry.worker_id, running_limit=100)
         nothing: Any = None
-        run = start(replace(promised, context=nothing))
+        run = registry.start(replace(promised, context=nothing), slot)
     assert run.wait(5)
     assert (run.ended, run.lost is not None) == (None, True)
     assert run not in registry.running

@@ -8,9 +8,10 @@ import orjson
 import pytest
 from flask import Flask
 
-from chat_api.completions import registry
 from chat_api.database.columns import new_id
-from chat_api.transfer import conversation_importer, places, upload
+from chat_api.server import lifecycle
+from chat_api.transfer import conversation_importer, upload
+from chat_api.transfer.slots import transfer_slots
 from tests.support.api import PASSWORD, Api, new_email
 from tests.support.tables import owned_rows
 from tests.test_bad_input import assert_problem
@@ -342,7 +343,7 @@ def test_full_disk_is_told_as_such(
     assert_problem(ada.post("/chat/import", data=form), 503)
     monkeypatch.undo()
     assert counts(app, ada) == [0, 0, 0, 0]
-    assert places._running.total() == 0
+    assert transfer_slots.taken == 0
 
 
 def test_malformed_idempotency_key_is_refused(app: Flask, ada: Api) -> None:
@@ -445,22 +446,22 @@ def test_number_of_imports_and_exports_at_the_same_time_is_bounded(app: Flask, a
         assert_problem(send(ada, file_of()), 429)
         assert send(bob, file_of()).status_code == 200
     assert exported(ada)
-    assert places._running.total() == 0
+    assert transfer_slots.taken == 0
 
 
-def test_place_is_given_back_after_a_refusal(ada: Api) -> None:
+def test_slot_is_released_after_a_refusal(ada: Api) -> None:
     for _ in range(5):
         assert_problem(send(ada, b"hello"), 400)
     with ada.request("HEAD", "/chat/export") as response:
         assert response.status_code == 200
-    assert places._running.total() == 0
+    assert transfer_slots.taken == 0
 
 
 def test_stopping_server_ends_an_import_between_conversations(
     app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = [*whole(1), *whole(1)]
-    monkeypatch.setattr(app.extensions[registry.EXTENSION], "stops_at", 0.0)
+    monkeypatch.setattr(lifecycle._process, "deadline", 0.0)
     assert_problem(send(ada, file_of(*lines)), 503)
     assert counts(app, ada) == [1, 1, 0, 0]
     monkeypatch.undo()

@@ -43,7 +43,7 @@ def import_into(app: Flask, user_id: str, content: bytes) -> dict[str, Any] | No
                 db.session.commit()
         except ApiError:
             return None
-        return report.shown()
+        return report.to_json()
 
 
 def an_account(app: Flask) -> str:

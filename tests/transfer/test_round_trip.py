@@ -70,7 +70,7 @@ def taken_in(app: Flask, user_id: str, content: bytes, tmp: Any) -> dict[str, An
         report, steps = service.import_file(user_id=user_id, file=file)
         for _ in steps:
             db.session.commit()
-        return report.shown()
+        return report.to_json()
 
 
 def given_out(app: Flask, user_id: str) -> list[Line]:

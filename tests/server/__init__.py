@@ -1,0 +1,1 @@
+"""Tests of slots, and of what else the workers share."""

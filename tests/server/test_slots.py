@@ -1,0 +1,90 @@
+"""Slots: who gets one, who is refused, and when one is free again."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from flask import Response
+
+from chat_api.errors import TooManyRequests, Unavailable
+from chat_api.server.slots import Slots
+
+
+@pytest.fixture
+def slots() -> Slots:
+    return Slots(3, full="full", limit_per_user=2, full_for_user="yours are full", retry_after_s=5)
+
+
+def test_slot_is_released_with_its_block(slots: Slots) -> None:
+    with slots.take("ada"):
+        assert slots.taken == 1
+    assert slots.taken == 0
+
+
+def test_release_counts_once(slots: Slots) -> None:
+    with slots.take("ada") as slot, slots.take("ada"):
+        slot.release()
+        slot.release()
+        assert slots.taken == 1
+        with slots.take("ada"), pytest.raises(TooManyRequests):
+            slots.take("ada")
+    assert slots.taken == 0
+
+
+def test_user_has_so_many_and_the_process_so_many(slots: Slots) -> None:
+    with slots.take("ada"), slots.take("ada"):
+        with pytest.raises(TooManyRequests) as refused:
+            slots.take("ada")
+        assert (refused.value.detail, refused.value.headers["Retry-After"]) == ("yours are full", "5")
+        with slots.take("bob"), pytest.raises(Unavailable, match="full"):
+            slots.take("eve")
+        assert slots.taken == 2
+        slots.take("eve").release()  # who was refused has taken nothing
+
+
+def test_response_keeps_a_slot_until_it_is_closed(slots: Slots) -> None:
+    with slots.take("ada") as slot:
+        response = slot.until_closed(Response())
+    assert slots.taken == 1
+    response.close()
+    assert slots.taken == 0
+
+
+def test_error_releases_a_slot_that_was_handed_over(slots: Slots) -> None:
+    with pytest.raises(ValueError, match="broken"), slots.take("ada") as slot:  # noqa: PT012 - the block is tested
+        slot.until_closed(Response())
+        raise ValueError("broken")
+    assert slots.taken == 0
+
+
+def test_waiting_takes_a_slot_as_soon_as_one_is_free() -> None:
+    slots = Slots(1, full="")
+    has_it = threading.Event()
+
+    def wait() -> None:
+        with slots.wait():
+            has_it.set()
+
+    with slots.wait() as slot:
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        assert not has_it.wait(0.05)
+        slot.release()
+        assert has_it.wait(5)
+        waiting.join(5)
+    assert slots.taken == 0
+
+
+def test_threads_never_hold_more_than_there_are() -> None:
+    slots, held, most = Slots(3, full=""), [], []
+
+    def work(number: int) -> None:
+        with slots.wait():
+            held.append(number)
+            most.append(len(held))
+            held.remove(number)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(work, range(2000)))
+    assert max(most) <= 3
+    assert slots.taken == 0
