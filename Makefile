@@ -85,9 +85,10 @@ demo: $(READY_TO_RUN) ## Walk through the API of the running service (BASE_URL)
 	BASE_URL="$(BASE_URL)" FLASK="$(BIN)/flask" sh docs/walkthrough.sh
 
 lock: $(READY_TO_TEST) ## Pin all dependencies with hashes; newer ones with ARGS=--upgrade
-	$(LOCK) $(ARGS) requirements.in --output-file requirements.txt
-	$(LOCK) $(ARGS) requirements-dev.in --constraint requirements.txt --output-file requirements-dev.txt
-	$(LOCK) $(ARGS) requirements-e2e.in --constraint requirements-dev.txt --output-file requirements-e2e.txt
+	$(LOCK) $(ARGS) pyproject.toml --output-file requirements.txt
+	$(LOCK) $(ARGS) pyproject.toml --group dev --constraint requirements.txt --output-file requirements-dev.txt
+	$(LOCK) $(ARGS) pyproject.toml --group dev tests/e2e/requirements.in --constraint requirements-dev.txt \
+		--output-file tests/e2e/requirements.txt
 
 clean: ## Remove the virtual environment and all caches; data are kept
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -100,17 +101,11 @@ $(MADE):
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(READY_TO_RUN): requirements.txt $(MADE)
-	@echo "Installing requirements.txt into $(VENV): about a minute, once."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.txt
-	@touch $@
+$(READY_TO_RUN): requirements.txt
+$(READY_TO_TEST): requirements-dev.txt
+$(READY_FOR_E2E): tests/e2e/requirements.txt
 
-$(READY_TO_TEST): requirements-dev.txt $(MADE)
-	@echo "Installing requirements-dev.txt into $(VENV): about a minute, once."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
-	@touch $@
-
-$(READY_FOR_E2E): requirements-e2e.txt $(MADE)
-	@echo "Installing requirements-e2e.txt into $(VENV): about a minute, once."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-e2e.txt
+$(READY_TO_RUN) $(READY_TO_TEST) $(READY_FOR_E2E): $(MADE)
+	@echo "Installing $(filter %.txt,$^) into $(VENV): about a minute, once."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(filter %.txt,$^)
 	@touch $@
