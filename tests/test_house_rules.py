@@ -174,6 +174,17 @@ def test_imports_point_down(path: Path) -> None:
             )
 
 
+@pytest.mark.parametrize("path", [path for path in MODULES if room_of(path) != "database"], ids=relative)
+def test_tables_are_not_taken_from_the_metadata(path: Path) -> None:
+    for node in ast.walk(parsed(path)):
+        is_back_door = isinstance(node, ast.Attribute) and node.attr in ("tables", "sorted_tables")
+        assert not (is_back_door and ast.unparse(node.value).endswith("metadata")), (  # type: ignore[attr-defined]
+            f"{relative(path)}:{getattr(node, 'lineno', 0)} takes a table from the metadata, past the package that "
+            "owns it. Import the model from below, or call the owner's service from the view or a package further up; "
+            "what is true of every owned table belongs into database/bulk.py."
+        )
+
+
 @pytest.mark.parametrize(
     "path",
     [*MODULES, ROOT / "wsgi.py", ROOT / "gunicorn.conf.py", *sorted((ROOT / "migrations").rglob("*.py"))],

@@ -35,6 +35,22 @@ def delete_in_batches(
         behind = (place > last,)
 
 
+def delete_owned_rows(*, user_id: str) -> None:
+    """Delete all rows of a user in all owned tables, children before parents.
+
+    Any table may be one of them: whether it is owned, and what points at it, is read from the schema. The rows at the
+    top of the user's tree are locked first, as whoever writes below one (in a conversation) does that first, too.
+    """
+    owned = [table for table in db.metadata.sorted_tables if "user_id" in table.c]
+    parents = {key.column.table for table in owned for key in table.foreign_keys} & set(owned)
+    for table in owned:
+        if table in parents and not any(key.column.table in owned for key in table.foreign_keys):
+            locked = sa.select(table.c.id).where(table.c.user_id == user_id).with_for_update()
+            db.session.execute(sa.select(sa.func.count()).select_from(locked.subquery()))
+    for table in reversed(owned):
+        delete_in_batches(table, table.c.user_id == user_id)
+
+
 def insert_rows(model: Any, rows: list[dict[str, Any]]) -> None:
     """Insert whole rows, all with the same columns, past the unit of work: nobody has them loaded.
 

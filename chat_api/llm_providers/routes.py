@@ -8,6 +8,7 @@ from ..auth import guard
 from ..database.session import db
 from ..errors import Forbidden
 from ..idempotency import commits_once
+from ..user_llm_configs import service as user_llm_configs
 from ..web.blueprint import Blueprint
 from ..web.pagination import IdPageSchema, Page, id_page
 from ..web.responses import no_content, require_match
@@ -65,7 +66,8 @@ def update_provider(changes: dict[str, Any], provider_id: str) -> LLMProvider:
     """
     provider = _locked(provider_id)
     require_match(ProviderSchema().dump(provider))
-    service.update_provider(provider=provider, changes=changes)
+    if service.update_provider(provider=provider, changes=changes):
+        user_llm_configs.delete_configs_of(provider=provider)
     db.session.commit()
     return provider
 

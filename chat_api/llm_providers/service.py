@@ -77,32 +77,19 @@ def lock_provider(*, user_id: str, provider_id: str, is_admin: bool) -> LLMProvi
     return provider
 
 
-def update_provider(*, provider: LLMProvider, changes: dict[str, Any]) -> None:
-    """Change these fields of a locked provider. Another endpoint costs it all keys that are kept for it.
+def update_provider(*, provider: LLMProvider, changes: dict[str, Any]) -> bool:
+    """Change these fields of a locked provider; whether its endpoint is another one now.
 
-    Each was given for the endpoint that its user saw. Otherwise whoever may change the provider, or has got a
-    token of someone who may, could have keys sent to a place of their own that no answer ever shows.
+    Then the caller deletes the keys that are kept for it, see `user_llm_configs.service.delete_configs_of`.
     """
     moves = changes.get("api_endpoint", provider.api_endpoint) != provider.api_endpoint
     for name, value in changes.items():
         setattr(provider, name, value)
     db.session.flush()
-    if moves:
-        _forget_keys(provider)
+    return bool(moves)
 
 
 def delete_provider(*, provider: LLMProvider) -> None:
     """Delete a locked provider, and by the foreign key all keys that are kept for it."""
     db.session.delete(provider)
     db.session.flush()
-
-
-def _forget_keys(provider: LLMProvider) -> None:
-    """Delete whatever hangs on a provider, as deleting the provider would."""
-    for table in db.metadata.sorted_tables:
-        for column in table.c:
-            if any(key.column.table is LLMProvider.__table__ for key in column.foreign_keys):
-                delete = sa.delete(table).where(column == provider.id)
-                # of one's own provider nobody else has a key
-                own = sa.true() if provider.owner_id is None else table.c.user_id == provider.owner_id
-                db.session.execute(delete.where(own))

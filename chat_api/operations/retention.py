@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ..completions.models import Completion
 from ..conversations.models import Conversation
 from ..database.columns import Id, UTCDateTime
 from ..database.session import db
@@ -72,8 +73,6 @@ def _found(user_id: str, used_before: datetime, after: Expired | None, *, lock: 
 
 
 def _with_reply_in_progress(user_id: str) -> sa.Select[Any]:
-    """The user's conversations that are in use without a new message so far: one may be asked for a reply to an old
-    one. By the table, as completions stand to the right."""
-    completions = db.metadata.tables["completions"]
-    running = completions.c.status == sa.literal_column("'in_progress'")  # as the partial index has it
-    return sa.select(completions.c.conversation_id).where(completions.c.user_id == user_id, running)
+    """The user's conversations that are in use without a new message so far: a reply to an old one is being written."""
+    running = Completion.status == sa.literal_column("'in_progress'")  # as the partial index has it
+    return sa.select(Completion.conversation_id).where(Completion.user_id == user_id, running)

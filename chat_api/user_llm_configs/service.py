@@ -136,6 +136,18 @@ def delete_config(*, config: UserLLMConfig) -> None:
     db.session.flush()
 
 
+def delete_configs_of(*, provider: LLMProvider) -> None:
+    """Delete all keys that are kept for a locked provider, whose endpoint has changed.
+
+    Each was given for the endpoint that its user saw. Otherwise whoever may change the provider, or has got a token
+    of someone who may, could have keys sent to an address of their own that no response ever reveals.
+    """
+    configs = [UserLLMConfig.provider_id == provider.id]
+    if provider.owner_id is not None:  # nobody else has a key for one's own provider
+        configs.append(UserLLMConfig.user_id == provider.owner_id)
+    db.session.execute(sa.delete(UserLLMConfig).where(*configs))
+
+
 def open_access(*, user_id: str, provider_id: str) -> Access:
     """The provider with the user's key, for a call to it. Raises NotFound, and CannotDecrypt."""
     return access_from(ACCESS.all(owner=user_id, provider=provider_id), user_id, provider_id)

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
-from ..database.bulk import delete_in_batches
+from ..database.bulk import delete_owned_rows
 from ..database.columns import new_id, now
 from ..database.session import db
 from ..database.statements import Statement
@@ -106,14 +106,8 @@ def create_user(*, email: str, password_hash: str, role: str = "user") -> User:
 def delete_user(*, user_id: str) -> None:
     """Erase the user and all rows that belong to them, in the caller's transaction. Raises NotFound.
 
-    The foreign keys alone would do it, but in one statement; so every owned table is emptied in batches first,
-    children before parents. Conversations are locked before, as whoever writes in one does that first, too.
+    The foreign keys alone would do it, but in one statement; so the rows are deleted in batches first.
     """
-    conversations = db.metadata.tables["conversations"]
-    locked = sa.select(conversations.c.id).where(conversations.c.user_id == user_id).with_for_update()
-    db.session.execute(sa.select(sa.func.count()).select_from(locked.subquery()))
-    for table in reversed(db.metadata.sorted_tables):
-        if "user_id" in table.c:
-            delete_in_batches(table, table.c.user_id == user_id)
+    delete_owned_rows(user_id=user_id)
     if db.session.scalar(sa.delete(User).where(User.id == user_id).returning(User.id)) is None:
         raise NotFound("user")
