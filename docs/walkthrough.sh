@@ -1,12 +1,12 @@
 #!/bin/sh
-# Walk through the API of a running service and show what comes back; `make demo` runs this.
+# Walk through the API of a running service and print each response; `make demo` runs this.
 #
 #   BASE_URL=http://127.0.0.1:8000 sh docs/walkthrough.sh
 #
 # It needs sh, curl and python3, and the service's own environment for the demo provider, which it starts and stops
-# (PROVIDER_URL names another one, FLASK the command of another environment). It makes an account of its own each time, and ends with a status other than 0
-# as soon as an answer is not the expected one. The commands behind "The walk" are those of README.md, in the
-# same order; only the lines that begin with `step` are added here.
+# (PROVIDER_URL names another one, FLASK the command of another environment). It creates a new account each time, and
+# exits with a status other than 0 as soon as a response is not the expected one. The commands after "The walk" are
+# those of docs/api.md, in the same order; only the lines that begin with `step` are added here.
 set -eu
 
 WORK=$(mktemp -d)
@@ -19,20 +19,20 @@ if [ -z "${PROVIDER_URL:-}" ]; then
     tries=0 # it may take seconds to start on a busy machine
     until curl -s -o "$WORK/models" "$PROVIDER_URL/models" || [ $((tries += 1)) -ge 100 ]; do sleep 0.2; done
 fi
-exec 2>&1 # `take` shows answers on standard error; here they belong into the one stream
+exec 2>&1 # `take` prints responses on standard error; here they belong to the one stream
 
-# step STATUS TITLE: what the next command is about, and the status that it must be answered with
+# step STATUS TITLE: what the next command does, and the expected status of its response
 step() {
     stop_if_failed
     EXPECTED=$1
     printf '\n== %s\n' "$2"
 }
 
-# Stands before the real curl in the commands of the walk: shows the status and compares it with the expected one.
-# Inside of $(…) or in front of a pipe it can't end the script, so it leaves a note for the next step.
+# Wraps the real curl for the commands of the walk: prints the status and compares it with the expected one.
+# Inside $(…) or before a pipe it can't end the script, so it leaves a note for the next step.
 curl() {
     rm -f "$WORK/body"
-    # 28: --max-time, where the walk leaves in the middle
+    # 28: --max-time, where the walk disconnects in the middle
     status=$(command curl "$@" -o "$WORK/body" -w '%{http_code}') || [ $? -eq 28 ] || status='no answer'
     printf '<- %s\n' "$status" >&2
     if [ "$status" != "$EXPECTED" ]; then
@@ -56,7 +56,7 @@ show() { python3 -m json.tool; }
 take() { python3 -c 'import json, sys; answer = json.load(sys.stdin)
 print(json.dumps(answer, indent=4), file=sys.stderr); print(answer.get(sys.argv[1], ""))' "$1"; }
 
-step 201 'POST /auth/register: make an account'
+step 201 'POST /auth/register: create an account'
 USER_ID=$(curl -s "$BASE_URL/auth/register" -H "$JSON" \
   -d '{"email": "'$EMAIL'", "password": "'"$PASSWORD"'"}' | take id)
 
@@ -67,7 +67,7 @@ ACCESS_TOKEN=$(printf %s "$LOGIN" | take access_token)
 REFRESH_TOKEN=$(printf %s "$LOGIN" | take refresh_token 2>/dev/null)
 AUTH="Authorization: Bearer $ACCESS_TOKEN"
 
-step 201 'POST /chat/conversations: begin a conversation'
+step 201 'POST /chat/conversations: create a conversation'
 CONVERSATION_ID=$(curl -s "$BASE_URL/chat/conversations" -H "$AUTH" -H "$JSON" \
   -d '{"user_id": "'$USER_ID'", "title": "Trip to Lisbon"}' | take id)
 
@@ -79,17 +79,17 @@ step 201 'POST /chat/messages: append the reply; it gets position 2'
 curl -s "$BASE_URL/chat/messages" -H "$AUTH" -H "$JSON" \
   -d '{"conversation_id": "'$CONVERSATION_ID'", "role": "assistant", "content": "In Alfama."}' | show
 
-step 200 'GET /chat/conversations/{id}: it counts its messages, and updated_at moved with them'
+step 200 'GET /chat/conversations/{id}: message_count and updated_at have changed'
 curl -s "$BASE_URL/chat/conversations/$CONVERSATION_ID" -H "$AUTH" | show
 
 step 200 'GET /chat/conversations/{id}/messages: all of them, oldest first'
 curl -s "$BASE_URL/chat/conversations/$CONVERSATION_ID/messages" -H "$AUTH" | show
 
-step 201 'POST /chat/attachments: attach a file, by a path or URL of your own'
+step 201 'POST /chat/attachments: attach a file by a path or URL of your own'
 curl -s "$BASE_URL/chat/attachments" -H "$AUTH" -H "$JSON" \
   -d '{"message_id": "'$MESSAGE_ID'", "file_type": "image/png", "file_path": "uploads/map.png"}' | show
 
-step 200 'GET /chat/messages/{id}/attachments: what hangs on the message'
+step 200 'GET /chat/messages/{id}/attachments: list the attachments of the message'
 curl -s "$BASE_URL/chat/messages/$MESSAGE_ID/attachments" -H "$AUTH" | show
 
 step 201 'POST /chat/llm-providers: add an LLM provider'
@@ -99,18 +99,18 @@ PROVIDER_ID=$(curl -s "$BASE_URL/chat/llm-providers" -H "$AUTH" -H "$JSON" \
 step 200 'GET /chat/llm-providers/{id}: read it again'
 curl -s "$BASE_URL/chat/llm-providers/$PROVIDER_ID" -H "$AUTH" | show
 
-step 201 'POST /chat/user-llm-configs: keep your key for this provider'
+step 201 'POST /chat/user-llm-configs: store your key for this provider'
 curl -s "$BASE_URL/chat/user-llm-configs" -H "$AUTH" -H "$JSON" \
   -d '{"user_id": "'$USER_ID'", "provider_id": "'$PROVIDER_ID'", "api_key": "sk-example-0123456789"}' | show
 
 step 200 'GET /chat/user-llm-configs/{user_id}/{provider_id}: the key comes back masked'
 curl -s "$BASE_URL/chat/user-llm-configs/$USER_ID/$PROVIDER_ID" -H "$AUTH" | show
 
-step 201 'Replies: a provider, here a model that repeats what it is told'
+step 201 'Completions: add a provider, here a model that repeats what it is told'
 ECHO_ID=$(curl -s "$BASE_URL/chat/llm-providers" -H "$AUTH" -H "$JSON" \
   -d '{"name": "Echo", "api_endpoint": "'$PROVIDER_URL'", "api_format": "openai"}' | take id)
 
-step 201 'and a key for it, with the model to take where none is named'
+step 201 'and a key for it, with a default model'
 curl -s "$BASE_URL/chat/user-llm-configs" -H "$AUTH" -H "$JSON" \
   -d '{"user_id": "'$USER_ID'", "provider_id": "'$ECHO_ID'", "api_key": "any", "default_model": "echo"}' | show
 
@@ -121,23 +121,23 @@ step 200 'POST /chat/completions: a streamed reply'
 curl -sN "$BASE_URL/chat/completions" -H "$AUTH" -H "$JSON" \
   -d '{"conversation_id": "'$CONVERSATION_ID'", "provider_id": "'$ECHO_ID'", "content": "And drink?", "stream": true}'
 
-step 200 'Leave after a second; the reply goes on'
+step 200 'Disconnect after a second; the reply continues'
 COMPLETION_ID=$(curl -sN --max-time 1 "$BASE_URL/chat/completions" -H "$AUTH" -H "$JSON" \
   -d '{"conversation_id": "'$CONVERSATION_ID'", "provider_id": "'$ECHO_ID'", "content": "And sleep?", "stream": true}' \
   | tee /dev/stderr | sed -n 's/^data: {"completion":{"id":"\([^"]*\).*/\1/p' | head -n 1)
 
-step 200 'GET /chat/completions/{id}/events: come back and miss nothing'
+step 200 'GET /chat/completions/{id}/events: reconnect and miss nothing'
 curl -sN "$BASE_URL/chat/completions/$COMPLETION_ID/events" -H "$AUTH" -H 'Last-Event-ID: 12'
 
-step 200 'Begin another one'
+step 200 'Start another one'
 COMPLETION_ID=$(curl -sN --max-time 1 "$BASE_URL/chat/completions" -H "$AUTH" -H "$JSON" \
   -d '{"conversation_id": "'$CONVERSATION_ID'", "provider_id": "'$ECHO_ID'", "content": "And swim?", "stream": true}' \
   | sed -n 's/^data: {"completion":{"id":"\([^"]*\).*/\1/p' | head -n 1)
 
-step 200 'POST /chat/completions/{id}/cancel: what came is kept'
+step 200 'POST /chat/completions/{id}/cancel: the partial text is kept'
 curl -s -X POST "$BASE_URL/chat/completions/$COMPLETION_ID/cancel" -H "$AUTH" | show
 
-step 201 'Not streamed: the answer comes when the reply has ended'
+step 201 'Not streamed: the response arrives when the reply has ended'
 curl -s "$BASE_URL/chat/completions" -H "$AUTH" -H "$JSON" \
   -d '{"conversation_id": "'$CONVERSATION_ID'", "provider_id": "'$ECHO_ID'", "parameters": {"max_tokens": 5}}' | show
 
@@ -148,7 +148,7 @@ curl -s "$BASE_URL/chat/completions?dry_run=true" -H "$AUTH" -H "$JSON" \
 step 200 'GET /chat/conversations/{id}: where the active path ends'
 LEAF_ID=$(curl -s "$BASE_URL/chat/conversations/$CONVERSATION_ID" -H "$AUTH" | take active_leaf_id)
 
-step 201 'POST /chat/messages with parent_id: ask the first question in another way, in a new branch'
+step 201 'POST /chat/messages with parent_id: rephrase the first question, in a new branch'
 BRANCH_ID=$(curl -s "$BASE_URL/chat/messages" -H "$AUTH" -H "$JSON" \
   -d '{"conversation_id": "'$CONVERSATION_ID'", "role": "user", "content": "Where is it quiet?", "parent_id": null}' | take id)
 
@@ -159,38 +159,38 @@ curl -s "$BASE_URL/chat/completions" -H "$AUTH" -H "$JSON" \
 step 200 'GET /chat/conversations/{id}/messages: the active path has two messages'
 curl -s "$BASE_URL/chat/conversations/$CONVERSATION_ID/messages" -H "$AUTH" | show
 
-step 200 'GET /chat/conversations/{id}/messages?branch=all: all there are, each with its parent_id'
+step 200 'GET /chat/conversations/{id}/messages?branch=all: messages of all branches, each with its parent_id'
 curl -s "$BASE_URL/chat/conversations/$CONVERSATION_ID/messages?branch=all" -H "$AUTH" | show
 
-step 200 'GET /chat/conversations/{id}/messages?around=: a message amid its neighbours, of whatever branch'
+step 200 'GET /chat/conversations/{id}/messages?around=: a message with its neighbours, of any branch'
 curl -s "$BASE_URL/chat/conversations/$CONVERSATION_ID/messages?branch=all&around=$BRANCH_ID&limit=3" -H "$AUTH" | show
 
-step 200 'PATCH /chat/conversations/{id}: back to the first branch; pinned, with another title'
+step 200 'PATCH /chat/conversations/{id}: back to the first branch; also pin and rename'
 curl -s -X PATCH "$BASE_URL/chat/conversations/$CONVERSATION_ID" -H "$AUTH" -H "$JSON" \
   -d '{"active_leaf_id": "'$LEAF_ID'", "pinned": true, "title": "Lisbon in May"}' | show
 
-step 204 'DELETE /chat/messages/{id}: the other branch goes'
+step 204 'DELETE /chat/messages/{id}: delete the other branch'
 curl -s -X DELETE "$BASE_URL/chat/messages/$BRANCH_ID" -H "$AUTH"
 
-step 200 'GET /chat/conversations: those whose title has a text in it, most recently used first'
+step 200 'GET /chat/conversations: those whose title contains a text, most recently used first'
 curl -s "$BASE_URL/chat/conversations?pinned=true&q=lisbon" -H "$AUTH" | show
 
-step 200 'GET /chat/search: a phrase and the beginning of a word, in messages that say nothing of hotels'
+step 200 'GET /chat/search: a phrase and a prefix, excluding a word'
 curl -sG "$BASE_URL/chat/search" -H "$AUTH" \
   --data-urlencode 'q="should i" ea* -hotel' | show
 
-step 200 'GET /chat/search: in one conversation, those first that are most about it'
+step 200 'GET /chat/search: in one conversation, best match first'
 curl -sG "$BASE_URL/chat/search" -H "$AUTH" -d "conversation_id=$CONVERSATION_ID" -d sort=relevance -d limit=5 \
   --data-urlencode 'q=where' | show
 
-step 200 'GET /chat/export: all that is yours, a JSON object in each line'
+step 200 'GET /chat/export: everything you own, one JSON object per line'
 EXPORT=$(mktemp)
 curl -s "$BASE_URL/chat/export" -H "$AUTH" > "$EXPORT"
 
-step 204 'DELETE /chat/conversations/{id}: with all that is in it'
+step 204 'DELETE /chat/conversations/{id}: with everything in it'
 curl -s -X DELETE "$BASE_URL/chat/conversations/$CONVERSATION_ID" -H "$AUTH"
 
-step 200 'POST /chat/import: it is back, with its ids, times and branches'
+step 200 'POST /chat/import: restored, with its ids, times and branches'
 curl -s -X POST "$BASE_URL/chat/import" -H "$AUTH" -H 'Content-Type: application/x-ndjson' -T "$EXPORT" | show
 
 step 200 'POST /chat/import: the same file again changes nothing'
@@ -204,14 +204,14 @@ step 201 'Idempotency-Key: the first of two equal requests'
 curl -s "$BASE_URL/chat/messages" -H "$AUTH" -H "$JSON" -H 'Idempotency-Key: thank-you-1' \
   -d '{"conversation_id": "'$CONVERSATION_ID'", "role": "user", "content": "Thank you."}' | show
 
-step 201 'Idempotency-Key: the second one gets the first answer again, and no second message is made'
+step 201 'Idempotency-Key: the second one gets the first response again, and no second message is created'
 curl -si "$BASE_URL/chat/messages" -H "$AUTH" -H "$JSON" -H 'Idempotency-Key: thank-you-1' \
   -d '{"conversation_id": "'$CONVERSATION_ID'", "role": "user", "content": "Thank you."}'; echo
 
-step 200 'Pages: two messages, and a Link to the rest'
+step 200 'Pagination: two messages, and a Link to the rest'
 curl -si "$BASE_URL/chat/conversations/$CONVERSATION_ID/messages?limit=2" -H "$AUTH"; echo
 
-step 200 'Pages: what is behind position 2'
+step 200 'Pagination: the messages after position 2'
 curl -s "$BASE_URL/chat/conversations/$CONVERSATION_ID/messages?limit=2&after=2" -H "$AUTH" | show
 
 step 200 'ETag: the version of an object'
@@ -247,7 +247,7 @@ curl -s -X DELETE "$BASE_URL/chat/user-llm-configs/$USER_ID/$PROVIDER_ID" -H "$A
 step 204 'DELETE /chat/llm-providers/{id}: with all keys for it'
 curl -s -X DELETE "$BASE_URL/chat/llm-providers/$PROVIDER_ID" -H "$AUTH"
 
-step 201 'Somebody else makes an account'
+step 201 'Another user registers'
 curl -s "$BASE_URL/auth/register" -H "$JSON" -d '{"email": "bob.'$EMAIL'", "password": "'"$PASSWORD"'"}' | show
 
 step 200 'and logs in'
@@ -257,13 +257,13 @@ BOB="Authorization: Bearer $(curl -s "$BASE_URL/auth/login" -H "$JSON" \
 step 404 'Isolation: your conversation does not exist for them'
 curl -s "$BASE_URL/chat/conversations/$CONVERSATION_ID" -H "$BOB" | show
 
-step 204 'DELETE /auth/me: they erase their account and all that it owns'
+step 204 'DELETE /auth/me: they erase their account and everything it owns'
 curl -s -X DELETE "$BASE_URL/auth/me" -H "$BOB"
 
 step 200 'GET /auth/me: who am I?'
 curl -s "$BASE_URL/auth/me" -H "$AUTH" | show
 
-step 201 'POST /auth/tokens: a personal access token for a script, shown once'
+step 201 'POST /auth/tokens: a personal access token for a script, returned once'
 SCRIPT_TOKEN=$(curl -s "$BASE_URL/auth/tokens" -H "$AUTH" -H "$JSON" \
   -d '{"name": "nightly export", "expires_in_days": 30}' | take token)
 
@@ -274,7 +274,7 @@ step 200 'PATCH /auth/me: a new password ends all other logins'
 curl -s -X PATCH "$BASE_URL/auth/me" -H "$AUTH" -H "$JSON" \
   -d '{"current_password": "'"$PASSWORD"'", "password": "a longer horse and a newer staple"}' | show
 
-step 200 'POST /auth/refresh: spend the refresh token for a new pair'
+step 200 'POST /auth/refresh: exchange the refresh token for a new pair'
 curl -s -X POST "$BASE_URL/auth/refresh" -H "Authorization: Bearer $REFRESH_TOKEN" | show
 
 step 204 'POST /auth/logout: both tokens of this login stop working within a second'
@@ -284,4 +284,4 @@ step 401 'GET /auth/me: logged out'
 curl -s "$BASE_URL/auth/me" -H "$AUTH" | show
 
 stop_if_failed
-printf '\nAll answers were as expected.\n'
+printf '\nAll responses were as expected.\n'

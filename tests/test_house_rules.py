@@ -244,12 +244,29 @@ def test_only_errors_py_catches_everything(path: Path) -> None:
             )
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Config)])
-def test_setting_is_in_the_readmes_table(name: str) -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert re.search(rf"^\| *`{name}` *\|", readme, re.MULTILINE), (
-        f"README.md's table of settings has no row for {name}: add `| `{name}` | default | what it is for |`."
+def documented_settings() -> dict[str, str]:
+    """The default of each setting, as docs/settings.md has it."""
+    table = (ROOT / "docs" / "settings.md").read_text()
+    return dict(re.findall(r"^\| `([A-Z0-9_]+)` \| ([^|]+) \|", table, re.MULTILINE))
+
+
+@pytest.mark.parametrize("field", fields(Config), ids=lambda field: field.name)
+def test_setting_is_documented_with_its_default(field: Any) -> None:
+    default = field.default
+    if isinstance(default, bool):
+        default = str(default).lower()
+    elif field.name == "DATA_DIR":
+        default = Path(default).relative_to(ROOT)
+    documented = {f"`{default}`"} if default not in ("", ()) else {"*(empty)*", "*(made in development)*"}
+    assert documented_settings().get(field.name) in documented, (
+        f"docs/settings.md has no row for {field.name} with its default: add "
+        f"`| `{field.name}` | {min(documented)} | what it is for |`."
     )
+
+
+def test_documented_settings_exist() -> None:
+    gone = set(documented_settings()) - {field.name for field in fields(Config)}
+    assert not gone, f"Remove {gone} from the table of docs/settings.md."
 
 
 # -- the tables ---------------------------------------------------------------------------------------------
