@@ -115,7 +115,7 @@ def stranger(app: Flask) -> Api:
     return Api(app)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_user(app: Flask) -> Callable[..., Api]:
     """Make a user of a role, logged in."""
 

@@ -8,31 +8,18 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from chat_api.auth import service as auth
-from chat_api.database.session import db
 from tests.completions.chat import Chat
 from tests.conftest import serving
-from tests.support.api import PASSWORD, Api, new_email
+from tests.support.api import Api
 from tests.support.provider import ScriptedProvider
 
 Serve = Callable[..., AbstractContextManager[Flask]]
 
 
 @pytest.fixture(scope="session")
-def provider() -> Iterator[ScriptedProvider]:
-    """The provider of all tests: what it says is scripted for each model, and each chat has one of its own."""
-    with ScriptedProvider() as scripted:
-        yield scripted
-
-
-@pytest.fixture(scope="session")
-def eve(app: Flask) -> Api:
-    """The user of most tests here, who has a conversation of her own in each: making a user takes long."""
-    address = new_email()
-    with app.app_context():
-        auth.register_with_role(email=address, password=PASSWORD, role="user")
-        db.session.commit()
-    return Api(app, user={"email": address}).log_in()
+def eve(make_user: Callable[..., Api]) -> Api:
+    """The user of most tests here, who has a conversation of her own in each."""
+    return make_user()
 
 
 @pytest.fixture

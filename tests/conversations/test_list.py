@@ -13,8 +13,8 @@ from chat_api.conversations.models import Conversation
 from chat_api.database.columns import new_id, now
 from chat_api.database.session import db
 from tests.support.api import Api
+from tests.support.pages import ids, links, recency_of, walk
 from tests.support.plans import analyze, plan_of
-from tests.test_pagination import ids, links, recency_of, walk
 
 PATH = "/chat/conversations"
 

@@ -9,8 +9,8 @@ from flask import Flask
 from chat_api.database.columns import new_id
 from chat_api.database.session import db
 from tests.support.api import Api
+from tests.support.pages import ids, links
 from tests.support.plans import analyze, plan_of
-from tests.test_pagination import ids, links
 
 Message = dict[str, Any]
 

@@ -2,15 +2,14 @@
 
 import itertools
 import random
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
-from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chat_api.database.columns import new_id
 from chat_api.search import postgres
 from chat_api.search.query import parse
 from chat_api.search_index.lexemes import is_sample, number_of
@@ -89,15 +88,8 @@ class Searcher:
 
 
 @pytest.fixture(scope="module")
-def searcher(app: Flask) -> Searcher:
-    from tests.test_pagination import auth, db  # the registration that the shared fixtures use
-
-    address = f"{new_id()}@example.org"
-    with app.app_context():
-        auth.register_with_role(email=address, password="correct horse battery staple", role="user")
-        db.session.commit()
-        on_sqlite = db.engine.dialect.name == "sqlite"
-    user = Api(app, user={"email": address}).log_in()
+def searcher(backend: str, make_user: Callable[..., Api]) -> Searcher:
+    on_sqlite, user = backend == "sqlite", make_user()
     ids = some_ids()
     two = [conversation(), conversation()]
     two[1]["id"] = "00000001" + two[0]["id"][8:]  # ids of version 1 end alike, for example

@@ -1,11 +1,11 @@
 """What is typed into a search: read without ever failing, and answered as a plain search in Python would."""
 
+from collections.abc import Callable
+
 import pytest
-from flask import Flask
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from chat_api.database.columns import new_id
 from chat_api.errors import InvalidInput
 from chat_api.search.query import MOST_TERMS, Phrase, Query, parse
 from chat_api.search.snippets import snippet_of
@@ -102,15 +102,9 @@ def matches(content: str, query: Query) -> bool:
 
 
 @pytest.fixture(scope="module")
-def writer(app: Flask) -> Api:
+def writer(make_user: Callable[..., Api]) -> Api:
     """Somebody who has said all of CONTENTS."""
-    from tests.test_pagination import auth, db  # the registration that the shared fixtures use
-
-    address = f"{new_id()}@example.org"
-    with app.app_context():
-        auth.register_with_role(email=address, password="correct horse battery staple", role="user")
-        db.session.commit()
-    user = Api(app, user={"email": address}).log_in()
+    user = make_user()
     conversation = user.conversation()["id"]
     for content in CONTENTS:
         user.message(conversation, content)

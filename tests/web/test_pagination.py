@@ -1,6 +1,5 @@
 """Pages and the Link headers between them, of every list."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from chat_api.database.session import db
 from chat_api.llm_providers.models import LLMProvider
 from chat_api.web.pagination import MAX_PAGE_BYTES, MAX_POSITION
 from tests.support.api import PASSWORD, Api, new_email
+from tests.support.pages import ids, links, recency_of, walk
 from tests.support.provider import ScriptedProvider, openai_chunk, openai_stream
 
 MEBIBYTE = 1024 * 1024
@@ -60,10 +60,6 @@ class Listing:
 
     def get(self, query: str = "") -> TestResponse:
         return self.user.get(self.path + query)
-
-
-def recency_of(conversation: dict[str, Any]) -> str:
-    return f"{conversation['updated_at']}_{conversation['id']}"
 
 
 def conversations_of(user: Api) -> Listing:
@@ -137,29 +133,6 @@ def listing(request: pytest.FixtureRequest, ada: Api, provider: ScriptedProvider
 def growing(request: pytest.FixtureRequest, ada: Api, provider: ScriptedProvider) -> Listing:
     """A list whose new items come last."""
     return LISTINGS[request.param](ada, provider)
-
-
-def ids(response: TestResponse) -> list[Any]:
-    assert response.status_code == 200, response.get_data(as_text=True)
-    return [item["id"] for item in response.get_json()]
-
-
-def links(response: TestResponse) -> dict[str, str]:
-    return {
-        relation: url
-        for url, relation in re.findall(r'<([^>]*)>; rel="(\w+)"', response.headers.get("Link", ""))
-    }
-
-
-def walk(user: Api, path: str, relation: str) -> list[list[Any]]:
-    """The pages that one gets by following a relation to its end."""
-    response = user.get(path)
-    pages = [ids(response)]
-    while relation in links(response):
-        response = user.get(links(response)[relation])
-        pages.append(ids(response))
-        assert len(pages) < 100, "The links never end."
-    return pages
 
 
 def test_every_list_is_tried_here(stranger: Api) -> None:
