@@ -1,4 +1,4 @@
-"""What a worker does for all its replies at once: making their pieces durable, renewing their leases."""
+"""What a worker does for all its replies at once: saving checkpoints of their text, renewing their leases."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -8,7 +8,6 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ..database import statements
 from ..database.columns import Id, UTCDateTime, now
 from ..database.statements import Statement
 from .models import Completion, CompletionCheckpoint
@@ -22,7 +21,7 @@ def _parameter(name: str, kind: Any) -> Any:
     return sa.bindparam(name, type_=kind)
 
 
-_PIECES = Statement(
+_CHECKPOINTS = Statement(
     sa.select(CompletionCheckpoint.chunks)
     .where(
         CompletionCheckpoint.user_id == OWNER,
@@ -55,13 +54,13 @@ def _keys(on_postgres: bool) -> Any:
 
 def _save(on_postgres: bool) -> sa.Executable:
     listed = _listed(on_postgres, user_id=Id(), id=Id(), position=sa.Integer(), chunks=sa.Text())
-    # only where the completion is still there: one that was deleted must not stop the others' pieces
+    # only where the completion is still there: one that was deleted must not stop the others' checkpoints
     rows = sa.select(Completion.user_id, Completion.id, listed.c.position, listed.c.chunks).join_from(
         listed, Completion, sa.and_(Completion.user_id == listed.c.user_id, Completion.id == listed.c.id)
     )
-    # locked, so that on Postgres a settling transaction either drops the piece or is seen to have been there
+    # locked, so that on Postgres a transaction that finalizes either deletes the checkpoint or is seen here
     rows = rows.where(IS_RUNNING).with_for_update(read=True, of=Completion)
-    # where the answer to a commit was lost the same piece comes again
+    # where the answer to a commit was lost the same checkpoint comes again
     insert: Any = postgresql.insert if on_postgres else sqlite.insert
     saved = insert(CompletionCheckpoint).from_select(["user_id", "completion_id", "position", "chunks"], rows)
     key = [CompletionCheckpoint.user_id, CompletionCheckpoint.completion_id, CompletionCheckpoint.position]
@@ -75,7 +74,7 @@ def _renew(on_postgres: bool) -> sa.Executable:
     return renewed.values(lease_expires_at=_parameter("lease", UTCDateTime()))
 
 
-def _wanted(on_postgres: bool) -> sa.Executable:
+def _uncancelled(on_postgres: bool) -> sa.Executable:
     keys = _keys(on_postgres)
     mine = sa.and_(Completion.user_id == keys.c.user_id, Completion.id == keys.c.id)
     return (
@@ -83,34 +82,32 @@ def _wanted(on_postgres: bool) -> sa.Executable:
     )
 
 
-_SAVE, _RENEW, _WANTED = Statement(_save), Statement(_renew), Statement(_wanted)
+_SAVE, _RENEW, _UNCANCELLED = Statement(_save), Statement(_renew), Statement(_uncancelled)
 
 
 def read_checkpoints(*, user_id: str, completion_id: str, begin: int) -> list[Chunk]:
-    """The durable chunks of a reply in progress, from a piece's beginning on."""
-    rows = _PIECES.all(owner=user_id, completion=completion_id, begin=begin)
+    """The durable chunks of a reply in progress, from the beginning of a checkpoint on."""
+    rows = _CHECKPOINTS.all(owner=user_id, completion=completion_id, begin=begin)
     return [chunk for (text,) in rows for chunk in from_json(text)]
 
 
-def save_checkpoints(pieces: Iterable[tuple[str, str, int, list[Chunk]]]) -> None:
-    """Make pieces of replies durable: (user, completion, position, chunks) of each, all at once."""
+def save_checkpoints_and_commit(checkpoints: Iterable[tuple[str, str, int, list[Chunk]]]) -> None:
+    """Make what has come of replies durable: (user, completion, position, chunks) of each, all at once."""
     rows = [
         {"user_id": user_id, "id": completion_id, "position": position, "chunks": to_json(chunks)}
-        for user_id, completion_id, position, chunks in pieces
+        for user_id, completion_id, position, chunks in checkpoints
     ]
-    with statements.transaction():
-        _SAVE.all(rows=orjson.dumps(rows).decode())
+    _SAVE.first_and_commit(rows=orjson.dumps(rows).decode())
 
 
-def renew_leases(keys: Iterable[tuple[str, str]]) -> None:
-    """Say that these replies are still being written."""
-    with statements.transaction():
-        _RENEW.all(rows=_as_rows(keys), lease=now() + LEASE)
+def renew_leases_and_commit(keys: Iterable[tuple[str, str]]) -> None:
+    """Extend the leases of these completions: they are still being written."""
+    _RENEW.first_and_commit(rows=_as_rows(keys), lease=now() + LEASE)
 
 
 def find_uncancelled(keys: Iterable[tuple[str, str]]) -> set[str]:
-    """Which of these replies are still wanted: not cancelled, nor deleted with their conversation or user."""
-    return {str(completion_id) for (completion_id,) in _WANTED.all(rows=_as_rows(keys))}
+    """Which of these completions are to go on: not cancelled, nor deleted with their conversation or user."""
+    return {str(completion_id) for (completion_id,) in _UNCANCELLED.all(rows=_as_rows(keys))}
 
 
 def _as_rows(keys: Iterable[tuple[str, str]]) -> str:

@@ -1,4 +1,4 @@
-"""A reply as a stream of server-sent events: replayed from any place, then live, in this process or another's.
+"""A reply as a stream of server-sent events: replayed from any position, then live, in this process or another's.
 
 Ids count up and are positions of the reply (see reply_log). Text is JSON inside one `data:` line, so no text
 can forge an event (WHATWG HTML, section 9.2).
@@ -17,7 +17,7 @@ from ..errors import ApiError, Unavailable
 from ..web.responses import ORJSON_OPTIONS
 from . import service
 from .checkpoints import read_checkpoints
-from .records import StoredCompletion, shown_at_start, started_row
+from .records import StoredCompletion, start_to_json
 from .registry import RunRegistry
 from .reply_log import REASONING, START, TEXT, TOOL_CALL, Chunk, ReplyLog
 from .run import BY_CLIENT, Run
@@ -34,7 +34,7 @@ KEEPALIVE = b": keepalive\n"
 OPEN = b": open\n"
 KEEPALIVE_EVERY_S = 10.0
 LOOK_FOR_CLIENT_EVERY_S = 0.5
-LOOK_FOR_READER_EVERY_S = 2.0  # where only a place is waiting to be given back
+LOOK_FOR_READER_EVERY_S = 2.0  # where its leaving only releases a slot
 POLL_EVERY_S = 0.25
 
 Found = TypeVar("Found")
@@ -55,15 +55,15 @@ def event(event_id: int, name: str, content: Any) -> bytes:
     )
 
 
-def started_event(completion: dict[str, Any], answered: dict[str, Any]) -> bytes:
-    """The first event of a stream: the completion as it was, with the messages: the one answered, and the reply."""
-    content = {"completion": completion, "messages": [answered, completion["message"]]}
+def started_event(completion: dict[str, Any], parent: dict[str, Any]) -> bytes:
+    """The first event of a stream: the completion as it began, its parent message and its still empty reply."""
+    content = {"completion": completion, "messages": [parent, completion["message"]]}
     return event(START, "completion.started", content)
 
 
 def ended_event(stored: StoredCompletion) -> bytes:
     """The last event of a stream."""
-    content: dict[str, Any] = {"completion": stored.shown()}
+    content: dict[str, Any] = {"completion": stored.to_json()}
     if stored.problem is not None:
         content["problem"] = stored.problem
     return event(stored.row["last_event_id"], f"completion.{stored.row['status']}", content)
@@ -86,7 +86,7 @@ class Reader:
 
     def __init__(
         self,
-        runs: RunRegistry,
+        registry: RunRegistry,
         *,
         user_id: str,
         completion_id: str,
@@ -94,8 +94,8 @@ class Reader:
         has_left: Callable[[], bool] | None = None,
         cancels: bool = False,
     ) -> None:
-        """`has_left` says whether the client has gone. With `cancels` its going cancels the reply."""
-        self._runs = runs
+        """`has_left` says whether the client has left. With `cancels` its leaving cancels the reply."""
+        self._registry = registry
         self._key = {"user_id": user_id, "completion_id": completion_id}
         self._position = max(after, START)
         self._wants_start = after < START
@@ -104,13 +104,13 @@ class Reader:
         self._seems_gone = False
         self._looked_at = self._sent_at = time.monotonic()
 
-    def stream(self, run: Run | None, stored: StoredCompletion | None) -> Iterator[bytes]:
+    def stream(self, run: Run | None, stored: StoredCompletion | None = None) -> Iterator[bytes]:
         """The events, to the end. Nothing of the request is used: it is over when this runs."""
         is_over = False
         try:
             yield from self._live(run) if run is not None else self._elsewhere(stored)
             is_over = True
-        except ApiError:  # deleted, or the database stays away: the client comes back and is told
+        except ApiError:  # deleted, or the database stays away: the client comes back and gets an error
             is_over = True
         finally:
             if not is_over and self._cancels:  # the client left while something was sent
@@ -124,28 +124,28 @@ class Reader:
                 if run.lost is not None:
                     raise run.lost
                 return run.ended or self._find()
-            self.left()
+            self._cancel_if_client_left()
         while True:
             stored = self._find()
-            if not stored.in_progress or self._runs.has_stopped or time.monotonic() > ends_at:
+            if not stored.in_progress or self._registry.has_stopped or time.monotonic() > ends_at:
                 return stored
-            self.left()
+            self._cancel_if_client_left()
             time.sleep(POLL_EVERY_S)
 
     def cancel(self) -> None:
-        """End the reply because its client has gone."""
-        run = self._runs.find(**self._key)
+        """End the reply because its client has left."""
+        run = self._registry.find(**self._key)
         if run is not None:
             run.stop(BY_CLIENT)
         else:
-            with self._runs.app.app_context():
-                service.request_cancel(**self._key)
+            with self._registry.app.app_context():
+                service.cancel_completion_and_commit(**self._key)
 
-    def left(self) -> bool:
-        """Look, but not too often, whether the client has gone and, by that, has cancelled the reply.
+    def _cancel_if_client_left(self) -> bool:
+        """Look, but not too often, whether the client has left; where that cancels the reply, do so and return True.
 
-        One that has only ended its own side of the connection looks the same. So where nothing is cancelled, a
-        comment is sent instead of the answer: to a client that has gone it fails, and the stream is closed.
+        One that has only closed its own side of the connection looks the same. So where nothing is cancelled, a
+        comment is sent: to a client that has left it fails, and the stream is closed.
         """
         moment = time.monotonic()
         if self._has_left is None or moment - self._looked_at < self._look_every_s:
@@ -160,19 +160,19 @@ class Reader:
     def _live(self, run: Run) -> Iterator[bytes]:
         """Follow a reply of this process, by its log."""
         if self._wants_start:
-            yield started_event(shown_at_start(started_row(run.started)), run.started.answered)
+            yield started_event(start_to_json(run.completion.to_row()), run.completion.parent)
         else:
             yield OPEN
         pause = self._look_every_s if self._has_left else KEEPALIVE_EVERY_S
         while True:
             with run.changed:
                 run.changed.wait_for(lambda: run.is_over or run.log.position > self._position, pause)
-            if not run.is_over and self.left():
+            if not run.is_over and self._cancel_if_client_left():
                 return
             was_over = run.is_over  # before the log is read: nothing is appended after
             if chunks := run.log.after(self._position):
                 yield self._sent(chunks)
-            elif self._is_quiet():
+            elif self._take_keepalive_due():
                 yield KEEPALIVE
             if was_over:
                 if run.ended is not None:
@@ -183,23 +183,23 @@ class Reader:
         """Follow a reply that another process writes, or that has ended, by what the database has of it."""
         stored = stored or self._find()
         if self._wants_start:
-            with self._runs.app.app_context():
-                answered = service.find_parent(**self._key)
-            yield started_event(shown_at_start(stored.row), answered)
+            with self._registry.app.app_context():
+                parent = service.get_parent(**self._key)
+            yield started_event(start_to_json(stored.row), parent)
         else:
             yield OPEN
         log, nothing = ReplyLog(), list[Chunk]()
-        while stored.in_progress and not self._runs.has_stopped:
+        while stored.in_progress and not self._registry.has_stopped:
             for chunk in self._unless_away(partial(read_checkpoints, begin=log.position), nothing):
                 log.append(chunk)
-            if self.left():
+            if self._cancel_if_client_left():
                 return
             if chunks := log.after(self._position):
                 yield self._sent(chunks)
-            elif self._is_quiet():
+            elif self._take_keepalive_due():
                 yield KEEPALIVE
             time.sleep(POLL_EVERY_S)
-            stored = self._unless_away(service.find, stored)
+            stored = self._unless_away(service.find_completion, stored)
         if stored.in_progress:
             return  # this process must end: the client comes back to another
         if chunks := stored.log().after(self._position):
@@ -207,19 +207,19 @@ class Reader:
         yield ended_event(stored)
 
     def _find(self) -> StoredCompletion:
-        """The completion; while the database is away for a moment, what it was is asked again."""
+        """The completion; tries again while the database is away for a moment."""
         for _ in range(20):
             try:
-                with self._runs.app.app_context():
-                    return service.find(**self._key)
+                with self._registry.app.app_context():
+                    return service.find_completion(**self._key)
             except Unavailable:
                 time.sleep(POLL_EVERY_S)
         raise Unavailable()
 
     def _unless_away(self, read: Callable[..., Found], otherwise: Found) -> Found:
-        """What the database answers about the reply; while it is away, the stream just waits."""
+        """What the database answers about the reply; `otherwise` while it is away, and the stream waits."""
         try:
-            with self._runs.app.app_context():
+            with self._registry.app.app_context():
                 return read(**self._key)
         except Unavailable:
             return otherwise
@@ -230,7 +230,8 @@ class Reader:
         self._sent_at = time.monotonic()
         return frames
 
-    def _is_quiet(self) -> bool:
+    def _take_keepalive_due(self) -> bool:
+        """True where nothing has been sent for so long that a comment is due; the next one counts from now."""
         moment = time.monotonic()
         if moment - self._sent_at < KEEPALIVE_EVERY_S and not self._seems_gone:
             return False
@@ -239,9 +240,9 @@ class Reader:
 
 
 def watch(client: socket.socket | None) -> Callable[[], bool]:
-    """A function that says whether this connection was closed by its client; False where there is nothing to watch.
+    """A predicate: whether the client has closed this connection; always False without one.
 
-    WSGI tells a server's application of that only when it writes. Looking needs no write: a closed connection is
+    Under WSGI an application learns of that only by writing. Here no write is needed: a closed connection is
     readable and gives nothing.
     """
 

@@ -28,7 +28,6 @@ from .records import (
     StartedCompletion,
     StoredCompletion,
     find_record,
-    started_row,
 )
 from .reply_log import REASONING, TEXT, ReplyLog
 
@@ -37,14 +36,14 @@ def _parameter(name: str, kind: Any) -> Any:
     return sa.bindparam(name, type_=kind)
 
 
-# Events that a client may have seen and that were not durable when a worker died are below this distance: the id
-# of the last event lies behind them, so that nobody who saw more mistakes the end for something known.
+# Events that a client may have seen and that were not durable when a worker died have ids below this distance: the
+# last event's id is greater, so that a client that saw more does not mistake the end for an event it knows.
 UNSEEN = 2**26
 WORKER_LOST = "worker_lost"
 
 log = logging.getLogger(__name__)
 
-# With both rows locked: nobody appends meanwhile, and nobody else finalizes. Postgres locks them in the order of FROM:
+# Locks both rows: nobody else appends or finalizes until the commit. Postgres locks them in the order of FROM:
 # the conversation first, as whoever deletes it or one of its messages does.
 _STATE = Statement(
     sa.select(
@@ -65,33 +64,22 @@ _STATE = Statement(
     .where(*OURS)
     .with_for_update()
 )
-_DELETE_CHECKPOINTS = sa.delete(CompletionCheckpoint).where(
+_delete_checkpoints = sa.delete(CompletionCheckpoint).where(
     CompletionCheckpoint.user_id == OWNER, CompletionCheckpoint.completion_id == ID
 )
+_ENDED_COLUMNS = ("status", "finish_reason", "problem", "prompt_tokens", "completion_tokens", "usage_estimated",
+                  "reasoning", "outline", "last_event_id", "finished_at")  # fmt: skip
 
 
 def _finalize_row(on_postgres: bool) -> sa.Executable:
-    """Store how it ended; Postgres drops the pieces in the same round trip."""
-    finalized = (
-        sa.update(Completion)
-        .where(*OURS)
-        .values(
-            status=_parameter("status_", sa.String()),
-            finish_reason=_parameter("reason", sa.String()),
-            problem=_parameter("problem_", sa.Text()),
-            prompt_tokens=_parameter("prompt", sa.Integer()),
-            completion_tokens=_parameter("written", sa.Integer()),
-            usage_estimated=_parameter("estimated", sa.Boolean()),
-            reasoning=_parameter("thoughts", sa.Text()),
-            outline=_parameter("outline_", sa.Text()),
-            last_event_id=_parameter("last", sa.BigInteger()),
-            finished_at=_parameter("moment", UTCDateTime()),
-        )
-    )
-    return finalized.add_cte(_DELETE_CHECKPOINTS.cte("dropped")) if on_postgres else finalized
+    """Store how it ended; Postgres deletes the checkpoints in the same round trip."""
+    columns = Completion.__table__.c
+    values = {name: sa.bindparam(f"new_{name}", type_=columns[name].type) for name in _ENDED_COLUMNS}
+    finalized = sa.update(Completion).where(*OURS).values(values)
+    return finalized.add_cte(_delete_checkpoints.cte("deleted")) if on_postgres else finalized
 
 
-_FINALIZE, _DROP = Statement(_finalize_row), Statement(_DELETE_CHECKPOINTS)
+_FINALIZE, _DELETE_CHECKPOINTS = Statement(_finalize_row), Statement(_delete_checkpoints)
 _HAS_MESSAGE = Statement(
     sa.select(Message.id).where(Message.user_id == OWNER, Message.id == _parameter("message", Id()))
 )
@@ -115,81 +103,63 @@ class Outcome:
     usage_estimated: bool
 
 
-def finalize(
-    started: StartedCompletion, *, worker_id: str, log: ReplyLog, outcome: Outcome
+def finalize_and_commit(
+    completion: StartedCompletion, *, worker_id: str, log: ReplyLog, outcome: Outcome
 ) -> StoredCompletion:
-    """Store the end of a reply: its message, its usage and its status, in one transaction. Once, whoever is first.
+    """Store the end of a reply: its message, its usage and its status, in one transaction. The first caller wins.
 
     One exception: a worker that was taken for dead and comes back, with more of the reply than was durable when
-    it was finalized, still has its way. Returns what is stored then. Raises NotFound where the conversation was
-    deleted meanwhile.
+    it was finalized, overwrites that. Returns what is stored then. Raises NotFound where the conversation has been
+    deleted.
     """
-    finalized = _finalize(
-        started.user_id, started.conversation_id, started_row(started), log, outcome, worker_id=worker_id
-    )
-    finalized = finalized or find_record(user_id=started.user_id, completion_id=started.id)
+    with statements.transaction():
+        finalized = _finalize(completion.to_row(), log, outcome, worker_id=worker_id)
+    finalized = finalized or find_record(user_id=completion.user_id, completion_id=completion.id)
     if finalized is None:
         raise NotFound("completion")
     return finalized
 
 
 def _finalize(
-    user_id: str,
-    conversation_id: str,
-    known: Mapping[str, Any],
-    log: ReplyLog,
-    outcome: Outcome,
-    *,
-    worker_id: str | None,
+    known: Mapping[str, Any], log: ReplyLog, outcome: Outcome, *, worker_id: str | None
 ) -> StoredCompletion | None:
-    """What was stored, or None where it was finalized already or is gone. Without `worker_id` its lease is over."""
-    ours = {"owner": user_id, "completion": known["id"]}
-    with statements.transaction():
-        row = _STATE.first(**ours)
-        if row is None:
-            return None
-        status, writer_id, message_id, lease_expires_at, reason, parent_id, branch_id, leaf_id = row
-        is_first = status == IN_PROGRESS
-        if worker_id is None:
-            may_finalize = is_first and seconds_of(lease_expires_at) < now().timestamp()
-        else:
-            may_finalize = is_first or (str(writer_id) == worker_id and reason == WORKER_LOST)
-        if not may_finalize:
-            return None
-        place = {
-            "user_id": user_id,
-            "conversation_id": conversation_id,
-            "beside_path_to": _beside(user_id, parent_id, branch_id, leaf_id),
-        }
-        message = _store_reply(str(message_id), log, outcome, place, is_first=is_first)
-        ended = {
-            "status": outcome.status,
-            "finish_reason": outcome.finish_reason,
-            "problem": orjson.dumps(outcome.problem).decode() if outcome.problem else None,
-            "prompt_tokens": outcome.prompt_tokens,
-            "completion_tokens": outcome.completion_tokens,
-            "usage_estimated": outcome.usage_estimated,
-            "reasoning": log.text_of(REASONING) or None,
-            "outline": log.outline(),
-            "last_event_id": log.position + (UNSEEN if worker_id is None else 1),
-            "finished_at": now(),
-        }
-        if not is_postgres(db.engine):
-            _DROP.all(**ours)
-        statements.execute_at_end(
-            _FINALIZE,
-            **ours,
-            status_=ended["status"],
-            reason=ended["finish_reason"],
-            problem_=ended["problem"],
-            prompt=ended["prompt_tokens"],
-            written=ended["completion_tokens"],
-            estimated=ended["usage_estimated"],
-            thoughts=ended["reasoning"],
-            outline_=ended["outline"],
-            last=ended["last_event_id"],
-            moment=ended["finished_at"],
-        )
+    """Store the end of the completion with this row, or return None where it has ended already or is deleted.
+
+    Without `worker_id` only one whose lease has expired is finalized.
+    """
+    user_id, ours = known["user_id"], {"owner": known["user_id"], "completion": known["id"]}
+    state = _STATE.first(**ours)
+    if state is None:
+        return None
+    status, writer_id, message_id, lease_expires_at, reason, parent_id, branch_id, leaf_id = state
+    is_first = status == IN_PROGRESS
+    if worker_id is None:
+        may_finalize = is_first and seconds_of(lease_expires_at) < now().timestamp()
+    else:
+        may_finalize = is_first or (str(writer_id) == worker_id and reason == WORKER_LOST)
+    if not may_finalize:
+        return None
+    scope = {
+        "user_id": user_id,
+        "conversation_id": known["conversation_id"],
+        "beside_path_to": _beside(user_id, parent_id, branch_id, leaf_id),
+    }
+    message = _store_reply(str(message_id), log, outcome, scope, is_first=is_first)
+    ended = {
+        "status": outcome.status,
+        "finish_reason": outcome.finish_reason,
+        "problem": orjson.dumps(outcome.problem).decode() if outcome.problem else None,
+        "prompt_tokens": outcome.prompt_tokens,
+        "completion_tokens": outcome.completion_tokens,
+        "usage_estimated": outcome.usage_estimated,
+        "reasoning": log.text_of(REASONING) or None,
+        "outline": log.outline(),
+        "last_event_id": log.position + (UNSEEN if worker_id is None else 1),
+        "finished_at": now(),
+    }
+    if not is_postgres(db.engine):
+        _DELETE_CHECKPOINTS.all(**ours)
+    statements.execute_at_end(_FINALIZE, **ours, **{f"new_{name}": value for name, value in ended.items()})
     return StoredCompletion({**known, **ended}, message)
 
 
@@ -206,10 +176,10 @@ def _beside(user_id: str, parent_id: Any, branch_id: Any, leaf_id: Any) -> str |
 
 
 def _store_reply(
-    message_id: str, log: ReplyLog, outcome: Outcome, place: dict[str, Any], *, is_first: bool
+    message_id: str, log: ReplyLog, outcome: Outcome, scope: dict[str, Any], *, is_first: bool
 ) -> dict[str, Any] | None:
     """Append the reply to the conversation; of a reply that failed before its first word there is no message."""
-    user_id, content, tool_calls = place["user_id"], log.text_of(TEXT), log.tool_calls()
+    user_id, content, tool_calls = scope["user_id"], log.text_of(TEXT), log.tool_calls()
     if not content and tool_calls is None and outcome.status != "completed":
         return None
     status = "incomplete" if outcome.status == "failed" else outcome.status
@@ -218,14 +188,15 @@ def _store_reply(
             user_id=user_id, message_id=message_id, content=content, status=status, tool_calls=tool_calls
         )
     return messages.append_reply(
-        **place, message_id=message_id, content=content, status=status, tool_calls=tool_calls
+        **scope, message_id=message_id, content=content, status=status, tool_calls=tool_calls
     )
 
 
-def reap_abandoned(*, user_id: str | None = None) -> None:
-    """Settle replies whose worker has died as incomplete, with the text that was durable: one user's, or all.
+def reap_abandoned_and_commit(*, user_id: str | None = None) -> None:
+    """Finalize replies whose worker has died as incomplete, with the text that was durable: one user's, or all.
 
-    One that can't be finalized stays as it is, and stops no other. Raises Unavailable.
+    One that can't be finalized stays as it is and does not keep the others from it. Each is a transaction of its
+    own; where `db.session` has one open, part of that. Raises Unavailable.
     """
     for row in _ABANDONED.all(moment=now()):
         owner, completion_id = map(str, row)
@@ -234,25 +205,25 @@ def reap_abandoned(*, user_id: str | None = None) -> None:
         try:
             stored = find_record(user_id=owner, completion_id=completion_id)
             if stored is not None:
-                reap(stored)
+                reap_and_commit(stored)
         except Unavailable:
             raise
         except Exception:
             log.exception("an abandoned reply could not be finalized", extra={"completion_id": completion_id})
 
 
-def reap(stored: StoredCompletion) -> None:
-    """Settle a reply whose worker has died as incomplete, with the text that was durable; nothing if it lives."""
-    known = stored.row
-    user_id, conversation_id = known["user_id"], known["conversation_id"]
-    log = ReplyLog(read_checkpoints(user_id=user_id, completion_id=known["id"], begin=0))
+def reap_and_commit(stored: StoredCompletion) -> None:
+    """Finalize a reply whose worker has died as incomplete, with the text that was durable; nothing if it lives."""
+    row = stored.row
+    log = ReplyLog(read_checkpoints(user_id=row["user_id"], completion_id=row["id"], begin=0))
     text = log.text_of(TEXT) + log.text_of(REASONING) + (log.tool_calls() or "")
     outcome = Outcome(
         status="incomplete",
         finish_reason=WORKER_LOST,
         problem=problem_body(500, WORKER_LOST, "The server that wrote this reply was stopped."),
-        prompt_tokens=known["prompt_tokens"],
+        prompt_tokens=row["prompt_tokens"],
         completion_tokens=tokens_of(text),
         usage_estimated=True,
     )
-    _finalize(user_id, conversation_id, known, log, outcome, worker_id=None)
+    with statements.transaction():
+        _finalize(row, log, outcome, worker_id=None)

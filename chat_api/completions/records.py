@@ -1,4 +1,4 @@
-"""A completion as it is stored, and as clients see it."""
+"""A completion as it is stored, and as clients get it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,12 +45,11 @@ _GET = Statement(READ.where(*OURS))
 
 @dataclass(frozen=True, slots=True)
 class StartedCompletion:
-    """A reply that was promised: everything its producer needs, with no database behind it."""
+    """A completion that has just been stored as in progress: all that its producer needs, without the database."""
 
     id: str
     user_id: str
     conversation_id: str
-    parent_id: str
     message_id: str
     provider_id: str
     model: str
@@ -58,7 +57,22 @@ class StartedCompletion:
     context: Context
     endpoint: Endpoint
     request: ChatRequest
-    answered: dict[str, Any]  # the message that it answers
+    parent: dict[str, Any]  # the message that it answers
+
+    def to_row(self) -> dict[str, Any]:
+        """The row of the completion, as far as it matters while it is in progress."""
+        return dict.fromkeys(_FIELDS) | {
+            "user_id": self.user_id,
+            "id": self.id,
+            "conversation_id": self.conversation_id,
+            "parent_id": self.parent["id"],
+            "message_id": self.message_id,
+            "provider_id": self.provider_id,
+            "model": self.model,
+            "status": IN_PROGRESS,
+            "omitted_messages": self.context.omitted,
+            "created_at": self.created_at,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +107,12 @@ class StoredCompletion:
             tool_calls=message.get("tool_calls", []),
         )
 
-    def shown(self) -> dict[str, Any]:
-        """The completion as clients see it."""
-        return _shown(self.row, self.message, self.problem)
+    def to_json(self) -> dict[str, Any]:
+        """The completion as clients get it."""
+        return _to_json(self.row, self.message, self.problem)
 
 
-def _shown(
+def _to_json(
     row: Mapping[str, Any], message: dict[str, Any] | None, problem: dict[str, Any] | None
 ) -> dict[str, Any]:
     usage = None
@@ -129,13 +143,13 @@ def _shown(
 
 def record_of(row: tuple[Any, ...]) -> StoredCompletion:
     """The completion of a row that READ selected."""
-    fields = dict(zip(_FIELDS, row, strict=False))
+    fields = dict(zip(_FIELDS, row[: len(_FIELDS)], strict=True))
     for name in _ID_FIELDS:  # Postgres' driver has a type of its own for ids
         fields[name] = str(fields[name])
     parent_id, position, content, status, created_at, tool_calls = row[len(_FIELDS) :]
     if position is None:
         return StoredCompletion(fields, None)
-    message = reply_to_json(
+    message = _message_to_json(
         fields["message_id"],
         fields["conversation_id"],
         None if parent_id is None else str(parent_id),
@@ -148,7 +162,7 @@ def record_of(row: tuple[Any, ...]) -> StoredCompletion:
     return StoredCompletion(fields, message)
 
 
-def reply_to_json(
+def _message_to_json(
     message_id: str,
     conversation_id: str,
     parent_id: str | None,
@@ -164,9 +178,9 @@ def reply_to_json(
     )
 
 
-def shown_in_progress(row: Mapping[str, Any], log: ReplyLog) -> dict[str, Any]:
+def in_progress_to_json(row: Mapping[str, Any], log: ReplyLog) -> dict[str, Any]:
     """A completion in progress with what is there of its reply."""
-    message = reply_to_json(
+    message = _message_to_json(
         row["message_id"],
         row["conversation_id"],
         row["parent_id"],
@@ -176,19 +190,13 @@ def shown_in_progress(row: Mapping[str, Any], log: ReplyLog) -> dict[str, Any]:
         row["created_at"],
         log.tool_calls(),
     )
-    return _shown({**row, "reasoning": log.text_of(REASONING) or None}, message, None)
+    return _to_json({**row, "reasoning": log.text_of(REASONING) or None}, message, None)
 
 
-def started_row(started: StartedCompletion) -> dict[str, Any]:
-    """The fields of a completion that has just been started, as its row has them."""
-    known = {name: getattr(started, name, None) for name in _FIELDS}
-    return {**known, "status": IN_PROGRESS, "omitted_messages": started.context.omitted}
-
-
-def shown_at_start(row: Mapping[str, Any]) -> dict[str, Any]:
+def start_to_json(row: Mapping[str, Any]) -> dict[str, Any]:
     """The completion as it was when it began, whatever has become of it."""
     ends = ("finish_reason", "problem", "completion_tokens", "finished_at")
-    return shown_in_progress({**row, **dict.fromkeys(ends), "status": IN_PROGRESS}, ReplyLog())
+    return in_progress_to_json({**row, **dict.fromkeys(ends), "status": IN_PROGRESS}, ReplyLog())
 
 
 def find_record(*, user_id: str, completion_id: str) -> StoredCompletion | None:

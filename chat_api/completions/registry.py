@@ -1,8 +1,8 @@
 """The replies that are being written in this process: a thread of its own for each, which appends to a log.
 
 A client's connection is only a reader of the log, so it may leave and come back, and a slow one slows nobody.
-`RunRegistry` knows all replies of the process: it bounds their number, makes them durable (see `keeper`) and ends them
-when the process is stopped.
+`RunRegistry` knows all replies of the process: it bounds their number, makes them durable (see `supervisor`) and ends
+them when the process is stopped.
 """
 
 import logging
@@ -22,7 +22,7 @@ from ..llm.request import Endpoint
 from ..server import lifecycle
 from ..server.slots import Slot, Slots, stream_slots
 from ..telemetry import metrics
-from .finalize import Outcome, finalize
+from .finalize import Outcome, finalize_and_commit
 from .records import StartedCompletion, StoredCompletion
 from .run import BY_SHUTDOWN, Run, problem_of
 from .supervisor import Supervisor
@@ -97,7 +97,7 @@ class RunRegistry:
     def find(self, user_id: str, completion_id: str) -> Run | None:
         """The user's reply, if it is being written here."""
         run = self._runs.get(completion_id)
-        return run if run is not None and run.started.user_id == user_id else None
+        return run if run is not None and run.completion.user_id == user_id else None
 
     def take_slot(self) -> Slot:
         """Take a slot for a reply, before anything of it is stored. Raises Unavailable where none is free."""
@@ -168,33 +168,39 @@ class RunRegistry:
         self.close_connections()
 
     def _write(self, run: Run, slot: Slot) -> None:
-        """The life of a reply's thread. Whatever happens in it, the readers are told of its end."""
+        """The life of a reply's thread. Whatever happens in it, the readers learn of its end."""
         with self.app.app_context():
             ended: StoredCompletion | None = None
             lost: ApiError | None = None
             try:
                 ended = self._finalized(run, run.produce(self.client))
-            except NotFound as gone:  # deleted meanwhile, with its message, its conversation or its owner
-                lost = gone
+            except NotFound as error:  # deleted, with its message, its conversation or its owner
+                lost = error
             except Exception as error:  # a run that stays would keep its lease and its readers for ever
                 log.error(
-                    "a reply could not be finalized", exc_info=error, extra={"completion_id": run.started.id}
+                    "a reply could not be finalized",
+                    exc_info=error,
+                    extra={"completion_id": run.completion.id},
                 )
                 lost = error if isinstance(error, ApiError) else Unavailable()
             finally:
-                self._forget(run, slot)  # first: who is told of the end may ask for the next reply at once
+                self._forget(
+                    run, slot
+                )  # first: a client that sees the end may ask for the next reply at once
             run.close(ended, lost)
             metrics.count_completion(run.ended.row["status"] if run.ended else "lost")
 
     def _finalized(self, run: Run, outcome: Outcome) -> StoredCompletion:
-        """Store the end; goes on trying while the database is away.
+        """Store the end; keep trying while the database is away.
 
         Raises NotFound where the conversation was deleted, Unavailable where the process must end before.
         """
         tries = 0
         while True:
             try:
-                return finalize(run.started, worker_id=self.worker_id, log=run.log, outcome=outcome)
+                return finalize_and_commit(
+                    run.completion, worker_id=self.worker_id, log=run.log, outcome=outcome
+                )
             except Unavailable:
                 if self.stops_at is not None and time.monotonic() > self.stops_at + LAST_TRIES_S:
                     raise
@@ -203,7 +209,7 @@ class RunRegistry:
 
     def _forget(self, run: Run, slot: Slot) -> None:
         with self._lock:
-            self._runs.pop(run.started.id, None)
+            self._runs.pop(run.completion.id, None)
         slot.release()
 
 
@@ -222,10 +228,11 @@ def _new_client(app: Flask, pace_s: Callable[[], float]) -> Client:
 
 def init_app(app: Flask) -> None:
     """Give the application its registry of replies; nothing is started yet."""
-    runs = app.extensions[EXTENSION] = RunRegistry(app)
-    lifecycle.register(runs)
+    registry = app.extensions[EXTENSION] = RunRegistry(app)
+    lifecycle.register(registry)
 
 
-def runs() -> RunRegistry:
-    """The replies of the current application."""
-    return current_app.extensions[EXTENSION]
+def run_registry() -> RunRegistry:
+    """The replies in progress of the current application."""
+    registry: RunRegistry = current_app.extensions[EXTENSION]
+    return registry

@@ -1,21 +1,21 @@
 """Endpoints of completions: /chat/completions, the list below a conversation, and what a provider offers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from flask import Response, current_app, request
 
 from ..auth import guard
-from ..database.session import db
 from ..errors import InvalidInput, ProviderFailed
-from ..idempotency import check_key, commits_once
+from ..idempotency import check_key, create_once, has_key
 from ..server.slots import Slot, release_request_slot, stream_slots
 from ..web.blueprint import Blueprint
 from ..web.pagination import IdPageSchema, Page, add_links
 from ..web.responses import entity_response, json_response, no_content
 from . import documentation, event_stream, service
-from .records import StartedCompletion, StoredCompletion
-from .registry import runs
+from .records import StoredCompletion
+from .registry import run_registry
 from .run import BY_USER, Run
 from .schemas import (
     CompletionSchema,
@@ -58,36 +58,31 @@ def list_completions(query: dict[str, Any], conversation_id: str) -> Response:
 @blp.doc(**documentation.CREATE)
 def create_completion(body: dict[str, Any], query: dict[str, Any]) -> Response:
     """Let a provider reply in a conversation; streamed, or when it has ended."""
-    user_id = guard.caller().user_id
-    wants_stream, cancels = body["stream"], body["on_disconnect"] == "cancel"
-    asked = CompletionRequest(
-        user_id, **{name: body[name] for name in CompletionRequest.__slots__ if name in body}
-    )
+    completion_request = _completion_request(body)
     if query["dry_run"]:
-        return _preview(asked)
-    with stream_slots().take(user_id) as slot:
-        completion_id, run, headers = _start_once(asked, body)
-        reader = event_stream.Reader(
-            runs(), user_id=user_id, completion_id=completion_id, has_left=_watch_client(), cancels=cancels
-        )
-        if wants_stream:
-            response = _event_stream(reader.stream(run, None), slot)
+        return _preview(completion_request)
+    with stream_slots().take(completion_request.user_id) as slot:
+        completion_id, run, is_new = _start_once(completion_request, body)
+        reader = _reader(completion_id, cancels=body["on_disconnect"] == "cancel")
+        if body["stream"]:
+            response = _event_stream(reader.stream(run), slot)
         else:
             release_request_slot()
-            response = _answer(reader.wait(run))
-        response.headers.update(headers)
+            response = _ended_response(reader.wait(run))
+        if not is_new:
+            response.headers[REPLAYED] = "true"
         return response
 
 
 @blp.route("/completions/<id:completion_id>", methods=["GET"])
 @blp.response(200, CompletionSchema)
 def get_completion(completion_id: str) -> Response:
-    """Get a completion; of one in progress, what is there of the reply."""
+    """Get a completion; of one in progress, what has come of the reply."""
     user_id = guard.caller().user_id
-    run = runs().find(user_id, completion_id)
+    run = run_registry().find(user_id, completion_id)
     if run is not None:
-        return entity_response(run.shown())
-    return entity_response(service.show(user_id=user_id, completion_id=completion_id))
+        return entity_response(run.to_json())
+    return entity_response(service.get_completion(user_id=user_id, completion_id=completion_id))
 
 
 @blp.route("/completions/<id:completion_id>/events", methods=["GET"])
@@ -95,18 +90,15 @@ def get_completion(completion_id: str) -> Response:
 @blp.response(200)
 @blp.doc(**documentation.EVENTS)
 def get_events(query: dict[str, str], completion_id: str) -> Response:
-    """Follow a completion from its beginning, or behind `Last-Event-ID`, to its end; also one that has ended."""
+    """Follow a completion from its beginning, or after `Last-Event-ID`, to its end; also one that has ended."""
     user_id = guard.caller().user_id
     after = _position(request.headers.get("Last-Event-ID", query.get("after")))
-    run = runs().find(user_id, completion_id)
-    stored = service.find(user_id=user_id, completion_id=completion_id) if run is None else None
+    run = run_registry().find(user_id, completion_id)
+    stored = service.find_completion(user_id=user_id, completion_id=completion_id) if run is None else None
     if stored is not None and not stored.in_progress and after == stored.row["last_event_id"]:
         return no_content()
     with stream_slots().take(user_id) as slot:
-        reader = event_stream.Reader(
-            runs(), user_id=user_id, completion_id=completion_id, after=after, has_left=_watch_client()
-        )
-        return _event_stream(reader.stream(run, stored), slot)
+        return _event_stream(_reader(completion_id, after=after).stream(run, stored), slot)
 
 
 @blp.route("/completions/<id:completion_id>/cancel", methods=["POST"])
@@ -114,15 +106,15 @@ def get_events(query: dict[str, str], completion_id: str) -> Response:
 def cancel_completion(completion_id: str) -> Response:
     """Stop the provider and keep what came; a completion that has ended stays as it is."""
     user_id = guard.caller().user_id
-    run = runs().find(user_id, completion_id)
+    run = run_registry().find(user_id, completion_id)
     if run is not None:
         run.stop(BY_USER)
         run.wait(CANCEL_WAIT_S)
-        return json_response(run.shown())
-    if service.find(user_id=user_id, completion_id=completion_id).in_progress:
-        service.request_cancel(user_id=user_id, completion_id=completion_id)
-        event_stream.Reader(runs(), user_id=user_id, completion_id=completion_id).wait(None, CANCEL_WAIT_S)
-    return json_response(service.show(user_id=user_id, completion_id=completion_id))
+        return json_response(run.to_json())
+    if service.find_completion(user_id=user_id, completion_id=completion_id).in_progress:
+        service.cancel_completion_and_commit(user_id=user_id, completion_id=completion_id)
+        _reader(completion_id).wait(None, CANCEL_WAIT_S)
+    return json_response(service.get_completion(user_id=user_id, completion_id=completion_id))
 
 
 @blp.route("/llm-providers/<id:provider_id>/models", methods=["GET"])
@@ -132,47 +124,63 @@ def list_models(provider_id: str) -> Response:
     user_id = guard.caller().user_id
     endpoint = service.open_endpoint(user_id=user_id, provider_id=provider_id)
     release_request_slot()
-    return json_response([{"id": model} for model in runs().list_models(user_id, endpoint)])
+    return json_response([{"id": model} for model in run_registry().list_models(user_id, endpoint)])
 
 
-def _start_once(asked: CompletionRequest, body: dict[str, Any]) -> tuple[str, Run | None, dict[str, str]]:
-    """Start a reply, or find the one that this Idempotency-Key started.
+def _completion_request(body: dict[str, Any]) -> CompletionRequest:
+    return CompletionRequest(
+        user_id=guard.caller().user_id,
+        conversation_id=body["conversation_id"],
+        provider_id=body["provider_id"],
+        model=body["model"],
+        content=body["content"],
+        parent_id=body["parent_id"],
+        parameters=body["parameters"],
+    )
 
-    Its id, its run where it is written here, and headers that tell which of the two it was.
+
+def _start_once(completion_request: CompletionRequest, body: dict[str, Any]) -> tuple[str, Run | None, bool]:
+    """Start a reply, or find the one that this Idempotency-Key has started.
+
+    The completion's id, its run where it is written in this process, and whether it is new.
     """
-    user_id, registry = asked.user_id, runs()
+    registry = run_registry()
+    create = service.create_completion if has_key() else service.create_completion_and_commit
     with registry.take_slot() as slot:
-        started: list[StartedCompletion] = []
-
-        @commits_once
-        def promise(body: dict[str, Any]) -> Response:
-            reply = service.start(
-                asked, worker_id=registry.worker_id, running_limit=current_app.config["MAX_STREAMS_PER_USER"]
-            )
-            started.append(reply)
-            return json_response({"id": reply.id}, 201)
-
-        promised = promise(body)
-        if started:  # committed: from here a crash leaves a visible trace
-            return started[0].id, registry.start(started[0], slot), {}
-    # finding the first answer left a transaction open; on SQLite it would keep the reply from being stored
-    db.session.rollback()
-    completion_id: str = promised.get_json()["id"]
-    headers = {REPLAYED: promised.headers[REPLAYED]}
-    return completion_id, registry.find(user_id, completion_id), headers
+        answer, completion = create_once(
+            body,
+            partial(
+                create,
+                request=completion_request,
+                worker_id=registry.worker_id,
+                running_limit=current_app.config["MAX_STREAMS_PER_USER"],
+            ),
+            lambda created: json_response({"id": created.id}, 201),
+        )
+        if completion is not None:  # committed: from here a crash leaves a visible trace
+            return completion.id, registry.start(completion, slot), True
+    completion_id: str = answer.get_json()["id"]
+    return completion_id, registry.find(completion_request.user_id, completion_id), False
 
 
-def _preview(asked: CompletionRequest) -> Response:
+def _preview(completion_request: CompletionRequest) -> Response:
     check_key()
-    endpoint, chat, context = service.preview(asked)
-    sent = runs().client.describe(endpoint, chat)
+    endpoint, chat, context = service.preview_completion(request=completion_request)
+    sent = run_registry().client.describe(endpoint, chat)
     return json_response(
         {"request": sent, "omitted_messages": context.omitted, "prompt_tokens": context.tokens}
     )
 
 
-def _watch_client() -> Callable[[], bool]:
-    return event_stream.watch(request.environ.get("gunicorn.socket"))
+def _reader(completion_id: str, **options: Any) -> event_stream.Reader:
+    """The caller's reader of a completion, which notices when the caller leaves."""
+    return event_stream.Reader(
+        run_registry(),
+        user_id=guard.caller().user_id,
+        completion_id=completion_id,
+        has_left=event_stream.watch(request.environ.get("gunicorn.socket")),
+        **options,
+    )
 
 
 def _event_stream(events: Iterator[bytes], slot: Slot) -> Response:
@@ -182,12 +190,12 @@ def _event_stream(events: Iterator[bytes], slot: Slot) -> Response:
     return slot.until_closed(response)
 
 
-def _answer(stored: StoredCompletion) -> Response:
+def _ended_response(stored: StoredCompletion) -> Response:
     """A reply that has ended: 201, or the provider's failure where nothing came of it."""
     if stored.row["status"] == "failed" and stored.problem is not None:
         raise ProviderFailed(stored.problem, completion_id=stored.row["id"])
     location = f"{request.script_root}/chat/completions/{stored.row['id']}"
-    return json_response(stored.shown(), 201, {"Location": location})
+    return json_response(stored.to_json(), 201, {"Location": location})
 
 
 def _position(text: str | None) -> int:

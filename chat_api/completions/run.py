@@ -12,7 +12,7 @@ from ..llm.errors import RateLimited
 from ..llm.events import Event, Finish, ReasoningDelta, TextDelta, ToolCall, Usage
 from .context import tokens_of
 from .finalize import Outcome
-from .records import StartedCompletion, StoredCompletion, shown_in_progress, started_row
+from .records import StartedCompletion, StoredCompletion, in_progress_to_json
 from .reply_log import REASONING, TEXT, Chunk, ReplyLog, tool_call_chunk
 
 # why a reply was stopped from our side
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 class Run:
     """One reply in progress. One thread writes it, any number read it."""
 
-    def __init__(self, started: StartedCompletion) -> None:
-        self.started = started
+    def __init__(self, completion: StartedCompletion) -> None:
+        self.completion = completion
         self.log = ReplyLog()
         self.changed = threading.Condition()
         self.ended: StoredCompletion | None = None  # how it was stored; set once, with the last notification
@@ -39,7 +39,7 @@ class Run:
     @property
     def key(self) -> tuple[str, str]:
         """Its primary key."""
-        return self.started.user_id, self.started.id
+        return self.completion.user_id, self.completion.id
 
     @property
     def is_over(self) -> bool:
@@ -56,27 +56,29 @@ class Run:
         with self.changed:
             return self.changed.wait_for(lambda: self.is_over, timeout_s)
 
-    def shown(self) -> dict[str, Any]:
-        """The completion as clients see it, with what is there of the reply."""
+    def to_json(self) -> dict[str, Any]:
+        """The completion as clients get it, with what has come of the reply."""
         if self.ended is not None:
-            return self.ended.shown()
-        return shown_in_progress(started_row(self.started), self.log)
+            return self.ended.to_json()
+        return in_progress_to_json(self.completion.to_row(), self.log)
 
     def produce(self, client: Client) -> Outcome:
-        """Let the provider write the reply to its end, and say how it ended."""
+        """Let the provider write the reply to its end; how it ended."""
         failure: EgressError | None = None
         try:
-            for events in client.stream(self.started.endpoint, self.started.request, self._cancel_token):
+            for events in client.stream(
+                self.completion.endpoint, self.completion.request, self._cancel_token
+            ):
                 self._append(events)
         except EgressError as error:
             failure = error
         except Exception:  # the end of a thread: whatever it was, the reply has to be finalized
-            log.exception("a reply failed unexpectedly", extra={"completion_id": self.started.id})
+            log.exception("a reply failed unexpectedly", extra={"completion_id": self.completion.id})
             failure = Failed("Something went wrong on our side; it was logged.")
-        return self._ending(failure)
+        return self._outcome(failure)
 
     def close(self, ended: StoredCompletion | None, lost: ApiError | None = None) -> None:
-        """Tell the readers that this is the end."""
+        """Let the readers know that this is the end."""
         with self.changed:
             self.ended, self.lost = ended, lost
             self.changed.notify_all()
@@ -98,25 +100,25 @@ class Run:
             with self.changed:
                 self.changed.notify_all()
 
-    def _ending(self, failure: EgressError | None) -> Outcome:
-        status, reason, problem = self._outcome(failure)
-        said = self._usage or Usage(None, None)
-        prompt, written = said.prompt_tokens, said.completion_tokens
-        if written is None:
-            written = tokens_of(
+    def _outcome(self, failure: EgressError | None) -> Outcome:
+        status, reason, problem = self._status(failure)
+        usage = self._usage or Usage(None, None)
+        prompt_tokens, completion_tokens = usage.prompt_tokens, usage.completion_tokens
+        if completion_tokens is None:
+            completion_tokens = tokens_of(
                 self.log.text_of(TEXT) + self.log.text_of(REASONING) + (self.log.tool_calls() or "")
             )
         return Outcome(
             status=status,
             finish_reason=reason,
             problem=problem,
-            prompt_tokens=self.started.context.tokens if prompt is None else prompt,
-            completion_tokens=written,
-            # a reply that was cut off may have been longer for the provider than what it said last
-            usage_estimated=failure is not None or None in (said.prompt_tokens, said.completion_tokens),
+            prompt_tokens=self.completion.context.tokens if prompt_tokens is None else prompt_tokens,
+            completion_tokens=completion_tokens,
+            # the provider may have counted more of a reply that was cut off than it reported last
+            usage_estimated=failure is not None or None in (usage.prompt_tokens, usage.completion_tokens),
         )
 
-    def _outcome(self, failure: EgressError | None) -> tuple[str, str | None, dict[str, Any] | None]:
+    def _status(self, failure: EgressError | None) -> tuple[str, str | None, dict[str, Any] | None]:
         """Status, finish reason and problem."""
         if failure is None:
             reason = _storable(self._finish.reason)[:64] if self._finish else None

@@ -1,9 +1,10 @@
-"""Starting a reply, finding and cancelling it: the rules of completions.
+"""Creating, finding and cancelling completions: the rules.
 
-Everything runs on the fast lane: starting a reply is on the way to its first token.
+Everything is a compiled statement: creating a completion is on the way to its first token.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -25,7 +26,7 @@ from ..user_llm_configs import service as configs
 from ..web.pagination import FIRST_ID, MAX_PAGE_BYTES, MAX_POSITION, Page, within_page_bytes
 from .checkpoints import LEASE, read_checkpoints
 from .context import Context, choose_context
-from .finalize import reap, reap_abandoned
+from .finalize import reap_abandoned_and_commit, reap_and_commit
 from .models import Completion
 from .records import (
     ID,
@@ -36,8 +37,8 @@ from .records import (
     StartedCompletion,
     StoredCompletion,
     find_record,
+    in_progress_to_json,
     record_of,
-    shown_in_progress,
 )
 from .reply_log import ReplyLog
 
@@ -89,7 +90,7 @@ _INSERT = Statement(
         created_at=_parameter("moment", UTCDateTime()),
     )
 )
-# of what grows with the reply; characters of the thoughts will do, a page's bound is no exact one
+# of what grows with the reply; characters of the reasoning will do, a page's bound is not exact
 _SIZE = (
     sa.func.coalesce(Message.size_bytes, 0)
     + sa.func.coalesce(sa.func.length(Message.tool_calls), 0)
@@ -98,13 +99,13 @@ _SIZE = (
 
 
 def _page(on_postgres: bool, *, backwards: bool) -> sa.Executable:
-    """A page by keyset, with the size of each row behind its columns; bounded as a page of messages is."""
+    """A page by keyset, with the size of each row after its columns; bounded as a page of messages is."""
     cursor = _parameter("cursor", Id())
     beyond = Completion.id < cursor if backwards else Completion.id > cursor
-    place = (Completion.user_id == OWNER, Completion.conversation_id == _parameter("conversation", Id()))
+    scope = (Completion.user_id == OWNER, Completion.conversation_id == _parameter("conversation", Id()))
     rows = (
         READ.add_columns(_SIZE)
-        .where(*place, beyond)
+        .where(*scope, beyond)
         .order_by(Completion.id.desc() if backwards else Completion.id)
         .limit(_parameter("limit_", sa.Integer()))
     )
@@ -120,7 +121,7 @@ _PAGES = {
 _REQUEST_CANCEL = Statement(sa.update(Completion).where(*OURS, IS_RUNNING).values(cancel_requested=sa.true()))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionRequest:
     """What a caller asks for."""
 
@@ -134,39 +135,58 @@ class CompletionRequest:
 
 
 class _WorkerLost(Unavailable):
-    """A reply in the way of a new one belongs to a worker that has died, and is not finalized yet."""
+    """A completion in the way of a new one belongs to a worker that has died, and is not finalized yet."""
 
     def __init__(self) -> None:
-        super().__init__("A reply of yours whose server was stopped is not finalized yet; try again.")
+        super().__init__("A completion interrupted by a server restart is still being finalized; retry.")
 
 
-def start(asked: CompletionRequest, *, worker_id: str, running_limit: int) -> StartedCompletion:
-    """Promise a reply: store the user's message and the completion, in one transaction.
+def create_completion(*, request: CompletionRequest, worker_id: str, running_limit: int) -> StartedCompletion:
+    """Store the user's message and a completion in progress, in the transaction of `db.session`.
 
     Raises NotFound, InvalidInput, Conflict where one is in progress on this branch, TooManyRequests beyond
-    `running_limit` replies of this user.
+    `running_limit` completions of this user.
     """
-    try:
+    with _conflict_where_busy():
         try:
-            return _promise(asked, worker_id, running_limit)
+            return _create(request, worker_id, running_limit)
         except _WorkerLost:
-            reap_abandoned(user_id=asked.user_id)
-            return _promise(asked, worker_id, running_limit)
-    except IntegrityFailed as error:
-        raise _busy() from error
+            reap_abandoned_and_commit(user_id=request.user_id)
+            return _create(request, worker_id, running_limit)
 
 
-def preview(asked: CompletionRequest) -> tuple[Endpoint, ChatRequest, Context]:
-    """What `start` would send, storing nothing. Raises as `start` does, but for what is in progress."""
-    access = configs.open_access(user_id=asked.user_id, provider_id=asked.provider_id)
-    conversations.require_conversation(user_id=asked.user_id, conversation_id=asked.conversation_id)
+def create_completion_and_commit(
+    *, request: CompletionRequest, worker_id: str, running_limit: int
+) -> StartedCompletion:
+    """As `create_completion`, in a transaction of its own, whose last statement and commit are one round trip."""
+    with _conflict_where_busy():
+        try:
+            with statements.transaction():
+                return _create(request, worker_id, running_limit)
+        except _WorkerLost:
+            reap_abandoned_and_commit(user_id=request.user_id)
+        with statements.transaction():
+            return _create(request, worker_id, running_limit)
+
+
+def preview_completion(*, request: CompletionRequest) -> tuple[Endpoint, ChatRequest, Context]:
+    """What a new completion would send, storing nothing.
+
+    Raises what `create_completion` raises, except for completions in progress.
+    """
+    access = configs.open_access(user_id=request.user_id, provider_id=request.provider_id)
+    conversations.require_conversation(user_id=request.user_id, conversation_id=request.conversation_id)
     with statements.rolled_back_transaction():
-        context = _context(asked, access, _answered(asked), last_position=MAX_POSITION - 1)
-    return access.endpoint, ChatRequest(_model(asked, access), context.messages, asked.parameters), context
+        context = _context(request, access, _find_parent(request), last_position=MAX_POSITION - 1)
+    return (
+        access.endpoint,
+        ChatRequest(_model(request, access), context.messages, request.parameters),
+        context,
+    )
 
 
 def open_endpoint(*, user_id: str, provider_id: str) -> Endpoint:
-    """Where to ask a provider something in the user's name. Raises NotFound."""
+    """The provider's endpoint with the user's key, decrypted. Raises NotFound."""
     return configs.open_access(user_id=user_id, provider_id=provider_id).endpoint
 
 
@@ -183,7 +203,7 @@ def list_completions(*, user_id: str, conversation_id: str, page: Page) -> tuple
             page_bytes += size
             if len(found) == page.limit or (page_bytes > MAX_PAGE_BYTES and found):
                 return found, True
-            found.append(record_of(tuple(row)).shown())
+            found.append(record_of(tuple(row)).to_json())
         return found, False
 
     found, more = _PAGES[page.backwards].read(
@@ -200,27 +220,27 @@ def list_completions(*, user_id: str, conversation_id: str, page: Page) -> tuple
     return found, more
 
 
-def find(*, user_id: str, completion_id: str) -> StoredCompletion:
+def find_completion(*, user_id: str, completion_id: str) -> StoredCompletion:
     """The completion; one whose worker died is finalized first. Raises NotFound."""
     stored = find_record(user_id=user_id, completion_id=completion_id)
     if stored is not None and stored.is_abandoned:
-        reap(stored)
+        reap_and_commit(stored)
         stored = find_record(user_id=user_id, completion_id=completion_id)
     if stored is None:
         raise NotFound("completion")
     return stored
 
 
-def show(*, user_id: str, completion_id: str) -> dict[str, Any]:
-    """The completion as clients see it, with what is durable of a reply in progress. Raises NotFound."""
-    stored = find(user_id=user_id, completion_id=completion_id)
+def get_completion(*, user_id: str, completion_id: str) -> dict[str, Any]:
+    """The completion as clients get it, with what is durable of a reply in progress. Raises NotFound."""
+    stored = find_completion(user_id=user_id, completion_id=completion_id)
     if not stored.in_progress:
-        return stored.shown()
+        return stored.to_json()
     log = ReplyLog(read_checkpoints(user_id=user_id, completion_id=completion_id, begin=0))
-    return shown_in_progress(stored.row, log)
+    return in_progress_to_json(stored.row, log)
 
 
-def find_parent(*, user_id: str, completion_id: str) -> dict[str, Any]:
+def get_parent(*, user_id: str, completion_id: str) -> dict[str, Any]:
     """The message that a completion answers. Raises NotFound."""
     stored = find_record(user_id=user_id, completion_id=completion_id)
     if stored is None:
@@ -228,112 +248,124 @@ def find_parent(*, user_id: str, completion_id: str) -> dict[str, Any]:
     return messages.get_message(user_id=user_id, message_id=stored.row["parent_id"])
 
 
-def request_cancel(*, user_id: str, completion_id: str) -> None:
-    """Leave word for the worker that writes this reply; it looks several times a second."""
-    with statements.transaction():
-        _REQUEST_CANCEL.all(owner=user_id, completion=completion_id)
+def cancel_completion_and_commit(*, user_id: str, completion_id: str) -> None:
+    """Ask the worker that writes this reply to stop; it looks several times a second."""
+    _REQUEST_CANCEL.first_and_commit(owner=user_id, completion=completion_id)
 
 
-def _model(asked: CompletionRequest, access: configs.Access) -> str:
-    model = asked.model or access.default_model
+def _model(request: CompletionRequest, access: configs.Access) -> str:
+    model = request.model or access.default_model
     if model is None:
         raise InvalidInput({"model": ["Missing, and your config for this provider has no default_model."]})
     return model
 
 
-def _promise(asked: CompletionRequest, worker_id: str, running_limit: int) -> StartedCompletion:
+def _create(request: CompletionRequest, worker_id: str, running_limit: int) -> StartedCompletion:
     moment, completion_id, message_id = now(), new_id(), new_id()
-    place = {"owner": asked.user_id, "conversation": asked.conversation_id}
-    with statements.transaction():
-        number = int.from_bytes(bytes.fromhex(asked.user_id.replace("-", ""))[8:], signed=True)
-        found, there, running = statements.fetch_pipelined(
-            (configs.ACCESS, {"owner": asked.user_id, "provider": asked.provider_id}),
-            (_LOCK, {**place, "number": number}),
-            (_RUNNING, {"owner": asked.user_id}),
+    scope = {"owner": request.user_id, "conversation": request.conversation_id}
+    found, locked, running = statements.fetch_pipelined(
+        (configs.ACCESS, {"owner": request.user_id, "provider": request.provider_id}),
+        (_LOCK, {**scope, "number": _lock_number(request.user_id)}),
+        (_RUNNING, {"owner": request.user_id}),
+    )
+    access = configs.access_from(found, request.user_id, request.provider_id)
+    model = _model(request, access)
+    if not locked:
+        raise NotFound("conversation")
+    parent = _find_parent(request)
+    _require_none_running(request, running, running_limit, moment)
+    context = _context(request, access, parent, last_position=locked[0][0])
+    if request.content is not None:
+        parent = messages.append_message(
+            user_id=request.user_id,
+            conversation_id=request.conversation_id,
+            role="user",
+            content=request.content,
         )
-        access = configs.access_from(found, asked.user_id, asked.provider_id)
-        model = _model(asked, access)
-        if not there:
-            raise NotFound("conversation")
-        answered = _answered(asked)
-        _require_room(asked, running, running_limit, moment)
-        context = _context(asked, access, answered, last_position=there[0][0])
-        if asked.content is not None:
-            answered = messages.append_message(
-                user_id=asked.user_id,
-                conversation_id=asked.conversation_id,
-                role="user",
-                content=asked.content,
-            )
-        assert answered is not None  # noqa: S101 - without content _answered found one  # nosec
-        statements.execute_at_end(
-            _INSERT, **place, completion=completion_id, parent=answered["id"], branch=asked.parent_id,
-            message=message_id, provider=asked.provider_id, model_=model, prompt=context.tokens,
-            omitted=context.omitted, worker=worker_id, lease=moment + LEASE, moment=moment,
-        )  # fmt: skip
+    assert parent is not None  # noqa: S101 - without content _find_parent found one  # nosec
+    statements.execute_at_end(
+        _INSERT, **scope, completion=completion_id, parent=parent["id"], branch=request.parent_id,
+        message=message_id, provider=request.provider_id, model_=model, prompt=context.tokens,
+        omitted=context.omitted, worker=worker_id, lease=moment + LEASE, moment=moment,
+    )  # fmt: skip
     return StartedCompletion(
         id=completion_id,
-        user_id=asked.user_id,
-        conversation_id=asked.conversation_id,
-        parent_id=answered["id"],
+        user_id=request.user_id,
+        conversation_id=request.conversation_id,
         message_id=message_id,
-        provider_id=asked.provider_id,
+        provider_id=request.provider_id,
         model=model,
         created_at=moment,
         context=context,
         endpoint=access.endpoint,
-        request=ChatRequest(model, context.messages, asked.parameters),
-        answered=answered,
+        request=ChatRequest(model, context.messages, request.parameters),
+        parent=parent,
     )
 
 
-def _answered(asked: CompletionRequest) -> dict[str, Any] | None:
+def _lock_number(user_id: str) -> int:
+    """The number of the user's advisory lock on Postgres."""
+    return int.from_bytes(bytes.fromhex(user_id.replace("-", ""))[8:], signed=True)
+
+
+def _find_parent(request: CompletionRequest) -> dict[str, Any] | None:
     """The message that is named, or without new content the last one; None where the new content is answered.
 
-    The active path is led to one that is named: what the model is told, and where its reply goes.
+    One that is named becomes the end of the active path, so that the model gets that path and the reply extends it.
     """
-    if asked.parent_id is not None:
+    if request.parent_id is not None:
         active_path.lead_path_to(
-            user_id=asked.user_id, conversation_id=asked.conversation_id, message_id=asked.parent_id
+            user_id=request.user_id, conversation_id=request.conversation_id, message_id=request.parent_id
         )
-        return messages.get_message(user_id=asked.user_id, message_id=asked.parent_id)
-    if asked.content is not None:
+        return messages.get_message(user_id=request.user_id, message_id=request.parent_id)
+    if request.content is not None:
         return None
-    last = messages.find_last_message(user_id=asked.user_id, conversation_id=asked.conversation_id)
+    last = messages.find_last_message(user_id=request.user_id, conversation_id=request.conversation_id)
     if last is None:
         raise InvalidInput({"content": ["Missing, and the conversation has no message to answer yet."]})
     return last
 
 
-def _require_room(asked: CompletionRequest, running: list[Any], running_limit: int, moment: datetime) -> None:
-    """One reply at a time in a conversation, unless each names another parent; and so many of one user."""
+def _require_none_running(
+    request: CompletionRequest, running: list[Any], running_limit: int, moment: datetime
+) -> None:
+    """One completion at a time in a conversation, or several that each name another parent; and so many of one user."""
     if any(seconds_of(row[4]) < moment.timestamp() for row in running):
         raise _WorkerLost()
     for _, conversation_id, parent_id, branch_id, _ in running:
-        if str(conversation_id) == asked.conversation_id:
-            if asked.parent_id in (None, str(parent_id), str(branch_id)):
+        if str(conversation_id) == request.conversation_id:
+            if request.parent_id in (None, str(parent_id), str(branch_id)):
                 raise _busy()
     if len(running) >= running_limit:
         raise TooManyRequests(
-            f"{running_limit} replies of yours are in progress; wait for one, or cancel one.",
+            f"You already have {running_limit} completions in progress; wait for one to finish or cancel one.",
             retry_after_s=RETRY_AFTER_S,
         )
 
 
 def _busy() -> Conflict:
     return Conflict(
-        "A reply is in progress in this conversation: follow it, cancel it, or name another parent_id."
+        "A completion is in progress in this conversation: follow it, cancel it, or name another parent_id."
     )
 
 
+@contextmanager
+def _conflict_where_busy() -> Iterator[None]:
+    """The unique index on running completions is the last word on whether one may start."""
+    try:
+        yield
+    except IntegrityFailed as error:
+        raise _busy() from error
+
+
 def _context(
-    asked: CompletionRequest, access: configs.Access, answered: dict[str, Any] | None, *, last_position: int
+    request: CompletionRequest, access: configs.Access, parent: dict[str, Any] | None, *, last_position: int
 ) -> Context:
     return choose_context(
-        user_id=asked.user_id,
-        conversation_id=asked.conversation_id,
-        up_to=answered["position"] if answered else last_position,
-        content=asked.content,
+        user_id=request.user_id,
+        conversation_id=request.conversation_id,
+        up_to=parent["position"] if parent else last_position,
+        content=request.content,
         window=access.context_window or current_app.config["CONTEXT_WINDOW_TOKENS"],
-        max_tokens=asked.parameters.get("max_tokens"),
+        max_tokens=request.parameters.get("max_tokens"),
     )

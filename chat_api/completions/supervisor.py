@@ -1,4 +1,4 @@
-"""The keeper of a process: one thread that makes all its replies durable, a few times a second, in one statement.
+"""The supervisor of a process: a thread that makes all its replies durable a few times a second, in one statement.
 
 It also renews their leases, obeys cancellations that came through other workers, and, in a server, finalizes
 replies whose worker has died.
@@ -14,7 +14,8 @@ from flask import Flask
 
 from ..database.statements import StatementFailed
 from ..errors import ApiError
-from . import checkpoints, finalize
+from . import checkpoints
+from .finalize import reap_abandoned_and_commit
 from .reply_log import Chunk
 from .run import BY_USER, Run
 
@@ -35,7 +36,7 @@ class Checkpoint(NamedTuple):
 
 
 class Supervised(Protocol):
-    """What the keeper needs of the registry of replies."""
+    """What the supervisor needs of the registry of replies."""
 
     stops_at: float | None
 
@@ -54,21 +55,21 @@ class Supervised(Protocol):
 class Supervisor:
     """The thread's state. It lives as long as there are replies, in a server as long as the process."""
 
-    def __init__(self, runs: Supervised) -> None:
-        self._runs = runs
+    def __init__(self, registry: Supervised) -> None:
+        self._registry = registry
         self._stays = False
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._wanted = threading.Event()
+        self._wake_up = threading.Event()
         self._due: dict[str, float] = {}  # when what is done now and then is due next; emptied by a failure
         self._checkpoints: list[Checkpoint] = []
 
     def wake(self) -> None:
-        """See to it that somebody looks after a new reply."""
-        self._wanted.set()
+        """Make sure that the thread runs and looks after a new reply."""
+        self._wake_up.set()
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._keep, name="keeper", daemon=True)
+                self._thread = threading.Thread(target=self._keep, name="supervisor", daemon=True)
                 self._thread.start()
 
     def stay(self) -> None:
@@ -78,62 +79,67 @@ class Supervisor:
 
     def finish(self, timeout_s: float) -> None:
         """Wait for the thread's end, at most so long: it uses the database until then."""
-        self._wanted.set()
+        self._wake_up.set()
         with self._lock:
             thread = self._thread
         if thread is not None:
             thread.join(timeout_s)
 
     def _keep(self) -> None:
-        app = self._runs.app  # held on to: it must not go before this thread's end
+        app = self._registry.app  # held on to: it must not go before this thread's end
         while True:
-            self._wanted.clear()
-            running = self._runs.running
+            self._wake_up.clear()
+            running = self._registry.running
             with app.app_context():
                 self._try(self._tick, running)
             if running:
                 time.sleep(SAVE_EVERY_S)
-            elif self._stays and self._runs.stops_at is None:
-                self._wanted.wait(REAP_EVERY_S)
-            elif self._is_done():
+            elif self._stays and self._registry.stops_at is None:
+                self._wake_up.wait(REAP_EVERY_S)
+            elif self._mark_done_if_idle():
                 return
 
-    def _is_done(self) -> bool:
-        """End the thread, unless a reply came at this very moment."""
+    def _mark_done_if_idle(self) -> bool:
+        """Let the thread end; False where a reply has come at this very moment, and it goes on."""
         with self._lock:
-            if self._runs.running:
+            if self._registry.running:
                 return False
             self._thread = None
             return True
 
     def _try(self, step: Callable[[list[Run]], None], running: list[Run]) -> None:
-        """Try again at the next turn where the database is away: nothing of a reply is dropped before it is stored."""
+        """Try again in the next round where the database is away: nothing of a reply is dropped before it is stored."""
         try:
             step(running)
         except (ApiError, StatementFailed) as error:
             log.warning("replies could not be made durable: %s", error)
             self._due.clear()
         except Exception:  # without this thread, all replies of the process would soon be taken for abandoned
-            log.exception("the keeper failed unexpectedly")
+            log.exception("the supervisor of replies failed unexpectedly")
             self._due.clear()
 
     def _tick(self, running: list[Run]) -> None:
-        if self._runs.has_stopped:
-            self._runs.stop_all()
+        if self._registry.has_stopped:
+            self._registry.stop_all()
         keys = [run.key for run in running]
-        if running and self._is_due("renew", RENEW_EVERY_S):  # first: nothing that fails may cost the leases
-            checkpoints.renew_leases(keys)
+        if running and self._take_due(
+            "renew", RENEW_EVERY_S
+        ):  # first: nothing that fails may cost the leases
+            checkpoints.renew_leases_and_commit(keys)
         self._save(running)
-        if running and self._is_due("cancel", LOOK_FOR_CANCEL_EVERY_S):
-            wanted = checkpoints.find_uncancelled(keys)
+        if running and self._take_due("cancel", LOOK_FOR_CANCEL_EVERY_S):
+            uncancelled = checkpoints.find_uncancelled(keys)
             for run in running:
-                if run.started.id not in wanted:
+                if run.completion.id not in uncancelled:
                     run.stop(BY_USER)
-        if self._stays and self._is_due("reap", REAP_EVERY_S):
-            finalize.reap_abandoned()
+        if self._stays and self._take_due("reap", REAP_EVERY_S):
+            reap_abandoned_and_commit()
 
     def _save(self, running: list[Run]) -> None:
-        """Make durable what came since the last time. What may have been stored already is sent again as it was."""
+        """Make durable what came since the last time.
+
+        A checkpoint that failed is sent again unchanged: it may have been stored all the same.
+        """
         if not self._checkpoints:
             self._checkpoints = [
                 Checkpoint(run, run.saved_position, chunks)
@@ -141,14 +147,16 @@ class Supervisor:
                 if (chunks := run.log.after(run.saved_position))
             ]
         if self._checkpoints:
-            checkpoints.save_checkpoints(
-                (*piece.run.key, piece.begin, piece.chunks) for piece in self._checkpoints
+            checkpoints.save_checkpoints_and_commit(
+                (*checkpoint.run.key, checkpoint.begin, checkpoint.chunks) for checkpoint in self._checkpoints
             )
-        for piece in self._checkpoints:
-            piece.run.saved_position = piece.begin + sum(chunk.length for chunk in piece.chunks)
+        for checkpoint in self._checkpoints:
+            length = sum(chunk.length for chunk in checkpoint.chunks)
+            checkpoint.run.saved_position = checkpoint.begin + length
         self._checkpoints = []
 
-    def _is_due(self, what: str, every_s: float) -> bool:
+    def _take_due(self, what: str, every_s: float) -> bool:
+        """True once in so many seconds; the next ones count from then."""
         moment = time.monotonic()
         if moment < self._due.get(what, 0):
             return False

@@ -1,8 +1,8 @@
 """The last act of every creating view: commit once, whatever number of times the request arrives."""
 
 from collections.abc import Callable
-from functools import wraps
-from typing import Any
+from functools import partial, wraps
+from typing import Any, TypeVar
 
 from flask import Response, g, request
 
@@ -14,6 +14,7 @@ from . import service
 from .service import Answer
 
 View = Callable[..., Response]
+Created = TypeVar("Created")
 HEADER = "Idempotency-Key"
 MAX_KEY_LENGTH = 255
 
@@ -30,32 +31,66 @@ def commits_once(view: View | None = None, *, anonymous_field: str | None = None
 
     @wraps(view)
     def committed(*args: Any, **kwargs: Any) -> Response:
+        create = partial(view, *args, **kwargs)
         if not has_key():
-            response = view(*args, **kwargs)
+            response = create()
             _commit()
             return response
         scope = args[0][anonymous_field].lower() if anonymous_field else g.caller.user_id
-        return _answer_once(view, args, kwargs, scope, is_anonymous=bool(anonymous_field))
+        response, _ = _create_once(
+            create, _unchanged, [args, kwargs], scope, is_anonymous=bool(anonymous_field)
+        )
+        return response
 
     return committed
 
 
-def _answer_once(view: View, args: Any, kwargs: Any, scope: str, *, is_anonymous: bool) -> Response:
+def create_once(
+    body: dict[str, Any], create: Callable[[], Created], answer: Callable[[Created], Response]
+) -> tuple[Response, Created] | tuple[Response, None]:
+    """As `commits_once`, for a view that goes on after the commit: create something, or find the first answer.
+
+    `answer` makes the answer that is stored. Returns it with what was created now, None for a repeated request. No
+    transaction is open then.
+    """
+    if not has_key():
+        created = create()
+        _commit()
+        return answer(created), created
+    result = _create_once(create, answer, [[body], {}], g.caller.user_id, is_anonymous=False)
+    if result[1] is None:
+        db.session.rollback()  # finding the answer has begun a transaction, which on SQLite would block writers
+    return result
+
+
+def _create_once(
+    create: Callable[[], Created],
+    answer: Callable[[Created], Response],
+    content: Any,
+    scope: str,
+    *,
+    is_anonymous: bool,
+) -> tuple[Response, Created] | tuple[Response, None]:
     key_id = service.key_id_of(route=f"{request.method} {request.url_rule}", key=_key())
-    fingerprint = service.fingerprint_of([args, kwargs])
+    fingerprint = service.fingerprint_of(content)
     with service.claim(service.claim_id_of(scope=scope, key_id=key_id)):
         owner = _account(scope) if is_anonymous else scope
         if owner is not None:
-            answer = service.find_answer(user_id=owner, key_id=key_id, fingerprint=fingerprint)
-            if answer is not None:
-                return _replay(answer)
-        response = view(*args, **kwargs)
+            first = service.find_answer(user_id=owner, key_id=key_id, fingerprint=fingerprint)
+            if first is not None:
+                return _replay(first), None
+        created = create()
+        response = answer(created)
         owner = owner or _account(scope)
         if owner is not None:
-            answer = Answer(response.status_code, response.get_data(), response.headers.get("Location"))
-            service.keep_answer(user_id=owner, key_id=key_id, fingerprint=fingerprint, answer=answer)
+            first = Answer(response.status_code, response.get_data(), response.headers.get("Location"))
+            service.keep_answer(user_id=owner, key_id=key_id, fingerprint=fingerprint, answer=first)
         _commit()
-        return response
+        return response, created
+
+
+def _unchanged(response: Response) -> Response:
+    return response
 
 
 def has_key() -> bool:

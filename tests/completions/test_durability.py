@@ -11,12 +11,11 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from chat_api.completions.checkpoints import save_checkpoints
-from chat_api.completions.finalize import reap_abandoned
+from chat_api.completions.checkpoints import save_checkpoints_and_commit
+from chat_api.completions.finalize import reap_abandoned_and_commit
 from chat_api.completions.registry import EXTENSION
 from chat_api.completions.reply_log import TEXT, Chunk
-from chat_api.completions.service import CompletionRequest
-from chat_api.completions.service import start as service_start
+from chat_api.completions.service import CompletionRequest, create_completion_and_commit
 from chat_api.database.session import db
 from tests.completions.chat import Chat, Stream, run_sql, wait_for, wait_until_durable
 from tests.support.api import Api
@@ -185,7 +184,7 @@ def test_one_that_cannot_be_settled_stops_no_other(
     # of two users: who asks again settles their own
     bad, good = (Abandoned(each, other_app) for each in (chat, Chat.begin(ada, provider)))
     with unreadable(other_app, bad.stream.id), other_app.app_context():
-        reap_abandoned()
+        reap_abandoned_and_commit()
     assert good.elsewhere.get(good.stream.id)["status"] == "incomplete"
     for each in (bad, good):
         assert each.come_back()["message"]["content"] == "So far"
@@ -208,17 +207,25 @@ def test_a_reply_whose_thread_fails_leaves_nobody_waiting(
     """A fault of ours in the thread itself: without a context, the tokens of the end can't be told."""
     chat.script(openai_stream("So far", usage=None))
     registry = app.extensions[EXTENSION]
-    asked = CompletionRequest(chat.api.user_id, chat.conversation_id, chat.provider_id, chat.model, "A")
+    request = CompletionRequest(
+        user_id=chat.api.user_id,
+        conversation_id=chat.conversation_id,
+        provider_id=chat.provider_id,
+        model=chat.model,
+        content="A",
+    )
     with app.app_context(), registry.take_slot() as slot:
-        promised = service_start(asked, worker_id=registry.worker_id, running_limit=100)
+        completion = create_completion_and_commit(
+            request=request, worker_id=registry.worker_id, running_limit=100
+        )
         nothing: Any = None
-        run = registry.start(replace(promised, context=nothing), slot)
+        run = registry.start(replace(completion, context=nothing), slot)
     assert run.wait(5)
     assert (run.ended, run.lost is not None) == (None, True)
     assert run not in registry.running
     assert "could not be finalized" in caplog.text
-    expire(app, promised.id)  # nobody renews its lease any more
-    assert chat.get(promised.id)["finish_reason"] == "worker_lost"
+    expire(app, completion.id)  # nobody renews its lease any more
+    assert chat.get(completion.id)["finish_reason"] == "worker_lost"
 
 
 # -- a database that is away for a moment -------------------------------------------------------------------
@@ -346,7 +353,7 @@ def test_a_piece_that_comes_late_is_not_kept(chat: Chat, other_app: Flask) -> No
 
     def save() -> None:
         with other_app.app_context():
-            save_checkpoints([(chat.api.user_id, stream.id, 500, [Chunk(TEXT, "late")])])
+            save_checkpoints_and_commit([(chat.api.user_id, stream.id, 500, [Chunk(TEXT, "late")])])
 
     saving = threading.Thread(target=save)
     with other_app.app_context(), db.engine.begin() as connection:
