@@ -1,4 +1,4 @@
-"""Where a URL leads: its origin, and whether an IP address is a public one."""
+"""Parsing of URLs into an origin and a target, and the check whether an IP address is public."""
 
 import ipaddress
 import re
@@ -10,31 +10,31 @@ from .errors import Blocked
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-# nothing that two readers of URLs could read differently: no credentials, backslash, percent sign, space or control
+# only what all URL parsers read alike: no credentials, spaces or controls, a host of plain characters
 _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:(?P<port>[0-9]{1,5}))?"
     r"(?P<target>[/?][\x21\x22\x24-\x7e]*)?",
     re.ASCII | re.IGNORECASE,
 )
 
-# `is_global` calls these global, or did in some Python 3.11
+# `is_global` is True for these, at least in some releases of Python 3.11
 _NOT_PUBLIC_IPV4 = [
     ipaddress.IPv4Network(network)
     for network in (
-        "168.63.129.16/32",  # Azure's way into its hosts
+        "168.63.129.16/32",  # Azure's host agent
         "192.0.0.0/24",  # protocol assignments; Oracle's metadata
         "192.88.99.0/24",  # relays of 6to4
         "224.0.0.0/4",  # multicast
         "240.0.0.0/4",
     )
 ]
-_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # all others are special, such as mapped ones and NAT64
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # the rest is special, such as IPv4-mapped and NAT64
 _NOT_PUBLIC_IPV6 = [
     ipaddress.IPv6Network(network)
     for network in (
         "2001::/23",  # protocol assignments, Teredo
         "2001:db8::/32",  # documentation
-        "2002::/16",  # 6to4: an IPv4 address inside
+        "2002::/16",  # 6to4, which embeds an IPv4 address
         "3fff::/20",  # documentation
     )
 ]
@@ -42,7 +42,7 @@ _NOT_PUBLIC_IPV6 = [
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Whom a connection is made to. The host is in lower case and without brackets."""
+    """Scheme, host and port that a connection is made to. The host is in lower case and without brackets."""
 
     scheme: str
     host: str
@@ -50,33 +50,33 @@ class Origin:
 
     @property
     def authority(self) -> str:
-        """What the Host header says."""
+        """The value of the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 def parse(url: str) -> tuple[Origin, str]:
-    """A URL's origin, and what to ask it for (path and query). Raises Blocked where it's not plainly a URL."""
+    """The origin of a URL and its target (path and query). Raises Blocked if it is not a plain http or https URL."""
     match = _URL.fullmatch(url)
     if match is None:
-        raise Blocked("The endpoint is not a URL that is called.")
+        raise Blocked("The endpoint is not a URL that can be called.")
     scheme, port = match["scheme"].lower(), int(match["port"] or DEFAULT_PORTS[match["scheme"].lower()])
     if not 0 < port < 65536:
-        raise Blocked("The endpoint has no such port.")
+        raise Blocked("The endpoint's port is not between 1 and 65535.")
     target = match["target"] or "/"
     return Origin(scheme, match["host"].lower().strip("[]"), port), (
         target if target[0] == "/" else "/" + target
     )
 
 
-def below(endpoint: str, path: str) -> str:
-    """The URL of a path below an endpoint: behind the endpoint's own path, in front of its query."""
+def join_path(endpoint: str, path: str) -> str:
+    """The endpoint's URL with a path appended to its own; its query is kept."""
     parts = urlsplit(endpoint)
     return parts._replace(path=parts.path.rstrip("/") + path).geturl()
 
 
-def literal(host: str) -> IPAddress | None:
-    """The IP address that a host is, or None for a name. Odd forms such as 0x7f.1 are names: a resolver reads them."""
+def parse_address(host: str) -> IPAddress | None:
+    """The host as an IP address, or None for a name. Odd forms such as 0x7f.1 count as names: a resolver reads them."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -84,7 +84,7 @@ def literal(host: str) -> IPAddress | None:
 
 
 def is_public(address: IPAddress) -> bool:
-    """Whether anybody on the internet could be asked at this address: nothing inside, special or translated."""
+    """Whether the address is globally reachable: not private, special-purpose or translated."""
     if isinstance(address, ipaddress.IPv6Address):
         return (
             address in _GLOBAL_UNICAST

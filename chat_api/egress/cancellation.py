@@ -1,4 +1,4 @@
-"""A running call, as the thread sees it that wants to end it."""
+"""Cancellation of an outgoing call by another thread."""
 
 import socket
 import threading
@@ -8,46 +8,46 @@ from .errors import Cancelled
 
 
 class CancelToken:
-    """One running call, so that another thread can end it."""
+    """Lets another thread end one running call."""
 
     def __init__(self) -> None:
-        # also held while a socket is closed: its number may belong to another connection right after
+        # also held while a socket is shut down: once closed, its descriptor may be reused by another connection
         self._lock = threading.Lock()
-        self.cancelled = False  # for others to read only: they look at it with every piece that they receive
-        self._end: Callable[[], None] | None = None
+        self.cancelled = False  # read-only for callers, who poll it after each read
+        self._callback: Callable[[], None] | None = None
 
     def cancel(self) -> None:
-        """Close the connection, also while connecting or waiting; the generator then raises Cancelled. Idempotent."""
+        """End the call, even while it connects or waits; it then raises Cancelled. Idempotent."""
         with self._lock:
             self.cancelled = True
-            if self._end is not None:
-                self._end()
-                self._end = None
+            if self._callback is not None:
+                self._callback()
+                self._callback = None
 
     def check(self) -> None:
         """Raise Cancelled if `cancel` was called."""
         if self.cancelled:
             raise Cancelled("The call was cancelled.")
 
-    def ends_by(self, end: Callable[[], None]) -> None:
-        """From now on `cancel` calls `end`, which must not wait. Raises Cancelled if it was called before."""
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Make `cancel` call `callback`, which must not block. Raises Cancelled if already cancelled."""
         with self._lock:
             self.check()
-            self._end = end
+            self._callback = callback
 
-    def ends_by_shutting(self, sock: socket.socket) -> None:
-        """From now on `cancel` shuts this socket down, which wakes whoever waits for it."""
-        self.ends_by(lambda: _shut_down(sock))
+    def shut_down_on_cancel(self, sock: socket.socket) -> None:
+        """Make `cancel` shut this socket down, which wakes the thread that is blocked on it."""
+        self.on_cancel(lambda: _shut_down(sock))
 
-    def let_go(self) -> None:
-        """From now on `cancel` touches nothing: what `end` would end is about to be closed or lent to others."""
+    def clear_callback(self) -> None:
+        """Make `cancel` only set the flag: the socket is about to be closed or used by another call."""
         with self._lock:
-            self._end = None
+            self._callback = None
 
 
 def _shut_down(sock: socket.socket) -> None:
     try:
-        # not TLS's own method: it would throw away the state that the reading thread is using
+        # not SSLSocket.shutdown: it would discard the TLS state that the reading thread is using
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
     except OSError:
         pass  # not connected yet, or no longer

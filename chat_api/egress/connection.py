@@ -1,6 +1,6 @@
-"""Connections for the gate: urllib3's, which connect to an address that was looked at and to no other.
+"""Connections of the gate: urllib3's, but pinned to an address that was checked before connecting.
 
-Only the gate imports this, when it is first used: urllib3 and ssl take memory that an idle worker does not have.
+Only the gate imports this, on first use: urllib3 and ssl take memory that an idle worker does not need.
 """
 
 import socket
@@ -12,20 +12,20 @@ from queue import Empty, SimpleQueue
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
-from .addresses import IPAddress, Origin, literal
+from .addresses import IPAddress, Origin, parse_address
 from .cancellation import CancelToken
 from .errors import EgressError, TimedOut, Unreachable
 
-# a name's addresses, as text; may raise OSError
+# resolves a name to addresses as text; may raise OSError
 Resolver = Callable[[str, int], list[str]]
 # raises Blocked unless all of a host's addresses may be called
 Check = Callable[[Origin, list[IPAddress]], None]
 
-MAX_ADDRESSES = 8  # that are tried, of all that were checked
+MAX_ADDRESSES = 8  # to try; all of a host's addresses are checked
 
 
-class Pinned(HTTPConnection):
-    """A connection to one of the addresses that the check let pass; `call` can end it while it is made."""
+class PinnedConnection(HTTPConnection):
+    """A connection to an address that passed the check; the cancel token can end it while it is being made."""
 
     origin: Origin
     idle_since = 0.0
@@ -36,74 +36,76 @@ class Pinned(HTTPConnection):
     _deadline: float
 
     def open(self, cancel_token: CancelToken, *, check: Check, resolver: Resolver, connect_s: float) -> None:
-        """Connect. Raises Blocked, Unreachable, TimedOut or Cancelled; the connection is closed then."""
+        """Connect. Raises Blocked, Unreachable, TimedOut or Cancelled, and closes the connection then."""
         self._cancel_token, self._check, self._resolver = cancel_token, check, resolver
         self._deadline = time.monotonic() + connect_s
         try:
             self.connect()
-            cancel_token.ends_by_shutting(self.sock)
+            cancel_token.shut_down_on_cancel(self.sock)
         except (OSError, HTTPError, ValueError) as error:
             self._give_up()
-            raise self._reason(error) from None
+            raise self._error_of(error) from None
         except BaseException:
             self._give_up()
             raise
 
     def _give_up(self) -> None:
-        self._cancel_token.let_go()
+        self._cancel_token.clear_callback()
         self.close()
 
-    def _reason(self, error: Exception) -> EgressError:
-        """What the failure to connect is called."""
+    def _error_of(self, error: Exception) -> EgressError:
+        """The error to raise for a failure to connect."""
         try:
             self._cancel_token.check()
         except EgressError as cancelled:
             return cancelled
         if isinstance(error, TimeoutError):
-            return TimedOut("The provider took no connection in time.")
-        return Unreachable(f"The provider could not be reached: {_short(error)}.")
+            return TimedOut("The provider did not accept a connection in time.")
+        return Unreachable(f"The provider could not be reached: {_system_message(error)}.")
 
     def _new_conn(self) -> socket.socket:
-        addresses = _addresses(self.origin, self._resolver, self._cancel_token, self._deadline)
+        addresses = _resolve(self.origin, self._resolver, self._cancel_token, self._deadline)
         self._check(self.origin, addresses)
-        return _connected(addresses[:MAX_ADDRESSES], self.origin.port, self._cancel_token, self._deadline)
+        return _connect_to_any(
+            addresses[:MAX_ADDRESSES], self.origin.port, self._cancel_token, self._deadline
+        )
 
 
-class PinnedTLS(Pinned, HTTPSConnection):
-    """The same with TLS. Server name and certificate are the host's, whatever address it has."""
+class PinnedTLSConnection(PinnedConnection, HTTPSConnection):
+    """The same with TLS. Server name and certificate check use the host name, not the address."""
 
-    _during_handshake: socket.socket | None = None
+    _duplicate: socket.socket | None = None
 
     def _new_conn(self) -> socket.socket:
         sock = super()._new_conn()
-        # the handshake takes the socket over, so its number in the system is kept by a second one
-        self._during_handshake = handshaking = sock.dup()
-        self._cancel_token.ends_by_shutting(handshaking)
+        # the handshake detaches the socket, so a duplicate keeps its descriptor open for `cancel`
+        self._duplicate = duplicate = sock.dup()
+        self._cancel_token.shut_down_on_cancel(duplicate)
         sock.settimeout(max(self._deadline - time.monotonic(), 0.001))
         return sock
 
     def connect(self) -> None:
-        """Connect and shake hands."""
+        """Connect and do the TLS handshake."""
         try:
             super().connect()
         finally:
-            if self._during_handshake is not None:
-                self._cancel_token.let_go()
-                self._during_handshake.close()
-                self._during_handshake = None
+            if self._duplicate is not None:
+                self._cancel_token.clear_callback()
+                self._duplicate.close()
+                self._duplicate = None
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """The system's resolver. May hang for as long as it likes."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for _, _, _, _, address in found]
+    """Ask the system's resolver, which may block for any length of time."""
+    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for _, _, _, _, address in entries]
 
 
-def _addresses(
+def _resolve(
     origin: Origin, resolver: Resolver, cancel_token: CancelToken, deadline: float
 ) -> list[IPAddress]:
-    """All addresses of a host. A name is looked up in a thread of its own, since nobody can end a lookup."""
-    if (address := literal(origin.host)) is not None:
+    """All addresses of a host. A name is resolved in a separate thread, because a lookup can't be cancelled."""
+    if (address := parse_address(origin.host)) is not None:
         return [address]
     outcome: SimpleQueue[list[str] | OSError | None] = SimpleQueue()
 
@@ -111,9 +113,9 @@ def _addresses(
         try:
             outcome.put(resolver(origin.host, origin.port))
         except (OSError, UnicodeError):
-            outcome.put(OSError("its name is not known"))
+            outcome.put(OSError("its name could not be resolved"))
 
-    cancel_token.ends_by(lambda: outcome.put(None))
+    cancel_token.on_cancel(lambda: outcome.put(None))
     threading.Thread(target=look_up, name="look up provider", daemon=True).start()
     try:
         found = outcome.get(timeout=max(deadline - time.monotonic(), 0.001))
@@ -124,46 +126,46 @@ def _addresses(
         raise found
     if not found:
         raise OSError("its name has no address")
-    addresses = [literal(text) for text in dict.fromkeys(found)]
+    addresses = [parse_address(text) for text in dict.fromkeys(found)]
     if None in addresses:
-        raise OSError("its address can't be read")
+        raise OSError("one of its addresses is malformed")
     return [address for address in addresses if address is not None]
 
 
-def _connected(
+def _connect_to_any(
     addresses: list[IPAddress], port: int, cancel_token: CancelToken, deadline: float
 ) -> socket.socket:
-    """A socket connected to the first address that answers; each gets its share of the time that is left."""
+    """A socket connected to the first address that accepts; each gets an equal share of the remaining time."""
     failure: OSError = TimeoutError()
     for number, address in enumerate(addresses):
-        left = deadline - time.monotonic()
-        if left <= 0:
+        remaining_s = deadline - time.monotonic()
+        if remaining_s <= 0:
             break
         sock = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_STREAM)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.settimeout(left / (len(addresses) - number))
-            cancel_token.ends_by_shutting(sock)
+            sock.settimeout(remaining_s / (len(addresses) - number))
+            cancel_token.shut_down_on_cancel(sock)
             sock.connect((str(address), port))
             cancel_token.check()
             return sock
         except OSError as error:
-            _abandon(sock, cancel_token)
+            _discard(sock, cancel_token)
             cancel_token.check()
             failure = error
         except BaseException:
-            _abandon(sock, cancel_token)
+            _discard(sock, cancel_token)
             raise
     raise failure
 
 
-def _abandon(sock: socket.socket, cancel_token: CancelToken) -> None:
-    cancel_token.let_go()
+def _discard(sock: socket.socket, cancel_token: CancelToken) -> None:
+    cancel_token.clear_callback()
     sock.close()
 
 
-def _short(error: Exception) -> str:
-    """The system's or OpenSSL's own words, which name no address."""
+def _system_message(error: Exception) -> str:
+    """The message of the system or of OpenSSL, which names no address."""
     text = getattr(error, "verify_message", None) or getattr(error, "reason", None)
     text = text or getattr(error, "strerror", None) or str(error)
-    return str(text).replace("_", " ").rstrip(".").lower()[:100] or "it broke"
+    return str(text).replace("_", " ").rstrip(".").lower()[:100] or "the connection broke"

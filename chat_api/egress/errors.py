@@ -1,8 +1,8 @@
-"""Why an outgoing call brought no answer, or not all of it. No message ever holds a key."""
+"""Errors of outgoing calls. No message ever contains a key."""
 
 
 class EgressError(Exception):
-    """Base of all: `detail` is for the user to read, `code` for programs."""
+    """Base class: `detail` is for people, `code` for programs."""
 
     code = "provider_failed"
 
@@ -12,28 +12,28 @@ class EgressError(Exception):
 
 
 class Failed(EgressError):
-    """The other side answered with an error, or with something that can't be used."""
+    """The server answered with an error, or with something unusable."""
 
 
 class Unreachable(EgressError):
-    """No connection: DNS, refused, TLS; or it broke."""
+    """No connection (DNS, refused, TLS), or it broke."""
 
     code = "provider_unreachable"
 
 
 class Blocked(EgressError):
-    """The gate lets no call go to this address."""
+    """The gate does not allow calls to this address."""
 
     code = "provider_blocked"
 
 
 class TimedOut(EgressError):
-    """Silent for too long, or it took longer than a whole answer may take."""
+    """The server was silent for too long, or the whole answer took too long."""
 
     code = "provider_timeout"
 
 
 class Cancelled(EgressError):
-    """`CancelToken.cancel()` was called: the connection is closed."""
+    """`CancelToken.cancel()` was called, and the connection is closed."""
 
     code = "cancelled"

@@ -1,8 +1,8 @@
 """The one gate for all outgoing calls: it decides which addresses may be called, and calls no other.
 
-The address is looked at when the connection is made, and the connection goes to the very address that was looked
-at: a name that means another address a moment later changes nothing. Redirects are not followed, nothing is taken
-from the environment, and only a kept connection that turns out to be dead is tried a second time.
+The address is checked when the connection is made, and the connection goes to exactly the address that was checked,
+so a name that resolves differently a moment later (DNS rebinding) changes nothing. Redirects are not followed, nothing
+is read from the environment, and only a reused connection that turns out to be dead is tried a second time.
 """
 
 import threading
@@ -20,24 +20,22 @@ from .limits import Limits
 if TYPE_CHECKING:
     import ssl
 
-    from .connection import Pinned, Resolver
+    from .connection import PinnedConnection, Resolver
     from .response import Response
 
-MAX_IDLE = 64  # connections kept open, of the whole process
+MAX_IDLE = 64  # connections kept open, in the whole process
 MAX_IDLE_S = 30.0
 
-NOT_PUBLIC = (
-    "The endpoint's address is not a public one. An operator can allow its origin with OUTGOING_ALLOWED."
-)
+NOT_PUBLIC = "The endpoint's address is not public. An operator can allow its origin with OUTGOING_ALLOWED."
 NOT_ENCRYPTED = (
-    "The endpoint is not https: the key could be read on the way. An operator can allow its origin with "
+    "The endpoint is not https, so the key would be sent unencrypted. An operator can allow its origin with "
     "OUTGOING_ALLOWED."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request to send. Headers may hold a key, so they are not in its repr."""
+    """A request to send. Headers may contain a key, so they are not in its repr."""
 
     method: str
     url: str
@@ -46,10 +44,11 @@ class HttpRequest:
 
 
 class Gate:
-    """Opens connections to where calls may go, and keeps them for the next call. One per process, for all threads.
+    """Opens connections to allowed addresses only, and keeps them for reuse. One per process, shared by all threads.
 
-    `allowed_origins` (`scheme://host:port`) are open whatever address they have, without TLS, too;
-    `allow_loopback` opens this machine itself, for development. All else must be https at a public address.
+    `allowed_origins` (`scheme://host:port`) may have any address and may be http; `allow_loopback` allows this
+    machine itself, for development. Everything else must be https at a public address. `resolver` replaces the
+    system's in tests.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class Gate:
         self._allow_loopback = allow_loopback
         self._resolver = resolver
         self._lock = threading.Lock()
-        self._idle: list[Pinned] = []  # the one that was used last is last
+        self._idle: list[PinnedConnection] = []  # most recently used last
 
     def send(
         self,
@@ -73,10 +72,10 @@ class Gate:
         limits: Limits,
         deadline: float | None = None,
     ) -> "Response":
-        """Send a request and wait for the head of its answer; the caller reads and closes that.
+        """Send a request and wait for the head of the response; the caller reads and closes it.
 
-        `deadline` is when the body must have been read, in `time.monotonic`'s seconds; without it the limits say
-        so. Raises EgressError.
+        `deadline` (in `time.monotonic` seconds) is when the body must have been read, by default now plus
+        `limits.total_s`. Raises EgressError.
         """
         origin, target = parse(request.url)
         if origin.scheme == "http" and not (self._allow_loopback or origin in self._allowed):
@@ -84,7 +83,7 @@ class Gate:
         message = _message(request, origin, target)
         if deadline is None:
             deadline = time.monotonic() + limits.total_s
-        if (kept := self._take(origin)) is not None:
+        if (kept := self._take_idle(origin)) is not None:
             response = self._exchange(kept, message, cancel_token, limits, deadline)
             if response is not None:
                 return response
@@ -96,42 +95,47 @@ class Gate:
         return response
 
     def close(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close the idle connections."""
         with self._lock:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
 
     def _exchange(
-        self, connection: "Pinned", message: bytes, cancel_token: CancelToken, limits: Limits, deadline: float
+        self,
+        connection: "PinnedConnection",
+        message: bytes,
+        cancel_token: CancelToken,
+        limits: Limits,
+        deadline: float,
     ) -> "Response | None":
-        """Send and read the head; None where a kept connection broke before any byte of an answer."""
+        """Send and read the head; None if a reused connection broke before the first byte of the response."""
         from .response import Response
 
         response = Response(
             connection, cancel_token=cancel_token, limits=limits, deadline=deadline, give_back=self._give_back
         )
         try:
-            cancel_token.ends_by_shutting(connection.sock)
+            cancel_token.shut_down_on_cancel(connection.sock)
             _send(connection, message, cancel_token, min(limits.first_byte_s, deadline - time.monotonic()))
             return response.read_head()
         except Unreachable:
             response.close()
-            if connection.is_reused and not response.has_begun:
+            if connection.is_reused and not response.has_started:
                 return None
             raise
         except BaseException:
             response.close()
             raise
 
-    def _connect(self, origin: Origin, cancel_token: CancelToken, limits: Limits) -> "Pinned":
+    def _connect(self, origin: Origin, cancel_token: CancelToken, limits: Limits) -> "PinnedConnection":
         from . import connection as connections
 
-        pinned: Pinned
+        pinned: PinnedConnection
         if origin.scheme == "https":
-            pinned = connections.PinnedTLS(origin.host, origin.port, ssl_context=self._ssl_context)
+            pinned = connections.PinnedTLSConnection(origin.host, origin.port, ssl_context=self._ssl_context)
         else:
-            pinned = connections.Pinned(origin.host, origin.port)
+            pinned = connections.PinnedConnection(origin.host, origin.port)
         pinned.origin = origin
         pinned.open(
             cancel_token,
@@ -143,7 +147,7 @@ class Gate:
 
     @cached_property
     def _ssl_context(self) -> "ssl.SSLContext":
-        """Verifies against the system's trusted certificates; reading them takes 20 ms, so it's done once."""
+        """Verifies against the system's trusted certificates; reading them takes 20 ms, so it is done once."""
         import ssl
 
         return ssl.create_default_context()
@@ -160,21 +164,21 @@ class Gate:
             if origin.scheme == "http":
                 raise Blocked(NOT_ENCRYPTED)
 
-    def _take(self, origin: Origin) -> "Pinned | None":
-        """A kept connection that is still good, as far as can be told without using it."""
+    def _take_idle(self, origin: Origin) -> "PinnedConnection | None":
+        """Take an idle connection that is still usable, as far as can be seen without sending anything."""
         while True:
             with self._lock:
                 kept = next((one for one in reversed(self._idle) if one.origin == origin), None)
                 if kept is None:
                     return None
                 self._idle.remove(kept)
-            # readable while nothing was asked: the peer closed it, or sends what belongs to no answer
+            # `is_connected` is False if it is readable: the peer closed it, or sends bytes that belong to no request
             if time.monotonic() - kept.idle_since < MAX_IDLE_S and kept.is_connected:
                 kept.is_reused = True
                 return kept
             kept.close()
 
-    def _give_back(self, connection: "Pinned") -> None:
+    def _give_back(self, connection: "PinnedConnection") -> None:
         now = connection.idle_since = time.monotonic()
         with self._lock:
             self._idle.append(connection)
@@ -186,7 +190,7 @@ class Gate:
 
 
 def _message(request: HttpRequest, origin: Origin, target: str) -> bytes:
-    """The request's bytes. Raises Failed for headers that can't be sent, naming no value."""
+    """The request's bytes. Raises Failed for headers that can't be sent, without naming a value."""
     headers = {
         "Host": origin.authority,
         "User-Agent": "chat-api",
@@ -198,17 +202,21 @@ def _message(request: HttpRequest, origin: Origin, target: str) -> bytes:
     lines = [f"{request.method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     for line in lines:
         if not (line.isascii() and line.isprintable()):
-            raise Failed("A header of the request, such as the key, holds characters that can't be sent.")
+            raise Failed(
+                "A request header, such as the one with the key, contains characters that can't be sent."
+            )
     return "\r\n".join([*lines, "", ""]).encode() + request.body
 
 
-def _send(connection: "Pinned", message: bytes, cancel_token: CancelToken, timeout_s: float) -> None:
+def _send(
+    connection: "PinnedConnection", message: bytes, cancel_token: CancelToken, timeout_s: float
+) -> None:
     try:
         connection.sock.settimeout(max(timeout_s, 0.001))
         connection.sock.sendall(message)
     except TimeoutError:
         cancel_token.check()
-        raise TimedOut("The provider did not take the request in time.") from None
+        raise TimedOut("The provider did not accept the request in time.") from None
     except (OSError, ValueError):
         cancel_token.check()
         raise Unreachable("The connection to the provider broke.") from None

@@ -1,16 +1,16 @@
-"""How long a call may take and how much may come back."""
+"""Limits of an outgoing call: how long it may take and how much it may return."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one call. Times are in seconds, sizes in bytes."""
+    """Limits of one call. Times are in seconds, sizes in bytes."""
 
-    connect_s: float = 5  # name, TCP and TLS together
-    first_byte_s: float = 120  # from the request to the first byte of the body: a large prompt takes its time
+    connect_s: float = 5  # DNS, TCP and TLS together
+    first_byte_s: float = 120  # from the request to the first byte of the body: large prompts take long
     idle_s: float = 60
     total_s: float = 1800
     line_bytes: int = 1024 * 1024
-    run_bytes: int = 64 * 1024 * 1024  # all that is read of one answer
+    response_bytes: int = 64 * 1024 * 1024  # everything read of one response
     answer_bytes: int = 4 * 1024 * 1024  # text, reasoning and tool calls in UTF-8

@@ -1,7 +1,7 @@
-"""An answer as it comes in: its head, then its body piece by piece, within the limits.
+"""A response as it arrives: its head, then its body read by read, within the limits.
 
-The bytes are taken from the socket as the system has them, many chunks with one call; the standard library reads
-the head, so that the rules of HTTP about where an answer ends are its own.
+Bytes are read from the socket as they arrive, several chunks per call; the standard library parses the head, so the
+HTTP rules for where a body ends are its own.
 """
 
 import http.client
@@ -17,7 +17,7 @@ from .errors import EgressError, Failed, TimedOut, Unreachable
 from .limits import Limits
 
 if TYPE_CHECKING:
-    from .connection import Pinned
+    from .connection import PinnedConnection
 
 READ_BYTES = 65536
 MAX_HEAD_BYTES = 65536
@@ -26,23 +26,23 @@ MAX_INFORMATION_HEADS = 10
 MORE_IS_WAITING_BYTES = READ_BYTES // 4
 END_WAIT_S = 0.02
 
-BROKEN = "The provider's answer broke off in the middle."
+BROKEN = "The provider's response broke off."
 
 
 class Response:
-    """One answer. `close` it in any case: only a connection whose answer was read to its end is used again."""
+    """One response. Always `close` it: only a connection whose response was read to its end is reused."""
 
     status: int
     headers: Message
 
     def __init__(
         self,
-        connection: "Pinned",
+        connection: "PinnedConnection",
         *,
         cancel_token: CancelToken,
         limits: Limits,
         deadline: float,
-        give_back: Callable[["Pinned"], None],
+        give_back: Callable[["PinnedConnection"], None],
     ) -> None:
         self._connection, self._cancel_token, self._give_back = connection, cancel_token, give_back
         self._sock: socket.socket = connection.sock
@@ -50,25 +50,25 @@ class Response:
         self._first_byte_by = time.monotonic() + limits.first_byte_s
         self._timeout_s: float | None = None
         self._received_bytes = 0
-        self._body_began = False
+        self._body_started = False
         self._is_fast = False
         self._last_arrival = 0.0
         self._last_size = 0
         self._is_closed = False
 
     @property
-    def has_begun(self) -> bool:
-        """Whether any byte came."""
+    def has_started(self) -> bool:
+        """Whether any byte was received."""
         return self._received_bytes > 0
 
     def read_head(self) -> Self:
         """Wait for status and headers."""
         rest = b""
         for _ in range(MAX_INFORMATION_HEADS):
-            head, rest = self._until_blank_line(rest)
-            if head[:7] != b"HTTP/1." or head[9:10] != b"1":  # 1xx are followed by the answer itself
+            head, rest = self._read_until_blank_line(rest)
+            if head[:7] != b"HTTP/1." or head[9:10] != b"1":  # a 1xx is followed by the final response
                 break
-        parsed = _parsed_head(head)
+        parsed = _parse_head(head)
         self.status, self.headers = parsed.status, parsed.headers
         self._can_be_kept = not parsed.will_close
         self._framing = _framing_of(parsed)
@@ -76,46 +76,46 @@ class Response:
         return self
 
     def read(self, *, pace_s: float = 0) -> bytes:
-        """The next piece of the body, empty at its end. Waits out `pace_s` since the last one if they come faster."""
+        """The next bytes of the body, empty at its end. Reads a fast body at most once in `pace_s` seconds."""
         framing = self._framing
         while not framing.ended:
-            if framing.is_garbled:  # not sooner: what came in front of it is good
-                raise Failed("The provider's answer is garbled.")
-            piece = self._rest or self._next_piece(pace_s)
+            if framing.is_garbled:  # checked late, so that what came before it is still delivered
+                raise Failed("The provider's response is malformed (invalid chunked encoding).")
+            received = self._rest or self._receive_paced(pace_s)
             self._rest = b""
-            if not piece:
+            if not received:
                 if framing.ends_with_connection:
                     framing.ended = True
                     break
                 raise Unreachable(BROKEN)
-            self._body_began = True
-            if content := framing.feed(piece):
+            self._body_started = True
+            if content := framing.feed(received):
                 return content
         return b""
 
     def read_all(self, max_bytes: int) -> bytes:
-        """The body, or as much of it as the bound allows."""
-        pieces, size = [], 0
-        while size < max_bytes and (piece := self.read()):
-            pieces.append(piece)
-            size += len(piece)
-        return b"".join(pieces)[:max_bytes]
+        """The body, truncated to `max_bytes`."""
+        parts, size = [], 0
+        while size < max_bytes and (received := self.read()):
+            parts.append(received)
+            size += len(received)
+        return b"".join(parts)[:max_bytes]
 
     def finish(self) -> None:
-        """Read the end of a body of which everything that matters was read, if it is there or comes at once."""
+        """Read the end of the body if it comes at once, so that the connection can be reused."""
         self._deadline = min(self._deadline, time.monotonic() + END_WAIT_S)
         try:
             while self.read():
                 pass
         except EgressError:
-            pass  # nothing is lost but the connection
+            pass  # only the reuse of the connection is lost
 
     def close(self) -> None:
-        """Give the connection back where the answer was read to its end, else close it. Idempotent."""
+        """Give the connection back if the response was read to its end, else close it. Idempotent."""
         if self._is_closed:
             return
         self._is_closed = True
-        self._cancel_token.let_go()
+        self._cancel_token.clear_callback()
         framing = getattr(self, "_framing", None)
         if framing is not None and framing.ended and not framing.has_surplus and self._can_be_kept:
             if not self._cancel_token.cancelled:
@@ -123,23 +123,23 @@ class Response:
                 return
         self._connection.close()
 
-    def _until_blank_line(self, received: bytes) -> tuple[bytes, bytes]:
-        """The next head, and what came behind it."""
-        while (end := received.find(b"\r\n\r\n")) < 0:
-            if len(received) > MAX_HEAD_BYTES:
-                raise Failed("The provider sent headers without end.")
-            piece = self._receive(time.monotonic())
-            if not piece:
+    def _read_until_blank_line(self, head: bytes) -> tuple[bytes, bytes]:
+        """The next head, and the bytes received after it."""
+        while (end := head.find(b"\r\n\r\n")) < 0:
+            if len(head) > MAX_HEAD_BYTES:
+                raise Failed("The provider sent too many headers.")
+            received = self._receive(time.monotonic())
+            if not received:
                 raise Unreachable(
-                    BROKEN if received else "The provider closed the connection without an answer."
+                    BROKEN if head else "The provider closed the connection without a response."
                 )
-            received += piece
-            if not b"HTTP/".startswith(received[:5]):
-                raise Failed("The provider answered with something that is not HTTP.")
-        return received[: end + 4], received[end + 4 :]
+            head += received
+            if not b"HTTP/".startswith(head[:5]):
+                raise Failed("The provider's response is not HTTP.")
+        return head[: end + 4], head[end + 4 :]
 
-    def _next_piece(self, pace_s: float) -> bytes:
-        """Receive, at the pace at which the provider sends or slower."""
+    def _receive_paced(self, pace_s: float) -> bytes:
+        """Receive, waiting first if the provider has been sending faster than every `pace_s` seconds."""
         now = time.monotonic()
         has_slept = False
         if self._is_fast and self._last_size < MORE_IS_WAITING_BYTES:
@@ -148,17 +148,17 @@ class Response:
                 time.sleep(wait_s)
                 has_slept = True
                 now = time.monotonic()
-        piece = self._receive(now)
+        received = self._receive(now)
         arrived_at = time.monotonic()
-        # after a sleep something must have been there already, or else the provider is slow
+        # after a sleep, bytes must have been waiting already; otherwise the provider is slow
         gap_s = arrived_at - (now if has_slept else self._last_arrival)
         self._is_fast = gap_s < (pace_s / 10 if has_slept else pace_s)
-        self._last_arrival, self._last_size = arrived_at, len(piece)
-        return piece
+        self._last_arrival, self._last_size = arrived_at, len(received)
+        return received
 
     def _receive(self, now: float) -> bytes:
-        """What is there, or comes before the nearest limit."""
-        if not self._body_began:
+        """The bytes that are there, or that arrive before the nearest time limit."""
+        if not self._body_started:
             timeout_s = min(self._first_byte_by, self._deadline) - now
         elif now + self._limits.idle_s <= self._deadline:
             timeout_s = self._limits.idle_s
@@ -172,46 +172,46 @@ class Response:
             if timeout_s != self._timeout_s:
                 self._sock.settimeout(timeout_s)
                 self._timeout_s = timeout_s
-            piece = self._sock.recv(READ_BYTES)
+            received = self._sock.recv(READ_BYTES)
         except TimeoutError:
             self._cancel_token.check()
             raise self._timed_out() from None
-        except (OSError, ValueError):  # ValueError: TLS was ended by another thread
+        except (OSError, ValueError):  # ValueError: another thread shut TLS down
             self._cancel_token.check()
             raise Unreachable("The connection to the provider broke.") from None
         if self._cancel_token.cancelled:
             self._cancel_token.check()
-        self._received_bytes += len(piece)
-        if self._received_bytes > self._limits.run_bytes:
-            raise Failed("The provider sent more than an answer may have.")
-        return piece
+        self._received_bytes += len(received)
+        if self._received_bytes > self._limits.response_bytes:
+            raise Failed("The provider's response is larger than the limit.")
+        return received
 
     def _timed_out(self) -> TimedOut:
         if time.monotonic() >= self._deadline:
-            return TimedOut("The provider took longer than a whole reply may take.")
-        if not self._body_began:
+            return TimedOut("The provider took longer than the limit for a whole reply.")
+        if not self._body_started:
             return TimedOut(f"The provider sent nothing within {self._limits.first_byte_s:g} seconds.")
-        return TimedOut(f"The provider fell silent for {self._limits.idle_s:g} seconds.")
+        return TimedOut(f"The provider was silent for {self._limits.idle_s:g} seconds.")
 
 
 class _Sized:
-    """A body whose length was announced, or that ends with the connection (None)."""
+    """A body of a known length, or one that ends with the connection (None)."""
 
     has_surplus = is_garbled = False
 
     def __init__(self, size_bytes: int | None) -> None:
-        self._left = size_bytes
+        self._remaining = size_bytes
         self.ended = size_bytes == 0
         self.ends_with_connection = size_bytes is None
 
-    def feed(self, piece: bytes) -> bytes:
-        """The content of what was received."""
-        if self._left is None:
-            return piece
-        self.has_surplus = len(piece) > self._left
-        content = piece[: self._left]
-        self._left -= len(content)
-        self.ended = self._left == 0
+    def feed(self, received: bytes) -> bytes:
+        """The content in the received bytes."""
+        if self._remaining is None:
+            return received
+        self.has_surplus = len(received) > self._remaining
+        content = received[: self._remaining]
+        self._remaining -= len(content)
+        self.ended = self._remaining == 0
         return content
 
 
@@ -222,35 +222,35 @@ class _Chunked:
 
     def __init__(self) -> None:
         self.ended = self.has_surplus = self.is_garbled = False
-        self._left = 0  # of the chunk at hand, with the line end behind it
-        self._line = b""  # the beginning of a line whose end has not come
+        self._remaining = 0  # bytes of the current chunk and of the line end after it
+        self._line = b""  # an incomplete line
         self._in_trailer = False
 
-    def feed(self, piece: bytes) -> bytes:
-        """The content of what was received."""
+    def feed(self, received: bytes) -> bytes:
+        """The content in the received bytes."""
         contents, at = [], 0
         if self._line:
-            piece, self._line = self._line + piece, b""
-        while at < len(piece) and not (self.ended or self.is_garbled):
-            if self._left:
-                taken = min(self._left, len(piece) - at)
-                content_bytes = min(taken, self._left - 2)
+            received, self._line = self._line + received, b""
+        while at < len(received) and not (self.ended or self.is_garbled):
+            if self._remaining:
+                taken = min(self._remaining, len(received) - at)
+                content_bytes = min(taken, self._remaining - 2)
                 if content_bytes > 0:
-                    contents.append(piece[at : at + content_bytes])
-                at, self._left = at + taken, self._left - taken
+                    contents.append(received[at : at + content_bytes])
+                at, self._remaining = at + taken, self._remaining - taken
                 continue
-            end = piece.find(b"\n", at)
+            end = received.find(b"\n", at)
             if end < 0:
-                self._line = piece[at:]
+                self._line = received[at:]
                 self.is_garbled = len(self._line) > MAX_CHUNK_LINE_BYTES
                 break
-            self._read_line(piece[at:end])
+            self._read_line(received[at:end])
             at = end + 1
-        self.has_surplus = at < len(piece) and self.ended
+        self.has_surplus = at < len(received) and self.ended
         return contents[0] if len(contents) == 1 else b"".join(contents)
 
     def _read_line(self, line: bytes) -> None:
-        """A chunk's size, or a trailer."""
+        """Read a chunk size, or a trailer."""
         if self._in_trailer:
             self.ended = not line.rstrip(b"\r")
             return
@@ -260,11 +260,11 @@ class _Chunked:
             return
         size_bytes = int(digits, 16)
         self._in_trailer = size_bytes == 0
-        self._left = size_bytes + 2 if size_bytes else 0
+        self._remaining = size_bytes + 2 if size_bytes else 0
 
 
 class _HeadOnly:
-    """Shows the standard library a head as if it were a socket."""
+    """Presents a head to the standard library as if it were a socket."""
 
     def __init__(self, head: bytes) -> None:
         self._head = head
@@ -273,12 +273,12 @@ class _HeadOnly:
         return io.BytesIO(self._head)
 
 
-def _parsed_head(head: bytes) -> http.client.HTTPResponse:
+def _parse_head(head: bytes) -> http.client.HTTPResponse:
     response = http.client.HTTPResponse(cast(socket.socket, _HeadOnly(head)))
     try:
         response.begin()
     except (http.client.HTTPException, ValueError):
-        raise Failed("The provider answered with something that is not HTTP.") from None
+        raise Failed("The provider's response is not HTTP.") from None
     return response
 
 

@@ -1,19 +1,18 @@
 """Anthropic's Messages API, version 2023-06-01."""
 
-import base64
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from . import stream_parser
-from .error_responses import reported
+from .error_responses import error_of_report
 from .events import Event, Usage
-from .request import ChatMessage, ChatRequest, Endpoint, ImagePart, TextPart
+from .request import ChatMessage, ChatRequest, Endpoint
 from .sse import Frame
-from .stream_parser import add_reasoning, add_text, written_arguments
-from .untrusted_json import as_count, as_dict, as_list, as_text, can_be_sent, loads
+from .stream_parser import add_reasoning, add_text, serialize_arguments
+from .untrusted_json import as_count, as_dict, as_list, as_text, is_serializable, parse_json
 
 VERSION = "2023-06-01"
-DEFAULT_MAX_TOKENS = 4096  # the protocol wants a bound
+DEFAULT_MAX_TOKENS = 4096  # the protocol requires a limit
 
 FINISH_REASONS = {
     "end_turn": "stop",
@@ -27,12 +26,12 @@ TOOL_CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 
 
 def completions_path(endpoint_path: str) -> str:
-    """What is put behind the endpoint's own path, which may name the version already."""
+    """The path to append to the endpoint's own, which may include the version already."""
     return _versioned(endpoint_path, "/messages")
 
 
 def models_path(endpoint_path: str) -> str:
-    """What is put behind the endpoint's own path, which may name the version already."""
+    """The path to append to the endpoint's own, which may include the version already."""
     return _versioned(endpoint_path, "/models")
 
 
@@ -41,48 +40,50 @@ def _versioned(endpoint_path: str, path: str) -> str:
 
 
 def headers(endpoint: Endpoint, key: str) -> dict[str, str]:
-    """The headers that this protocol needs, with a key; a server without accounts needs none."""
+    """The headers of this protocol. Without a key for the endpoint none is sent: a local server may need none."""
     return {"anthropic-version": VERSION, **({"x-api-key": key} if endpoint.api_key else {})}
 
 
-def body(request: ChatRequest) -> dict[str, Any]:
-    """The request's body: system texts apart, messages of one role merged, parameters in this protocol's names."""
-    system = [_text_of(message) for message in request.messages if message.role in ("system", "developer")]
+def request_body(request: ChatRequest) -> dict[str, Any]:
+    """The body of a request: `system` apart, consecutive messages of one role merged, parameters translated."""
+    system = [message.content for message in request.messages if message.role in ("system", "developer")]
     sent: dict[str, Any] = {
         "model": request.model,
         "messages": _messages(request.messages),
         "stream": True,
         **_parameters(request.parameters),
     }
-    if text := "\n\n".join(part for part in system if part):
+    if text := "\n\n".join(content for content in system if content):
         sent["system"] = text
     return sent
 
 
-def corrected(sent: Mapping[str, Any], complaint: str) -> dict[str, Any] | None:
-    """Nothing is left out on a server's complaint: there is one server, and it knows all that is sent."""
+def corrected_body(sent: Mapping[str, Any], complaint: str) -> dict[str, Any] | None:
+    """None: Anthropic's own server knows every field that is sent, so no complaint can be fixed by leaving one out."""
     return None
 
 
-def events(reads: Iterable[list[Frame]], *, key: str, answer_bytes: int) -> Iterator[list[Event]]:
+def parse_stream(reads: Iterable[list[Frame]], *, key: str, answer_bytes: int) -> Iterator[list[Event]]:
     """The typed events of a streamed reply."""
-    return stream_parser.events(StreamParser(key, answer_bytes), reads)
+    return stream_parser.parse_stream(AnthropicStreamParser(key, answer_bytes), reads)
 
 
-def whole(answer: Any, *, key: str, answer_bytes: int) -> list[Event]:
-    """The typed events of a reply that came as one JSON object, though a stream was asked for."""
-    return stream_parser.whole(StreamParser(key, answer_bytes), answer)
+def parse_answer(answer: Any, *, key: str, answer_bytes: int) -> list[Event]:
+    """The typed events of a reply that came as one JSON object although a stream was requested."""
+    return stream_parser.parse_answer(AnthropicStreamParser(key, answer_bytes), answer)
 
 
-class StreamParser(stream_parser.StreamParser):
-    """A reply in content blocks."""
+class AnthropicStreamParser(stream_parser.StreamParser):
+    """Parses the events of the Messages API: content blocks and their deltas."""
 
     def take(self, frame: Frame, found: list[Event]) -> None:
-        """Append the events that a frame brings."""
-        event = loads(frame.data)
-        if not self.understood(isinstance(event, dict) and isinstance(event.get("type"), str)):
+        """Append the events in a frame."""
+        event = parse_json(frame.data)
+        is_valid = isinstance(event, dict) and isinstance(event.get("type"), str)
+        self.note_frame(is_valid=is_valid)
+        if not is_valid:
             if frame.event == "error" or as_dict(event).get("error"):
-                raise reported(as_dict(event).get("error") or frame.data, self.key)
+                raise error_of_report(as_dict(event).get("error") or frame.data, self.key)
             return
         kind = event["type"]
         if kind == "content_block_delta":
@@ -91,7 +92,7 @@ class StreamParser(stream_parser.StreamParser):
             self._take_block(event.get("index"), as_dict(event.get("content_block")), found)
         elif kind == "message_start":
             usage = as_dict(as_dict(event.get("message")).get("usage"))
-            # its output_tokens are those of the beginning: of a reply that is cut off they would stay the last word
+            # `output_tokens` counts only the beginning here; for a truncated reply it would remain the final figure
             self._take_usage({**usage, "output_tokens": None})
             if self.usage:
                 found.append(self.usage)
@@ -101,14 +102,16 @@ class StreamParser(stream_parser.StreamParser):
         elif kind == "message_stop":
             self.is_done = True
         elif kind == "error":
-            raise reported(event.get("error"), self.key)
+            raise error_of_report(event.get("error"), self.key)
 
     def take_whole(self, answer: Any, found: list[Event]) -> None:
         """Append the events of a whole message."""
         fields = as_dict(answer)
         if error := fields.get("error"):
-            raise reported(error, self.key)
-        if not self.understood(isinstance(fields.get("content"), list)):
+            raise error_of_report(error, self.key)
+        is_valid = isinstance(fields.get("content"), list)
+        self.note_frame(is_valid=is_valid)
+        if not is_valid:
             return
         for index, block in enumerate(fields["content"]):
             self._take_block(index, as_dict(block), found)
@@ -116,7 +119,7 @@ class StreamParser(stream_parser.StreamParser):
         self._take_usage(as_dict(fields.get("usage")))
 
     def _take_block(self, index: object, block: dict[str, Any], found: list[Event]) -> None:
-        """The beginning of a block in a stream, or the whole block."""
+        """Take the start of a block in a stream, or a whole block."""
         kind = block.get("type")
         if kind == "text":
             add_text(found, as_text(block.get("text")))
@@ -125,8 +128,8 @@ class StreamParser(stream_parser.StreamParser):
         elif kind == "tool_use":
             call = self.begin_call(as_text(block.get("id")), as_text(block.get("name")))
             self.call_at[index if isinstance(index, int) else None] = call
-            if arguments := block.get("input"):  # empty in a stream: it comes in fragments
-                self.add_arguments(call, written_arguments(arguments))
+            if arguments := block.get("input"):  # empty in a stream, where it follows in fragments
+                self.add_arguments(call, serialize_arguments(arguments))
 
     def _take_delta(self, index: object, delta: dict[str, Any], found: list[Event]) -> None:
         kind = delta.get("type")
@@ -144,13 +147,13 @@ class StreamParser(stream_parser.StreamParser):
             self.finish_reason = FINISH_REASONS.get(reason, reason)
 
     def _take_usage(self, usage: dict[str, Any]) -> None:
-        """Add what is said now to what was said before. Tokens from the cache were part of the prompt, too."""
+        """Merge these counts into the earlier ones. Tokens read from or written to the cache are prompt tokens, too."""
         known = self.usage or Usage(None, None)
         prompt = as_count(usage.get("input_tokens"))
         if prompt is not None:
             prompt += as_count(usage.get("cache_creation_input_tokens")) or 0
             prompt += as_count(usage.get("cache_read_input_tokens")) or 0
-            prompt = as_count(prompt)  # the sum has to be one, too
+            prompt = as_count(prompt)  # the sum may exceed the range
         completion = as_count(usage.get("output_tokens"))
         if prompt is not None or completion is not None:
             self.usage = Usage(
@@ -160,10 +163,9 @@ class StreamParser(stream_parser.StreamParser):
 
 
 def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that this protocol knows, by its names."""
-    bound = given.get("max_tokens") or given.get("max_completion_tokens") or DEFAULT_MAX_TOKENS
-    sent = {"max_tokens": bound} | {
-        name: given[name] for name in ("temperature", "top_p", "top_k") if given.get(name) is not None
+    """The parameters that this protocol has, under its names."""
+    sent = {"max_tokens": given.get("max_tokens") or DEFAULT_MAX_TOKENS} | {
+        name: given[name] for name in ("temperature", "top_p") if given.get(name) is not None
     }
     if stop := given.get("stop"):
         sent["stop_sequences"] = [stop] if isinstance(stop, str) else stop
@@ -190,7 +192,7 @@ def _tool_choice(choice: object) -> dict[str, Any] | None:
 
 
 def _messages(messages: Iterable[ChatMessage]) -> list[dict[str, Any]]:
-    """The conversation, with one message where several of one role follow each other; empty ones are refused there."""
+    """The conversation with consecutive messages of one role merged, and without empty ones, which the API refuses."""
     merged: list[dict[str, Any]] = []
     for message in messages:
         if message.role in ("system", "developer") or not (blocks := _blocks(message)):
@@ -209,35 +211,21 @@ def _blocks(message: ChatMessage) -> list[dict[str, Any]]:
             {
                 "type": "tool_result",
                 "tool_use_id": message.tool_call_id or "",
-                "content": _contents(message),
+                "content": _content(message),
             }
         ]
     calls = [
         {"type": "tool_use", "id": call.id, "name": call.name, "input": _input(call.arguments)}
         for call in message.tool_calls
     ]
-    return _contents(message) + calls
+    return _content(message) + calls
 
 
 def _input(arguments: str) -> dict[str, Any]:
-    """A call's arguments as an object, which the protocol wants; the model may have written something else."""
-    value = loads(arguments or "{}")
-    return value if isinstance(value, dict) and can_be_sent(value) else {"arguments": arguments}
+    """A call's arguments as an object, as the protocol requires; the model may have written something else."""
+    value = parse_json(arguments or "{}")
+    return value if isinstance(value, dict) and is_serializable(value) else {"arguments": arguments}
 
 
-def _contents(message: ChatMessage) -> list[dict[str, Any]]:
-    parts = (TextPart(message.content),) if isinstance(message.content, str) else message.content
-    return [_block(part) for part in parts if not isinstance(part, TextPart) or part.text]
-
-
-def _block(part: TextPart | ImagePart) -> dict[str, Any]:
-    if isinstance(part, TextPart):
-        return {"type": "text", "text": part.text}
-    content = base64.b64encode(part.content).decode()
-    return {"type": "image", "source": {"type": "base64", "media_type": part.media_type, "data": content}}
-
-
-def _text_of(message: ChatMessage) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    return "\n\n".join(part.text for part in message.content if isinstance(part, TextPart))
+def _content(message: ChatMessage) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": message.content}] if message.content else []

@@ -1,4 +1,4 @@
-"""Calls to providers: streaming a reply, listing models. See `Client`."""
+"""Calls to LLM providers: streaming a reply, listing models. See `Client`."""
 
 import re
 import time
@@ -8,18 +8,18 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from ..egress.addresses import below
+from ..egress.addresses import join_path
 from ..egress.cancellation import CancelToken
 from ..egress.errors import EgressError, Failed
 from ..egress.gate import Gate, HttpRequest
 from ..egress.limits import Limits
 from . import anthropic, openai
-from .error_responses import refusal
+from .error_responses import error_of_response
 from .events import Event, Finish, ReasoningDelta, TextDelta, ToolCall
 from .request import ChatRequest, Endpoint
 from .sse import Frame, SseReader
 from .stream_parser import AnswerFull
-from .untrusted_json import as_dict, as_list, loads
+from .untrusted_json import as_dict, as_list, parse_json
 
 if TYPE_CHECKING:
     from ..egress.response import Response
@@ -30,9 +30,9 @@ HIDDEN_KEY = "****"
 MAX_ERROR_BYTES = 65536
 MAX_MODELS_BYTES = 1024 * 1024
 MAX_MODELS = 1000
-MODELS_TOTAL_S = 30.0  # a request waits for it, so not as long as for a reply
+MODELS_TOTAL_S = 30.0  # a client's request waits for it, so less than for a reply
 MAX_MODEL_ID_LENGTH = 255
-# JSON may take six bytes for a character that takes one in UTF-8
+# JSON may escape a character of one byte in UTF-8 as six
 JSON_BYTES_PER_ANSWER_BYTE = 6
 
 _MEDIA_TYPE = re.compile(r"[a-z0-9.+-]{1,40}/[a-z0-9.+-]{1,40}")
@@ -41,8 +41,8 @@ _MEDIA_TYPE = re.compile(r"[a-z0-9.+-]{1,40}/[a-z0-9.+-]{1,40}")
 class Client:
     """Talks to providers through the gate. One per process, shared by all threads.
 
-    `pace_s` says how long to wait at least from one read of a streamed reply to the next, when its chunks come
-    faster; the first one is never held back.
+    `pace_s` gives the minimum time between two reads of a streamed reply whose chunks arrive faster than that; the
+    first one is never delayed.
     """
 
     def __init__(self, gate: Gate, limits: Limits, *, pace_s: Callable[[], float] = lambda: 0) -> None:
@@ -51,24 +51,24 @@ class Client:
         self._pace_s = pace_s
 
     def describe(self, endpoint: Endpoint, request: ChatRequest) -> dict[str, object]:
-        """What `stream` would send: `method`, `url`, `headers` (without the key), `body`. Calls nobody."""
+        """What `stream` would send: `method`, `url`, `headers` (without the key), `body`. Sends nothing."""
         protocol = _protocol(endpoint)
-        body = protocol.body(request)
+        body = protocol.request_body(request)
         sent = _request_of(endpoint, HIDDEN_KEY, body)
         return {"method": sent.method, "url": sent.url, "headers": dict(sent.headers), "body": body}
 
     def stream(
         self, endpoint: Endpoint, request: ChatRequest, cancel_token: CancelToken
     ) -> Iterator[list[Event]]:
-        """The reply, as the provider sends it: what each read brought, as a list of typed events.
+        """The reply as it arrives: a list of typed events for each read.
 
-        The last list ends with Finish. Raises EgressError where it ends otherwise than by the provider's own
-        end; what came before stays good. Closing the generator ends the call.
+        The last list ends with Finish. Raises EgressError if the reply ends in any other way; the events before
+        that remain valid. Closing the generator ends the call.
         """
         cancel_token.check()
-        response = self._answer(endpoint, request, cancel_token)
+        response = self._request_reply(endpoint, request, cancel_token)
         try:
-            yield from _within(self._limits.answer_bytes, self._events(endpoint, response))
+            yield from _limit_size(self._limits.answer_bytes, self._events(endpoint, response))
             response.finish()
         finally:
             response.close()
@@ -76,7 +76,7 @@ class Client:
     def list_models(self, endpoint: Endpoint) -> list[str]:
         """The ids of the models that the provider offers with this key. Raises EgressError."""
         protocol = _protocol(endpoint)
-        url = below(endpoint.api_endpoint, protocol.models_path(urlsplit(endpoint.api_endpoint).path))
+        url = join_path(endpoint.api_endpoint, protocol.models_path(urlsplit(endpoint.api_endpoint).path))
         headers = {"Accept": "application/json", **protocol.headers(endpoint, endpoint.api_key)}
         request = HttpRequest("GET", url, headers)
         deadline = time.monotonic() + min(MODELS_TOTAL_S, self._limits.total_s)
@@ -85,27 +85,29 @@ class Client:
         )
         try:
             if response.status != 200:
-                raise refusal(
+                raise error_of_response(
                     response.status, response.headers, response.read_all(MAX_ERROR_BYTES), endpoint.api_key
                 )
             content = response.read_all(MAX_MODELS_BYTES + 1)
         finally:
             response.close()
-        answer = loads(content) if len(content) <= MAX_MODELS_BYTES else None
+        answer = parse_json(content) if len(content) <= MAX_MODELS_BYTES else None
         if not isinstance(answer, dict) or not isinstance(answer.get("data"), list):
-            raise Failed("The provider answered with something that is no list of models.")
+            raise Failed("The provider's response is not a list of models.")
         ids = (as_dict(model).get("id") for model in as_list(answer["data"]))
         return [id for id in ids if isinstance(id, str) and 0 < len(id) <= MAX_MODEL_ID_LENGTH][:MAX_MODELS]
 
     def close(self) -> None:
-        """Close the connections that are kept for the next call."""
+        """Close the idle connections."""
         self._gate.close()
 
-    def _answer(self, endpoint: Endpoint, request: ChatRequest, cancel_token: CancelToken) -> "Response":
-        """The provider's answer, whose status is 200. What some servers don't know is left out on their complaint."""
+    def _request_reply(
+        self, endpoint: Endpoint, request: ChatRequest, cancel_token: CancelToken
+    ) -> "Response":
+        """A response with status 200. A field that some servers don't know is left out when they complain about it."""
         protocol = _protocol(endpoint)
         deadline = time.monotonic() + self._limits.total_s
-        body: Mapping[str, Any] | None = protocol.body(request)
+        body: Mapping[str, Any] | None = protocol.request_body(request)
         while body is not None:
             sent = _request_of(endpoint, endpoint.api_key, body)
             response = self._gate.send(
@@ -120,31 +122,33 @@ class Client:
                 complaint = b""  # the status says enough
             finally:
                 response.close()
-            error = refusal(response.status, response.headers, complaint, endpoint.api_key)
+            error = error_of_response(response.status, response.headers, complaint, endpoint.api_key)
             body = (
-                protocol.corrected(body, complaint.decode(errors="replace"))
+                protocol.corrected_body(body, complaint.decode(errors="replace"))
                 if response.status in (400, 422)
                 else None
             )
         raise error
 
     def _events(self, endpoint: Endpoint, response: "Response") -> Iterator[list[Event]]:
-        """The events of an answer, streamed or, from a server that can't, in one piece."""
+        """The events of a response: a stream, or one JSON object from a server that can't stream."""
         protocol, limits = _protocol(endpoint), self._limits
         media_type = (
             str(response.headers.get("Content-Type") or "text/event-stream").split(";")[0].strip().lower()
         )
         if str(response.headers.get("Content-Encoding") or "identity").strip().lower() != "identity":
-            raise Failed("The provider answered in a compressed form, which was not asked for.")
+            raise Failed("The provider's response is compressed although that was not requested.")
         if media_type == "text/event-stream":
             frames = _frames(response, limits, self._pace_s)
-            yield from protocol.events(frames, key=endpoint.api_key, answer_bytes=limits.answer_bytes)
+            yield from protocol.parse_stream(frames, key=endpoint.api_key, answer_bytes=limits.answer_bytes)
         elif media_type == "application/json" or media_type.endswith("+json"):
             content = response.read_all(limits.answer_bytes * JSON_BYTES_PER_ANSWER_BYTE)
-            yield protocol.whole(loads(content), key=endpoint.api_key, answer_bytes=limits.answer_bytes)
+            yield protocol.parse_answer(
+                parse_json(content), key=endpoint.api_key, answer_bytes=limits.answer_bytes
+            )
         else:
-            shown = media_type if _MEDIA_TYPE.fullmatch(media_type) else "something else"
-            raise Failed(f"The provider answered with {shown}, not with a stream of events.")
+            name = media_type if _MEDIA_TYPE.fullmatch(media_type) else "another type of content"
+            raise Failed(f"The provider answered with {name} instead of a stream of events.")
 
 
 def _protocol(endpoint: Endpoint) -> Any:
@@ -152,9 +156,9 @@ def _protocol(endpoint: Endpoint) -> Any:
 
 
 def _request_of(endpoint: Endpoint, key: str, body: Mapping[str, Any]) -> HttpRequest:
-    """The request for a reply, with this key."""
+    """The HTTP request for a reply, with this key."""
     protocol = _protocol(endpoint)
-    url = below(endpoint.api_endpoint, protocol.completions_path(urlsplit(endpoint.api_endpoint).path))
+    url = join_path(endpoint.api_endpoint, protocol.completions_path(urlsplit(endpoint.api_endpoint).path))
     headers = {
         "Content-Type": "application/json",
         "Accept": "text/event-stream",
@@ -164,26 +168,26 @@ def _request_of(endpoint: Endpoint, key: str, body: Mapping[str, Any]) -> HttpRe
 
 
 def _frames(response: "Response", limits: Limits, pace_s: Callable[[], float]) -> Iterator[list[Frame]]:
-    """What each read brought, as events of the stream."""
+    """The frames that each read completed."""
     reader = SseReader(limits.line_bytes)
-    while piece := response.read(pace_s=pace_s()):
-        if frames := reader.feed(piece):
+    while received := response.read(pace_s=pace_s()):
+        if frames := reader.feed(received):
             yield frames
     if frames := reader.close():
         yield frames
 
 
-def _within(answer_bytes: int, reads: Iterator[list[Event]]) -> Iterator[list[Event]]:
-    """The same events, as far as the answer's bound allows; beyond it they end with Finish("length")."""
-    left = answer_bytes
+def _limit_size(answer_bytes: int, reads: Iterator[list[Event]]) -> Iterator[list[Event]]:
+    """The same events up to the size limit; beyond it they end with Finish("length")."""
+    remaining = answer_bytes
     try:
         for events in reads:
             for number, event in enumerate(events):
                 size = _size(event)
-                if size > left:
-                    yield [*events[:number], *_beginning(event, left), Finish("length")]
+                if size > remaining:
+                    yield [*events[:number], *_truncate(event, remaining), Finish("length")]
                     return
-                left -= size
+                remaining -= size
             yield events
     except AnswerFull:
         yield [Finish("length")]
@@ -201,8 +205,8 @@ def _utf8_size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-def _beginning(event: Event, size_bytes: int) -> list[Event]:
-    """As much of a text as fits, cut between characters."""
+def _truncate(event: Event, size_bytes: int) -> list[Event]:
+    """As much of a text as fits, cut between characters; nothing of any other event."""
     if isinstance(event, (TextDelta, ReasoningDelta)):
         text = event.text.encode()[:size_bytes].decode(errors="ignore")
         return [type(event)(text)] if text else []

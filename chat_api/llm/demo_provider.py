@@ -1,6 +1,6 @@
-"""A language model for trying things out: it repeats what it was told, word by word. `flask demo-provider` serves it.
+"""A stand-in for a language model: it repeats the user's message word by word. `flask demo-provider` serves it.
 
-It speaks both protocols that the service speaks to providers, takes any key, and calls a word a token.
+It implements both provider protocols, accepts any key, and counts a word as a token.
 """
 
 import errno
@@ -21,47 +21,47 @@ MODEL = "echo"
 MAX_BODY_BYTES = 32 * 1024 * 1024
 STALLED_CLIENT_S = 60
 EXPLANATION = (
-    "I am the demo provider of chat-api and not a language model: I repeat what I am told, one word after the other, "
-    "so that you can see a reply being streamed, leave it, come back to it or cancel it."
+    "I am the demo provider of chat-api and not a language model: I repeat your message, one word after the other, "
+    "so that you can watch a reply being streamed, leave it, resume it or cancel it."
 )
 
 
 class CannotListen(Exception):
-    """The address can't be listened on; the message says why and what to do."""
+    """The server can't listen on the address; the message says why and what to do."""
 
 
 class BadRequest(Exception):
-    """The request has not the shape that the protocol asks for; the message says what is wrong."""
+    """The request does not have the shape that the protocol requires; the message says what is wrong."""
 
 
 class ClientLeft(Exception):
-    """The other side has closed the connection."""
+    """The client has closed the connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is going to be said."""
+    """A reply to send."""
 
     id: str
     model: str
-    words: tuple[str, ...]  # each with the space in front of it, so that together they are the text
-    is_cut: bool  # there were more words than max_tokens allows
+    words: tuple[str, ...]  # each with the space before it, so that joined they are the text
+    is_cut: bool  # max_tokens allowed fewer words than there were
     prompt_words: int
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """The whole text."""
         return "".join(self.words)
 
 
 class Protocol(ABC):
-    """How one kind of provider puts replies into JSON, whole and as events of a stream."""
+    """How one kind of provider writes replies as JSON, whole and as events of a stream."""
 
     reply_id_prefix = ""
 
     @abstractmethod
     def token_limit(self, body: dict[str, Any]) -> int | None:
-        """How many words are asked for at most."""
+        """The maximum number of words in the request."""
 
     @abstractmethod
     def whole(self, reply: Reply) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Protocol(ABC):
 
     @abstractmethod
     def error(self, kind: str, message: str) -> dict[str, Any]:
-        """What goes along with an error status."""
+        """The body of an error response."""
 
 
 class ChatCompletions(Protocol):
@@ -125,11 +125,11 @@ class ChatCompletions(Protocol):
         return "length" if reply.is_cut else "stop"
 
     def _usage(self, reply: Reply) -> dict[str, int]:
-        said = len(reply.words)
+        completion_words = len(reply.words)
         return {
             "prompt_tokens": reply.prompt_words,
-            "completion_tokens": said,
-            "total_tokens": reply.prompt_words + said,
+            "completion_tokens": completion_words,
+            "total_tokens": reply.prompt_words + completion_words,
         }
 
 
@@ -185,21 +185,21 @@ PROTOCOLS: dict[str, Protocol] = {"/chat/completions": ChatCompletions(), "/mess
 
 
 class DemoProvider(ThreadingHTTPServer):
-    """Listens on an address at once, and answers from `serve_forever` on, each client in a thread."""
+    """Listens at once and answers once `serve_forever` runs, each client in a thread."""
 
     request_queue_size = 128
 
     def __init__(
         self, host: str, port: int, *, words_per_second: float, report: Callable[[str], object]
     ) -> None:
-        """Port 0 takes any free one. `report` gets a line about each reply. Raises CannotListen."""
+        """Port 0 means any free one. `report` gets a line about each reply. Raises CannotListen."""
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.words_per_second = words_per_second
         self.report = report
         try:
             super().__init__((host, port), Handler)
         except OSError as error:
-            raise CannotListen(_why_not(host, port, error)) from error
+            raise CannotListen(_listen_error(host, port, error)) from error
 
     @property
     def base_url(self) -> str:
@@ -208,7 +208,7 @@ class DemoProvider(ThreadingHTTPServer):
         return f"http://[{host!s}]:{port}/v1" if ":" in str(host) else f"http://{host!s}:{port}/v1"
 
     def server_bind(self) -> None:
-        """Without asking DNS for the own name, as the standard library does: nobody needs it."""
+        """Bind without the standard library's DNS lookup of the server's own name, which nothing needs."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
@@ -220,7 +220,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = STALLED_CLIENT_S
     disable_nagle_algorithm = True  # each word goes out at once
-    said = 0  # words of the reply that is being said
+    sent_words = 0  # of the reply that is being sent
 
     def handle(self) -> None:
         """Serve until the connection ends, which may be at any moment."""
@@ -251,28 +251,30 @@ class Handler(BaseHTTPRequestHandler):
         except BadRequest as error:
             self._send_error(protocol or ChatCompletions(), 400, "invalid_request_error", str(error))
             return
-        self.said = 0
+        self.sent_words = 0
         try:
-            self._say(protocol, reply, body)
+            self._send_reply(protocol, reply, body)
         except (ClientLeft, ConnectionError, TimeoutError):
             self.close_connection = True
-            self.server.report(f"client left after {_count(self.said)}")
+            self.server.report(f"client left after {_count(self.sent_words)}")
         else:
-            self.server.report(f"sent {_count(self.said)}" + (", cut by max_tokens" if reply.is_cut else ""))
+            self.server.report(
+                f"sent {_count(self.sent_words)}" + (", cut by max_tokens" if reply.is_cut else "")
+            )
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Nothing: `report` gets the lines that are worth reading."""
+        """Log nothing: `report` gets a line about each reply."""
 
     def _path(self) -> str:
-        """What is asked for; /v1 in front may be left out."""
+        """The path without an optional /v1."""
         return urlsplit(self.path).path.removeprefix("/v1")
 
     def _read_body(self) -> dict[str, Any]:
         """The body, an object. Raises BadRequest."""
         length = self.headers.get("Content-Length", "")
         if not re.fullmatch("[0-9]{1,9}", length) or int(length) > MAX_BODY_BYTES:
-            self.close_connection = True  # what follows can't be told from the next request
-            raise BadRequest(f"Content-Length must say how long the body is, at most {MAX_BODY_BYTES} bytes.")
+            self.close_connection = True  # the rest of the body would be read as the next request
+            raise BadRequest(f"Content-Length is required and must be at most {MAX_BODY_BYTES} bytes.")
         try:
             body = json.loads(self.rfile.read(int(length)))
         except (ValueError, RecursionError):
@@ -281,8 +283,8 @@ class Handler(BaseHTTPRequestHandler):
             raise BadRequest("The body is not a JSON object.")
         return body
 
-    def _say(self, protocol: Protocol, reply: Reply, body: dict[str, Any]) -> None:
-        """Answer at the set pace, counting the words. Raises ClientLeft."""
+    def _send_reply(self, protocol: Protocol, reply: Reply, body: dict[str, Any]) -> None:
+        """Send the reply at the configured pace, counting the words. Raises ClientLeft."""
         is_streamed = bool(body.get("stream"))
         if is_streamed:
             self._begin_stream(protocol.opening(reply))
@@ -291,7 +293,7 @@ class Handler(BaseHTTPRequestHandler):
             self._wait_until(began + number / self.server.words_per_second)
             if is_streamed:
                 self._send_chunk(protocol.delta(reply, word))
-            self.said = number
+            self.sent_words = number
         if is_streamed:
             self._send_chunk(protocol.ending(reply, body))
             self._send_chunk(b"")
@@ -299,7 +301,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send_json(200, protocol.whole(reply))
 
     def _wait_until(self, moment: float) -> None:
-        """Wait, watching the connection: a client has nothing to say now, so what can be read is its end."""
+        """Wait and watch the connection: a client sends nothing now, so if it becomes readable, it was closed."""
         self.connection.settimeout(max(moment - time.monotonic(), 0.0001))
         try:
             if not self.connection.recv(1, socket.MSG_PEEK):
@@ -308,7 +310,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         finally:
             self.connection.settimeout(STALLED_CLIENT_S)
-        time.sleep(max(moment - time.monotonic(), 0))  # it has sent its next request already
+        time.sleep(
+            max(moment - time.monotonic(), 0)
+        )  # readable, but not closed: the client has sent its next request already
 
     def _begin_stream(self, opening: bytes) -> None:
         self.send_response(200)
@@ -319,7 +323,7 @@ class Handler(BaseHTTPRequestHandler):
         self._send_chunk(opening)
 
     def _send_chunk(self, content: bytes) -> None:
-        """A piece of the stream; an empty one ends it."""
+        """Send a chunk of the stream; an empty one ends it."""
         self.wfile.write(b"%x\r\n%s\r\n" % (len(content), content))
 
     def _send_error(self, protocol: Protocol, status: int, kind: str, message: str) -> None:
@@ -335,12 +339,16 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def _reply_to(body: dict[str, Any], protocol: Protocol) -> Reply:
-    """What to say to a request. Raises BadRequest."""
+    """The reply to a request. Raises BadRequest."""
     messages, limit = body.get("messages"), protocol.token_limit(body)
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise BadRequest("messages: must be a list of objects")
-    told = [_text(message.get("content")) for message in messages if message.get("role") == "user"]
-    repeated = f"You said: {told[-1].strip()}\n\n" if told and told[-1].strip() else "You said nothing. "
+    user_texts = [_text(message.get("content")) for message in messages if message.get("role") == "user"]
+    repeated = (
+        f"You said: {user_texts[-1].strip()}\n\n"
+        if user_texts and user_texts[-1].strip()
+        else "You said nothing. "
+    )
     words = tuple(re.findall(r"\s*\S+", repeated + EXPLANATION))
     prompt = [_text(body.get("system")), *(_text(message.get("content")) for message in messages)]
     return Reply(
@@ -353,7 +361,7 @@ def _reply_to(body: dict[str, Any], protocol: Protocol) -> Reply:
 
 
 def _text(content: Any) -> str:
-    """The text of a message, which may come in parts; images and the like have none."""
+    """The text of a message, whose content may have parts; parts such as images have no text."""
     if isinstance(content, list):
         texts = (part.get("text") for part in content if isinstance(part, dict))
         return "\n".join(text for text in texts if isinstance(text, str))
@@ -361,7 +369,7 @@ def _text(content: Any) -> str:
 
 
 def _limit(body: dict[str, Any], name: str) -> int | None:
-    """A number of tokens in the request, None where it is not there. Raises BadRequest."""
+    """A number of tokens in the request, or None without it. Raises BadRequest."""
     limit = body.get(name)
     if limit is not None and (type(limit) is not int or limit < 1):
         raise BadRequest(f"{name}: must be a whole number, at least 1")
@@ -378,10 +386,12 @@ def _count(words: int) -> str:
     return "1 word" if words == 1 else f"{words} words"
 
 
-def _why_not(host: str, port: int, error: OSError) -> str:
-    """Why an address can't be listened on, and what to do."""
+def _listen_error(host: str, port: int, error: OSError) -> str:
+    """Why the server can't listen on the address, and what to do."""
     if error.errno == errno.EADDRINUSE:
-        return f"Port {port} of {host} is taken: stop what listens there, or choose another one with --port."
+        return (
+            f"Port {port} on {host} is in use: stop what listens there, or choose another port with --port."
+        )
     if error.errno == errno.EACCES:
-        return f"Port {port} needs more rights than you have: choose one above 1023 with --port."
+        return f"You have no permission to listen on port {port}: choose one above 1023 with --port."
     return f"Can't listen on {host}, port {port}: {error.strerror}."

@@ -1,16 +1,16 @@
-"""What providers answer instead of a reply, beside the failures that every outgoing call has (`egress.errors`)."""
+"""Errors specific to LLM providers, in addition to those of any outgoing call (`egress.errors`)."""
 
 from ..egress.errors import EgressError
 
 
 class KeyRefused(EgressError):
-    """401 or 403: the provider does not take the key."""
+    """401 or 403: the provider refused the key."""
 
     code = "provider_refused_key"
 
 
 class RateLimited(EgressError):
-    """429. `retry_after_s` is what the provider asks for, None where it does not say."""
+    """429. `retry_after_s` comes from Retry-After, and is None without it."""
 
     code = "provider_rate_limited"
 

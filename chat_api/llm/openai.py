@@ -1,38 +1,37 @@
-"""OpenAI's chat completions, as OpenAI and many others speak them, each with quirks of its own."""
+"""OpenAI's chat completions, as OpenAI and many others speak them, with their various deviations."""
 
-import base64
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from . import stream_parser
-from .error_responses import reported
+from .error_responses import error_of_report
 from .events import Event, Usage
-from .request import ChatMessage, ChatRequest, Endpoint, ImagePart, TextPart
+from .request import ChatMessage, ChatRequest, Endpoint
 from .sse import Frame
-from .stream_parser import BegunToolCall, add_reasoning, add_text, written_arguments
-from .untrusted_json import as_count, as_dict, as_list, as_text, loads
+from .stream_parser import PartialToolCall, add_reasoning, add_text, serialize_arguments
+from .untrusted_json import as_count, as_dict, as_list, as_text, parse_json
 
 COMPLETIONS_PATH = "/chat/completions"
 MODELS_PATH = "/models"
 
 
 def completions_path(endpoint_path: str) -> str:
-    """What is put behind the endpoint's own path."""
+    """The path to append to the endpoint's own."""
     return COMPLETIONS_PATH
 
 
 def models_path(endpoint_path: str) -> str:
-    """What is put behind the endpoint's own path."""
+    """The path to append to the endpoint's own."""
     return MODELS_PATH
 
 
 def headers(endpoint: Endpoint, key: str) -> dict[str, str]:
-    """The headers that this protocol needs, with a key; a server without accounts needs none."""
+    """The headers of this protocol. Without a key for the endpoint none is sent: a local server may need none."""
     return {"Authorization": f"Bearer {key}"} if endpoint.api_key else {}
 
 
-def body(request: ChatRequest) -> dict[str, Any]:
-    """The request's body. Parameters can't replace what is the service's own to say."""
+def request_body(request: ChatRequest) -> dict[str, Any]:
+    """The body of a request. Parameters can't override the fields that we set ourselves."""
     return {
         **request.parameters,
         "model": request.model,
@@ -42,8 +41,8 @@ def body(request: ChatRequest) -> dict[str, Any]:
     }
 
 
-def corrected(sent: Mapping[str, Any], complaint: str) -> dict[str, Any] | None:
-    """The body without what the server complains of, or None where nothing can be done."""
+def corrected_body(sent: Mapping[str, Any], complaint: str) -> dict[str, Any] | None:
+    """The body without the field that the server complains about, or None if the complaint is about something else."""
     if "max_completion_tokens" in complaint and "max_tokens" in sent:
         renamed = dict(sent)
         renamed["max_completion_tokens"] = renamed.pop("max_tokens")
@@ -53,25 +52,25 @@ def corrected(sent: Mapping[str, Any], complaint: str) -> dict[str, Any] | None:
     return None
 
 
-def events(reads: Iterable[list[Frame]], *, key: str, answer_bytes: int) -> Iterator[list[Event]]:
+def parse_stream(reads: Iterable[list[Frame]], *, key: str, answer_bytes: int) -> Iterator[list[Event]]:
     """The typed events of a streamed reply."""
-    return stream_parser.events(StreamParser(key, answer_bytes), reads)
+    return stream_parser.parse_stream(OpenAIStreamParser(key, answer_bytes), reads)
 
 
-def whole(answer: Any, *, key: str, answer_bytes: int) -> list[Event]:
-    """The typed events of a reply that came as one JSON object, though a stream was asked for."""
-    return stream_parser.whole(StreamParser(key, answer_bytes), answer)
+def parse_answer(answer: Any, *, key: str, answer_bytes: int) -> list[Event]:
+    """The typed events of a reply that came as one JSON object although a stream was requested."""
+    return stream_parser.parse_answer(OpenAIStreamParser(key, answer_bytes), answer)
 
 
-class StreamParser(stream_parser.StreamParser):
-    """A reply in `chat.completion.chunk` objects."""
+class OpenAIStreamParser(stream_parser.StreamParser):
+    """Parses a stream of `chat.completion.chunk` objects."""
 
     def take(self, frame: Frame, found: list[Event]) -> None:
-        """Append the events that a frame brings."""
+        """Append the events in a frame."""
         if frame.data[:1] != "{" and frame.data.strip() == "[DONE]":
             self.is_done = True
         else:
-            self.take_whole(loads(frame.data), found)
+            self.take_whole(parse_json(frame.data), found)
 
     def take_whole(self, chunk: Any, found: list[Event]) -> None:
         """Append the events of one object."""
@@ -80,8 +79,10 @@ class StreamParser(stream_parser.StreamParser):
         if isinstance(chunk, dict):
             error = chunk if chunk.get("object") == "error" else chunk.get("error")
             if error:
-                raise reported(error, self.key)
-        if not self.understood(isinstance(chunk, dict) and ("choices" in chunk or "usage" in chunk)):
+                raise error_of_report(error, self.key)
+        is_valid = isinstance(chunk, dict) and ("choices" in chunk or "usage" in chunk)
+        self.note_frame(is_valid=is_valid)
+        if not is_valid:
             return
         if (usage := chunk.get("usage")) and isinstance(usage, dict):
             self.usage = Usage(as_count(usage.get("prompt_tokens")), as_count(usage.get("completion_tokens")))
@@ -107,15 +108,15 @@ class StreamParser(stream_parser.StreamParser):
         function = as_dict(fragment.get("function"))
         id, name = as_text(fragment.get("id")), as_text(function.get("name"))
         index = fragment.get("index")
-        call = self._call_at(index if isinstance(index, int) else None, id, name)
+        call = self._call_of_fragment(index if isinstance(index, int) else None, id, name)
         call.id, call.name = call.id or id, call.name or name
         arguments = function.get("arguments")
         if isinstance(arguments, dict):
-            arguments = written_arguments(arguments)
+            arguments = serialize_arguments(arguments)
         self.add_arguments(call, as_text(arguments))
 
-    def _call_at(self, index: int | None, id: str, name: str) -> BegunToolCall:
-        """The call that a fragment goes on with, or a new one: some servers give all the same index, or none."""
+    def _call_of_fragment(self, index: int | None, id: str, name: str) -> PartialToolCall:
+        """The call that a fragment continues, or a new one: some servers give every call the same index, or none."""
         call = self.call_at.get(index)
         if index is None and call is None and self.calls and not name:
             call = self.calls[-1]
@@ -126,7 +127,7 @@ class StreamParser(stream_parser.StreamParser):
 
 
 def _text(content: object, found: list[Event]) -> str:
-    """The text of a delta in parts; the parts that are thoughts go into `found`."""
+    """The text of a delta that has several parts; reasoning parts are added to `found`."""
     text = ""
     for part in as_list(content):
         if isinstance(part, dict) and part.get("type") in ("thinking", "reasoning"):
@@ -137,12 +138,9 @@ def _text(content: object, found: list[Event]) -> str:
 
 
 def _message(message: ChatMessage) -> dict[str, Any]:
-    content: Any = message.content
-    if not isinstance(content, str):
-        content = [_part(part) for part in content]
-    sent: dict[str, Any] = {"role": message.role, "content": content}
+    sent: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.tool_calls:
-        sent["content"] = content or None
+        sent["content"] = message.content or None
         sent["tool_calls"] = [
             {
                 "id": call.id,
@@ -154,10 +152,3 @@ def _message(message: ChatMessage) -> dict[str, Any]:
     if message.tool_call_id is not None:
         sent["tool_call_id"] = message.tool_call_id
     return sent
-
-
-def _part(part: TextPart | ImagePart) -> dict[str, Any]:
-    if isinstance(part, TextPart):
-        return {"type": "text", "text": part.text}
-    url = f"data:{part.media_type};base64,{base64.b64encode(part.content).decode()}"
-    return {"type": "image_url", "image_url": {"url": url}}

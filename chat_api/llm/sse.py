@@ -1,4 +1,4 @@
-"""Reads server-sent events out of bytes that may be cut anywhere."""
+"""Parses server-sent events from bytes that may be split anywhere."""
 
 from typing import NamedTuple
 
@@ -8,21 +8,20 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Frame(NamedTuple):
-    """One event: its name ("" where it has none) and its data, several lines of which are joined by newlines."""
+    """One event: its name ("" if it has none) and its data, whose lines are joined by newlines."""
 
     event: str
     data: str
 
 
 class SseReader:
-    """Takes bytes in, gives the events that they complete. Ids, retry times and comments are left out."""
+    """Turns bytes into the events that they complete. Ids, retry times and comments are ignored."""
 
     def __init__(self, line_bytes: int) -> None:
         self._line_bytes = line_bytes
-        self._begun_line: list[
-            bytes
-        ] = []  # in pieces: joining at each read would cost the square of their number
-        self._begun_bytes = 0
+        # an incomplete line, as a list: joining at each read would take quadratic time
+        self._partial_line: list[bytes] = []
+        self._partial_bytes = 0
         self._after_cr = False
         self._is_first_line = True
         self._too_long = False
@@ -30,39 +29,39 @@ class SseReader:
         self._data: list[bytes] = []
         self._data_bytes = 0
 
-    def feed(self, piece: bytes) -> list[Frame]:
-        """The events that are complete now. Raises Failed, one call later, when a line or event is too long."""
+    def feed(self, received: bytes) -> list[Frame]:
+        """The events that are complete now. Raises Failed, on the next call, if a line or event is too long."""
         self._check()
-        if self._after_cr and piece:
+        if self._after_cr and received:
             self._after_cr = False
-            if piece[:1] == b"\n":  # the second half of a line end
-                piece = piece[1:]
-        if not piece:
+            if received[:1] == b"\n":  # the second half of a CRLF
+                received = received[1:]
+        if not received:
             return []
-        lines = piece.splitlines()
-        self._after_cr = piece[-1:] == b"\r"
-        rest = b"" if piece[-1:] in (b"\n", b"\r") else lines.pop()
+        lines = received.splitlines()
+        self._after_cr = received[-1:] == b"\r"
+        rest = b"" if received[-1:] in (b"\n", b"\r") else lines.pop()
         frames: list[Frame] = []
-        if lines and self._begun_line:
-            self._begun_line.append(lines[0])
-            lines[0] = b"".join(self._begun_line)
-            self._begun_line, self._begun_bytes = [], 0
+        if lines and self._partial_line:
+            self._partial_line.append(lines[0])
+            lines[0] = b"".join(self._partial_line)
+            self._partial_line, self._partial_bytes = [], 0
         read_line = self._read_line
         for line in lines:
             read_line(line, frames)
         if rest:
-            self._begun_line.append(rest)
-            self._begun_bytes += len(rest)
-            self._too_long |= self._begun_bytes > self._line_bytes
+            self._partial_line.append(rest)
+            self._partial_bytes += len(rest)
+            self._too_long |= self._partial_bytes > self._line_bytes
         return frames
 
     def close(self) -> list[Frame]:
-        """The event that the end of the stream completes, though its blank line is missing."""
+        """The event that the end of the stream completes, although its blank line is missing."""
         self._check()
         frames: list[Frame] = []
-        if self._begun_line:
-            self._read_line(b"".join(self._begun_line), frames)
-            self._begun_line, self._begun_bytes = [], 0
+        if self._partial_line:
+            self._read_line(b"".join(self._partial_line), frames)
+            self._partial_line, self._partial_bytes = [], 0
         self._read_line(b"", frames)
         self._check()
         return frames
@@ -93,7 +92,7 @@ class SseReader:
         else:
             self._event = b"" if line == b"event" else self._event
             return
-        self._data_bytes += len(value) + 1  # its line end counts, or empty lines without end would fit
+        self._data_bytes += len(value) + 1  # the line end counts, or there could be any number of empty lines
         if self._data_bytes > self._line_bytes:
             self._too_long = True
             return

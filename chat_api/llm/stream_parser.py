@@ -1,4 +1,4 @@
-"""What all protocols' streams have in common: events out of frames, errors in between, the end."""
+"""The part of parsing a streamed reply that all protocols share: events from frames, errors, the end."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,103 +12,102 @@ from ..egress.errors import EgressError, Failed, TimedOut, Unreachable
 from .events import Event, Finish, ReasoningDelta, TextDelta, ToolCall, Usage
 from .sse import Frame
 
-# what a call to a tool weighs beside its text, so that endless empty ones come to an end, too
+# what a tool call counts towards the limit in addition to its text, so that the number of empty ones is bounded
 TOOL_CALL_BYTES = 100
 
-ENDED_EARLY = "The provider's answer ended in the middle."
+ENDED_EARLY = "The provider's response ended before the reply was complete."
 
 
 class AnswerFull(Exception):
-    """The tool calls alone have reached the bound of an answer."""
+    """The tool calls alone exceed the limit of a parser."""
 
 
 @dataclass(slots=True)
-class BegunToolCall:
-    """A call to a tool of which fragments came."""
+class PartialToolCall:
+    """A tool call whose fragments are still arriving."""
 
     id: str
     name: str
     arguments: list[str] = field(default_factory=list)
 
-    def whole(self) -> ToolCall:
-        """The call, with an id of ours where the provider gave none."""
+    def complete(self) -> ToolCall:
+        """The whole call, with an id of ours if the provider gave none."""
         return ToolCall(self.id or f"call_{uuid4().hex}", self.name, "".join(self.arguments))
 
 
 class StreamParser:
-    """One reply while it comes in. A protocol's own class says in `take` what its frames mean."""
+    """State of one reply while it arrives. A protocol's subclass implements `take` and `take_whole`."""
 
     def __init__(self, key: str, answer_bytes: int) -> None:
         self.key = key
         self.finish_reason: str | None = None
-        self.is_done = False  # the provider said so
+        self.is_done = False  # the provider marked the end
         self.usage: Usage | None = None
-        self.calls: list[BegunToolCall] = []
-        self.call_at: dict[object, BegunToolCall] = {}  # by the index that later fragments name
-        self._understood = False
-        self._garbled = False
-        self._left_bytes = answer_bytes
+        self.calls: list[PartialToolCall] = []
+        self.call_at: dict[object, PartialToolCall] = {}  # by the index in later fragments
+        self._has_valid = False
+        self._has_invalid = False
+        self._remaining_bytes = answer_bytes
 
     def take(self, frame: Frame, found: list[Event]) -> None:
-        """Append the events that a frame brings. Raises EgressError where it is an error report."""
+        """Append the events in a frame. Raises EgressError if the frame reports an error."""
         raise NotImplementedError
 
     def take_whole(self, answer: Any, found: list[Event]) -> None:
-        """Append the events of a reply that came in one piece. Raises as `take` does."""
+        """Append the events of a reply that came as one JSON value. Raises as `take` does."""
         raise NotImplementedError
 
-    def understood(self, is_one: bool) -> bool:
-        """Note whether a frame was one of the protocol's; says the same."""
-        if is_one:
-            self._understood = True
+    def note_frame(self, *, is_valid: bool) -> None:
+        """Record whether a frame was one of the protocol's: a stream that has none is an error."""
+        if is_valid:
+            self._has_valid = True
         else:
-            self._garbled = True
-        return is_one
+            self._has_invalid = True
 
-    def begin_call(self, id: str, name: str) -> BegunToolCall:
-        """Note that a call to a tool begins."""
+    def begin_call(self, id: str, name: str) -> PartialToolCall:
+        """Start a tool call."""
         self._count(TOOL_CALL_BYTES + len(id) + len(name))
-        call = BegunToolCall(id, name)
+        call = PartialToolCall(id, name)
         self.calls.append(call)
         return call
 
-    def add_arguments(self, call: BegunToolCall, fragment: str) -> None:
-        """Add to a call's arguments."""
+    def add_arguments(self, call: PartialToolCall, fragment: str) -> None:
+        """Append to a call's arguments."""
         self._count(len(fragment))
         call.arguments.append(fragment)
 
     def end(self) -> list[Event]:
-        """The last events: tool calls, usage, finish. Raises EgressError if the reply has no end."""
-        if self._garbled and not self._understood:
-            raise Failed("The provider sent a stream in which nothing is a reply.")
+        """The last events: tool calls, usage, finish. Raises EgressError if the reply is incomplete."""
+        if self._has_invalid and not self._has_valid:
+            raise Failed("The provider's stream contains no parser.")
         if self.finish_reason is None and not self.is_done:
             raise Unreachable(ENDED_EARLY)
         reason = self.finish_reason or "stop"
-        if self.calls and reason in ("stop", "function_call"):  # some servers say so
+        if self.calls and reason in ("stop", "function_call"):  # some servers report this
             reason = "tool_calls"
         usage = [self.usage] if self.usage else []
-        return [*(call.whole() for call in self.calls), *usage, Finish(reason)]
+        return [*(call.complete() for call in self.calls), *usage, Finish(reason)]
 
     def _count(self, size: int) -> None:
-        self._left_bytes -= size
-        if self._left_bytes < 0:
+        self._remaining_bytes -= size
+        if self._remaining_bytes < 0:
             raise AnswerFull
 
 
 def add_text(found: list[Event], text: str) -> None:
-    """Append text, if there is some."""
+    """Append text unless it is empty."""
     if text:
         found.append(TextDelta(text))
 
 
 def add_reasoning(found: list[Event], text: str) -> None:
-    """Append reasoning, if there is some."""
+    """Append reasoning unless it is empty."""
     if text:
         found.append(ReasoningDelta(text))
 
 
-def joined(found: list[Event]) -> list[Event]:
-    """The same with neighbouring texts as one. At once: a hundred thousand, each added to the last, take a minute."""
+def join_texts(found: list[Event]) -> list[Event]:
+    """The same events with adjacent texts joined. All at once: adding 100,000 of them one by one takes a minute."""
     if len(found) < 2:
         return found
     events: list[Event] = []
@@ -120,42 +119,42 @@ def joined(found: list[Event]) -> list[Event]:
     return events
 
 
-def written_arguments(arguments: dict[str, object]) -> str:
-    """The JSON of a call's arguments that came as an object. Raises Failed where nobody could write it."""
+def serialize_arguments(arguments: dict[str, object]) -> str:
+    """A call's arguments, which came as an object, as JSON. Raises Failed if they can't be serialized."""
     try:
         return orjson.dumps(arguments).decode()
     except TypeError:  # nested too deeply, or a number of more than 64 bits
-        raise Failed("The provider sent a call to a tool whose arguments can't be read.") from None
+        raise Failed("The provider sent a tool call with arguments that can't be read.") from None
 
 
-def whole(reply: StreamParser, answer: Any) -> list[Event]:
-    """The events of a reply that came in one piece, to the last."""
+def parse_answer(parser: StreamParser, answer: Any) -> list[Event]:
+    """All events of a reply that came as one JSON value."""
     found: list[Event] = []
-    reply.take_whole(answer, found)
-    reply.is_done = True
-    return joined(found) + reply.end()
+    parser.take_whole(answer, found)
+    parser.is_done = True
+    return join_texts(found) + parser.end()
 
 
-def events(reply: StreamParser, reads: Iterable[list[Frame]]) -> Iterator[list[Event]]:
-    """The reply's events, one list for each read that brought some. What came before an error is given first."""
+def parse_stream(parser: StreamParser, reads: Iterable[list[Frame]]) -> Iterator[list[Event]]:
+    """The reply's events, a list for each read that completed some. Those before an error are yielded first."""
     try:
         for frames in reads:
             found: list[Event] = []
             failure: EgressError | AnswerFull | None = None
             try:
                 for frame in frames:
-                    reply.take(frame, found)
-                    if reply.is_done:
+                    parser.take(frame, found)
+                    if parser.is_done:
                         break
             except (EgressError, AnswerFull) as error:
                 failure = error
             if found:
-                yield joined(found)
+                yield join_texts(found)
             if failure is not None:
                 raise failure
-            if reply.is_done:
+            if parser.is_done:
                 break
     except (Unreachable, TimedOut):
-        if reply.finish_reason is None:  # else only the farewell is missing
+        if parser.finish_reason is None:  # else only the end marker is missing
             raise
-    yield reply.end()
+    yield parser.end()

@@ -140,10 +140,10 @@ def test_line_limit(asking: AskingMaker, provider: ScriptedProvider) -> None:
 
 def test_run_limit(asking: AskingMaker, provider: ScriptedProvider) -> None:
     provider.script(openai_stream("a", Endless(b": " + b"x" * 1000 + b"\n\n")))
-    events, error = asking(run_bytes=100_000).until_error()
+    events, error = asking(response_bytes=100_000).until_error()
     assert text_of(events) == "a"
     assert isinstance(error, Failed)
-    assert "more than" in error.detail
+    assert "larger than the limit" in error.detail
     assert provider.last.closed.wait(1)
 
 
@@ -436,4 +436,4 @@ def test_what_came_in_front_of_a_malformed_chunk_is_kept(
     events, error = asking().until_error()
     assert text_of(events) == "What came is kept."
     assert isinstance(error, Failed)
-    assert "garbled" in error.detail
+    assert "malformed" in error.detail

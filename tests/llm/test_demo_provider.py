@@ -405,7 +405,10 @@ def test_the_command_serves_until_it_is_stopped(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--host", "127.0.0.1"], "is taken: stop what listens there, or choose another one with --port."),
+        (
+            ["--host", "127.0.0.1"],
+            "is in use: stop what listens there, or choose another port with --port.",
+        ),
         (["--host", "192.0.2.1"], "Can't listen on 192.0.2.1"),
     ],
 )

@@ -20,11 +20,11 @@ FORMATS = ["openai", "anthropic"]
     ("status", "kind", "detail"),
     [
         (400, Failed, "The provider answered 400: Bad thing"),
-        (401, KeyRefused, "does not take the key"),
-        (403, KeyRefused, "does not take the key"),
+        (401, KeyRefused, "refused the key"),
+        (403, KeyRefused, "refused the key"),
         (404, Failed, "The provider answered 404: Bad thing"),
         (413, Failed, "413"),
-        (429, RateLimited, "no more requests"),
+        (429, RateLimited, "rate limit for this key"),
         (500, Failed, "The provider answered 500: Bad thing"),
         (503, Failed, "503"),
         (529, Failed, "overloaded"),
@@ -72,7 +72,7 @@ def test_markup_is_not_shown(asking: AskingMaker, provider: ScriptedProvider) ->
     provider.script(Reply(page, status=502, content_type="text/html"))
     assert asking().error().detail == "The provider answered 502."
     provider.script(Reply(page, content_type="text/html; charset=utf-8"))
-    assert asking().error().detail == "The provider answered with text/html, not with a stream of events."
+    assert asking().error().detail == "The provider answered with text/html instead of a stream of events."
 
 
 def test_long_message_is_cut(asking: AskingMaker, provider: ScriptedProvider) -> None:
