@@ -7,8 +7,7 @@ from flask import Response
 from ..auth import guard
 from ..idempotency import commits_once
 from ..web.blueprint import Blueprint
-from ..web.pagination import Page, PositionPageSchema, add_links
-from ..web.responses import json_response
+from ..web.pagination import Page, PositionPageSchema, listing_response, position_of
 from . import service
 from .models import Attachment
 from .schemas import AttachmentSchema, CreateAttachmentSchema
@@ -25,12 +24,8 @@ blp.before_request(guard.require_caller)
 def list_attachments(query: dict[str, Any], message_id: str) -> Response:
     """List the attachments of a message, oldest first."""
     page = Page(**query)
-    rows, more = page.cut(
-        service.list_attachments(user_id=guard.caller().user_id, message_id=message_id, page=page)
-    )
-    response = json_response(AttachmentSchema(many=True).dump(rows))
-    ends = (rows[0].position, rows[-1].position) if rows else (None, None)
-    return add_links(response, page, first=ends[0], last=ends[1], more=more)
+    attachments = service.list_attachments(user_id=guard.caller().user_id, message_id=message_id, page=page)
+    return listing_response(page, attachments, cursor=position_of, schema=AttachmentSchema(many=True))
 
 
 @blp.route("/attachments", methods=["POST"])

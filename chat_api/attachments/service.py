@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from ..database.session import db
 from ..errors import NotFound
 from ..messages.models import Message
-from ..web.pagination import Page
+from ..web.pagination import Listing, Page
 from .models import Attachment
 
 
@@ -27,11 +27,8 @@ def create_attachment(*, user_id: str, message_id: str, file_type: str, file_pat
     return attachment
 
 
-def list_attachments(*, user_id: str, message_id: str, page: Page) -> list[Attachment]:
-    """One more than the page holds of a message's attachments, in the order in which the page reads.
-
-    Raises NotFound where the user has no such message.
-    """
+def list_attachments(*, user_id: str, message_id: str, page: Page) -> Listing[Attachment]:
+    """A page of a message's attachments, oldest first. Raises NotFound where the user has no such message."""
     query = sa.select(Attachment).where(Attachment.user_id == user_id, Attachment.message_id == message_id)
     if page.after is not None:
         query = query.where(Attachment.position > _cursor(page.after))
@@ -41,11 +38,11 @@ def list_attachments(*, user_id: str, message_id: str, page: Page) -> list[Attac
     attachments = list(db.session.scalars(query.order_by(order).limit(page.limit + 1)))
     if not attachments:
         _require_message(user_id=user_id, message_id=message_id)
-    return attachments
+    return page.listing(attachments)
 
 
 def _cursor(position: int) -> sa.ColumnElement[int]:
-    """A place in the list, which may lie beyond what the column can hold."""
+    """A cursor, which may be larger than what the column can hold."""
     return sa.literal(position, sa.BigInteger())
 
 

@@ -10,7 +10,7 @@ from ..idempotency import commits_once
 from ..users import service as users
 from ..users.models import User
 from ..web.blueprint import Blueprint
-from ..web.pagination import IdPageSchema, Page, id_page
+from ..web.pagination import IdPageSchema, Page, id_of, listing_response
 from ..web.responses import no_content, require_match
 from . import guard, service
 from .schemas import (
@@ -114,7 +114,7 @@ def list_tokens(query: dict[str, Any]) -> Response:
     """List the caller's personal access tokens, oldest first."""
     page = Page(**query)
     tokens = service.list_tokens(user_id=guard.caller().user_id, page=page)
-    return id_page(page, tokens, TokenSchema(many=True))
+    return listing_response(page, tokens, cursor=id_of, schema=TokenSchema(many=True))
 
 
 @blp.route("/tokens", methods=["POST"])

@@ -13,7 +13,7 @@ from ..database.statements import Statement
 from ..errors import Forbidden, InvalidInput, NotFound, Unauthorized
 from ..users import service as users
 from ..users.models import User
-from ..web.pagination import Page
+from ..web.pagination import Listing, Page
 from . import passwords, throttle, tokens
 from .models import Login, PersonalAccessToken, RevokedLogin
 
@@ -143,11 +143,11 @@ def set_role(*, email: str, role: str) -> User:
     return user
 
 
-def list_tokens(*, user_id: str, page: Page) -> list[PersonalAccessToken]:
-    """One more than the page holds of the user's tokens, in the order in which the page reads."""
+def list_tokens(*, user_id: str, page: Page) -> Listing[PersonalAccessToken]:
+    """A page of the user's tokens, oldest first."""
     own = sa.select(PersonalAccessToken).where(PersonalAccessToken.user_id == user_id)
     query = page.sort(page.narrow(own, PersonalAccessToken.id), PersonalAccessToken.id)
-    return list(db.session.scalars(query))
+    return page.listing(list(db.session.scalars(query)))
 
 
 def create_token(*, user_id: str, name: str, expires_in_days: int) -> tuple[PersonalAccessToken, str]:

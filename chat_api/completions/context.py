@@ -103,13 +103,14 @@ def _newest_turns(backwards: Iterator[Message], budget: int, *, has_turn: bool) 
 
 
 def _backwards(user_id: str, conversation_id: str, up_to: int) -> Iterator[Message]:
-    before, more = up_to + 1, up_to > 0
-    while more:
+    before, has_more = up_to + 1, up_to > 0
+    while has_more:
         page = Page(limit=_PAGE, before=before)
-        found, more = pages.list_messages(user_id=user_id, conversation_id=conversation_id, page=page)
-        yield from reversed(found)
-        if found:
-            before = found[0]["position"]
+        listing = pages.list_messages(user_id=user_id, conversation_id=conversation_id, page=page)
+        has_more = listing.has_more_before
+        yield from reversed(listing.items)
+        if listing.items:
+            before = listing.items[0]["position"]
 
 
 def _instructions(user_id: str, conversation_id: str, up_to: int) -> list[Message]:

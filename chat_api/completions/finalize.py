@@ -142,7 +142,7 @@ def _finalize(
     scope = {
         "user_id": user_id,
         "conversation_id": known["conversation_id"],
-        "beside_path_to": _beside(user_id, parent_id, branch_id, leaf_id),
+        **_position_in_tree(user_id, parent_id, branch_id, leaf_id),
     }
     message = _store_reply(str(message_id), log, outcome, scope, is_first=is_first)
     ended = {
@@ -163,16 +163,17 @@ def _finalize(
     return StoredCompletion({**known, **ended}, message)
 
 
-def _beside(user_id: str, parent_id: Any, branch_id: Any, leaf_id: Any) -> str | None:
-    """The answered message, where the active path has left it meanwhile and the reply goes beside it.
+def _position_in_tree(user_id: str, parent_id: Any, branch_id: Any, leaf_id: Any) -> dict[str, Any]:
+    """How the reply is appended: at the end of the active path, or beside it where the path has left its parent.
 
-    What was said behind a message in the meantime does not part its reply from the path, unless the reply was asked
-    for as a branch of its own.
+    Messages that were appended since do not part the reply from the path, unless it was requested as a branch of its
+    own.
     """
     if leaf_id == parent_id:
-        return None
-    goes_on = branch_id is None and messages.is_on_path(user_id=user_id, message_id=str(parent_id))
-    return None if goes_on else str(parent_id)
+        return {}
+    if branch_id is None and messages.is_on_path(user_id=user_id, message_id=str(parent_id)):
+        return {}
+    return {"parent_id": str(parent_id), "stays_beside_path": True}
 
 
 def _store_reply(
@@ -187,8 +188,8 @@ def _store_reply(
         return messages.replace_reply(
             user_id=user_id, message_id=message_id, content=content, status=status, tool_calls=tool_calls
         )
-    return messages.append_reply(
-        **scope, message_id=message_id, content=content, status=status, tool_calls=tool_calls
+    return messages.append_message(
+        **scope, id=message_id, role="assistant", content=content, status=status, tool_calls=tool_calls
     )
 
 

@@ -11,8 +11,7 @@ import sqlalchemy as sa
 from ..database.columns import Id, now, seconds_of
 from ..database.statements import Statement
 from ..llm.request import ChatRequest, Endpoint
-from ..messages import service as messages
-from ..messages.models import Message
+from ..messages.models import MESSAGE, Message
 from .context import Context
 from .models import IN_PROGRESS, Completion
 from .reply_log import REASONING, TEXT, ReplyLog, rebuilt
@@ -173,8 +172,18 @@ def _message_to_json(
     tool_calls: str | None,
 ) -> dict[str, Any]:
     """A reply as a message; while it is in progress it has no position yet."""
-    return messages.shown(
-        message_id, conversation_id, parent_id, position, "assistant", content, status, created_at, tool_calls
+    return MESSAGE.of(
+        {
+            "id": message_id,
+            "conversation_id": conversation_id,
+            "parent_id": parent_id,
+            "position": position,
+            "role": "assistant",
+            "content": content,
+            "status": status,
+            "created_at": created_at,
+            "tool_calls": tool_calls,
+        }
     )
 
 

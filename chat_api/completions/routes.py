@@ -11,7 +11,7 @@ from ..errors import InvalidInput, ProviderFailed
 from ..idempotency import check_key, create_once, has_key
 from ..server.slots import Slot, release_request_slot, stream_slots
 from ..web.blueprint import Blueprint
-from ..web.pagination import IdPageSchema, Page, add_links
+from ..web.pagination import IdPageSchema, Page, id_of, listing_response
 from ..web.responses import entity_response, json_response, no_content
 from . import documentation, event_stream, service
 from .records import StoredCompletion
@@ -44,11 +44,10 @@ blp.before_request(guard.require_caller)
 def list_completions(query: dict[str, Any], conversation_id: str) -> Response:
     """List the completions of a conversation, oldest first."""
     page = Page(**query)
-    found, more = service.list_completions(
+    completions = service.list_completions(
         user_id=guard.caller().user_id, conversation_id=conversation_id, page=page
     )
-    ends = (found[0]["id"], found[-1]["id"]) if found else (None, None)
-    return add_links(json_response(found), page, first=ends[0], last=ends[1], more=more)
+    return listing_response(page, completions, cursor=id_of)
 
 
 @blp.route("/completions", methods=["POST"])

@@ -3,7 +3,7 @@
 Everything is a compiled statement: creating a completion is on the way to its first token.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,7 +23,7 @@ from ..messages import active_path
 from ..messages import service as messages
 from ..messages.models import Message
 from ..user_llm_configs import service as configs
-from ..web.pagination import FIRST_ID, MAX_PAGE_BYTES, MAX_POSITION, Page, within_page_bytes
+from ..web.pagination import FIRST_ID, MAX_POSITION, Listing, Page, within_page_bytes
 from .checkpoints import LEASE, read_checkpoints
 from .context import Context, choose_context
 from .finalize import reap_abandoned_and_commit, reap_and_commit
@@ -190,34 +190,18 @@ def open_endpoint(*, user_id: str, provider_id: str) -> Endpoint:
     return configs.open_access(user_id=user_id, provider_id=provider_id).endpoint
 
 
-def list_completions(*, user_id: str, conversation_id: str, page: Page) -> tuple[list[dict[str, Any]], bool]:
-    """A page of a conversation's completions, oldest first, and whether there are more in its direction.
-
-    A page ends early rather than grow beyond MAX_PAGE_BYTES. Raises NotFound.
-    """
-
-    def read(rows: Iterable[tuple[Any, ...]]) -> tuple[list[dict[str, Any]], bool]:
-        found: list[dict[str, Any]] = []
-        page_bytes = 0
-        for *row, size in rows:
-            page_bytes += size
-            if len(found) == page.limit or (page_bytes > MAX_PAGE_BYTES and found):
-                return found, True
-            found.append(record_of(tuple(row)).to_json())
-        return found, False
-
-    found, more = _PAGES[page.backwards].read(
-        read,
+def list_completions(*, user_id: str, conversation_id: str, page: Page) -> Listing[dict[str, Any]]:
+    """A page of a conversation's completions, oldest first. Raises NotFound."""
+    listing = _PAGES[page.backwards].read(
+        page.reader(lambda row: record_of(tuple(row[:-1])).to_json()),
         owner=user_id,
         conversation=conversation_id,
         cursor=page.before or page.after or FIRST_ID,
         limit_=page.limit + 1,
     )
-    if not found:
+    if not listing.items:
         conversations.require_conversation(user_id=user_id, conversation_id=conversation_id)
-    if page.backwards:
-        found.reverse()
-    return found, more
+    return listing
 
 
 def find_completion(*, user_id: str, completion_id: str) -> StoredCompletion:
@@ -314,7 +298,7 @@ def _find_parent(request: CompletionRequest) -> dict[str, Any] | None:
     One that is named becomes the end of the active path, so that the model gets that path and the reply extends it.
     """
     if request.parent_id is not None:
-        active_path.lead_path_to(
+        active_path.set_active_leaf(
             user_id=request.user_id, conversation_id=request.conversation_id, message_id=request.parent_id
         )
         return messages.get_message(user_id=request.user_id, message_id=request.parent_id)

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ..database.columns import Id, OwnedByUser, UTCDateTime, now
+from ..database.projection import Projection
 from ..database.session import Model
 
 _PINNED = sa.text("pinned")
@@ -42,3 +43,17 @@ class Conversation(OwnedByUser, Model):
     previous_leaf_id: Mapped[str | None] = mapped_column(Id)
     # moved by each message
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
+
+
+CONVERSATION = Projection(
+    Conversation,
+    "id",
+    "user_id",
+    "title",
+    "archived",
+    "pinned",
+    "message_count",
+    "active_leaf_id",
+    "created_at",
+    "updated_at",
+)

@@ -9,8 +9,8 @@ from ..database.session import db
 from ..idempotency import commits_once
 from ..messages import active_path, deletion
 from ..web.blueprint import Blueprint
-from ..web.pagination import Page, add_links
-from ..web.responses import changed_response, entity_response, json_response, no_content, require_match
+from ..web.pagination import Page, listing_response
+from ..web.responses import changed_response, entity_response, no_content, require_match
 from . import service
 from .schemas import (
     ConversationSchema,
@@ -33,11 +33,9 @@ blp.before_request(guard.require_caller)
 @blp.response(200, ConversationSchema(many=True))
 def list_conversations(query: dict[str, Any]) -> Response:
     """List the caller's conversations, most recently used first."""
-    place = {name: query.pop(name) for name in ("limit", "after", "before") if name in query}
-    page = Page(**place)
-    found, more = service.list_conversations(user_id=guard.caller().user_id, page=page, **query)
-    first, last = (service.recency(found[0]), service.recency(found[-1])) if found else (None, None)
-    return add_links(json_response(found), page, first=first, last=last, more=more)
+    page = Page(**{name: query.pop(name) for name in ("limit", "after", "before") if name in query})
+    conversations = service.list_conversations(user_id=guard.caller().user_id, page=page, **query)
+    return listing_response(page, conversations, cursor=service.recency)
 
 
 @blp.route("", methods=["POST"])
@@ -69,7 +67,7 @@ def update_conversation(changes: dict[str, Any], conversation_id: str) -> Respon
     own = {"user_id": guard.caller().user_id, "conversation_id": conversation_id}
     require_match(service.lock_conversation(**own))
     if "active_leaf_id" in changes:
-        active_path.lead_path_to(**own, message_id=changes.pop("active_leaf_id"))
+        active_path.set_active_leaf(**own, message_id=changes.pop("active_leaf_id"))
     if changes:
         service.update_conversation(**own, changes=changes)
     updated = service.get_conversation(**own)

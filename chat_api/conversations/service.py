@@ -8,18 +8,17 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from ..database.columns import TIME_FORMAT, Id, UTCDateTime, now
+from ..database.columns import TIME_FORMAT, UTCDateTime, now
+from ..database.parameters import CONVERSATION_ID, ROW_LIMIT, USER_ID, given
 from ..database.session import db
 from ..database.statements import Statement
 from ..errors import NotFound
-from ..web.pagination import Page
-from .models import Conversation
+from ..web.pagination import Listing, Page
+from .models import CONVERSATION, Conversation
 
-_OWNER, _ID = sa.bindparam("user_id", type_=Id()), sa.bindparam("conversation_id", type_=Id())
-_OURS = (Conversation.user_id == _OWNER, Conversation.id == _ID)
-_FIELDS = ("title", "archived", "pinned", "message_count", "active_leaf_id", "created_at", "updated_at")
-READ = sa.select(Conversation.id, *(getattr(Conversation, name) for name in _FIELDS))
-_GET = Statement(READ.where(*_OURS))
+_OURS = (Conversation.user_id == USER_ID, Conversation.id == CONVERSATION_ID)
+_READ = sa.select(*CONVERSATION.columns)
+_GET = Statement(_READ.where(*_OURS))
 _EXISTS = Statement(sa.select(sa.literal(1)).where(*_OURS))
 
 Recency = tuple[datetime, str]
@@ -27,7 +26,7 @@ _FIRST: Recency = (datetime.max.replace(tzinfo=UTC), "ffffffff-ffff-ffff-ffff-ff
 
 
 def _contains(title: Any, text: Any, on_postgres: bool) -> sa.ColumnElement[bool]:
-    """Whether a title has this text in it, in whatever case; a pattern would have to escape its wildcards."""
+    """Whether a title contains this text, in whatever case; a pattern would have to escape its wildcards."""
     if on_postgres:
         return sa.func.strpos(sa.func.lower(title), sa.func.lower(text)) > 0
     return sa.func.instr(sa.func.casefold(title), sa.func.casefold(text)) > 0
@@ -38,51 +37,43 @@ def _page(*, pinned: bool | None, has_text: bool, backwards: bool) -> Statement:
     """A page by keyset, read from the index and no further than the page, unless it looks for a text."""
 
     def query(on_postgres: bool) -> sa.Executable:
-        place = sa.tuple_(Conversation.updated_at, Conversation.id)
-        cursor = sa.tuple_(
-            sa.bindparam("used_at", type_=UTCDateTime()), sa.bindparam("cursor_id", type_=Id())
-        )
-        rows = READ.where(
-            Conversation.user_id == _OWNER,
-            Conversation.archived == sa.bindparam("archived", type_=sa.Boolean()),
-            place > cursor if backwards else place < cursor,
+        recency = sa.tuple_(Conversation.updated_at, Conversation.id)
+        cursor = sa.tuple_(given("cursor_updated_at", UTCDateTime()), given("cursor_id"))
+        rows = _READ.where(
+            Conversation.user_id == USER_ID,
+            Conversation.archived == given("archived", sa.Boolean()),
+            recency > cursor if backwards else recency < cursor,
         )
         if pinned is not None:  # as the partial index has it: for a Boolean SQLAlchemy writes `= 1` on SQLite
             is_pinned: sa.ColumnElement[Any] = sa.literal_column("conversations.pinned")
             rows = rows.where(is_pinned if pinned else sa.not_(is_pinned))
         if has_text:
-            text = sa.bindparam("text", type_=sa.String())
-            rows = rows.where(_contains(Conversation.title, text, on_postgres))
+            rows = rows.where(_contains(Conversation.title, given("text", sa.String()), on_postgres))
         order = [Conversation.updated_at, Conversation.id]
         rows = rows.order_by(*(column.asc() if backwards else column.desc() for column in order))
-        return rows.limit(sa.bindparam("limit_", type_=sa.Integer()))
+        return rows.limit(ROW_LIMIT)
 
     return Statement(query)
 
 
 def list_conversations(
     *, user_id: str, page: Page, archived: bool = False, pinned: bool | None = None, q: str | None = None
-) -> tuple[list[dict[str, Any]], bool]:
-    """A page of the user's conversations, most recently used first, and whether there are more in its direction.
-
-    The page's cursors are places as `recency` tells them.
-    """
-    used_at, cursor_id = page.before or page.after or _FIRST
-    looked_for = {} if q is None else {"text": q}
+) -> Listing[dict[str, Any]]:
+    """A page of the user's conversations, most recently used first. Its cursors are those of `recency`."""
+    updated_at, cursor_id = page.before or page.after or _FIRST
     rows = _page(pinned=pinned, has_text=q is not None, backwards=page.backwards).all(
         user_id=user_id,
         archived=archived,
-        used_at=used_at,
+        cursor_updated_at=updated_at,
         cursor_id=cursor_id,
-        limit_=page.limit + 1,
-        **looked_for,
+        row_limit=page.limit + 1,
+        **({} if q is None else {"text": q}),
     )
-    found, more = page.cut(rows)
-    return [shown(user_id, row) for row in found], more
+    return page.listing([CONVERSATION.to_json(row) for row in rows])
 
 
 def recency(conversation: Mapping[str, Any]) -> str:
-    """The place of a conversation in the list, as a cursor."""
+    """The cursor of a conversation in the list: when it was used last, and its id."""
     used_at = conversation["updated_at"]
     moment = used_at.strftime(TIME_FORMAT) if isinstance(used_at, datetime) else used_at
     return f"{moment}_{conversation['id']}"
@@ -105,7 +96,7 @@ def get_conversation(*, user_id: str, conversation_id: str) -> dict[str, Any]:
     row = _GET.first(user_id=user_id, conversation_id=conversation_id)
     if row is None:
         raise NotFound("conversation")
-    return shown(user_id, row)
+    return CONVERSATION.to_values(row)
 
 
 def lock_conversation(*, user_id: str, conversation_id: str) -> dict[str, Any]:
@@ -130,18 +121,3 @@ def require_conversation(*, user_id: str, conversation_id: str) -> None:
 def has_conversation(*, user_id: str, conversation_id: str) -> bool:
     """Whether the user has such a conversation. Takes no lock."""
     return _EXISTS.first(user_id=user_id, conversation_id=conversation_id) is not None
-
-
-def shown(user_id: str, row: Any) -> dict[str, Any]:
-    conversation_id, title, archived, pinned, message_count, active_leaf_id, created_at, updated_at = row
-    return {
-        "id": conversation_id,
-        "user_id": user_id,
-        "title": title,
-        "archived": bool(archived),  # SQLite has 0 and 1
-        "pinned": bool(pinned),
-        "message_count": message_count,
-        "active_leaf_id": active_leaf_id,
-        "created_at": created_at,
-        "updated_at": updated_at,
-    }

@@ -10,7 +10,7 @@ from ..errors import Forbidden
 from ..idempotency import commits_once
 from ..user_llm_configs import service as user_llm_configs
 from ..web.blueprint import Blueprint
-from ..web.pagination import IdPageSchema, Page, id_page
+from ..web.pagination import IdPageSchema, Page, id_of, listing_response
 from ..web.responses import no_content, require_match
 from . import service
 from .models import LLMProvider
@@ -32,7 +32,7 @@ def list_providers(query: dict[str, Any]) -> Response:
     """List the caller's providers and the shared ones, oldest first."""
     page = Page(**query)
     providers = service.list_providers(user_id=guard.caller().user_id, page=page)
-    return id_page(page, providers, ProviderSchema(many=True))
+    return listing_response(page, providers, cursor=id_of, schema=ProviderSchema(many=True))
 
 
 @blp.route("", methods=["POST"])

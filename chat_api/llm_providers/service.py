@@ -8,15 +8,15 @@ from sqlalchemy.orm import aliased
 
 from ..database.session import db
 from ..errors import Forbidden, NotFound
-from ..web.pagination import Page
+from ..web.pagination import Listing, Page
 from .models import LLMProvider
 
 
-def list_providers(*, user_id: str, page: Page) -> list[LLMProvider]:
-    """One more than the page holds of the user's providers and the shared ones, in the order in which it reads."""
+def list_providers(*, user_id: str, page: Page) -> Listing[LLMProvider]:
+    """A page of the user's providers and the shared ones, oldest first."""
     ranges = (_range(LLMProvider.owner_id == user_id, page), _range(LLMProvider.owner_id.is_(None), page))
     provider = aliased(LLMProvider, sa.union_all(*ranges).subquery())
-    return list(db.session.scalars(page.sort(sa.select(provider), provider.id)))
+    return page.listing(list(db.session.scalars(page.sort(sa.select(provider), provider.id))))
 
 
 def _range(owner: sa.ColumnElement[bool], page: Page) -> sa.Select[Any]:

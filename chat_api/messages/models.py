@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ..database.columns import Id, UTCDateTime, now
+from ..database.projection import Projection
 from ..database.session import Model
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -65,3 +66,18 @@ class Message(Model):
     tool_calls: Mapped[str | None] = mapped_column(sa.Text)
     tool_call_id: Mapped[str | None] = mapped_column(sa.String(255))
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
+
+
+MESSAGE = Projection(
+    Message,
+    "id",
+    "conversation_id",
+    "parent_id",
+    "position",
+    "role",
+    "content",
+    "status",
+    "created_at",
+    optional=("tool_calls", "tool_call_id"),
+    as_json=("tool_calls",),
+)

@@ -1,39 +1,28 @@
 """Messages of a conversation page by page: its active path, or all branches."""
 
-from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 
 from ..conversations import service as conversations
+from ..database.parameters import MESSAGE_ID, ROW_LIMIT, USER_ID, given
 from ..database.statements import Statement
 from ..errors import InvalidInput, NotFound
-from ..web.pagination import MAX_PAGE_BYTES, Page, within_page_bytes
-from .active_path import HERE, MESSAGE, ON_PATH, OWNER
-from .models import Message
-from .service import shown
+from ..web.pagination import Listing, Page, within_page_bytes
+from .active_path import IN_CONVERSATION, ON_PATH
+from .models import MESSAGE, Message
 
 
 def _page(on_postgres: bool, *, all_branches: bool, backwards: bool) -> sa.Executable:
     """A page by keyset. Postgres hands over whole results, so there the statement itself bounds their size;
     SQLite is read row by row, and a window would copy every content first."""
-    cursor = sa.bindparam("cursor", type_=sa.BigInteger())
+    cursor = given("cursor", sa.BigInteger())
     rows = (
-        sa.select(
-            Message.id,
-            Message.parent_id,
-            Message.position,
-            Message.role,
-            Message.content,
-            Message.status,
-            Message.created_at,
-            Message.tool_calls,
-            Message.tool_call_id,
-            Message.size_bytes,
-        )
-        .where(*HERE, Message.position < cursor if backwards else Message.position > cursor)
+        sa.select(*MESSAGE.columns, Message.size_bytes)
+        .where(*IN_CONVERSATION, Message.position < cursor if backwards else Message.position > cursor)
         .order_by(Message.position.desc() if backwards else Message.position)
-        .limit(sa.bindparam("limit_", type_=sa.Integer()))
+        .limit(ROW_LIMIT)
     )
     if not all_branches:
         rows = rows.where(ON_PATH)
@@ -42,76 +31,65 @@ def _page(on_postgres: bool, *, all_branches: bool, backwards: bool) -> sa.Execu
     return within_page_bytes(rows, "position", size="size_bytes", backwards=backwards)
 
 
-def _statement(all_branches: bool, backwards: bool) -> Statement:
-    return Statement(lambda on_postgres: _page(on_postgres, all_branches=all_branches, backwards=backwards))
-
-
-_PAGES = {(every, back): _statement(every, back) for every in (False, True) for back in (False, True)}
-# by the key alone, see branches
-_PLACE = Statement(
+_PAGES = {
+    (all_branches, backwards): Statement(partial(_page, all_branches=all_branches, backwards=backwards))
+    for all_branches in (False, True)
+    for backwards in (False, True)
+}
+# by the key alone, see active_path
+_POSITION_OF = Statement(
     sa.select(Message.conversation_id, Message.position, ON_PATH).where(
-        Message.user_id == OWNER, Message.id == MESSAGE
+        Message.user_id == USER_ID, Message.id == MESSAGE_ID
     )
 )
 
 
 def list_messages(
     *, user_id: str, conversation_id: str, page: Page, all_branches: bool = False
-) -> tuple[list[dict[str, Any]], bool]:
-    """A page of the active path, or of all branches, oldest first; and whether there are more in its direction.
-
-    A page ends early rather than grow beyond MAX_PAGE_BYTES. Raises NotFound where the user has no such
-    conversation.
-    """
-
-    def read(rows: Iterable[Any]) -> tuple[list[dict[str, Any]], bool]:
-        messages: list[dict[str, Any]] = []
-        page_bytes = 0
-        for message_id, *row, size_bytes in rows:
-            page_bytes += size_bytes
-            if len(messages) == page.limit or (page_bytes > MAX_PAGE_BYTES and messages):
-                return messages, True
-            messages.append(shown(message_id, conversation_id, *row))
-        return messages, False
-
-    messages, more = _PAGES[all_branches, page.backwards].read(
-        read,
-        owner=user_id,
-        conversation=conversation_id,
+) -> Listing[dict[str, Any]]:
+    """A page of the active path, or of all branches, oldest first. Raises NotFound for an unknown conversation."""
+    listing = _PAGES[all_branches, page.backwards].read(
+        page.reader(MESSAGE.to_json),
+        user_id=user_id,
+        conversation_id=conversation_id,
         cursor=page.before if page.backwards else page.after or 0,
-        limit_=page.limit + 1,
+        row_limit=page.limit + 1,
     )
-    if not messages:  # only an empty page needs to ask whether there is such a conversation
+    if not listing.items:  # only an empty page needs to ask whether there is such a conversation
         conversations.require_conversation(user_id=user_id, conversation_id=conversation_id)
-    if page.backwards:
-        messages.reverse()
-    return messages, more
+    return listing
 
 
 def list_around(
     *, user_id: str, conversation_id: str, message_id: str, limit: int, all_branches: bool = False
-) -> tuple[list[dict[str, Any]], bool, bool]:
-    """A message amid its neighbours, and whether there are more in front of them and behind them.
+) -> Listing[dict[str, Any]]:
+    """A message between its neighbours.
 
     Raises NotFound, and InvalidInput for a message that is not on the active path, unless all branches are asked for.
     """
-    place: dict[str, Any] = {
+    scope: dict[str, Any] = {
         "user_id": user_id,
         "conversation_id": conversation_id,
         "all_branches": all_branches,
     }
-    row = _PLACE.first(owner=user_id, message=message_id)
+    row = _POSITION_OF.first(user_id=user_id, message_id=message_id)
     if row is None or str(row[0]) != conversation_id:
         conversations.require_conversation(user_id=user_id, conversation_id=conversation_id)
         raise NotFound("message in this conversation")
     _, position, is_on_path = row
     if not (is_on_path or all_branches):
-        told = "This message is not on the active path: ask with `branch=all`, or let `active_leaf_id` lead there."
-        raise InvalidInput({"around": [told]})
-    older, more_older = list_messages(page=Page(limit=(limit + 1) // 2, before=position + 1), **place)
-    if not older or older[-1]["position"] != position:  # deleted meanwhile, or left by the path
+        detail = (
+            "This message is not on the active path: use `branch=all`, or set `active_leaf_id` to it first."
+        )
+        raise InvalidInput({"around": [detail]})
+    older = list_messages(page=Page(limit=(limit + 1) // 2, before=position + 1), **scope)
+    if not older.items or older.items[-1]["position"] != position:  # deleted since, or left by the path
         raise NotFound("message in this conversation")
-    newer, more_newer = list_messages(page=Page(limit=max(limit - len(older), 1), after=position), **place)
-    if limit == len(older):
-        return older, more_older, bool(newer)
-    return older + newer, more_older, more_newer
+    newer = list_messages(page=Page(limit=max(limit - len(older.items), 1), after=position), **scope)
+    if limit == len(older.items):
+        return Listing(older.items, has_more_before=older.has_more_before, has_more_after=bool(newer.items))
+    return Listing(
+        older.items + newer.items,
+        has_more_before=older.has_more_before,
+        has_more_after=newer.has_more_after,
+    )

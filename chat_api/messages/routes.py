@@ -8,7 +8,7 @@ from ..auth import guard
 from ..database.session import db
 from ..idempotency import commits_once, has_key
 from ..web.blueprint import Blueprint
-from ..web.pagination import Page, add_link_header, add_links
+from ..web.pagination import Page, listing_response, position_of
 from ..web.responses import entity_response, json_response, no_content, require_match
 from . import deletion, pages, service
 from .schemas import ALL, CreateMessageSchema, ListMessagesSchema, MessageSchema
@@ -27,19 +27,14 @@ blp.before_request(guard.require_caller)
 @blp.response(200, MessageSchema(many=True))
 def list_messages(query: dict[str, Any], conversation_id: str) -> Response:
     """List the messages on the active path of a conversation, or of all branches, in order of position."""
-    place = {"user_id": guard.caller().user_id, "conversation_id": conversation_id}
-    all_branches, around = query.pop("branch") == ALL, query.pop("around", None)
+    scope: dict[str, Any] = {"user_id": guard.caller().user_id, "conversation_id": conversation_id}
+    scope["all_branches"], around = query.pop("branch") == ALL, query.pop("around", None)
     page = Page(**query)
     if around is not None:
-        messages, is_more_before, is_more_after = pages.list_around(
-            **place, message_id=around, limit=page.limit, all_branches=all_branches
-        )
-        first, last = messages[0]["position"], messages[-1]["position"]
-        before, after = first if is_more_before else None, last if is_more_after else None
-        return add_link_header(json_response(messages), page, before=before, after=after)
-    messages, more = pages.list_messages(**place, page=page, all_branches=all_branches)
-    ends = (messages[0]["position"], messages[-1]["position"]) if messages else (None, None)
-    return add_links(json_response(messages), page, first=ends[0], last=ends[1], more=more)
+        messages = pages.list_around(**scope, message_id=around, limit=page.limit)
+    else:
+        messages = pages.list_messages(**scope, page=page)
+    return listing_response(page, messages, cursor=position_of)
 
 
 @blp.route("/messages", methods=["POST"])

@@ -1,36 +1,30 @@
-"""Appending messages and finding single ones. Lists are in `pages`, the active path in `branches`."""
+"""Appending messages and finding single ones. Lists are in `pages`, the active path in `active_path`."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 
 from ..conversations.models import Conversation
 from ..database import statements
 from ..database.bulk import insert_rows
-from ..database.columns import Id, UTCDateTime, new_id, now
+from ..database.columns import new_id, now
 from ..database.dialect import is_postgres
+from ..database.parameters import CONVERSATION_ID, MESSAGE_ID, ROW_LIMIT, USER_ID, given, named_new, new
 from ..database.session import db
 from ..database.statements import Statement
 from ..errors import NotFound
 from ..search_index import writer as index_writer
 from ..search_index.rebuild import write_new_words
-from .active_path import CONVERSATION, HERE, MESSAGE, ON_PATH, OWNER, THIS_CONVERSATION, lead_path_to
-from .models import Message
+from .active_path import IN_CONVERSATION, ON_PATH, THIS_CONVERSATION, set_active_leaf
+from .models import MESSAGE, Message
 
 LEAF = "leaf"  # as a parent: whatever message the active path ends at
 
-_COLUMNS = ("user_id", "id", "conversation_id", "parent_id", "position", "role", "content", "size_bytes",
-            "attachment_count", "created_at")  # fmt: skip
-_REPLY_COLUMNS = (*_COLUMNS, "status", "tool_calls", "tool_call_id")
+_THIS_MESSAGE = (Message.user_id == USER_ID, Message.id == MESSAGE_ID)
 
-
-def _parameter(name: str, kind: Any) -> Any:
-    return sa.bindparam(name, type_=kind)
-
-
-_MOMENT = _parameter("moment", UTCDateTime())
+# -- appending -----------------------------------------------------------------------------------------------
 
 # The conversation's row numbers the message and names its parent: the lock on it is what makes positions total and
 # the path unbroken, and naming the owner here is the whole check of ownership
@@ -40,161 +34,161 @@ _count = (
     .values(
         message_count=Conversation.message_count + 1,
         last_position=Conversation.last_position + 1,
-        updated_at=_MOMENT,
+        updated_at=new(Message.created_at),
     )
 )
-_take_place = _count.values(previous_leaf_id=Conversation.active_leaf_id, active_leaf_id=MESSAGE).returning(
-    Conversation.user_id, Conversation.id, Conversation.previous_leaf_id, Conversation.last_position
-)
+_take_position = _count.values(
+    previous_leaf_id=Conversation.active_leaf_id, active_leaf_id=new(Message.id)
+).returning(Conversation.user_id, Conversation.id, Conversation.previous_leaf_id, Conversation.last_position)
+_SCOPE = ("user_id", "conversation_id", "parent_id", "position")
 
 
-def _insert_from(place: Iterable[Any], columns: tuple[str, ...] = _COLUMNS) -> Any:
-    """Insert a message at a place: owner, conversation, parent and position."""
-    user_id, conversation_id, parent_id, position = place
-    message: tuple[Any, ...] = (
-        user_id,
-        MESSAGE,
-        conversation_id,
-        parent_id,
-        position,
-        _parameter("role_", sa.String()),
-        _parameter("text", sa.Text()),
-        _parameter("size", sa.Integer()),
-        sa.literal_column("0"),
-        _MOMENT,
-        _parameter("status_", sa.String()),
-        _parameter("calls", sa.Text()),
-        _parameter("call", sa.String()),
-        sa.false(),
+def _insert(fields: tuple[str, ...], scope: tuple[Any, ...]) -> Any:
+    """Insert a message with these fields; owner, conversation, parent and position come from `scope`."""
+    values = [new(getattr(Message, name)) for name in fields]
+    return sa.insert(Message).from_select(
+        [*_SCOPE, *fields, "attachment_count"], sa.select(*scope, *values, sa.literal_column("0"))
     )
-    return sa.insert(Message).from_select(columns, sa.select(*message[: len(columns)]))
 
 
-# Postgres: one round trip. user_id comes from the CTE, which lets Citus route it to one shard
-_taken = _take_place.cte("taken")
+@cache
+def _append_with_words(fields: tuple[str, ...]) -> Statement:
+    """Postgres: position, message and words in one statement.
 
-
-def _append_and_index(columns: tuple[str, ...] = _COLUMNS) -> sa.Select[Any]:
-    appended = _insert_from(_taken.c, columns).returning(
+    user_id comes from the CTE, which lets Citus route it to one shard.
+    """
+    taken = _take_position.cte("taken")
+    inserted = _insert(fields, tuple(taken.c)).returning(
         Message.user_id, Message.id, Message.position, Message.parent_id
     )
-    rows = appended.cte("appended")
+    rows = inserted.cte("inserted")
     indexed = index_writer.insert_vector(rows).cte("indexed")
-    return sa.select(rows.c.position, rows.c.parent_id).add_cte(indexed)
+    return Statement(sa.select(rows.c.position, rows.c.parent_id).add_cte(indexed))
 
 
-_APPEND = Statement(_append_and_index())
-_APPEND_REPLY = Statement(_append_and_index(_REPLY_COLUMNS))
-# SQLite: the same in two
-_TAKE_PLACE = Statement(_take_place)
-_there = (
-    OWNER,
-    CONVERSATION,
-    _parameter("parent", Id()),
-    _parameter("position_", sa.Integer()),
-)
-_INSERT = Statement(_insert_from(_there))
-_INSERT_REPLY = Statement(_insert_from(_there, _REPLY_COLUMNS))
+@cache
+def _insert_at(fields: tuple[str, ...]) -> Statement:
+    """The message alone, whose position was taken before."""
+    scope = (USER_ID, CONVERSATION_ID, new(Message.parent_id), new(Message.position))
+    return Statement(_insert(fields, scope))
+
+
+_TAKE_POSITION = Statement(_take_position)
 # beside the active path, which goes on where it did
 _COUNT = Statement(_count.returning(Conversation.last_position))
-_INSERT_ASIDE = Statement(_insert_from(_there, (*_REPLY_COLUMNS, "on_path")))
 
 
 def append_message(
     *,
     user_id: str,
     conversation_id: str,
-    role: str,
-    content: str,
-    tool_call_id: str | None = None,
     parent_id: str | None = LEAF,
+    stays_beside_path: bool = False,
+    **fields: Any,
 ) -> dict[str, Any]:
-    """Append a message to the user's conversation and return it as plain values. Raises NotFound.
+    """Append a message to the user's conversation and return it as plain values. Inside a transaction.
 
-    It answers the message at the end of the active path, or `parent_id`, to which the path is led then; None makes it
-    a first message. Inside a transaction.
+    It answers the message at the end of the active path, or `parent_id`, which becomes the active leaf first; None
+    makes it a first message. `stays_beside_path` leaves the path as it is. `fields` are other columns of the message,
+    `role` and `content` at least. Raises NotFound.
     """
-    place = {"user_id": user_id, "conversation_id": conversation_id}
-    if parent_id != LEAF:
-        lead_path_to(**place, message_id=parent_id)
-    if tool_call_id is not None:
-        return append_reply(
-            **place, message_id=new_id(), role=role, content=content, tool_call_id=tool_call_id
+    scope: dict[str, Any] = {"user_id": user_id, "conversation_id": conversation_id}
+    values = _values(fields)
+    if stays_beside_path:
+        position, parent = _append_beside(scope, parent_id, values), parent_id
+    else:
+        if parent_id != LEAF:
+            set_active_leaf(**scope, message_id=parent_id)
+        position, parent = (_append_on_postgres if is_postgres(db.engine) else _append_on_sqlite)(
+            scope, values
         )
-    message = _values(new_id(), role, content)
-    position, parent = _append(_APPEND, _INSERT, user_id, conversation_id, message)
-    moment = message["moment"]
-    return shown(message["message"], conversation_id, parent, position, role, content, "completed", moment)
+    return _appended(scope, values, position, parent)
 
 
 def append_message_and_commit(
-    *, user_id: str, conversation_id: str, role: str, content: str, **options: Any
+    *, user_id: str, conversation_id: str, parent_id: str | None = LEAF, **fields: Any
 ) -> dict[str, Any]:
-    """As `append_message`, in a transaction of its own; on Postgres mostly one round trip, the commit included."""
-    if options or not is_postgres(db.engine):
+    """As `append_message`, in a transaction of its own; at the end of the path on Postgres that is one round trip."""
+    scope: dict[str, Any] = {"user_id": user_id, "conversation_id": conversation_id}
+    if parent_id != LEAF or not is_postgres(db.engine):
         with statements.transaction():
-            return append_message(
-                user_id=user_id, conversation_id=conversation_id, role=role, content=content, **options
-            )
-    message = _values(new_id(), role, content)
-    vector = index_writer.vector_of(user_id, conversation_id, message["message"], content)
-    row = _APPEND.first_and_commit(owner=user_id, conversation=conversation_id, **message, vector=vector)
+            return append_message(**scope, parent_id=parent_id, **fields)
+    values = _values(fields)
+    position, parent = _append_on_postgres(scope, values, Statement.first_and_commit)
+    return _appended(scope, values, position, parent)
+
+
+def _values(fields: Mapping[str, Any]) -> dict[str, Any]:
+    size_bytes = len(fields["content"].encode())
+    return {"id": new_id(), "size_bytes": size_bytes, "status": "completed", "created_at": now(), **fields}
+
+
+def _appended(
+    scope: Mapping[str, Any], values: Mapping[str, Any], position: int, parent: str | None
+) -> dict[str, Any]:
+    return MESSAGE.of({**scope, **values, "position": position, "parent_id": parent})
+
+
+def _append_on_postgres(
+    scope: dict[str, Any], values: dict[str, Any], run: Callable[..., Any] = Statement.first
+) -> tuple[int, str | None]:
+    """Position and parent of the message. Raises NotFound."""
+    vector = index_writer.vector_of(
+        scope["user_id"], scope["conversation_id"], values["id"], values["content"]
+    )
+    row = run(_append_with_words(tuple(values)), **scope, **named_new(values), vector=vector)
     if row is None:
         raise NotFound("conversation")
-    position, parent = row[0], None if row[1] is None else str(row[1])
-    return shown(
-        message["message"], conversation_id, parent, position, role, content, "completed", message["moment"]
-    )
+    return row[0], None if row[1] is None else str(row[1])
 
 
-def append_reply(
-    *,
-    user_id: str,
-    conversation_id: str,
-    message_id: str,
-    content: str,
-    role: str = "assistant",
-    status: str = "completed",
-    tool_calls: str | None = None,
-    tool_call_id: str | None = None,
-    beside_path_to: str | None = None,
-) -> dict[str, Any]:
-    """As `append_message`, for a message with an id that was handed out before, calls (as JSON) or another end.
-
-    With `beside_path_to` it answers that message, and the active path stays as it is; inside a transaction.
-    """
-    message = _values(message_id, role, content)
-    message |= {"status_": status, "calls": tool_calls, "call": tool_call_id}
-    if beside_path_to is None:
-        position, parent = _append(_APPEND_REPLY, _INSERT_REPLY, user_id, conversation_id, message)
-    else:
-        position, parent = _append_aside(user_id, conversation_id, beside_path_to, message), beside_path_to
-    moment = message["moment"]
-    return shown(
-        message_id, conversation_id, parent, position, role, content, status, moment, tool_calls, tool_call_id
-    )
+def _append_on_sqlite(scope: dict[str, Any], values: dict[str, Any]) -> tuple[int, str | None]:
+    row = _TAKE_POSITION.first(**scope, new_id=values["id"], new_created_at=values["created_at"])
+    if row is None:
+        raise NotFound("conversation")
+    _, _, parent_id, position = row
+    _insert_with_words(scope, {**values, "parent_id": parent_id, "position": position})
+    return position, parent_id
 
 
-_REPLACE_REPLY = Statement(
-    sa.update(Message)
-    .where(Message.user_id == OWNER, Message.id == MESSAGE)
-    .values(
-        content=sa.bindparam("text", type_=sa.Text()),
-        size_bytes=sa.bindparam("size", type_=sa.Integer()),
-        status=sa.bindparam("status_", type_=sa.String()),
-        tool_calls=sa.bindparam("calls", type_=sa.Text()),
-    )
+def _append_beside(scope: dict[str, Any], parent_id: str | None, values: dict[str, Any]) -> int:
+    row = _COUNT.first(**scope, new_created_at=values["created_at"])
+    if row is None:
+        raise NotFound("conversation")
+    _insert_with_words(scope, {**values, "on_path": False, "parent_id": parent_id, "position": row[0]})
+    return row[0]
+
+
+def _insert_with_words(scope: dict[str, Any], values: dict[str, Any]) -> None:
+    fields = tuple(name for name in values if name not in _SCOPE)
+    _insert_at(fields).all(**scope, **named_new(values))
+    index_writer.write(**scope, message_id=values["id"], content=values["content"])
+
+
+def insert_messages(*, rows: list[dict[str, Any]]) -> None:
+    """Insert whole rows of a user's messages with their words, as an import restores them, in `db.session`."""
+    insert_rows(Message, rows)
+    stored = [(row["id"], row["conversation_id"], row["content"]) for row in rows]
+    write_new_words(db.session.connection(), rows[0]["user_id"], stored)
+
+
+_REPLACED = ("content", "size_bytes", "status", "tool_calls")
+_REPLACE = Statement(
+    sa.update(Message).where(*_THIS_MESSAGE).values({name: new(getattr(Message, name)) for name in _REPLACED})
 )
 
 
 def replace_reply(
     *, user_id: str, message_id: str, content: str, status: str, tool_calls: str | None
 ) -> dict[str, Any]:
-    """Give a reply that was settled before the text that it has by now, and return it; inside a transaction."""
-    size_bytes = len(content.encode())
-    _REPLACE_REPLY.all(
-        owner=user_id, message=message_id, text=content, size=size_bytes, status_=status, calls=tool_calls
-    )
+    """Give a reply that was finalized before the text that it has by now, and return it; inside a transaction."""
+    values = {
+        "content": content,
+        "size_bytes": len(content.encode()),
+        "status": status,
+        "tool_calls": tool_calls,
+    }
+    _REPLACE.all(user_id=user_id, message_id=message_id, **named_new(values))
     message = get_message(user_id=user_id, message_id=message_id)
     index_writer.rewrite(
         user_id=user_id,
@@ -205,162 +199,58 @@ def replace_reply(
     return message
 
 
-def _values(message_id: str, role: str, content: str) -> dict[str, Any]:
-    size_bytes = len(content.encode())
-    return {"message": message_id, "role_": role, "text": content, "size": size_bytes, "moment": now()}
+# -- finding -------------------------------------------------------------------------------------------------
 
-
-def _append(
-    in_one: Statement, insert: Statement, user_id: str, conversation_id: str, message: dict[str, Any]
-) -> tuple[int, str | None]:
-    """Position and parent of the message. Raises NotFound."""
-    place = {"owner": user_id, "conversation": conversation_id}
-    if is_postgres(db.engine):
-        vector = index_writer.vector_of(user_id, conversation_id, message["message"], message["text"])
-        row = in_one.first(**place, **message, vector=vector)
-    else:
-        row = _append_in_two(insert, place, message)
-    if row is None:
-        raise NotFound("conversation")
-    position, parent_id = row
-    return position, None if parent_id is None else str(parent_id)
-
-
-def _append_in_two(
-    insert: Statement, place: dict[str, Any], message: dict[str, Any]
-) -> tuple[int, str | None] | None:
-    row = _TAKE_PLACE.first(**place, message=message["message"], moment=message["moment"])
-    if row is None:
-        return None
-    _, _, parent_id, position = row
-    insert.all(**place, **message, parent=parent_id, position_=position)
-    _write_terms(place, message)
-    return position, parent_id
-
-
-def _append_aside(user_id: str, conversation_id: str, parent_id: str, message: dict[str, Any]) -> int:
-    place = {"owner": user_id, "conversation": conversation_id}
-    row = _COUNT.first(**place, moment=message["moment"])
-    if row is None:
-        raise NotFound("conversation")
-    _INSERT_ASIDE.all(**place, **message, parent=parent_id, position_=row[0])
-    _write_terms(place, message)
-    return row[0]
-
-
-def _write_terms(place: dict[str, Any], message: dict[str, Any]) -> None:
-    index_writer.write(
-        user_id=place["owner"],
-        conversation_id=place["conversation"],
-        message_id=message["message"],
-        content=message["text"],
-    )
-
-
-def insert_messages(rows: list[dict[str, Any]]) -> None:
-    """Insert whole rows of a user's messages with their words, as an import restores them, in `db.session`."""
-    insert_rows(Message, rows)
-    stored = [(row["id"], row["conversation_id"], row["content"]) for row in rows]
-    write_new_words(db.session.connection(), rows[0]["user_id"], stored)
-
-
-def shown(
-    message_id: str,
-    conversation_id: str,
-    parent_id: str | None,
-    position: int | None,
-    role: str,
-    content: str,
-    status: str,
-    created_at: Any,
-    tool_calls: str | None = None,
-    tool_call_id: str | None = None,
-) -> dict[str, Any]:
-    """A message as clients see it."""
-    message = {
-        "id": message_id,
-        "conversation_id": conversation_id,
-        "parent_id": parent_id,
-        "position": position,
-        "role": role,
-        "content": content,
-        "status": status,
-        "created_at": created_at,
-    }
-    if tool_calls is not None:
-        message["tool_calls"] = orjson.loads(tool_calls)
-    if tool_call_id is not None:
-        message["tool_call_id"] = tool_call_id
-    return message
-
-
-READ = sa.select(
-    Message.id,
-    Message.conversation_id,
-    Message.parent_id,
-    Message.position,
-    Message.role,
-    Message.content,
-    Message.status,
-    Message.created_at,
-    Message.tool_calls,
-    Message.tool_call_id,
+_GET = Statement(sa.select(*MESSAGE.columns).where(*_THIS_MESSAGE))
+_GET_LAST = Statement(
+    sa.select(*MESSAGE.columns).where(*IN_CONVERSATION, ON_PATH).order_by(Message.position.desc()).limit(1)
 )
-_GET = Statement(READ.where(Message.user_id == OWNER, Message.id == MESSAGE))
-_GET_LAST = Statement(READ.where(*HERE, ON_PATH).order_by(Message.position.desc()).limit(1))
-_IS_ON_PATH = Statement(
-    sa.select(sa.literal(1)).where(Message.user_id == OWNER, Message.id == MESSAGE, ON_PATH)
-)
-_BEFORE = Message.position < _parameter("cursor", sa.BigInteger())
+_IS_ON_PATH = Statement(sa.select(sa.literal(1)).where(*_THIS_MESSAGE, ON_PATH))
+_BEFORE = Message.position < given("before", sa.BigInteger())
 _INSTRUCTIONS = Statement(
     sa.select(Message.position, Message.role, Message.content)
     .where(
-        *HERE,
+        *IN_CONVERSATION,
         ON_PATH,
         # literals, as in the partial index; a list of parameters would be laid out only when SQLAlchemy executes it
         Message.role.in_([sa.literal_column("'system'"), sa.literal_column("'developer'")]),
         _BEFORE,
     )
     .order_by(Message.position)
-    .limit(_parameter("limit_", sa.Integer()))
+    .limit(ROW_LIMIT)
 )
-_COUNT_BEFORE = Statement(sa.select(sa.func.count()).select_from(Message).where(*HERE, ON_PATH, _BEFORE))
-
-
-def shown_row(row: Any) -> dict[str, Any]:
-    """The message of a row with the columns of `shown`, in the driver's types: Postgres' has one of its own for ids."""
-    message_id, conversation_id, parent_id, *rest = row
-    parent_id = None if parent_id is None else str(parent_id)
-    return shown(str(message_id), str(conversation_id), parent_id, *rest)
+_COUNT_BEFORE = Statement(
+    sa.select(sa.func.count()).select_from(Message).where(*IN_CONVERSATION, ON_PATH, _BEFORE)
+)
 
 
 def get_message(*, user_id: str, message_id: str) -> dict[str, Any]:
     """A message of the user as plain values. Raises NotFound."""
-    row = _GET.first(owner=user_id, message=message_id)
+    row = _GET.first(user_id=user_id, message_id=message_id)
     if row is None:
         raise NotFound("message")
-    return shown_row(row)
+    return MESSAGE.to_values(row)
 
 
 def find_last_message(*, user_id: str, conversation_id: str) -> dict[str, Any] | None:
     """The message at the end of the active path as plain values, None where there is none."""
-    row = _GET_LAST.first(owner=user_id, conversation=conversation_id)
-    return None if row is None else shown_row(row)
+    row = _GET_LAST.first(user_id=user_id, conversation_id=conversation_id)
+    return None if row is None else MESSAGE.to_values(row)
 
 
 def is_on_path(*, user_id: str, message_id: str) -> bool:
     """Whether the user has such a message on the active path of its conversation."""
-    return _IS_ON_PATH.first(owner=user_id, message=message_id) is not None
+    return _IS_ON_PATH.first(user_id=user_id, message_id=message_id) is not None
 
 
 def list_instructions(
     *, user_id: str, conversation_id: str, before: int, limit: int
 ) -> list[tuple[int, str, str]]:
-    """Position, role and content of the system messages on the path in front of a position, oldest first."""
-    return _INSTRUCTIONS.all(owner=user_id, conversation=conversation_id, cursor=before, limit_=limit)
+    """Position, role and content of the system messages on the path before a position, oldest first."""
+    return _INSTRUCTIONS.all(user_id=user_id, conversation_id=conversation_id, before=before, row_limit=limit)
 
 
 def count_before(*, user_id: str, conversation_id: str, position: int) -> int:
-    """How many messages of the active path are in front of a position. Costs as much as there are."""
-    row = _COUNT_BEFORE.first(owner=user_id, conversation=conversation_id, cursor=position)
+    """How many messages of the active path come before a position. Costs as much as there are."""
+    row = _COUNT_BEFORE.first(user_id=user_id, conversation_id=conversation_id, before=position)
     return row[0] if row else 0

@@ -1,6 +1,5 @@
-"""Searching a user's messages, and what is shown of those that were found."""
+"""Searches a user's messages, and reads those that were found."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,14 +7,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from ..conversations import service as conversations
-from ..conversations.models import Conversation
-from ..database.columns import Id
+from ..conversations.models import CONVERSATION, Conversation
 from ..database.dialect import is_postgres
+from ..database.parameters import USER_ID, given
 from ..database.session import db
 from ..database.statements import Statement
-from ..messages import service as messages
-from ..messages.models import Message
-from ..web.pagination import MAX_PAGE_BYTES
+from ..messages.models import MESSAGE, Message
+from ..web.pagination import MAX_PAGE_BYTES, Page
 from . import postgres, sqlite
 from .candidates import IndexQuery
 from .query import parse
@@ -36,45 +34,44 @@ class Search:
     conversation_id: str | None = None
 
 
-_MESSAGE = tuple(messages.READ.selected_columns)
-_CONVERSATION = tuple(conversations.READ.selected_columns)
+_WIDTH = len(MESSAGE.columns)  # of a message in a row; its conversation and its size follow
 
 
-def _shown_rows(on_postgres: bool) -> sa.Executable:
-    """Messages with their sizes and conversations, in the order of a list of ids. Postgres bounds their size itself."""
-    ids: Any = sa.bindparam("ids", type_=sa.Text())
+def _rows_of(on_postgres: bool) -> sa.Executable:
+    """Messages with conversations and sizes, in the order of a list of ids. Postgres bounds their size itself."""
+    ids: Any = given("ids", sa.Text())
     size_before: Any
     if on_postgres:
         array = sa.cast(ids, postgresql.ARRAY(postgresql.UUID(as_uuid=False)))
-        wanted = sa.func.unnest(array).table_valued("value", with_ordinality="key", name="wanted")
-        wanted = wanted.render_derived()
-        size_before = sa.func.sum(Message.size_bytes).over(order_by=wanted.c.key) - Message.size_bytes
+        listed = sa.func.unnest(array).table_valued("value", with_ordinality="key", name="listed")
+        listed = listed.render_derived()
+        size_before = sa.func.sum(Message.size_bytes).over(order_by=listed.c.key) - Message.size_bytes
     else:  # read row by row
-        wanted = sa.func.json_each(ids).table_valued("value", "key", name="wanted")
+        listed = sa.func.json_each(ids).table_valued("value", "key", name="listed")
         size_before = sa.literal_column("0")
-    columns: list[Any] = [*_MESSAGE, Message.size_bytes, *_CONVERSATION]
-    is_message = (Message.user_id == sa.bindparam("owner", type_=Id()), Message.id == wanted.c.value)
+    columns: list[Any] = [*MESSAGE.columns, *CONVERSATION.columns, Message.size_bytes]
+    is_message = (Message.user_id == USER_ID, Message.id == listed.c.value)
     is_its = (Conversation.user_id == Message.user_id, Conversation.id == Message.conversation_id)
     rows = (
         sa.select(
             *(column.label(f"column_{number}") for number, column in enumerate(columns)),
-            wanted.c.key.label("place"),
+            listed.c.key.label("rank"),
             size_before.label("size_before"),
         )
-        .select_from(wanted)
+        .select_from(listed)
         .join(Message, sa.and_(*is_message))
         .join(Conversation, sa.and_(*is_its))
         .subquery("rows")
     )
-    shown = list(rows.c)[: len(columns)]
-    return sa.select(*shown).where(rows.c.size_before <= MAX_PAGE_BYTES).order_by(rows.c.place)
+    selected = list(rows.c)[: len(columns)]
+    return sa.select(*selected).where(rows.c.size_before <= MAX_PAGE_BYTES).order_by(rows.c.rank)
 
 
-_SHOWN = Statement(_shown_rows)
+_ROWS = Statement(_rows_of)
 
 
 def search_messages(*, user_id: str, search: Search) -> tuple[list[dict[str, Any]], str | None]:
-    """A page of the messages with the words that are asked for, and the id before which there may be older ones.
+    """A page of the messages with the words of the query, and the id before which there may be older ones.
 
     A page ends early rather than grow beyond MAX_PAGE_BYTES, or take long. Raises InvalidInput for a query without
     words, and NotFound where the user has no such conversation.
@@ -83,8 +80,8 @@ def search_messages(*, user_id: str, search: Search) -> tuple[list[dict[str, Any
     on_postgres = is_postgres(db.engine)
     by_relevance = search.sort == "relevance"
     count = RANKED if by_relevance else search.limit + 1
-    wanted = IndexQuery(user_id, query, count, search.after, search.conversation_id)
-    found = postgres.find_newest(wanted) if on_postgres else sqlite.find_newest(wanted)
+    index_query = IndexQuery(user_id, query, count, search.after, search.conversation_id)
+    found = postgres.find_newest(index_query) if on_postgres else sqlite.find_newest(index_query)
     ids = found.ids
     if not ids and search.conversation_id:
         conversations.require_conversation(user_id=user_id, conversation_id=search.conversation_id)
@@ -104,22 +101,12 @@ def _page(user_id: str, ids: list[str]) -> list[dict[str, Any]]:
     """These messages with their conversations, as many as go on a page."""
     if not ids:
         return []
-
-    def read(rows: Iterable[Any]) -> list[dict[str, Any]]:
-        page: list[dict[str, Any]] = []
-        page_bytes = 0
-        for row in rows:
-            page_bytes += row[len(_MESSAGE)]
-            if page_bytes > MAX_PAGE_BYTES and page:
-                break
-            page.append(_found(user_id, row))
-        return page
-
-    return _SHOWN.read(read, owner=user_id, ids=ids_parameter(ids))
+    page = Page(len(ids))
+    return _ROWS.read(page.reader(_found), user_id=user_id, ids=ids_parameter(ids)).items
 
 
-def _found(user_id: str, row: Any) -> dict[str, Any]:
+def _found(row: Any) -> dict[str, Any]:
     return {
-        "message": messages.shown_row(row[: len(_MESSAGE)]),
-        "conversation": conversations.shown(user_id, row[len(_MESSAGE) + 1 :]),
+        "message": MESSAGE.to_values(row),
+        "conversation": CONVERSATION.to_values(row[_WIDTH:]),
     }

@@ -81,7 +81,7 @@ class ConversationImporter:
             active_leaf_id=self._path_ends_at,
         )
         if not self._has_empty_path and self._last_id is not None:
-            active_path.lead_path_to(**own, message_id=self._leaf(self._last_id))
+            active_path.set_active_leaf(**own, message_id=self._leaf(self._last_id))
 
     def _leaf(self, newest_id: str) -> str:
         """The message at which the path ends; the newest one where it was deleted while the export was written."""
@@ -200,7 +200,7 @@ class ConversationImporter:
         self._require_answered()
         import_queries.plan_anew()
         if self._messages:
-            messages.insert_messages(self._messages)
+            messages.insert_messages(rows=self._messages)
         for message_id, count in self._late_counts.items():
             import_queries.count_attachments(user_id=self._user_id, message_id=message_id, count=count)
         if self._attachments:

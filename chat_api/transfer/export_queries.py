@@ -16,10 +16,10 @@ from ..completions.models import Completion
 from ..completions.records import IS_RUNNING
 from ..conversations.models import Conversation
 from ..database.columns import Id
+from ..database.parameters import USER_ID
 from ..database.statements import Statement
 from ..errors import NotFound
 from ..llm_providers.models import LLMProvider
-from ..messages.active_path import OWNER
 from ..messages.models import Message
 from ..user_llm_configs.models import UserLLMConfig
 from ..users.models import User
@@ -118,12 +118,12 @@ def _named(model: Any, *names: str) -> dict[str, Any]:
     return {name: getattr(model, name) for name in names}
 
 
-_ACCOUNT = Statement(sa.select(User.email, User.role, User.created_at).where(User.id == OWNER))
+_ACCOUNT = Statement(sa.select(User.email, User.role, User.created_at).where(User.id == USER_ID))
 
 
 def find_account(*, user_id: str) -> Row:
     """The account itself. Raises NotFound."""
-    row = _ACCOUNT.first(owner=user_id)
+    row = _ACCOUNT.first(user_id=user_id)
     if row is None:
         raise NotFound("user")
     return {"id": user_id, **dict(zip(("email", "role", "created_at"), row, strict=True))}
@@ -131,12 +131,12 @@ def find_account(*, user_id: str) -> Row:
 
 PROVIDERS = Source(
     _named(LLMProvider, "id", "name", "api_endpoint", "api_format", "context_window", "created_at"),
-    LLMProvider.owner_id == OWNER,
+    LLMProvider.owner_id == USER_ID,
     keys=("id",),
 )
 CONFIGS = Source(
     _named(UserLLMConfig, "id", "provider_id", "default_model", "context_window", "created_at", "updated_at"),
-    UserLLMConfig.user_id == OWNER,
+    UserLLMConfig.user_id == USER_ID,
     keys=("id",),
 )
 CONVERSATIONS = Source(
@@ -151,7 +151,7 @@ CONVERSATIONS = Source(
         "created_at",
         "updated_at",
     ),
-    Conversation.user_id == OWNER,
+    Conversation.user_id == USER_ID,
     keys=("id",),
 )
 MESSAGES = Source(
@@ -159,7 +159,7 @@ MESSAGES = Source(
         Message, "id", "conversation_id", "parent_id", "position", "role", "content", "status", "tool_calls",
         "tool_call_id", "created_at", "attachment_count",
     ),
-    Message.user_id == OWNER,
+    Message.user_id == USER_ID,
     keys=("conversation_id", "position"),
     texts=(Message.tool_calls,),
     size_bytes=Message.size_bytes,
@@ -175,7 +175,7 @@ ATTACHMENTS = Source(
     _MESSAGE_PLACE
     | {"number": Attachment.position}
     | _named(Attachment, "id", "message_id", "file_type", "file_path", "created_at"),
-    Message.user_id == OWNER,
+    Message.user_id == USER_ID,
     Message.attachment_count > 0,
     _WITHIN,
     tables=join(
@@ -194,7 +194,7 @@ COMPLETIONS = Source(
         "last_event_id", "created_at", "finished_at",
     )
     | {"reply_position": _Reply.position},
-    Message.user_id == OWNER,
+    Message.user_id == USER_ID,
     _WITHIN,
     sa.not_(IS_RUNNING),
     tables=join(

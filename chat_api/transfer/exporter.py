@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import orjson
 
 from ..database.columns import now
-from ..messages import service as messages
+from ..messages.models import MESSAGE as MESSAGE_COLUMNS
 from ..web.pagination import FIRST_ID
 from ..web.responses import ORJSON_OPTIONS
 from .export_queries import (
@@ -23,8 +23,6 @@ from .records import ACCOUNT, ATTACHMENT, COMPLETION, CONFIG, CONVERSATION, END,
 from .schemas import VERSION
 
 CHUNK_BYTES = 64 * 1024
-_MESSAGE_FIELDS = ("conversation_id", "parent_id", "position", "role", "content", "status", "created_at",
-                   "tool_calls", "tool_call_id")  # fmt: skip
 _LINE = ORJSON_OPTIONS | orjson.OPT_APPEND_NEWLINE
 
 
@@ -50,14 +48,14 @@ def _lines(user_id: str) -> Iterator[bytes]:
     account = find_account(user_id=user_id)
     yield _line(HEADER, {"version": VERSION, "exported_at": now()})
     yield _line(ACCOUNT, account)
-    for provider in PROVIDERS.read_all(owner=user_id):
+    for provider in PROVIDERS.read_all(user_id=user_id):
         yield _line(PROVIDER, provider)
-    for config in CONFIGS.read_all(owner=user_id):
+    for config in CONFIGS.read_all(user_id=user_id):
         yield _line(CONFIG, config)
     counts = {CONVERSATION: 0, MESSAGE: 0}
     pending = _messages_with_all(user_id)
     message = next(pending, None)
-    for conversation in CONVERSATIONS.read_all(owner=user_id):
+    for conversation in CONVERSATIONS.read_all(user_id=user_id):
         conversation_id = conversation["id"]
         counts[CONVERSATION] += 1
         yield _conversation_line(conversation)
@@ -78,7 +76,7 @@ def _messages_with_all(user_id: str) -> Iterator[tuple[str, Iterator[bytes]]]:
     last: Row | None = None
     more = True
     while more:
-        page, more = MESSAGES.read_page(owner=user_id, **MESSAGES.after(last))
+        page, more = MESSAGES.read_page(user_id=user_id, **MESSAGES.after(last))
         if not page:
             return
         attachments, completions = _hanging_on(user_id, page, more=more)
@@ -107,7 +105,7 @@ def _hanging_on(user_id: str, page: list[Row], *, more: bool) -> tuple[_Hanging,
     """The attachments and the completions of a page of messages, and whether it is followed by another."""
     first, last = page[0], page[-1]
     within = {
-        "owner": user_id,
+        "user_id": user_id,
         "up_to_conversation": last["conversation_id"],
         "up_to_position": last["position"],
     }
@@ -140,7 +138,7 @@ def _conversation_line(conversation: Row) -> bytes:
 
 def _lines_of(message: Row, attachments: _Hanging, completions: _Hanging) -> Iterator[bytes]:
     """The line of a message, and those of what hangs on it."""
-    yield _line(MESSAGE, messages.shown(message["id"], **{name: message[name] for name in _MESSAGE_FIELDS}))
+    yield _line(MESSAGE, MESSAGE_COLUMNS.of(message))
     for attachment in attachments.on(message):
         yield _line(ATTACHMENT, {name: attachment[name] for name in _ATTACHMENT_FIELDS})
     for completion in completions.on(message):

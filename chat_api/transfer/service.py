@@ -11,10 +11,10 @@ from flask import current_app
 
 from ..conversations.models import Conversation
 from ..database.dialect import is_postgres
+from ..database.parameters import USER_ID
 from ..database.session import db
 from ..database.statements import Statement
 from ..errors import Unavailable
-from ..messages.active_path import OWNER
 from ..server import lifecycle
 from .exporter import write_export
 from .formats.chatgpt import read_conversation
@@ -33,12 +33,12 @@ _BOM = b"\xef\xbb\xbf"
 LONGEST_PAUSE_S = 0.2
 
 export_all = write_export
-_COUNT = Statement(sa.select(sa.func.sum(Conversation.message_count)).where(Conversation.user_id == OWNER))
+_COUNT = Statement(sa.select(sa.func.sum(Conversation.message_count)).where(Conversation.user_id == USER_ID))
 
 
 def count_messages(*, user_id: str) -> int:
     """How many messages an export will have."""
-    row = _COUNT.first(owner=user_id)
+    row = _COUNT.first(user_id=user_id)
     return int(row[0] or 0) if row else 0
 
 

@@ -8,7 +8,7 @@ from ..auth import guard
 from ..database.session import db
 from ..idempotency import commits_once
 from ..web.blueprint import Blueprint
-from ..web.pagination import IdPageSchema, Page, id_page
+from ..web.pagination import IdPageSchema, Page, id_of, listing_response
 from ..web.responses import json_response, no_content, require_match
 from . import service
 from .models import UserLLMConfig
@@ -30,7 +30,7 @@ def list_configs(query: dict[str, Any]) -> Response:
     """List the caller's configs, oldest first, with the keys masked."""
     page = Page(**query)
     configs = service.list_configs(user_id=guard.caller().user_id, page=page)
-    return id_page(page, configs, ConfigSchema(many=True))
+    return listing_response(page, configs, cursor=id_of, schema=ConfigSchema(many=True))
 
 
 @blp.route("", methods=["POST"])

@@ -15,7 +15,7 @@ from ..llm.request import Endpoint
 from ..llm_providers import service as llm_providers
 from ..llm_providers.models import LLMProvider
 from ..users import service as users
-from ..web.pagination import Page
+from ..web.pagination import Listing, Page
 from .models import UserLLMConfig
 
 LONGEST_HINT = 4
@@ -59,10 +59,11 @@ ACCESS = Statement(
 )
 
 
-def list_configs(*, user_id: str, page: Page) -> list[UserLLMConfig]:
-    """One more than the page holds of the user's configs, in the order in which the page reads."""
+def list_configs(*, user_id: str, page: Page) -> Listing[UserLLMConfig]:
+    """A page of the user's configs, oldest first."""
     own = sa.select(UserLLMConfig).where(UserLLMConfig.user_id == user_id)
-    return list(db.session.scalars(page.sort(page.narrow(own, UserLLMConfig.id), UserLLMConfig.id)))
+    query = page.sort(page.narrow(own, UserLLMConfig.id), UserLLMConfig.id)
+    return page.listing(list(db.session.scalars(query)))
 
 
 def create_config(*, user_id: str, provider_id: str, **content: Any) -> UserLLMConfig:

@@ -1,11 +1,12 @@
 """Keyset pages: `limit`, `after`, `before` and the Link headers that lead on (RFC 8288).
 
-A cursor is the place of an item in the list (its `position`, or its id where it has none), so it stays right
-while others write, can be built by a client, and costs the same in a short list and in a long one.
+A cursor is an item's `position`, or its id where it has none. So it stays right while others write, can be built by a
+client, and costs the same in a short list and in a long one.
 """
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
 
 import sqlalchemy as sa
@@ -20,7 +21,10 @@ MAX_LIMIT = 1000
 MAX_PAGE_BYTES = 4 * 1024 * 1024
 FIRST_ID = "00000000-0000-0000-0000-000000000000"  # where a list that is sorted by id begins
 MAX_POSITION = 2**53 - 1  # what every JSON client can count to
-_PLACES = ("limit", "after", "before", "around")
+_CURSORS = ("limit", "after", "before", "around")
+
+Item = TypeVar("Item")
+Row = Sequence[Any]
 
 
 class PageQuerySchema(Schema):
@@ -55,8 +59,8 @@ def _position(description: str) -> fields.Integer:
 class PositionPageSchema(PageQuerySchema):
     """The query of a list whose items are numbered."""
 
-    after = _position("Only items behind this position.")
-    before = _position("Only items in front of this position: the nearest ones, still oldest first.")
+    after = _position("Only items after this position.")
+    before = _position("Only items before this position: the nearest ones, still oldest first.")
 
 
 class IdPageSchema(PageQuerySchema):
@@ -79,12 +83,12 @@ class Page:
         """Whether it reads towards the beginning of the list."""
         return self.before is not None
 
-    def narrow(self, query: sa.Select[Any], place: Any) -> sa.Select[Any]:
-        """Let a query find what lies in the page's direction of its cursor; `place` is the column of the cursors."""
+    def narrow(self, query: sa.Select[Any], column: Any) -> sa.Select[Any]:
+        """Let a query find what lies in the page's direction of its cursor; `column` is the one of the cursors."""
         if self.after is not None:
-            query = query.where(place > self.after)
+            query = query.where(column > self.after)
         if self.before is not None:
-            query = query.where(place < self.before)
+            query = query.where(column < self.before)
         return query
 
     def sort(self, query: sa.Select[Any], *columns: Any) -> sa.Select[Any]:
@@ -92,44 +96,79 @@ class Page:
         order = [column.desc() if self.backwards else column.asc() for column in columns]
         return query.order_by(*order).limit(self.limit + 1)
 
-    def cut(self, items: list[Any]) -> tuple[list[Any], bool]:
-        """The page's items in the list's order, from `limit` + 1 fetched ones, and whether there are more."""
-        more = len(items) > self.limit
-        items = items[: self.limit]
-        return (items[::-1] if self.backwards else items), more
+    def listing(self, items: list[Item]) -> "Listing[Item]":
+        """The page's items in the list's order, from up to `limit` + 1 that were fetched in the page's direction."""
+        return self._listing(items[: self.limit], has_more=len(items) > self.limit)
+
+    def reader(self, as_item: Callable[[Row], Item]) -> Callable[[Iterable[Row]], "Listing[Item]"]:
+        """What reads a page's rows, each with its size in bytes behind its columns.
+
+        A page ends early rather than grow beyond MAX_PAGE_BYTES, but never without an item.
+        """
+
+        def read(rows: Iterable[Row]) -> "Listing[Item]":
+            items: list[Item] = []
+            page_bytes = 0
+            for row in rows:
+                page_bytes += row[-1]
+                if len(items) == self.limit or (page_bytes > MAX_PAGE_BYTES and items):
+                    return self._listing(items, has_more=True)
+                items.append(as_item(row))
+            return self._listing(items, has_more=False)
+
+        return read
+
+    def _listing(self, items: list[Item], *, has_more: bool) -> "Listing[Item]":
+        if self.backwards:  # whoever comes from a later page can go back there
+            return Listing(items[::-1], has_more_before=has_more, has_more_after=bool(items))
+        return Listing(items, has_more_before=self.after is not None, has_more_after=has_more)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[Item]):
+    """The items of one page in the list's order, and whether others come before and after them."""
+
+    items: list[Item]
+    has_more_before: bool
+    has_more_after: bool
 
 
 def within_page_bytes(
-    rows: sa.Select[*tuple[Any, ...]], *place: str, size: str, backwards: bool = False
+    rows: sa.Select[*tuple[Any, ...]], *cursor: str, size: str, backwards: bool = False
 ) -> sa.Select[*tuple[Any, ...]]:
     """The rows of a page up to the one that crosses MAX_PAGE_BYTES, which tells its reader that there are more.
 
-    `size` and `place` name the columns of a row's size in bytes and of its place in the list.
+    `size` and `cursor` name the columns of a row's size in bytes and of its cursor.
     """
     page = rows.subquery("page")
-    order = [page.c[name].desc() if backwards else page.c[name] for name in place]
+    order = [page.c[name].desc() if backwards else page.c[name] for name in cursor]
     running = sa.func.sum(page.c[size]).over(order_by=order).label("running_bytes")
     sized = sa.select(page, running).subquery("sized")
     columns = [column for column in sized.c if column.name != "running_bytes"]
     return sa.select(*columns).where(sized.c.running_bytes - sized.c[size] <= MAX_PAGE_BYTES)
 
 
-def id_page(page: Page, items: list[Any], schema: Schema) -> Response:
-    """The answer of a list that is sorted by id, from what the sorted query found."""
-    shown, more = page.cut(items)
-    first, last = (shown[0].id, shown[-1].id) if shown else (None, None)
-    return add_links(json_response(schema.dump(shown)), page, first=first, last=last, more=more)
+def id_of(item: Any) -> str:
+    """The cursor of a list that is sorted by id."""
+    return item["id"] if isinstance(item, dict) else item.id
 
 
-def add_links(response: Response, page: Page, *, first: Any, last: Any, more: bool) -> Response:
-    """Add the Link header. `first` and `last` are the cursors of the page's ends, None on an empty page.
+def position_of(item: Any) -> int:
+    """The cursor of a list whose items are numbered."""
+    return item["position"] if isinstance(item, dict) else item.position
 
-    References are relative to the request's URL, so no Host header can turn them elsewhere.
+
+def listing_response(
+    page: Page, listing: Listing[Any], *, cursor: Callable[[Any], Any], schema: Schema | None = None
+) -> Response:
+    """The answer of a list, with the Link header that leads on. `cursor` gives that of an item.
+
+    Without a schema the items are plain values already. References are relative to the request's URL, so no Host
+    header can turn them elsewhere.
     """
-    if first is None:
-        return response
-    after = last if more or page.backwards else None
-    before = first if (page.backwards and more) or page.after is not None else None
+    response = json_response(listing.items if schema is None else schema.dump(listing.items))
+    before = cursor(listing.items[0]) if listing.items and listing.has_more_before else None
+    after = cursor(listing.items[-1]) if listing.items and listing.has_more_after else None
     return add_link_header(response, page, before=before, after=after)
 
 
@@ -147,7 +186,7 @@ def add_link_header(response: Response, page: Page, *, before: Any, after: Any) 
 
 def _link(relation: str, page: Page, name: str, cursor: Any) -> str:
     """The same list from another place; a cursor holds nothing that a URL would have to escape."""
-    kept = [(other, text) for other, text in request.args.items() if other not in _PLACES]
+    kept = [(other, text) for other, text in request.args.items() if other not in _CURSORS]
     filters = f"&{urlencode(kept)}" if kept else ""
     return (
         f'<{request.script_root}{request.path}?limit={page.limit}&{name}={cursor}{filters}>; rel="{relation}"'

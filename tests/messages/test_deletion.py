@@ -206,7 +206,7 @@ def test_postgres_reads_a_row_a_few_times_also_when_it_expects_few_rows(
             message = deletion.lock_message(user_id=ada.user_id, message_id=ids[1])
             deletion.delete_message(user_id=ada.user_id, message=message)
         elif what == "path":
-            active_path.lead_path_to(**place, message_id=ids[-1])
+            active_path.set_active_leaf(**place, message_id=ids[-1])
         else:
             users.delete_user(user_id=ada.user_id)
         read = sa.text(

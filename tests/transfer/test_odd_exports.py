@@ -253,7 +253,7 @@ def test_batches_are_bounded_by_bytes(
 
     def counted(rows: list[dict[str, Any]]) -> None:
         sizes.append(len(rows))
-        insert(rows)
+        insert(rows=rows)
 
     monkeypatch.setattr(conversation_importer.messages, "insert_messages", counted)
     first = conversation()
