@@ -1,0 +1,52 @@
+"""The documents agree with each other: links lead somewhere, and the architecture's floors are those of the tests."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.test_house_rules import FLOORS, ROOT
+
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "bench").glob("*.md")],
+    key=lambda page: page.as_posix(),
+)
+
+
+def without_code(page: Path) -> str:
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors_of(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", without_code(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(page)):
+        if re.match(r"\w+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), f"{page.name} links to {target}, which is not there."
+        if anchor:
+            assert anchor in anchors_of(linked), f"{page.name} links to {target}: no such heading."
+
+
+def test_architecture_has_the_floors_of_the_house() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", text, re.MULTILINE)
+    floors = {int(number): tuple(re.findall(r"`(\w+)`", packages)) for number, packages in rows}
+    assert floors == dict(enumerate(FLOORS, start=1))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_named_files_exist(page: Path) -> None:
+    """Those that are named with a folder; what a changelog names may be gone."""
+    if page.name == "CHANGELOG.md":
+        return
+    for name in re.findall(r"`([\w.-]+/[\w./-]+\.(?:py|md|sh|service|conf|toml|txt))`", page.read_text()):
+        homes = (ROOT, ROOT / "chat_api", ROOT / "tests", page.parent)
+        assert any((home / name).exists() for home in homes), f"{page.name} names {name}, which is not there."
