@@ -31,6 +31,7 @@ PUBLIC_ENDPOINTS = {
     "operations.get_health": "asked by load balancers, says nothing",
     "operations.get_readiness": "asked by load balancers, says nothing",
     "documentation.get_openapi": "says what the source code says",
+    "documentation.get_root": "leads to /docs",
     "swagger_ui.show": "shows the same to people",
 }
 REFERENCE_TABLES = {
@@ -363,6 +364,21 @@ def test_every_route_but_the_public_ones_asks_for_a_token(offline_app: Flask) ->
 def test_public_endpoints_exist(offline_app: Flask) -> None:
     gone = set(PUBLIC_ENDPOINTS) - {rule.endpoint for rule in offline_app.url_map.iter_rules()}
     assert not gone, f"Remove {gone} from PUBLIC_ENDPOINTS."
+
+
+def test_the_document_knows_no_view_by_name(offline_app: Flask) -> None:
+    source = (PACKAGE / "openapi.py").read_text()
+    paths = Api(offline_app).get("/openapi.json").get_json()["paths"]
+    operations = [
+        value for item in paths.values() for method, value in item.items() if method != "parameters"
+    ]
+    names = {operation["operationId"] for operation in operations}
+    assert len(names) > 30
+    known = {name for name in names if re.search(rf"\b{name}\b", source)}
+    assert not known, (
+        f"openapi.py names {known}. Say at the view what is true of one endpoint, by a decorator of web.blueprint; "
+        "openapi.py asks for properties that any endpoint may have."
+    )
 
 
 # -- the statements -----------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from tests.support.api import Api
 METHODS = ("get", "post", "put", "patch", "delete")
 NOT_IN_DOCUMENT = {
     "documentation.get_openapi": "the document itself",
+    "documentation.get_root": "leads to its page",
     "swagger_ui.show": "its page",
 }
 WITHOUT_BODY = ("refresh", "log_out", "cancel_completion")

@@ -20,9 +20,9 @@ from schemathesis.transport.wsgi import WSGI_TRANSPORT
 
 from chat_api.database.columns import new_id
 from chat_api.messages.models import ROLES
-from chat_api.openapi import EXAMPLE_ID
 from chat_api.transfer.documentation import EXAMPLE as EXPORT
 from chat_api.web.fields import is_uuid
+from chat_api.web.openapi_components import EXAMPLE_ID
 from tests.conftest import serving
 from tests.support.api import Api
 from tests.support.provider import ScriptedProvider

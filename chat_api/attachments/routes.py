@@ -29,6 +29,7 @@ def list_attachments(query: dict[str, Any], message_id: str) -> Response:
 
 
 @blp.route("/attachments", methods=["POST"])
+@blp.links("list_attachments", message_id="message_id")
 @blp.arguments(CreateAttachmentSchema)
 @commits_once
 @blp.response(201, AttachmentSchema)

@@ -44,6 +44,7 @@ def register(credentials: dict[str, str]) -> Any:
 
 
 @public_blp.route("/login", methods=["POST"])
+@public_blp.problems(401, 403)
 @throttled_by_address("LOGIN_LIMIT_PER_ADDRESS")
 @public_blp.arguments(LogInSchema)
 @public_blp.response(200, TokenPairSchema)
@@ -55,6 +56,8 @@ def log_in(credentials: dict[str, str]) -> service.TokenPair:
 
 
 @public_blp.route("/refresh", methods=["POST"])
+@public_blp.bearer_token
+@public_blp.problems(403)
 @public_blp.response(200, TokenPairSchema)
 def refresh() -> service.TokenPair:
     """Spend the refresh token (sent as the bearer token) for a new pair."""
@@ -78,6 +81,7 @@ def log_out() -> Response:
 
 
 @blp.route("/me", methods=["GET"])
+@blp.links("create_conversation", status=200, body={"user_id": "id"})
 @blp.response(200, UserSchema)
 def get_me() -> User:
     """Get the caller's account."""
@@ -118,6 +122,7 @@ def list_tokens(query: dict[str, Any]) -> Response:
 
 
 @blp.route("/tokens", methods=["POST"])
+@blp.links("delete_token", token_id="id")  # noqa: S106 - a name, no secret
 @blp.arguments(CreateTokenSchema)
 @commits_once
 @blp.response(201, NewTokenSchema)

@@ -60,6 +60,12 @@ CREATE = {
         201: {"description": "The reply has ended."},
     },
 }
+LAST_EVENT_ID = {
+    "name": "Last-Event-ID",
+    "description": "Only events after the one with this id; all events if it is missing or `-1`.",
+    "pattern": "^(-1|[0-9]{0,16})$",
+    "example": "17",
+}
 EVENTS = {
     "description": "It begins with `completion.started`, or behind the event that `Last-Event-ID` names, goes on while "
     "the reply is being written, and ends with it. Any number of clients may follow one reply.\n\n" + _EVENTS,

@@ -8,7 +8,7 @@ from flask import Response, current_app, request
 
 from ..auth import guard
 from ..errors import InvalidInput, ProviderFailed
-from ..idempotency import check_key, create_once, has_key
+from ..idempotency import accepts_key, check_key, create_once, has_key
 from ..server.slots import Slot, release_request_slot, stream_slots
 from ..web.blueprint import Blueprint
 from ..web.pagination import IdPageSchema, Page, id_of, listing_response
@@ -54,9 +54,13 @@ def list_completions(query: dict[str, Any], conversation_id: str) -> Response:
 @blp.arguments(DryRunSchema, location="query")
 @blp.arguments(CreateCompletionSchema)
 @blp.response(201, CompletionSchema)
+@blp.problems(502, 504)
+@blp.links("get_completion", "get_events", "cancel_completion", completion_id="id")
+@blp.links("list_completions", conversation_id="conversation_id")
 @blp.doc(**documentation.CREATE)
+@accepts_key
 def create_completion(body: dict[str, Any], query: dict[str, Any]) -> Response:
-    """Let a provider reply in a conversation; streamed, or when it has ended."""
+    """Request a provider's reply in a conversation, streamed or as a whole."""
     completion_request = _completion_request(body)
     if query["dry_run"]:
         return _preview(completion_request)
@@ -76,7 +80,7 @@ def create_completion(body: dict[str, Any], query: dict[str, Any]) -> Response:
 @blp.route("/completions/<id:completion_id>", methods=["GET"])
 @blp.response(200, CompletionSchema)
 def get_completion(completion_id: str) -> Response:
-    """Get a completion; of one in progress, what has come of the reply."""
+    """Get a completion. One in progress has the text that was received so far."""
     user_id = guard.caller().user_id
     run = run_registry().find(user_id, completion_id)
     if run is not None:
@@ -87,9 +91,10 @@ def get_completion(completion_id: str) -> Response:
 @blp.route("/completions/<id:completion_id>/events", methods=["GET"])
 @blp.arguments(EventsQuerySchema, location="query")
 @blp.response(200)
+@blp.header_parameter(**documentation.LAST_EVENT_ID)
 @blp.doc(**documentation.EVENTS)
 def get_events(query: dict[str, str], completion_id: str) -> Response:
-    """Follow a completion from its beginning, or after `Last-Event-ID`, to its end; also one that has ended."""
+    """Stream a completion's events from the beginning, or after `Last-Event-ID`; also of one that has ended."""
     user_id = guard.caller().user_id
     after = _position(request.headers.get("Last-Event-ID", query.get("after")))
     run = run_registry().find(user_id, completion_id)
@@ -103,7 +108,7 @@ def get_events(query: dict[str, str], completion_id: str) -> Response:
 @blp.route("/completions/<id:completion_id>/cancel", methods=["POST"])
 @blp.response(200, CompletionSchema)
 def cancel_completion(completion_id: str) -> Response:
-    """Stop the provider and keep what came; a completion that has ended stays as it is."""
+    """Cancel a completion and keep its partial text. One that has ended stays as it is."""
     user_id = guard.caller().user_id
     run = run_registry().find(user_id, completion_id)
     if run is not None:
@@ -117,9 +122,10 @@ def cancel_completion(completion_id: str) -> Response:
 
 
 @blp.route("/llm-providers/<id:provider_id>/models", methods=["GET"])
+@blp.problems(502, 504)
 @blp.response(200, ModelSchema(many=True))
 def list_models(provider_id: str) -> Response:
-    """List the models that a provider offers with the caller's key."""
+    """List the models that a provider offers for the caller's API key."""
     user_id = guard.caller().user_id
     endpoint = service.open_endpoint(user_id=user_id, provider_id=provider_id)
     release_request_slot()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 
 from ..auth import guard
 from ..database.session import db
@@ -10,7 +10,7 @@ from ..idempotency import commits_once
 from ..messages import active_path, deletion
 from ..web.blueprint import Blueprint
 from ..web.pagination import Page, listing_response
-from ..web.responses import changed_response, entity_response, no_content, require_match
+from ..web.responses import changed_response, entity_response, location, no_content, require_match
 from . import service
 from .schemas import (
     ConversationSchema,
@@ -23,7 +23,7 @@ blp = Blueprint(
     "conversations",
     __name__,
     url_prefix="/chat/conversations",
-    description="Conversations: what messages belong to.",
+    description="Conversations: threads of messages.",
 )
 blp.before_request(guard.require_caller)
 
@@ -39,14 +39,23 @@ def list_conversations(query: dict[str, Any]) -> Response:
 
 
 @blp.route("", methods=["POST"])
+@blp.links(
+    "get_conversation",
+    "update_conversation",
+    "delete_conversation",
+    "list_messages",
+    "list_completions",
+    conversation_id="id",
+)
+@blp.links("create_message", "create_completion", body={"conversation_id": "id"})
 @blp.arguments(CreateConversationSchema)
 @commits_once
 @blp.response(201, ConversationSchema)
 def create_conversation(body: dict[str, str]) -> Any:
-    """Begin a conversation."""
+    """Create a conversation."""
     guard.caller().owner(body["user_id"])
     conversation = service.create_conversation(**body)
-    return conversation, {"Location": f"{request.script_root}/chat/conversations/{conversation.id}"}
+    return conversation, location(f"/chat/conversations/{conversation.id}")
 
 
 @blp.route("/<id:conversation_id>", methods=["GET"])
@@ -63,7 +72,7 @@ def get_conversation(conversation_id: str) -> Response:
 @blp.arguments(UpdateConversationSchema)
 @blp.response(200, ConversationSchema)
 def update_conversation(changes: dict[str, Any], conversation_id: str) -> Response:
-    """Rename, archive or pin a conversation, or let its active path end at another message."""
+    """Rename, archive or pin a conversation, or switch its active path to another message."""
     own = {"user_id": guard.caller().user_id, "conversation_id": conversation_id}
     require_match(service.lock_conversation(**own))
     if "active_leaf_id" in changes:

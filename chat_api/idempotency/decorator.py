@@ -17,6 +17,7 @@ View = Callable[..., Response]
 Created = TypeVar("Created")
 HEADER = "Idempotency-Key"
 MAX_KEY_LENGTH = 255
+_TAKES_KEY = "_takes_idempotency_key"
 
 
 def commits_once(view: View | None = None, *, anonymous_field: str | None = None) -> Any:
@@ -42,7 +43,18 @@ def commits_once(view: View | None = None, *, anonymous_field: str | None = None
         )
         return response
 
-    return committed
+    return accepts_key(committed)
+
+
+def accepts_key(view: View) -> View:
+    """Mark a view that handles Idempotency-Key, for its documentation. `commits_once` does so by itself."""
+    setattr(view, _TAKES_KEY, True)
+    return view
+
+
+def takes_idempotency_key(view: Callable[..., Any]) -> bool:
+    """Whether a view, however decorated, handles Idempotency-Key."""
+    return hasattr(view, _TAKES_KEY)
 
 
 def create_once(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 
 from ..auth import guard
 from ..database.session import db
@@ -11,7 +11,7 @@ from ..idempotency import commits_once
 from ..user_llm_configs import service as user_llm_configs
 from ..web.blueprint import Blueprint
 from ..web.pagination import IdPageSchema, Page, id_of, listing_response
-from ..web.responses import no_content, require_match
+from ..web.responses import location, no_content, require_match
 from . import service
 from .models import LLMProvider
 from .schemas import CreateProviderSchema, ProviderSchema, UpdateProviderSchema
@@ -20,7 +20,7 @@ blp = Blueprint(
     "llm-providers",
     __name__,
     url_prefix="/chat/llm-providers",
-    description="LLM providers: where replies come from.",
+    description="LLM providers: the APIs that completions are requested from.",
 )
 blp.before_request(guard.require_caller)
 
@@ -36,16 +36,18 @@ def list_providers(query: dict[str, Any]) -> Response:
 
 
 @blp.route("", methods=["POST"])
+@blp.links("get_provider", "update_provider", "delete_provider", "list_models", provider_id="id")
+@blp.links("create_config", body={"user_id": "owner_id", "provider_id": "id"})
 @blp.arguments(CreateProviderSchema)
 @commits_once
 @blp.response(201, ProviderSchema)
 def create_provider(body: dict[str, Any]) -> Any:
-    """Add an LLM provider: the caller's own, or, by an admin with `shared`, everybody's."""
+    """Add an LLM provider: the caller's own, or, as an admin with `shared`, one for all users."""
     caller, shared = guard.caller(), body.pop("shared")
     if shared and caller.role != "admin":
         raise Forbidden("Only an admin may add a shared provider.")
     provider = service.create_provider(owner_id=None if shared else caller.user_id, **body)
-    return provider, {"Location": f"{request.script_root}/chat/llm-providers/{provider.id}"}
+    return provider, location(f"/chat/llm-providers/{provider.id}")
 
 
 @blp.route("/<id:provider_id>", methods=["GET"])
@@ -61,8 +63,8 @@ def get_provider(provider_id: str) -> LLMProvider:
 def update_provider(changes: dict[str, Any], provider_id: str) -> LLMProvider:
     """Change one of the caller's providers, or, as an admin, a shared one.
 
-    Another `api_endpoint` deletes the keys that users keep for the provider: each was given for the endpoint
-    that its user saw, so it has to be given again.
+    Changing `api_endpoint` deletes all users' API keys for the provider: each was given for the old endpoint,
+    and has to be given again for the new one.
     """
     provider = _locked(provider_id)
     require_match(ProviderSchema().dump(provider))
@@ -75,9 +77,9 @@ def update_provider(changes: dict[str, Any], provider_id: str) -> LLMProvider:
 @blp.route("/<id:provider_id>", methods=["DELETE"])
 @blp.response(204)
 def delete_provider(provider_id: str) -> Response:
-    """Delete one of the caller's providers, or, as an admin, a shared one, with all keys for it.
+    """Delete one of the caller's providers, or, as an admin, a shared one, with all API keys for it.
 
-    Replies stay, and those in progress go on.
+    Completions stay, and those in progress continue.
     """
     provider = _locked(provider_id)
     require_match(ProviderSchema().dump(provider))

@@ -9,7 +9,7 @@ from ..database.session import db
 from ..idempotency import commits_once, has_key
 from ..web.blueprint import Blueprint
 from ..web.pagination import Page, listing_response, position_of
-from ..web.responses import entity_response, json_response, no_content, require_match
+from ..web.responses import entity_response, json_response, location, no_content, require_match
 from . import deletion, pages, service
 from .schemas import ALL, CreateMessageSchema, ListMessagesSchema, MessageSchema
 
@@ -17,7 +17,7 @@ blp = Blueprint(
     "messages",
     __name__,
     url_prefix="/chat",
-    description="Messages: what was said in a conversation, in order.",
+    description="Messages of a conversation, in order; they never change.",
 )
 blp.before_request(guard.require_caller)
 
@@ -38,28 +38,33 @@ def list_messages(query: dict[str, Any], conversation_id: str) -> Response:
 
 
 @blp.route("/messages", methods=["POST"])
+@blp.links("get_message", "delete_message", "list_attachments", message_id="id")
+@blp.links("get_conversation", "list_messages", conversation_id="conversation_id")
+@blp.links("create_message", body={"conversation_id": "conversation_id", "parent_id": "id"})
+@blp.links("create_attachment", body={"message_id": "id"})
 @blp.arguments(CreateMessageSchema)
 @commits_once
 @blp.response(201, MessageSchema)
 def create_message(body: dict[str, Any]) -> Response:
-    """Append a message to a conversation: at the end of its active path, or as the answer to an earlier message."""
+    """Append a message to a conversation: at the end of its active path, or as a reply to an earlier message."""
     append = service.append_message if has_key() else service.append_message_and_commit
-    return json_response(append(user_id=guard.caller().user_id, **body), 201)
+    message = append(user_id=guard.caller().user_id, **body)
+    return json_response(message, 201, location(f"/chat/messages/{message['id']}"))
 
 
 @blp.route("/messages/<id:message_id>", methods=["GET"])
 @blp.response(200, MessageSchema)
 def get_message(message_id: str) -> Response:
-    """Get one of the caller's messages, of whatever branch."""
+    """Get one of the caller's messages, on any branch."""
     return entity_response(service.get_message(user_id=guard.caller().user_id, message_id=message_id))
 
 
 @blp.route("/messages/<id:message_id>", methods=["DELETE"])
 @blp.response(204)
 def delete_message(message_id: str) -> Response:
-    """Delete a message with what hangs below it: all messages that answer it, their attachments and completions.
+    """Delete a message with all its descendants, their attachments and completions.
 
-    If it is on the active path, that ends at the message in front of it from now on.
+    If it was on the active path, its parent becomes the end of that path.
     """
     user_id = guard.caller().user_id
     message = deletion.lock_message(user_id=user_id, message_id=message_id)

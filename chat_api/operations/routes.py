@@ -1,4 +1,4 @@
-"""Endpoints for whoever runs the service: /healthz, /readyz, /metrics."""
+"""Endpoints for operators: /healthz, /readyz, /metrics."""
 
 import hmac
 
@@ -11,28 +11,31 @@ from ..web.blueprint import Blueprint
 from . import service
 from .schemas import HealthSchema
 
-blp = Blueprint("operations", __name__, description="For whoever runs the service.")
+# load balancers and monitoring may add query parameters of their own, which must not turn a healthy service away
+blp = Blueprint("operations", __name__, description="Health and metrics, for operators.", ignores_query=True)
 
 
 @blp.route("/healthz", methods=["GET"])
 @blp.response(200, HealthSchema)
 def get_health() -> dict[str, str]:
-    """Tell whether the process is alive."""
+    """Check that the process is alive."""
     return {"status": "ok"}
 
 
 @blp.route("/readyz", methods=["GET"])
 @blp.response(200, HealthSchema)
 def get_readiness() -> dict[str, str]:
-    """Tell whether it can serve: the database answers and its schema is the current one."""
+    """Check that it can serve requests: the database answers and its schema is current."""
     service.require_ready()
     return {"status": "ok"}
 
 
 @blp.route("/metrics", methods=["GET"])
+@blp.bearer_token
+@blp.problems(404)
 @blp.response(200, {"type": "string"}, content_type="text/plain")
 def get_metrics() -> Response:
-    """Get the counters in Prometheus' format, with the bearer token METRICS_TOKEN."""
+    """Get the metrics in Prometheus' text format; the bearer token is the setting METRICS_TOKEN."""
     expected = current_app.config["METRICS_TOKEN"]
     if not expected:
         raise NotFound("page here: METRICS_TOKEN is not set")

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 
 from ..auth import guard
 from ..database.session import db
 from ..idempotency import commits_once
 from ..web.blueprint import Blueprint
 from ..web.pagination import IdPageSchema, Page, id_of, listing_response
-from ..web.responses import json_response, no_content, require_match
+from ..web.responses import json_response, location, no_content, require_match
 from . import service
 from .models import UserLLMConfig
 from .schemas import ConfigSchema, CreateConfigSchema, ReplaceConfigSchema
@@ -18,7 +18,7 @@ blp = Blueprint(
     "user-llm-configs",
     __name__,
     url_prefix="/chat/user-llm-configs",
-    description="Users' own keys for LLM providers, encrypted at rest.",
+    description="Users' own API keys for LLM providers, encrypted at rest.",
 )
 blp.before_request(guard.require_caller)
 
@@ -34,14 +34,17 @@ def list_configs(query: dict[str, Any]) -> Response:
 
 
 @blp.route("", methods=["POST"])
+@blp.links("get_config", "replace_config", "delete_config", user_id="user_id", provider_id="provider_id")
+@blp.links("get_provider", "list_models", provider_id="provider_id")
+@blp.links("create_completion", body={"provider_id": "provider_id"})
 @blp.arguments(CreateConfigSchema)
 @commits_once
 @blp.response(201, ConfigSchema)
 def create_config(body: dict[str, Any]) -> Any:
-    """Keep a user's key for a provider; it is encrypted, and never shown again."""
+    """Store a user's API key for a provider. It is encrypted, and no answer contains it."""
     guard.caller().owner(body["user_id"])
     config = service.create_config(**body)
-    return config, {"Location": _location(config)}
+    return config, _location(config)
 
 
 @blp.route("/<id:user_id>/<id:provider_id>", methods=["GET"])
@@ -52,13 +55,15 @@ def get_config(user_id: str, provider_id: str) -> UserLLMConfig:
 
 
 @blp.route("/<id:user_id>/<id:provider_id>", methods=["PUT"])
+@blp.problems(409)
+@blp.links("get_config", "delete_config", user_id="user_id", provider_id="provider_id")
 @blp.arguments(ReplaceConfigSchema)
 @blp.response(200, ConfigSchema)
-@blp.alt_response(201, schema=ConfigSchema, description="There was none: it was made.")
+@blp.alt_response(201, schema=ConfigSchema, description="There was none; it was created.")
 def replace_config(body: dict[str, Any], user_id: str, provider_id: str) -> Any:
-    """Replace the user's key for a provider and all that goes with it, or keep a first one.
+    """Replace the user's config for a provider, or create it.
 
-    What the body does not name is empty afterwards.
+    Optional fields that the body leaves out are reset.
     """
     owner_id = guard.caller().owner_in_path(user_id)
     config, is_new = service.lock_or_create_config(user_id=owner_id, provider_id=provider_id, **body)
@@ -67,14 +72,14 @@ def replace_config(body: dict[str, Any], user_id: str, provider_id: str) -> Any:
         service.replace_content(config=config, **body)
     db.session.commit()
     if is_new:
-        return json_response(ConfigSchema().dump(config), 201, {"Location": _location(config)})
+        return json_response(ConfigSchema().dump(config), 201, _location(config))
     return config
 
 
 @blp.route("/<id:user_id>/<id:provider_id>", methods=["DELETE"])
 @blp.response(204)
 def delete_config(user_id: str, provider_id: str) -> Response:
-    """Forget the user's key for a provider."""
+    """Delete the user's API key for a provider."""
     owner_id = guard.caller().owner_in_path(user_id)
     config = service.get_config(user_id=owner_id, provider_id=provider_id, lock=True)
     require_match(ConfigSchema().dump(config))
@@ -83,5 +88,5 @@ def delete_config(user_id: str, provider_id: str) -> Response:
     return no_content()
 
 
-def _location(config: UserLLMConfig) -> str:
-    return f"{request.script_root}/chat/user-llm-configs/{config.user_id}/{config.provider_id}"
+def _location(config: UserLLMConfig) -> dict[str, str]:
+    return location(f"/chat/user-llm-configs/{config.user_id}/{config.provider_id}")

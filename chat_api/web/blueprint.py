@@ -6,20 +6,26 @@ the answer stays ours for the entity tags and for orjson.
 """
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from functools import lru_cache, partial, wraps
+from http import HTTPStatus
 from typing import Any
 
 import flask_smorest
 from flask import Response, request
+from flask_smorest.utils import deepupdate
 from marshmallow import Schema, ValidationError
 from marshmallow.exceptions import SCHEMA
 from webargs.flaskparser import FlaskParser
 
 from ..errors import InvalidInput
 from .json_body import read_json_object
+from .openapi_components import BEARER, header_parameter
 from .responses import changed_response, entity_response, json_response, no_content
 
 View = Callable[..., Any]
+_READS_QUERY = "_reads_query"  # the attribute of a view that has a schema for its query
+_HEADER_PARAMETERS = "header_parameters"  # the entry of a view's `_apidoc` for the request headers it reads
 
 
 class StrictParser(FlaskParser):
@@ -41,15 +47,79 @@ class StrictParser(FlaskParser):
                     values = load(schema, read_json_object())
                 return view(values, *args, **kwargs)
 
+            if location == "query":
+                setattr(with_input, _READS_QUERY, True)
             return with_input
 
         return decorator
 
 
 class Blueprint(flask_smorest.Blueprint):
-    """A resource's blueprint. Views return plain values; `response` makes them JSON."""
+    """A resource's blueprint. Views return plain values; `response` makes them JSON.
+
+    An endpoint documents itself: what no rule for all endpoints says stands above its view, as `problems`, `links`,
+    `header_parameter`, `bearer_token` or `doc`.
+    """
 
     ARGUMENTS_PARSER = StrictParser()
+
+    def __init__(self, *args: Any, ignores_query: bool = False, **kwargs: Any) -> None:
+        """With `ignores_query`, query parameters that no view reads are not refused."""
+        super().__init__(*args, **kwargs)
+        self.ignores_query = ignores_query
+        self._prepare_doc_cbks.append(_add_header_parameters)
+
+    def route(self, rule: str, **options: Any) -> Callable[[View], View]:
+        """Register a view. One without a schema for its query refuses every query parameter."""
+        register = super().route(rule, **options)
+
+        def decorator(view: View) -> View:
+            is_strict = not self.ignores_query and not hasattr(view, _READS_QUERY)
+            return register(_without_query(view) if is_strict else view)
+
+        return decorator
+
+    @staticmethod
+    def doc(**documentation: Any) -> Callable[[View], View]:
+        """Add to a view's operation in the document. Unlike smorest's own it puts no wrapper around the view."""
+        return lambda view: _note(view, manual_doc=documentation)
+
+    @classmethod
+    def problems(cls, *statuses: int) -> Callable[[View], View]:
+        """Document errors that this endpoint may answer beside those that its kind of endpoint always may."""
+        names = {status: HTTPStatus(status).name for status in statuses}
+        return cls.doc(
+            responses={status: {"$ref": f"#/components/responses/{name}"} for status, name in names.items()}
+        )
+
+    @classmethod
+    def links(
+        cls,
+        *operations: str,
+        status: int = 201,
+        body: dict[str, str] | None = None,
+        **parameters: str,
+    ) -> Callable[[View], View]:
+        """Document which operations take a field of this answer, in their path (`conversation_id="id"`) or `body`."""
+        link: dict[str, Any] = {}
+        if parameters:
+            link["parameters"] = _from_answer(parameters)
+        if body:
+            link["requestBody"] = _from_answer(body)
+        named = {_camel_case(operation): {"operationId": operation, **link} for operation in operations}
+        return cls.doc(responses={status: {"links": named}})
+
+    @staticmethod
+    def header_parameter(name: str, description: str, **schema: Any) -> Callable[[View], View]:
+        """Document a request header that this endpoint reads."""
+        return lambda view: _note(
+            view, **{_HEADER_PARAMETERS: {name: header_parameter(name, description, **schema)}}
+        )
+
+    @classmethod
+    def bearer_token(cls, view: View) -> View:
+        """Document that a view of an unguarded blueprint checks the bearer token itself."""
+        return cls.problems(401)(cls.doc(security=BEARER)(view))
 
     def response(self, status_code: int, schema: Any = None, **documentation: Any) -> Callable[[View], View]:
         """Document the answer, and dump the view's value by the schema unless it is a Response already."""
@@ -66,6 +136,39 @@ class Blueprint(flask_smorest.Blueprint):
             return answered
 
         return decorator
+
+
+def _note(view: View, **notes: Any) -> View:
+    """Add to what flask-smorest knows of a view; the functions inside it keep a dictionary of their own."""
+    view._apidoc = deepupdate(deepcopy(getattr(view, "_apidoc", {})), notes)  # type: ignore[attr-defined]
+    return view
+
+
+def _add_header_parameters(doc: dict[str, Any], doc_info: dict[str, Any], **context: Any) -> dict[str, Any]:
+    """Complete an operation, as one of flask-smorest's own steps."""
+    if added := doc_info.get(_HEADER_PARAMETERS):
+        doc["parameters"] = [*doc.get("parameters", ()), *added.values()]
+    return doc
+
+
+def _from_answer(fields: dict[str, str]) -> dict[str, str]:
+    return {name: f"$response.body#/{field}" for name, field in fields.items()}
+
+
+def _camel_case(operation: str) -> str:
+    return operation.title().replace("_", "")
+
+
+def _without_query(view: View) -> View:
+    """Refuse what the view would ignore: a misspelled parameter should not look as if it had been obeyed."""
+
+    @wraps(view)
+    def strict(*args: Any, **kwargs: Any) -> Any:
+        if request.environ.get("QUERY_STRING"):
+            _load_query(_NO_PARAMETERS, request.query_string)
+        return view(*args, **kwargs)
+
+    return strict
 
 
 def _answer(value: Any, status: int, schema: Schema | None) -> Response:
@@ -107,6 +210,9 @@ def _load_query(schema: Schema, query_string: bytes) -> dict[str, Any]:
             raise InvalidInput({name: ["It has a character that can't be read."]})
         values[name] = texts[0]
     return load(schema, values)
+
+
+_NO_PARAMETERS = Schema()
 
 
 def flat_messages(messages: dict[str, Any]) -> dict[str, list[str]]:

@@ -36,13 +36,22 @@ def raw_json_response(body: bytes, status: int = 200, headers: dict[str, str] | 
     return current_app.response_class(body, status, headers, content_type="application/json")
 
 
+def location(path: str) -> dict[str, str]:
+    """The Location header of a created object, from its path in this API."""
+    return {"Location": f"{request.script_root}{path}"}
+
+
 def entity_response(content: Any) -> Response:
     """One object with its ETag, or 304 where If-None-Match names it (RFC 9110 section 13.1.2)."""
-    body = orjson.dumps(content, option=ORJSON_OPTIONS)
+    return raw_entity_response(orjson.dumps(content, option=ORJSON_OPTIONS))
+
+
+def raw_entity_response(body: bytes) -> Response:
+    """The same of an object whose JSON is encoded already."""
     etag = entity_tag(body)
     headers = {"ETag": f'"{etag}"', "Cache-Control": REVALIDATE}
     if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(etag):
-        return current_app.response_class(status=304, headers=headers)
+        return _without_content(304, headers)
     return raw_json_response(body, 200, headers)
 
 
@@ -73,4 +82,11 @@ def entity_tag(body: bytes) -> str:
 
 def no_content() -> Response:
     """204."""
-    return current_app.response_class(status=204)
+    return _without_content(204)
+
+
+def _without_content(status: int, headers: dict[str, str] | None = None) -> Response:
+    """A response without a body, and so without the Content-Type that Flask gives to all."""
+    response = current_app.response_class(status=status, headers=headers)
+    del response.headers["Content-Type"]
+    return response
