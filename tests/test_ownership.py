@@ -44,6 +44,7 @@ def completion_of(**ids: str) -> dict[str, str]:
 # every route with an id in its path or body, once for each id; {theirs} is the id of the other user's object
 TRESPASSES = {
     "delete_token": Trespass("DELETE", "/auth/tokens/{theirs}", "token"),
+    "get_token": Trespass("GET", "/auth/tokens/{theirs}", "token"),
     "get_conversation": Trespass("GET", "/chat/conversations/{theirs}", "conversation"),
     "update_conversation": Trespass(
         "PATCH", "/chat/conversations/{theirs}", "conversation", {"title": "Mine now"}
@@ -83,6 +84,8 @@ TRESPASSES = {
         "message",
         {"message_id": "{theirs}", "file_type": "image/png", "file_path": "a.png"},
     ),
+    "get_attachment": Trespass("GET", "/chat/attachments/{theirs}", "attachment"),
+    "delete_attachment": Trespass("DELETE", "/chat/attachments/{theirs}", "attachment"),
     "get_provider": Trespass("GET", "/chat/llm-providers/{theirs}", "provider"),
     "update_provider": Trespass("PATCH", "/chat/llm-providers/{theirs}", "provider", {"name": "Mine now"}),
     "delete_provider": Trespass("DELETE", "/chat/llm-providers/{theirs}", "provider"),

@@ -5,15 +5,17 @@ from typing import Any
 from flask import Response
 
 from ..auth import guard
+from ..database.session import db
 from ..idempotency import commits_once
 from ..web.blueprint import Blueprint
 from ..web.pagination import Page, PositionPageSchema, listing_response, position_of
+from ..web.responses import location, no_content, require_match
 from . import service
 from .models import Attachment
 from .schemas import AttachmentSchema, CreateAttachmentSchema
 
 blp = Blueprint(
-    "attachments", __name__, url_prefix="/chat", description="Attachments: what hangs on a message."
+    "attachments", __name__, url_prefix="/chat", description="Attachments: files referenced by a message."
 )
 blp.before_request(guard.require_caller)
 
@@ -29,10 +31,32 @@ def list_attachments(query: dict[str, Any], message_id: str) -> Response:
 
 
 @blp.route("/attachments", methods=["POST"])
+@blp.links("get_attachment", "delete_attachment", attachment_id="id")
 @blp.links("list_attachments", message_id="message_id")
 @blp.arguments(CreateAttachmentSchema)
 @commits_once
 @blp.response(201, AttachmentSchema)
-def create_attachment(body: dict[str, str]) -> Attachment:
+def create_attachment(body: dict[str, str]) -> Any:
     """Attach a file, by the client's own path or URL, to a message."""
-    return service.create_attachment(user_id=guard.caller().user_id, **body)
+    attachment = service.create_attachment(user_id=guard.caller().user_id, **body)
+    return attachment, location(f"/chat/attachments/{attachment.id}")
+
+
+@blp.route("/attachments/<id:attachment_id>", methods=["GET"])
+@blp.response(200, AttachmentSchema)
+def get_attachment(attachment_id: str) -> Attachment:
+    """Get one of the caller's attachments."""
+    return service.get_attachment(user_id=guard.caller().user_id, attachment_id=attachment_id)
+
+
+@blp.route("/attachments/<id:attachment_id>", methods=["DELETE"])
+@blp.response(204)
+def delete_attachment(attachment_id: str) -> Response:
+    """Delete an attachment. Its message stays."""
+    attachment = service.get_attachment(
+        user_id=guard.caller().user_id, attachment_id=attachment_id, lock=True
+    )
+    require_match(AttachmentSchema().dump(attachment))
+    service.delete_attachment(attachment=attachment)
+    db.session.commit()
+    return no_content()

@@ -1,4 +1,4 @@
-"""Adding attachments and listing those of a message."""
+"""Adding, reading and deleting attachments."""
 
 import sqlalchemy as sa
 
@@ -39,6 +39,24 @@ def list_attachments(*, user_id: str, message_id: str, page: Page) -> Listing[At
     if not attachments:
         _require_message(user_id=user_id, message_id=message_id)
     return page.listing(attachments)
+
+
+def get_attachment(*, user_id: str, attachment_id: str, lock: bool = False) -> Attachment:
+    """One of the user's attachments. With `lock` nobody else can delete it until the transaction ends.
+
+    Raises NotFound.
+    """
+    query = sa.select(Attachment).where(Attachment.user_id == user_id, Attachment.id == attachment_id)
+    attachment = db.session.scalar(query.with_for_update() if lock else query)
+    if attachment is None:
+        raise NotFound("attachment")
+    return attachment
+
+
+def delete_attachment(*, attachment: Attachment) -> None:
+    """Delete a locked attachment. Its position is not given out again."""
+    db.session.delete(attachment)
+    db.session.flush()
 
 
 def _cursor(position: int) -> sa.ColumnElement[int]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 
 from ..database.session import db
 from ..errors import Forbidden
@@ -11,8 +11,9 @@ from ..users import service as users
 from ..users.models import User
 from ..web.blueprint import Blueprint
 from ..web.pagination import IdPageSchema, Page, id_of, listing_response
-from ..web.responses import no_content, require_match
+from ..web.responses import location, no_content, require_match
 from . import guard, service
+from .models import PersonalAccessToken
 from .schemas import (
     ChangePasswordSchema,
     CreateTokenSchema,
@@ -26,21 +27,25 @@ from .schemas import (
 from .throttle import throttled_by_address
 from .tokens import InvalidToken
 
-public_blp = Blueprint(
-    "auth", __name__, url_prefix="/auth", description="Accounts: registering and logging in."
+public_blp = Blueprint("auth", __name__, url_prefix="/auth", description="Accounts: registration and login.")
+blp = Blueprint(
+    "account",
+    __name__,
+    url_prefix="/auth",
+    description="The caller's account and personal access tokens.",
 )
-blp = Blueprint("account", __name__, url_prefix="/auth", description="The caller's own account and tokens.")
 blp.before_request(guard.require_account)
 
 
 @public_blp.route("/register", methods=["POST"])
+@public_blp.problems(403)
 @throttled_by_address("REGISTER_LIMIT_PER_ADDRESS")
 @public_blp.arguments(RegisterSchema)
 @commits_once(anonymous_field="email")
 @public_blp.response(201, UserSchema)
 def register(credentials: dict[str, str]) -> Any:
-    """Make an account."""
-    return service.register(**credentials), {"Location": f"{request.script_root}/auth/me"}
+    """Create an account."""
+    return service.register(**credentials), location("/auth/me")
 
 
 @public_blp.route("/login", methods=["POST"])
@@ -60,7 +65,7 @@ def log_in(credentials: dict[str, str]) -> service.TokenPair:
 @public_blp.problems(403)
 @public_blp.response(200, TokenPairSchema)
 def refresh() -> service.TokenPair:
-    """Spend the refresh token (sent as the bearer token) for a new pair."""
+    """Exchange the refresh token (sent as the bearer token) for a new pair of tokens."""
     pair = service.refresh(refresh_token=guard.bearer_token())
     db.session.commit()  # also when it was spent before: that ends the login
     if pair is None:
@@ -71,7 +76,7 @@ def refresh() -> service.TokenPair:
 @blp.route("/logout", methods=["POST"])
 @blp.response(204)
 def log_out() -> Response:
-    """End this login: both of its tokens stop working within a second."""
+    """Log out: both tokens of this login stop working within a second."""
     caller = guard.caller()
     if caller.login_id is None:
         raise Forbidden("This token belongs to no login here: delete it, or end it where it was issued.")
@@ -92,7 +97,7 @@ def get_me() -> User:
 @blp.arguments(ChangePasswordSchema)
 @blp.response(200, UserSchema)
 def update_me(passwords: dict[str, str]) -> User:
-    """Set a new password: all other logins end."""
+    """Change the password. All other logins end."""
     caller = guard.require_password_login()
     user = service.change_password(user_id=caller.user_id, login_id=caller.login_id, **passwords)
     require_match(UserSchema().dump(user))
@@ -103,7 +108,7 @@ def update_me(passwords: dict[str, str]) -> User:
 @blp.route("/me", methods=["DELETE"])
 @blp.response(204)
 def delete_me() -> Response:
-    """Erase the account and all that it owns."""
+    """Delete the account and all data that it owns."""
     caller = guard.require_password_login()
     require_match(UserSchema().dump(users.get_user(user_id=caller.user_id)))
     service.delete_account(user_id=caller.user_id)
@@ -122,21 +127,31 @@ def list_tokens(query: dict[str, Any]) -> Response:
 
 
 @blp.route("/tokens", methods=["POST"])
-@blp.links("delete_token", token_id="id")  # noqa: S106 - a name, no secret
+@blp.links("get_token", "delete_token", token_id="id")  # noqa: S106 - a name, no secret
 @blp.arguments(CreateTokenSchema)
 @commits_once
 @blp.response(201, NewTokenSchema)
-def create_token(body: dict[str, Any]) -> dict[str, Any]:
-    """Make a personal access token for a script. The token is shown once."""
+def create_token(body: dict[str, Any]) -> Any:
+    """Create a personal access token for a script. Only this answer contains the token itself."""
     caller = guard.require_password_login()
     row, token = service.create_token(user_id=caller.user_id, **body)
-    return {**TokenSchema().dump(row), "token": token}
+    return {**TokenSchema().dump(row), "token": token}, location(f"/auth/tokens/{row.id}")
+
+
+@blp.route("/tokens/<id:token_id>", methods=["GET"])
+@blp.response(200, TokenSchema)
+def get_token(token_id: str) -> PersonalAccessToken:
+    """Get one of the caller's personal access tokens, without the token itself."""
+    return service.get_token(user_id=guard.caller().user_id, token_id=token_id)
 
 
 @blp.route("/tokens/<id:token_id>", methods=["DELETE"])
 @blp.response(204)
 def delete_token(token_id: str) -> Response:
-    """Delete a personal access token: it is refused at once."""
-    service.delete_token(user_id=guard.require_password_login().user_id, token_id=token_id)
+    """Delete a personal access token: it stops working at once."""
+    user_id = guard.require_password_login().user_id
+    token = service.get_token(user_id=user_id, token_id=token_id, lock=True)
+    require_match(TokenSchema().dump(token))
+    service.delete_token(token=token)
     db.session.commit()
     return no_content()

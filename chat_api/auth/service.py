@@ -171,12 +171,23 @@ def create_token(*, user_id: str, name: str, expires_in_days: int) -> tuple[Pers
     return row, token
 
 
-def delete_token(*, user_id: str, token_id: str) -> None:
-    """Delete a token: it is refused from the next request on. Raises NotFound."""
+def get_token(*, user_id: str, token_id: str, lock: bool = False) -> PersonalAccessToken:
+    """One of the user's tokens. With `lock` nobody else can delete it until the transaction ends.
+
+    Raises NotFound.
+    """
     own = (PersonalAccessToken.user_id == user_id, PersonalAccessToken.id == token_id)
-    deleted = sa.delete(PersonalAccessToken).where(*own).returning(PersonalAccessToken.id)
-    if db.session.scalar(deleted) is None:
+    query = sa.select(PersonalAccessToken).where(*own)
+    token = db.session.scalar(query.with_for_update() if lock else query)
+    if token is None:
         raise NotFound("token")
+    return token
+
+
+def delete_token(*, token: PersonalAccessToken) -> None:
+    """Delete a locked token: it is refused from the next request on."""
+    db.session.delete(token)
+    db.session.flush()
 
 
 def check_personal_token(token: str) -> tuple[str, str]:

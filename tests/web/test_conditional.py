@@ -27,6 +27,10 @@ def completion_path(user: Api, provider: ScriptedProvider) -> str:
     return f"/chat/completions/{user.completion(user.conversation()['id'], provider_id)['id']}"
 
 
+def attachment_path(user: Api, provider: ScriptedProvider) -> str:
+    return f"/chat/attachments/{user.attachment(user.message(user.conversation()['id'])['id'])['id']}"
+
+
 OBJECTS: dict[str, Callable[[Api, ScriptedProvider], str]] = {
     "/auth/me": lambda user, _: "/auth/me",
     "/chat/conversations/{conversation_id}": lambda user, _: (
@@ -38,6 +42,10 @@ OBJECTS: dict[str, Callable[[Api, ScriptedProvider], str]] = {
     "/chat/llm-providers/{provider_id}": lambda user, _: f"/chat/llm-providers/{user.provider()['id']}",
     "/chat/user-llm-configs/{user_id}/{provider_id}": config_path,
     "/chat/completions/{completion_id}": completion_path,
+    "/chat/attachments/{attachment_id}": attachment_path,
+    "/auth/tokens/{token_id}": lambda user, _: (
+        f"/auth/tokens/{user.made('/auth/tokens', {'name': 'script'})['id']}"
+    ),
 }
 
 
@@ -144,6 +152,8 @@ CHANGES: dict[tuple[str, str], Any] = {
     ("DELETE", PROVIDER): None,
     ("PUT", CONFIG): {"api_key": "sk-another-0123456789"},
     ("DELETE", CONFIG): None,
+    ("DELETE", "/chat/attachments/{attachment_id}"): None,
+    ("DELETE", "/auth/tokens/{token_id}"): None,
 }
 each_change = pytest.mark.parametrize(("method", "kind"), CHANGES)
 STALE = ('"another"', '"x", "y"', "nonsense", '"', "")
