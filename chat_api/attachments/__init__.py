@@ -1,1 +1,1 @@
-"""Attachments: what hangs on a message."""
+"""Attachments: files referenced by a message."""

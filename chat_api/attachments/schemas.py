@@ -17,7 +17,7 @@ MEDIA_TYPE_PATTERN = rf"^{_NAME}/{_NAME}( ?; ?[A-Za-z0-9_.-]+={_VALUE})*$"
 
 # RFC 3986 section 3.1; one letter is a Windows drive
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
-# places of files and nothing that a client might run or that names the server's own disk
+# schemes of files and nothing that a client might run or that names the server's own disk
 SCHEMES = ("http", "https", "s3", "gs", "gcs", "az", "azure", "abfs", "abfss", "wasb", "wasbs", "r2", "b2",
            "oss", "cos", "minio", "swift", "ftp", "ftps", "sftp", "ipfs")  # fmt: skip
 # for the API document: what complaint_about_path says of a path without percent signs; [hH] since JSON Schema's

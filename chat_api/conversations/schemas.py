@@ -11,20 +11,20 @@ from ..web.fields import UUID_PATTERN, ChangesSchema, Flag, IdField, Output, Que
 from ..web.pagination import PageQuerySchema
 
 # years of four digits, so that times sort as text (SQLite has them as text)
-PLACE_PATTERN = (
+CURSOR_PATTERN = (
     "^[1-9][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
     "T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\\.[0-9]{6}Z_" + UUID_PATTERN.removeprefix("^")
 )
-_PLACE = whole(PLACE_PATTERN)
+_CURSOR = whole(CURSOR_PATTERN)
 
 
 class Recency(fields.String):
-    """A place in the list of conversations: when one was last used, and its id."""
+    """A cursor of the list of conversations: when one was last used, and its id."""
 
-    default_error_messages = {"invalid_place": "Not a cursor of this list: take it from a Link header."}
+    default_error_messages = {"invalid_cursor": "Not a cursor of this list: take it from a Link header."}
 
     def __init__(self, *, description: str) -> None:
-        super().__init__(metadata={"description": description, "pattern": PLACE_PATTERN})
+        super().__init__(metadata={"description": description, "pattern": CURSOR_PATTERN})
 
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
@@ -34,9 +34,9 @@ class Recency(fields.String):
         try:
             used_at = datetime.strptime(moment, TIME_FORMAT)
         except ValueError:  # 30 February
-            raise self.make_error("invalid_place") from None
-        if _PLACE.match(text) is None:
-            raise self.make_error("invalid_place")
+            raise self.make_error("invalid_cursor") from None
+        if _CURSOR.match(text) is None:
+            raise self.make_error("invalid_cursor")
         return used_at.replace(tzinfo=UTC), conversation_id.lower()
 
 

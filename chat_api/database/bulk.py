@@ -9,30 +9,30 @@ from sqlalchemy.dialects import postgresql
 from .dialect import is_postgres
 from .session import db
 
-DELETED_AT_ONCE = 10_000
+BATCH_ROWS = 10_000
 
 
 def delete_in_batches(
     table: sa.Table, *conditions: sa.ColumnElement[bool], order: sa.Column[Any] | None = None
 ) -> None:
     """Delete the rows of an owned table that meet the conditions, one of which names the owner; in the order of the
-    primary key, or of another column that an index has behind what the conditions name.
+    primary key, or of another column that follows those of the conditions in an index.
 
     A cascade would do it in one statement, which for a million messages takes longer than any statement may. Each
     batch is a range of an index: joined with a list of keys instead, Postgres may go through all that the owner has
     for each key, where its statistics expect little of it.
     """
     key = [column for column in table.primary_key if column.name != "user_id"] if order is None else [order]
-    place = sa.tuple_(*key) if len(key) > 1 else key[0]
-    batch = sa.select(*key).where(*conditions).order_by(*key).limit(DELETED_AT_ONCE)
+    cursor = sa.tuple_(*key) if len(key) > 1 else key[0]
+    batch = sa.select(*key).where(*conditions).order_by(*key).limit(BATCH_ROWS)
     delete = sa.delete(table).where(*conditions)
-    behind: tuple[sa.ColumnElement[bool], ...] = ()
-    while found := db.session.execute(batch.where(*behind)).all():
+    remaining: tuple[sa.ColumnElement[bool], ...] = ()
+    while found := db.session.execute(batch.where(*remaining)).all():
         last = sa.tuple_(*found[-1], types=[column.type for column in key]) if len(key) > 1 else found[-1][0]
-        db.session.execute(delete.where(*behind, place <= last))
-        if len(found) < DELETED_AT_ONCE:
+        db.session.execute(delete.where(*remaining, cursor <= last))
+        if len(found) < BATCH_ROWS:
             return
-        behind = (place > last,)
+        remaining = (cursor > last,)
 
 
 def delete_owned_rows(*, user_id: str) -> None:

@@ -69,8 +69,8 @@ class UTCDateTime(TypeDecorator[datetime]):
 class OwnedByUser:
     """A row that belongs to a user: keyed `(user_id, id)` and erased with the account.
 
-    Only tables at the top of a user's tree use this; what hangs below them reaches `users` through the
-    composite foreign key to its parent, which spares a second check on every insert.
+    Only tables at the top of a user's tree use this; their children reach `users` through the composite foreign key
+    to the parent, which spares a second check on every insert.
     """
 
     @declared_attr

@@ -169,7 +169,7 @@ class PreparedConnection:
         self._outcome()  # of the sync
         pgconn.exit_pipeline_mode()
         for _, failure in outcomes:
-            if failure is not None:  # the first one: what came behind it was skipped
+            if failure is not None:  # the first one: those after it were skipped
                 raise error_from_result(failure)
         results = [result for result, _ in outcomes]
         if self._begins:
@@ -194,7 +194,7 @@ class PreparedConnection:
     def _outcome(self) -> tuple[Any, Any]:
         """The result of the next statement, or its failure. Raises OperationalError for no answer.
 
-        It is read to its end: a commit that fails is told behind the rows of its statement.
+        It is read to its end: the error of a commit that fails comes after the rows of its statement.
         """
         pgconn, result, failure = self._pgconn, None, None
         while pgconn.flush():

@@ -1,6 +1,6 @@
 """A projection: the columns of a table that clients see, listed once beside its model.
 
-It gives the select list and the JSON of a row, so a new column is added in one place for every reader.
+It gives the select list and the JSON of a row, so a new column is added once for all readers.
 """
 
 from collections.abc import Mapping, Sequence

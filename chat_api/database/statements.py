@@ -1,7 +1,7 @@
 """Compiled statements: a SQLAlchemy construct, compiled once per database and run on the driver itself.
 
 SQLAlchemy's execution costs several times what the driver needs for a small statement (`docs/decisions.md` has the
-figures), while its constructs keep the tables described in one place. Only `drivers.py` below this knows the drivers.
+figures), while its constructs keep the tables described once. Only `drivers.py` below this knows the drivers.
 
 - A read runs by itself. Inside a transaction it is part of that.
 - A write, or a lock, needs a transaction: a `transaction()` block, or one that `db.session` has open, which it joins.
@@ -386,7 +386,7 @@ def _errors_translated() -> Iterator[None]:
 
 
 def _translated(error: Exception) -> Exception:
-    """Our error for a driver's: the database is away or busy, or it refused what we asked."""
+    """Our error for a driver's: the database is away or busy, or it refused the statement."""
     if is_passing(error):
         return Unavailable()
     kind = IntegrityFailed if isinstance(error, INTEGRITY_ERRORS) else StatementFailed

@@ -1,4 +1,4 @@
-"""Deleting a message with what hangs below it, and all of a conversation; in the request's transaction."""
+"""Deletes a message with its descendants, or a whole conversation; in the request's transaction."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..errors import NotFound
 from . import service
 from .models import Message
 
-LOOKED_AT_ONCE = 1000
+BATCH_ROWS = 1000
 
 
 def lock_message(*, user_id: str, message_id: str) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def lock_message(*, user_id: str, message_id: str) -> dict[str, Any]:
 
 
 def delete_message(*, user_id: str, message: dict[str, Any]) -> None:
-    """Delete a locked message and all that hangs below it. A path through it ends in front of it from then on."""
+    """Delete a locked message and its descendants. An active path through it ends at its parent from then on."""
     conversation_id = message["conversation_id"]
     is_on_path = service.is_on_path(user_id=user_id, message_id=message["id"])
     count = _delete_from(user_id, conversation_id, message["id"], message["position"])
@@ -47,14 +47,14 @@ def delete_conversation(*, user_id: str, conversation_id: str) -> None:
 
 
 def _delete_from(user_id: str, conversation_id: str, message_id: str, position: int) -> int:
-    """Delete the message and what hangs below it; how many messages that were.
+    """Delete the message and its descendants, and return how many messages that were.
 
-    What hangs below it comes behind it. Going through that once, in order of position, a message belongs to it if
-    its parent does: if that is gone, or goes with the same batch.
+    Descendants have higher positions. Going through those once, in order of position, a message is a descendant if its
+    parent is: if that is gone, or goes with the same batch.
     """
     parent = aliased(Message)
     is_parent = sa.and_(parent.user_id == Message.user_id, parent.id == Message.parent_id)
-    behind = (
+    later = (
         sa.select(Message.id, Message.position, Message.parent_id, parent.id)
         .join(parent, is_parent, isouter=True)
         .where(
@@ -63,10 +63,10 @@ def _delete_from(user_id: str, conversation_id: str, message_id: str, position: 
             Message.position > sa.bindparam("position"),
         )
         .order_by(Message.position)
-        .limit(LOOKED_AT_ONCE)
+        .limit(BATCH_ROWS)
     )
     count = _delete(user_id, {message_id})
-    while rows := db.session.execute(behind, {"position": position}).all():
+    while rows := db.session.execute(later, {"position": position}).all():
         gone: set[str] = set()
         for child_id, _, parent_id, found_parent_id in rows:
             if parent_id is not None and (found_parent_id is None or parent_id in gone):

@@ -33,7 +33,7 @@ class Message(Model):
             sqlite_where=_INSTRUCTIONS,
             postgresql_where=_INSTRUCTIONS,
         ),
-        # the active path, however many branches lie beside it
+        # the active path, however many other branches there are
         sa.Index(
             "ix_messages_path",
             "user_id",
@@ -48,8 +48,8 @@ class Message(Model):
     user_id: Mapped[str] = mapped_column(Id, primary_key=True)
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     conversation_id: Mapped[str] = mapped_column(Id)
-    # The message that it answers; none for a first one. No key: whoever deletes a message deletes what hangs below
-    # it, and a cascade would go as deep as the conversation is long, further than SQLite lets triggers go.
+    # The message that it answers; none for a first one. No key: whoever deletes a message deletes its descendants,
+    # and a cascade would go as deep as the conversation is long, further than SQLite lets triggers go.
     parent_id: Mapped[str | None] = mapped_column(Id)
     position: Mapped[int] = mapped_column(sa.Integer)
     # whether it is on the active path: the conversation's active leaf, or above it

@@ -22,9 +22,7 @@ class ListMessagesSchema(PositionPageSchema):
     )
     around = IdField(
         required=False,
-        metadata={
-            "description": "The page around the message with this id: half in front of it, half behind."
-        },
+        metadata={"description": "The page around the message with this id: half before it, half after it."},
     )
 
     @validates_schema
@@ -45,7 +43,7 @@ class CreateMessageSchema(Schema):
         allow_none=True,
         metadata={
             "description": "The message that this one answers, if not the last one of the active path: opens a new"
-            " branch, to which the active path leads from then on. null begins anew, in front of all others."
+            " branch, to which the active path leads from then on. null makes it a first message."
         },
     )
     tool_call_id = Text(

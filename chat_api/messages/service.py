@@ -74,7 +74,7 @@ def _insert_at(fields: tuple[str, ...]) -> Statement:
 
 
 _TAKE_POSITION = Statement(_take_position)
-# beside the active path, which goes on where it did
+# for a message beside the active path, which stays as it is
 _COUNT = Statement(_count.returning(Conversation.last_position))
 
 

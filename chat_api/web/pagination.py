@@ -101,7 +101,7 @@ class Page:
         return self._listing(items[: self.limit], has_more=len(items) > self.limit)
 
     def reader(self, as_item: Callable[[Row], Item]) -> Callable[[Iterable[Row]], "Listing[Item]"]:
-        """What reads a page's rows, each with its size in bytes behind its columns.
+        """What reads a page's rows, each with its size in bytes after its columns.
 
         A page ends early rather than grow beyond MAX_PAGE_BYTES, but never without an item.
         """
@@ -136,7 +136,7 @@ class Listing(Generic[Item]):
 def within_page_bytes(
     rows: sa.Select[*tuple[Any, ...]], *cursor: str, size: str, backwards: bool = False
 ) -> sa.Select[*tuple[Any, ...]]:
-    """The rows of a page up to the one that crosses MAX_PAGE_BYTES, which tells its reader that there are more.
+    """The rows of a page up to the one that crosses MAX_PAGE_BYTES, from which its reader knows that there are more.
 
     `size` and `cursor` name the columns of a row's size in bytes and of its cursor.
     """
@@ -164,7 +164,7 @@ def listing_response(
     """The answer of a list, with the Link header that leads on. `cursor` gives that of an item.
 
     Without a schema the items are plain values already. References are relative to the request's URL, so no Host
-    header can turn them elsewhere.
+    header can change them.
     """
     response = json_response(listing.items if schema is None else schema.dump(listing.items))
     before = cursor(listing.items[0]) if listing.items and listing.has_more_before else None
@@ -185,7 +185,7 @@ def add_link_header(response: Response, page: Page, *, before: Any, after: Any) 
 
 
 def _link(relation: str, page: Page, name: str, cursor: Any) -> str:
-    """The same list from another place; a cursor holds nothing that a URL would have to escape."""
+    """The same list from another cursor; one holds nothing that a URL would have to escape."""
     kept = [(other, text) for other, text in request.args.items() if other not in _CURSORS]
     filters = f"&{urlencode(kept)}" if kept else ""
     return (

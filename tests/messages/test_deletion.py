@@ -125,7 +125,7 @@ def test_a_deleted_branch_beside_the_path_leaves_that_alone(app: Flask, ada: Api
 def test_what_hangs_below_is_found_across_batches(
     app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
-    monkeypatch.setattr(deletion, "LOOKED_AT_ONCE", batch)
+    monkeypatch.setattr(deletion, "BATCH_ROWS", batch)
     conversation = ada.conversation()["id"]
     first = ada.message(conversation)["id"]
     left, right = [ada.message(conversation, "x", parent_id=first)["id"] for _ in range(2)]
@@ -162,7 +162,7 @@ def test_a_long_conversation_goes_in_one_request_whatever_the_batches(
         1000,
         10_000,
     ):  # 3,000 messages are three whole batches of the one, and less than one of the other
-        monkeypatch.setattr(bulk, "DELETED_AT_ONCE", batch)
+        monkeypatch.setattr(bulk, "BATCH_ROWS", batch)
         conversation = ada.conversation()["id"]
         long_chat(conversation, 2000, side=1000)
         assert ada.delete(f"/chat/conversations/{conversation}").status_code == 204
@@ -176,7 +176,7 @@ def test_postgres_reads_a_row_a_few_times_also_when_it_expects_few_rows(
     app: Flask, ada: Api, long_chat: Insert, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """Many users with a few messages each is what its statistics know; they know nothing of one with thousands."""
-    monkeypatch.setattr(bulk, "DELETED_AT_ONCE", 500)
+    monkeypatch.setattr(bulk, "BATCH_ROWS", 500)
     run_sql(
         app,
         "INSERT INTO users (id, role, created_at) SELECT gen_random_uuid(), 'user', now() FROM generate_series(1, 500)",
@@ -221,8 +221,8 @@ def test_postgres_reads_a_row_a_few_times_also_when_it_expects_few_rows(
 def test_what_fails_in_the_middle_leaves_everything(
     app: Flask, ada: Api, long_chat: Insert, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr(deletion, "LOOKED_AT_ONCE", 10)
-    monkeypatch.setattr(bulk, "DELETED_AT_ONCE", 10)
+    monkeypatch.setattr(deletion, "BATCH_ROWS", 10)
+    monkeypatch.setattr(bulk, "BATCH_ROWS", 10)
     conversation = ada.conversation()["id"]
     ids = long_chat(conversation, 50)
     before = owned_rows(app, ada.user_id)
