@@ -19,21 +19,21 @@ BATCH_BYTES = 4 * 1024 * 1024
 
 
 class Refused(Exception):
-    """Why a conversation can't be stored, and the place of that."""
+    """Why a conversation can't be stored, and the number of the record that says so."""
 
-    def __init__(self, place: int, detail: str) -> None:
+    def __init__(self, number: int, detail: str) -> None:
         super().__init__(detail)
-        self.place, self.detail = place, detail
+        self.number, self.detail = number, detail
 
 
 class AlreadyHere(Exception):
-    """The conversation was stored by somebody else meanwhile."""
+    """Another request has stored the conversation in the meantime."""
 
 
 class ConversationImporter:
     """Takes the records of a conversation in their order. All methods raise Refused for one that does not fit.
 
-    The transaction begins with the first batch: SQLite has one writer, and nobody shall wait while a file is read.
+    The transaction begins with the first batch: SQLite has one writer, which must not be blocked while a file is read.
     """
 
     def __init__(self, *, user_id: str, record: Record, provider_ids: dict[str, str]) -> None:
@@ -44,8 +44,8 @@ class ConversationImporter:
         self._is_stored = False
         self._position = 0
         self._last_id: str | None = None
-        # The active path ends where messages stop following one upon the other, until the end says where it leads.
-        # In nearly all conversations that is its end.
+        # The active path is taken to end where a message does not answer the one before it; `close` corrects that.
+        # In nearly all conversations there is nothing to correct.
         self._path_ends_at: str | None = None
         self._is_on_path = not self._has_empty_path
         self._begin_batch()
@@ -56,9 +56,9 @@ class ConversationImporter:
         return self._fields["active_leaf_id"] is None and self._fields["last_position"] > 0
 
     def add(self, record: Record) -> None:
-        """Take a message, or what hangs on one. Raises AlreadyHere, and NotFound where the user is gone."""
+        """Take a message, attachment or completion. Raises AlreadyHere, and NotFound where the user is gone."""
         if record.kind != ATTACHMENT and record.fields["conversation_id"] != self.id:
-            raise Refused(record.place, "conversation_id: Not that of the conversation in front of it.")
+            raise Refused(record.number, "conversation_id: Not that of the conversation before it.")
         if self._is_full:
             self._flush()
         if record.kind == MESSAGE:
@@ -71,7 +71,7 @@ class ConversationImporter:
         self._batch_bytes += record.size_bytes
 
     def close(self) -> None:
-        """Store what is left, and lead the active path to where it was. Raises what `add` does."""
+        """Store what is left, and restore the active leaf. Raises what `add` does."""
         self._flush()
         own = {"user_id": self._user_id, "conversation_id": self.id}
         import_queries.update_conversation(
@@ -94,8 +94,8 @@ class ConversationImporter:
     def _add_message(self, record: Record) -> None:
         fields = record.fields
         if fields["position"] <= self._position:
-            raise Refused(record.place, "position: Must be greater than that of the message in front of it.")
-        self._require_message(fields["parent_id"], record.place)
+            raise Refused(record.number, "position: Must be greater than that of the message before it.")
+        self._require_message(fields["parent_id"], record.number)
         self._take_id(MESSAGE, record)
         self._is_on_path = self._is_on_path and fields["parent_id"] == self._last_id
         if self._is_on_path:
@@ -124,7 +124,7 @@ class ConversationImporter:
     def _add_attachment(self, record: Record) -> None:
         fields = record.fields
         if fields["message_id"] != self._last_id:
-            raise Refused(record.place, "message_id: An attachment comes right behind its message.")
+            raise Refused(record.number, "message_id: An attachment comes right after its message.")
         self._take_id(ATTACHMENT, record)
         self._attachment_count += 1
         if self._messages:
@@ -136,7 +136,7 @@ class ConversationImporter:
     def _add_completion(self, record: Record) -> None:
         fields = record.fields
         self._take_id(COMPLETION, record)
-        self._require_message(fields["parent_id"], record.place)
+        self._require_message(fields["parent_id"], record.number)
         names = ("id", "conversation_id", "parent_id", "branch_id", "message_id", "model", "status", "finish_reason",
                  "omitted_messages", "reasoning", "last_event_id", "created_at", "finished_at")  # fmt: skip
         usage = fields["usage"]
@@ -158,16 +158,16 @@ class ConversationImporter:
         )
 
     def _take_id(self, kind: str, record: Record) -> None:
-        """An id is used once. Those of earlier batches, and of other conversations, are asked for with the batch."""
-        places = self._places[kind]
-        if record.fields["id"] in places:
-            raise Refused(record.place, "id: It is used already.")
-        places[record.fields["id"]] = record.place
+        """An id is used once. Those of earlier batches, and of other conversations, are looked up with the batch."""
+        numbers = self._numbers[kind]
+        if record.fields["id"] in numbers:
+            raise Refused(record.number, "id: It is used already.")
+        numbers[record.fields["id"]] = record.number
 
-    def _require_message(self, message_id: str | None, place: int) -> None:
-        """A message that is answered is in front: the last one, in this batch, or stored already."""
-        if message_id not in (None, self._last_id) and message_id not in self._places[MESSAGE]:
-            self._answered.setdefault(message_id, place)
+    def _require_message(self, message_id: str | None, number: int) -> None:
+        """A parent comes before its answer: it is the last message, in this batch, or stored already."""
+        if message_id not in (None, self._last_id) and message_id not in self._numbers[MESSAGE]:
+            self._parents.setdefault(message_id, number)
 
     def _begin_batch(self) -> None:
         self._messages: list[dict[str, Any]] = []
@@ -175,9 +175,10 @@ class ConversationImporter:
         self._completions: list[dict[str, Any]] = []
         self._late_counts: dict[str, int] = {}
         self._batch_bytes = 0
-        self._places: dict[str, dict[str, int]] = {MESSAGE: {}, ATTACHMENT: {}, COMPLETION: {}}
-        # messages that must be stored already, and who answers them first
-        self._answered: dict[str, int] = {}
+        # id -> number of its record
+        self._numbers: dict[str, dict[str, int]] = {MESSAGE: {}, ATTACHMENT: {}, COMPLETION: {}}
+        # messages that must be stored already -> number of the first record that answers them
+        self._parents: dict[str, int] = {}
 
     @property
     def _is_full(self) -> bool:
@@ -197,8 +198,8 @@ class ConversationImporter:
             self._insert_conversation()
         for kind, model in ((MESSAGE, Message), (ATTACHMENT, Attachment), (COMPLETION, Completion)):
             self._require_unused(kind, model)
-        self._require_answered()
-        import_queries.plan_anew()
+        self._require_parents()
+        import_queries.discard_plans()
         if self._messages:
             messages.insert_messages(rows=self._messages)
         for message_id, count in self._late_counts.items():
@@ -210,20 +211,18 @@ class ConversationImporter:
         self._begin_batch()
 
     def _require_unused(self, kind: str, model: Any) -> None:
-        places = self._places[kind]
-        used = import_queries.used_ids(model, model.user_id == self._user_id, ids=places) if places else ()
+        numbers = self._numbers[kind]
+        used = import_queries.used_ids(model, model.user_id == self._user_id, ids=numbers) if numbers else ()
         if used:
-            raise Refused(min(places[used_id] for used_id in used), "id: It is used already.")
+            raise Refused(min(numbers[used_id] for used_id in used), "id: It is used already.")
 
-    def _require_answered(self) -> None:
-        if not self._answered:
+    def _require_parents(self) -> None:
+        if not self._parents:
             return
-        here = import_queries.messages_here(
-            user_id=self._user_id, conversation_id=self.id, ids=self._answered
-        )
-        missing = [place for message_id, place in self._answered.items() if message_id not in here]
+        here = import_queries.messages_here(user_id=self._user_id, conversation_id=self.id, ids=self._parents)
+        missing = [number for message_id, number in self._parents.items() if message_id not in here]
         if missing:
-            raise Refused(min(missing), "parent_id: There is no such message in front of it.")
+            raise Refused(min(missing), "parent_id: There is no such message before it.")
 
 
 def _json(value: Any) -> str | None:

@@ -42,7 +42,7 @@ class Source:
         size_bytes: Any = None,
         tables: Any = None,
     ) -> None:
-        """`keys` name the columns of the order; `texts` are those that make a row large, besides `size_bytes`.
+        """`keys` name the columns of the order; `texts` are the columns that make a row large, besides `size_bytes`.
 
         `tables` is the join that it is read from, where it is more than one table.
         """
@@ -52,7 +52,7 @@ class Source:
         self._statement = Statement(self._select)
 
     def read_page(self, **parameters: Any) -> tuple[list[Row], bool]:
-        """The rows of a page behind a place, and whether there are more. See `after`."""
+        """The rows of the page after a cursor, and whether there are more. See `after`."""
 
         def read(rows: Iterable[Any]) -> tuple[list[Row], bool]:
             found: list[Row] = []
@@ -67,7 +67,7 @@ class Source:
         return self._statement.read(read, limit_=PAGE_ROWS, **parameters)
 
     def after(self, row: Row | None) -> Row:
-        """The parameters of the page that goes on behind this row; of the first one for None."""
+        """The cursor of the page after this row; of the first page for None."""
         if row is None:
             first = {name: FIRST_ID if name in self._ids else 0 for name in self._keys}
         else:
@@ -75,7 +75,7 @@ class Source:
         return {f"after_{name}": value for name, value in first.items()}
 
     def read_all(self, last: Row | None = None, /, **parameters: Any) -> Iterator[Row]:
-        """All rows, or those behind `last`, a page at a time."""
+        """All rows, or those after `last`, a page at a time."""
         more = True
         while more:
             rows, more = self.read_page(**parameters, **self.after(last))
@@ -96,15 +96,15 @@ class Source:
         size: Any = sum((sa.func.coalesce(length(text), 0) for text in self._texts), sa.literal_column("0"))
         if self._size_bytes is not None:
             size = size + self._size_bytes
-        place = [self._columns[name] for name in self._keys]
+        key = [self._columns[name] for name in self._keys]
         cursor = [sa.bindparam(f"after_{name}", type_=self._cursor_type(name)) for name in self._keys]
         rows = sa.select(
             *(column.label(name) for name, column in self._columns.items()), size.label("row_bytes")
         )
         if self._tables is not None:
             rows = rows.select_from(self._tables)
-        rows = rows.where(*self._conditions, sa.tuple_(*place) > sa.tuple_(*cursor))
-        rows = rows.order_by(*place).limit(sa.bindparam("limit_", type_=sa.Integer()))
+        rows = rows.where(*self._conditions, sa.tuple_(*key) > sa.tuple_(*cursor))
+        rows = rows.order_by(*key).limit(sa.bindparam("limit_", type_=sa.Integer()))
         if not on_postgres:
             return rows
         sized = within_page_bytes(rows, *self._keys, size="row_bytes")
@@ -165,14 +165,14 @@ MESSAGES = Source(
     size_bytes=Message.size_bytes,
 )  # fmt: skip
 
-# what hangs on the messages of one page: those behind one place and up to another
+# the attachments and completions of one page of messages: after one key and up to another
 _UP_TO = sa.tuple_(
     sa.bindparam("up_to_conversation", type_=Id()), sa.bindparam("up_to_position", type_=sa.BigInteger())
 )
 _WITHIN = sa.tuple_(Message.conversation_id, Message.position) <= _UP_TO
-_MESSAGE_PLACE = {"conversation_id": Message.conversation_id, "position": Message.position}
+_MESSAGE_KEY = {"conversation_id": Message.conversation_id, "position": Message.position}
 ATTACHMENTS = Source(
-    _MESSAGE_PLACE
+    _MESSAGE_KEY
     | {"number": Attachment.position}
     | _named(Attachment, "id", "message_id", "file_type", "file_path", "created_at"),
     Message.user_id == USER_ID,
@@ -187,7 +187,7 @@ ATTACHMENTS = Source(
 )
 _Reply = aliased(Message)
 COMPLETIONS = Source(
-    _MESSAGE_PLACE
+    _MESSAGE_KEY
     | _named(
         Completion, "id", "parent_id", "branch_id", "message_id", "provider_id", "model", "status", "finish_reason",
         "problem", "prompt_tokens", "completion_tokens", "usage_estimated", "omitted_messages", "reasoning", "outline",

@@ -29,9 +29,9 @@ _LINE = ORJSON_OPTIONS | orjson.OPT_APPEND_NEWLINE
 def write_export(user_id: str) -> Iterator[bytes]:
     """The export in chunks of whole lines.
 
-    What is written meanwhile may be in it or not; but each conversation is whole: a message comes behind the one it
-    answers, and what hangs on a message behind that. Raises NotFound for a user that is gone, Unavailable where the
-    database is away.
+    What is stored during the export may be in it or not; but each conversation is whole: a message comes after its
+    parent, and its attachments and completions come right after it. Raises NotFound for a user that is gone,
+    Unavailable where the database is away.
     """
     chunk: list[bytes] = []
     size_bytes = 0
@@ -53,7 +53,7 @@ def _lines(user_id: str) -> Iterator[bytes]:
     for config in CONFIGS.read_all(user_id=user_id):
         yield _line(CONFIG, config)
     counts = {CONVERSATION: 0, MESSAGE: 0}
-    pending = _messages_with_all(user_id)
+    pending = _messages_with_dependents(user_id)
     message = next(pending, None)
     for conversation in CONVERSATIONS.read_all(user_id=user_id):
         conversation_id = conversation["id"]
@@ -68,10 +68,10 @@ def _lines(user_id: str) -> Iterator[bytes]:
     yield _line(END, {"conversations": counts[CONVERSATION], "messages": counts[MESSAGE]})
 
 
-def _messages_with_all(user_id: str) -> Iterator[tuple[str, Iterator[bytes]]]:
-    """Of each message the conversation's id, and its line with those of what hangs on it.
+def _messages_with_dependents(user_id: str) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """Of each message the conversation's id, and its line with those of its attachments and completions.
 
-    Its lines have to be taken, or left, before the next message is asked for.
+    Its lines have to be read, or skipped, before the next message is.
     """
     last: Row | None = None
     more = True
@@ -79,29 +79,29 @@ def _messages_with_all(user_id: str) -> Iterator[tuple[str, Iterator[bytes]]]:
         page, more = MESSAGES.read_page(user_id=user_id, **MESSAGES.after(last))
         if not page:
             return
-        attachments, completions = _hanging_on(user_id, page, more=more)
+        attachments, completions = _dependents(user_id, page, more=more)
         for message in page:
             yield message["conversation_id"], _lines_of(message, attachments, completions)
         last = page[-1]
 
 
-class _Hanging:
-    """Rows that hang on messages, in the order of these, to be taken message by message."""
+class _Dependents:
+    """Attachments or completions in the order of their messages, to be read message by message."""
 
     def __init__(self, rows: Iterator[Row]) -> None:
         self._rows = rows
         self._next = next(rows, None)
 
-    def on(self, message: Row) -> Iterator[Row]:
-        """Those of a message. Those of messages in front of it that nobody has taken are dropped."""
-        place = message["conversation_id"], message["position"]
-        while (row := self._next) is not None and (row["conversation_id"], row["position"]) <= place:
+    def of(self, message: Row) -> Iterator[Row]:
+        """Those of a message. Unread ones of earlier messages are dropped."""
+        key = message["conversation_id"], message["position"]
+        while (row := self._next) is not None and (row["conversation_id"], row["position"]) <= key:
             self._next = next(self._rows, None)
-            if (row["conversation_id"], row["position"]) == place:
+            if (row["conversation_id"], row["position"]) == key:
                 yield row
 
 
-def _hanging_on(user_id: str, page: list[Row], *, more: bool) -> tuple[_Hanging, _Hanging]:
+def _dependents(user_id: str, page: list[Row], *, more: bool) -> tuple[_Dependents, _Dependents]:
     """The attachments and the completions of a page of messages, and whether it is followed by another."""
     first, last = page[0], page[-1]
     within = {
@@ -121,7 +121,7 @@ def _hanging_on(user_id: str, page: list[Row], *, more: bool) -> tuple[_Hanging,
         # not one whose reply came after the page was read: it would be without its message
         if (completion["reply_position"] or 0) <= ends.get(completion["conversation_id"], math.inf)
     )
-    return _Hanging(attachments), _Hanging(completions)
+    return _Dependents(attachments), _Dependents(completions)
 
 
 # -- lines ---------------------------------------------------------------------------------------------------
@@ -136,13 +136,13 @@ def _conversation_line(conversation: Row) -> bytes:
     return _line(CONVERSATION, conversation | flags)
 
 
-def _lines_of(message: Row, attachments: _Hanging, completions: _Hanging) -> Iterator[bytes]:
-    """The line of a message, and those of what hangs on it."""
+def _lines_of(message: Row, attachments: _Dependents, completions: _Dependents) -> Iterator[bytes]:
+    """The line of a message, and those of its attachments and completions."""
     yield _line(MESSAGE, MESSAGE_COLUMNS.of(message))
-    for attachment in attachments.on(message):
+    for attachment in attachments.of(message):
         yield _line(ATTACHMENT, {name: attachment[name] for name in _ATTACHMENT_FIELDS})
-    for completion in completions.on(message):
-        yield _line(COMPLETION, _shown_completion(completion))
+    for completion in completions.of(message):
+        yield _line(COMPLETION, _completion_to_json(completion))
 
 
 _ATTACHMENT_FIELDS = ("id", "message_id", "file_type", "file_path", "created_at")
@@ -151,8 +151,8 @@ _COMPLETION_FIELDS = ("id", "conversation_id", "parent_id", "branch_id", "messag
                       "finished_at")  # fmt: skip
 
 
-def _shown_completion(row: Row) -> Row:
-    """A completion with all that its stream can be replayed from."""
+def _completion_to_json(row: Row) -> Row:
+    """A completion with all that is needed to replay its stream."""
     return {name: row[name] for name in _COMPLETION_FIELDS} | {
         "usage": {
             "prompt_tokens": row["prompt_tokens"],

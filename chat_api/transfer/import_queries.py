@@ -24,8 +24,8 @@ def insert_conversation(row: Row) -> bool:
     return _insert_new(Conversation, row)
 
 
-def plan_anew() -> None:
-    """Have Postgres plan its checks of foreign keys anew.
+def discard_plans() -> None:
+    """Have Postgres plan its checks of foreign keys again.
 
     A connection keeps those plans from when the tables were small, and then each row that it inserts makes it read all
     rows of the owner, until autovacuum has looked at the table: 10,000 messages took 9 s in a new database, not 1.
@@ -41,9 +41,11 @@ def used_ids(model: Any, *conditions: sa.ColumnElement[bool], ids: Iterable[str]
         return set(db.session.scalars(rows.where(model.id.in_(list(ids)))))
     # Each id is looked up. Of a table that it knows little of, as while it is being filled, Postgres would otherwise
     # read all rows of the owner
-    wanted = sa.func.unnest(sa.literal(list(ids), postgresql.ARRAY(Id()))).table_valued("id").render_derived()
-    found = rows.where(model.id == wanted.c.id).limit(1).lateral()
-    return set(db.session.scalars(sa.select(found.c.id).select_from(wanted).join(found, sa.true())))
+    looked_up = (
+        sa.func.unnest(sa.literal(list(ids), postgresql.ARRAY(Id()))).table_valued("id").render_derived()
+    )
+    found = rows.where(model.id == looked_up.c.id).limit(1).lateral()
+    return set(db.session.scalars(sa.select(found.c.id).select_from(looked_up).join(found, sa.true())))
 
 
 def messages_here(*, user_id: str, conversation_id: str, ids: Iterable[str]) -> set[str]:
@@ -68,7 +70,7 @@ def restore_provider(*, user_id: str, fields: Row, others: Collection[str]) -> t
     """The id of the user's provider like this one, and whether it was made. Raises NotFound where the user is gone.
 
     `others` are those that stand for other providers of the file, however alike they are. A new one has an id that
-    follows from the user's and the file's: whether the file's own id is taken would tell of other users.
+    follows from the user's and the file's: whether the file's own id is taken would reveal other users' rows.
     """
     own_id = id_at(fields["created_at"], user_id, fields["id"])
     own = sa.select(LLMProvider.id).where(

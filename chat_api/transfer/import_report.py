@@ -18,10 +18,10 @@ class ImportReport:
         self.errors: list[dict[str, Any]] = []
         self.errors_omitted = 0
 
-    def add_error(self, place: int, detail: str, conversation_id: str | None = None) -> None:
+    def add_error(self, number: int, detail: str, conversation_id: str | None = None) -> None:
         """Keep an error, up to MAX_ERRORS of them."""
         if len(self.errors) < MAX_ERRORS:
-            self.errors.append({"line": place, "conversation_id": conversation_id, "detail": detail})
+            self.errors.append({"line": number, "conversation_id": conversation_id, "detail": detail})
         else:
             self.errors_omitted += 1
 

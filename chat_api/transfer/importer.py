@@ -23,65 +23,54 @@ class Importer:
         self._user_id, self._report = user_id, report
         self._conversation: ConversationImporter | None = None
         self._skips = False  # the rest of a conversation that is not stored
-        self._place = 0  # of the record at hand
+        self._number = 0  # of the current record
         self._provider_ids: dict[str, str] = {}  # in the file -> here
 
     def restore(self, records: Records) -> Iterator[None]:
-        """Store them all. Yields whenever something is complete, to be committed before it goes on.
+        """Store them all. Yields when a transaction is complete, for the caller to commit it before going on.
 
-        What is refused is rolled back, which undoes nothing else, as all in front of it is committed. Raises NotFound
+        What is refused is rolled back, which undoes nothing else, as all before it is committed. Raises NotFound
         where the user is gone, and whatever the database does; what is committed stays.
         """
         for record in records:
-            if record.begins and self._close():
+            if record.starts_conversation and self._finish_conversation():
                 yield
-            is_complete = self._fail(record) if isinstance(record, Fault) else self._take(record)
-            if is_complete:
+            ended = self._report_fault(record) if isinstance(record, Fault) else self._store(record)
+            if ended:
                 yield
-        if self._close():
+        if self._finish_conversation():
             yield
 
-    def _take(self, record: Record) -> bool:
-        """Store a record, or keep it for its batch; whether something is complete with it."""
-        self._place = record.place
+    # Each of the following steps returns whether it has ended a transaction.
+
+    def _store(self, record: Record) -> bool:
+        """Store a record, or keep it for its batch."""
+        self._number = record.number
         if record.kind == CONVERSATION:
-            self._begin(record)
+            self._start_conversation(record)
         elif record.kind == PROVIDER:
             return self._restore_provider(record)
         elif record.kind == CONFIG:
             self._report.keys_left_out += 1
         elif self._conversation is not None:
-            return self._attempt(partial(self._conversation.add, record))
+            return self._store_part(partial(self._conversation.add, record))
         elif not self._skips:
             self._skips = True
-            self._report.add_error(record.place, f"This {record.kind} belongs to no conversation.")
+            self._report.add_error(record.number, f"This {record.kind} belongs to no conversation.")
         return False
 
-    def _begin(self, record: Record) -> None:
-        if conversations.has_conversation(user_id=self._user_id, conversation_id=record.fields["id"]):
-            self._skip()
-        else:
-            self._conversation = ConversationImporter(
-                user_id=self._user_id, record=record, provider_ids=self._provider_ids
-            )
-
-    def _skip(self) -> None:
-        """Leave a conversation out that is here already."""
-        self._conversation, self._skips = None, True
-        self._report.unchanged[CONVERSATION] += 1
-
-    def _close(self) -> bool:
-        """End the conversation that is being stored, if there is one; whether there was."""
+    def _finish_conversation(self) -> bool:
+        """End the conversation that is being stored, if there is one."""
         conversation = self._conversation
         if conversation is not None:
-            self._attempt(conversation.close)
+            self._store_part(conversation.close)
             if self._conversation is conversation:
                 self._report.imported.update({CONVERSATION: 1, **conversation.counts})
         self._conversation, self._skips = None, False
         return conversation is not None
 
-    def _attempt(self, store: Callable[[], None]) -> bool:
-        """Do a part of storing the conversation; whether it ended with that, with nothing of it stored."""
+    def _store_part(self, store: Callable[[], None]) -> bool:
+        """Store a part of the conversation; one that is refused ends with that, and nothing of it is stored."""
         try:
             store()
         except AlreadyHere:
@@ -90,38 +79,29 @@ class Importer:
         except Refused as error:
             self._refuse(error)
         except IntegrityError:
-            self._refuse(Refused(self._place, CLASHES))
+            self._refuse(Refused(self._number, CLASHES))
         return self._conversation is None
 
-    def _fail(self, fault: Fault) -> bool:
+    def _report_fault(self, fault: Fault) -> bool:
         """Report what can't be read, and undo the conversation that it is part of."""
-        self._place = fault.place
+        self._number = fault.number
         if self._conversation is not None:
-            self._refuse(Refused(fault.place, fault.detail))
+            self._refuse(Refused(fault.number, fault.detail))
             return True
         if self._skips and fault.kind is not None:
             return False  # of a conversation that has failed, or is not stored again
-        self._report.add_error(fault.place, fault.detail, fault.conversation_id)
+        self._report.add_error(fault.number, fault.detail, fault.conversation_id)
         if fault.kind == CONVERSATION:
             self._report.failed[CONVERSATION] += 1
-        self._skips = fault.kind is None or not fault.begins or fault.kind == CONVERSATION
+        self._skips = fault.kind is None or not fault.starts_conversation or fault.kind == CONVERSATION
         return False
-
-    def _refuse(self, refused: Refused) -> None:
-        """Undo the conversation that is being stored, and skip what is left of it."""
-        conversation, self._conversation, self._skips = self._conversation, None, True
-        if conversation is None:
-            raise RuntimeError("No conversation is being stored.")
-        db.session.rollback()
-        self._report.add_error(refused.place, refused.detail, conversation.id)
-        self._report.failed[CONVERSATION] += 1
 
     def _restore_provider(self, record: Record) -> bool:
         if record.fields["id"] in self._provider_ids:
-            self._report.add_error(record.place, "id: It is used already.")
+            self._report.add_error(record.number, "id: It is used already.")
             return False
         if len(self._provider_ids) >= MAX_PROVIDERS:
-            self._report.add_error(record.place, f"There are more than {MAX_PROVIDERS} providers.")
+            self._report.add_error(record.number, f"There are more than {MAX_PROVIDERS} providers.")
             return False
         provider_id, is_new = import_queries.restore_provider(
             user_id=self._user_id, fields=record.fields, others=self._provider_ids.values()
@@ -129,3 +109,25 @@ class Importer:
         self._provider_ids[record.fields["id"]] = provider_id
         (self._report.imported if is_new else self._report.unchanged)[PROVIDER] += 1
         return True
+
+    def _start_conversation(self, record: Record) -> None:
+        if conversations.has_conversation(user_id=self._user_id, conversation_id=record.fields["id"]):
+            self._skip()
+        else:
+            self._conversation = ConversationImporter(
+                user_id=self._user_id, record=record, provider_ids=self._provider_ids
+            )
+
+    def _skip(self) -> None:
+        """Leave out a conversation that is here already."""
+        self._conversation, self._skips = None, True
+        self._report.unchanged[CONVERSATION] += 1
+
+    def _refuse(self, refused: Refused) -> None:
+        """Undo the conversation that is being stored, and skip what is left of it."""
+        conversation, self._conversation, self._skips = self._conversation, None, True
+        if conversation is None:
+            raise RuntimeError("No conversation is being stored.")
+        db.session.rollback()
+        self._report.add_error(refused.number, refused.detail, conversation.id)
+        self._report.failed[CONVERSATION] += 1

@@ -1,4 +1,4 @@
-"""What an import reads, whatever the file's format: records in order, and faults in their place."""
+"""What an import reads, whatever the file's format: records and faults, in the order of the file."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ BELOW_CONVERSATION = (MESSAGE, ATTACHMENT, COMPLETION)
 class Record:
     """One thing to restore. Those below a conversation follow it."""
 
-    place: int  # the number of the line, or of the conversation in an export of ChatGPT; from 1
+    number: int  # of the line, or of the conversation in an export of ChatGPT; from 1
     kind: str
     fields: dict[str, Any]
     size_bytes: int = 0  # about what it takes in memory
 
     @property
-    def begins(self) -> bool:
-        """Whether it ends the conversation in front of it."""
+    def starts_conversation(self) -> bool:
+        """Whether it is no part of the conversation before it."""
         return self.kind not in BELOW_CONVERSATION
 
 
@@ -29,14 +29,14 @@ class Record:
 class Fault:
     """What could not be read, and why."""
 
-    place: int
+    number: int  # as that of a record
     detail: str
-    kind: str | None = None  # what it would have been, as far as that can be told
+    kind: str | None = None  # what it would have been, as far as that is known
     conversation_id: str | None = None
 
     @property
-    def begins(self) -> bool:
-        """Whether it ends the conversation in front of it; what can't be told apart from that is part of it."""
+    def starts_conversation(self) -> bool:
+        """Whether it is no part of the conversation before it; of an unknown kind, it is taken for one."""
         return self.kind is not None and self.kind not in BELOW_CONVERSATION
 
 

@@ -29,7 +29,7 @@ from .records import CONVERSATION, END, Fault, Record, Records
 OURS, CHATGPT = "chat-api", "chatgpt"
 _HEAD_BYTES = 4096
 _BOM = b"\xef\xbb\xbf"
-# SQLite has one writer: whoever waits for it looks again after 100 ms at the latest, and gets a chance in the pauses
+# SQLite has one writer: others that wait to write try again at least every 100 ms, and succeed in the pauses
 LONGEST_PAUSE_S = 0.2
 
 export_all = write_export
@@ -43,17 +43,17 @@ def count_messages(*, user_id: str) -> int:
 
 
 def import_file(*, user_id: str, file: IO[bytes]) -> tuple[ImportReport, Iterator[None]]:
-    """Begin to import a file, whatever it is. What follows is done step by step, each to be committed by the caller.
+    """Begin to import a file of any format. The steps do the rest, each to be committed by the caller.
 
     Raises UnreadableFile, also by the first step, for what is no export at all.
     """
     file_format, records = _records(file)
     report = ImportReport(file_format)
-    return report, _in_turns(Importer(user_id=user_id, report=report).restore(records))
+    return report, _with_pauses(Importer(user_id=user_id, report=report).restore(records))
 
 
-def _in_turns(steps: Iterator[None]) -> Iterator[None]:
-    """The steps with pauses, where there is one writer, and with an end where the server is being stopped."""
+def _with_pauses(steps: Iterator[None]) -> Iterator[None]:
+    """The steps with pauses, where there is one writer, and with an early end where the server is shutting down."""
     has_one_writer = not is_postgres(db.engine)
     began = time.monotonic()
     for step in steps:
@@ -68,7 +68,7 @@ def _in_turns(steps: Iterator[None]) -> Iterator[None]:
 
 
 def _records(file: IO[bytes]) -> tuple[str, Records]:
-    """The format of a file, told by its content, and its records. Raises UnreadableFile."""
+    """The format of a file, judged by its content, and its records. Raises UnreadableFile."""
     head = file.read(_HEAD_BYTES)
     limit: int = current_app.config["MAX_IMPORT_BYTES"]
     file.seek(len(_BOM) if head.startswith(_BOM) else 0)

@@ -15,14 +15,14 @@ from ..errors import ApiError, InvalidInput, PayloadTooLarge, Unavailable
 log = logging.getLogger(__name__)
 
 FORM = "multipart/form-data"
-# what the file is is told by its content; these are the names under which it may come
+# the content decides what the file is; these are the types that it may be sent as
 MEDIA_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines",
                "application/json", "application/zip", "application/x-zip-compressed", "application/octet-stream",
                "text/plain", FORM)  # fmt: skip
 PART = "file"
 MAX_PARTS = 10
 CHUNK_BYTES = 256 * 1024
-ENDED_EARLY = "The body ended before its end."
+ENDED_EARLY = "The body ended early."
 
 
 class NotSentAsExport(ApiError):
@@ -47,7 +47,7 @@ def received_file() -> Iterator[IO[bytes]]:
         raise NotSentAsExport()
     limit = current_app.config["MAX_IMPORT_BYTES"]
     with _temporary_file() as body:
-        with _room_needed():
+        with _disk_space_needed():
             size_bytes = _receive(body, limit)
             body.seek(0)
         if not size_bytes:
@@ -65,17 +65,17 @@ def _temporary_file() -> Iterator[IO[bytes]]:
     try:
         yield file
     finally:
-        with suppress(OSError):  # what could not be written was told when it was
+        with suppress(OSError):  # a failed write has been reported already
             file.close()
 
 
 @contextmanager
-def _room_needed() -> Iterator[None]:
+def _disk_space_needed() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        log.warning("no room for an import: %s", error)
-        raise Unavailable("There is no room for the file on the server; try again later.") from error
+        log.warning("no disk space for an import: %s", error)
+        raise Unavailable("The server has no disk space for the file; retry later.") from error
 
 
 def _receive(body: IO[bytes], limit: int) -> int:
@@ -117,7 +117,7 @@ def _part(body: IO[bytes], size_bytes: int) -> Iterator[IO[bytes]]:
 
         parser = MultiPartParser(open_file, max_form_memory_size=CHUNK_BYTES, max_form_parts=MAX_PARTS)
         try:
-            with _room_needed():
+            with _disk_space_needed():
                 _, files = parser.parse(body, boundary, size_bytes)
         except (ValueError, RequestEntityTooLarge):
             raise missing from None

@@ -333,7 +333,7 @@ def test_what_is_no_conversation_is_a_fault() -> None:
     for source in sources:
         [fault] = read_conversation(source, 3)
         assert isinstance(fault, Fault)
-        assert (fault.place, fault.kind) == (3, "conversation")
+        assert (fault.number, fault.kind) == (3, "conversation")
     for mapping in ({"a": None}, {"a": {"message": {"content": 1}}}, {"a": {"children": 1, "parent": 7}}):
         assert tree({"mapping": mapping}) == []
 

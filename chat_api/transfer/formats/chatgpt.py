@@ -17,16 +17,16 @@ from .ids import EPOCH, id_at
 UNTITLED = "Untitled"
 TITLE_LENGTH = 255
 _LATEST_S = 253_370_764_800  # the year 9999
-# what the model thought, and what it was told of its user: not said by anybody
+# the model's reasoning, and what it was given about its user: no part of the conversation
 _UNSAID = {"thoughts", "reasoning_recap", "user_editable_context", "model_editable_context"}
 _NOTES = {"image": "image", "audio": "audio", "video": "video", "real": "audio"}
 
 
-def read_conversation(source: Any, place: int) -> Iterator[Record | Fault]:
+def read_conversation(source: Any, number: int) -> Iterator[Record | Fault]:
     """The records of one conversation of an export: itself and its messages, parents first; or its fault."""
     if not isinstance(source, dict) or not isinstance(source.get("mapping"), dict):
         yield Fault(
-            place, "It is no conversation of a ChatGPT export: it has no `mapping`.", kind=CONVERSATION
+            number, "It is no conversation of a ChatGPT export: it has no `mapping`.", kind=CONVERSATION
         )
         return
     source_id = _source_id(source)
@@ -35,15 +35,15 @@ def read_conversation(source: Any, place: int) -> Iterator[Record | Fault]:
     conversation_id = id_at(made_at, source_id)
     for node_id in tree.kept:
         if len(tree.texts[node_id].encode()) > MAX_CONTENT_BYTES:
-            told = f"A message of it is longer than {MAX_CONTENT_BYTES} bytes."
-            yield Fault(place, told, kind=CONVERSATION, conversation_id=conversation_id)
+            detail = f"A message of it is longer than {MAX_CONTENT_BYTES} bytes."
+            yield Fault(number, detail, kind=CONVERSATION, conversation_id=conversation_id)
             return
-    placed = _placed(tree, made_at)
-    message_ids = {node: id_at(moment, source_id, node) for node, moment in placed}
+    ordered = _in_order(tree, made_at)
+    message_ids = {node: id_at(moment, source_id, node) for node, moment in ordered}
     leaf = tree.kept_above(source.get("current_node"))
-    updated_at = _time(source.get("update_time")) or max((moment for _, moment in placed), default=made_at)
+    updated_at = _time(source.get("update_time")) or max((moment for _, moment in ordered), default=made_at)
     yield Record(
-        place,
+        number,
         CONVERSATION,
         {
             "id": conversation_id,
@@ -56,10 +56,10 @@ def read_conversation(source: Any, place: int) -> Iterator[Record | Fault]:
             "updated_at": updated_at,
         },
     )
-    for position, (node, moment) in enumerate(placed, 1):
+    for position, (node, moment) in enumerate(ordered, 1):
         parent = tree.parent_of(node)
         yield Record(
-            place,
+            number,
             MESSAGE,
             {
                 "id": message_ids[node],
@@ -83,7 +83,7 @@ class _Tree:
         self._parents = _parents(mapping)
         self.texts: dict[str, str] = {}
         for key, message in self._messages.items():
-            if text := _shown_text(message):
+            if text := _visible_text(message):
                 self.texts[key] = text
         self.kept = list(self.texts)  # in the order of the file
         self._above = self._nearest_kept()
@@ -160,9 +160,9 @@ def _parents(mapping: Mapping[str, Any]) -> dict[str, str | None]:
     return parents
 
 
-def _placed(tree: _Tree, made_at: datetime) -> list[tuple[str, datetime]]:
+def _in_order(tree: _Tree, made_at: datetime) -> list[tuple[str, datetime]]:
     """The kept nodes with their times, parents before what answers them, and otherwise by time."""
-    order = {node: number for number, node in enumerate(tree.kept)}
+    order = {node: index for index, node in enumerate(tree.kept)}
     children: dict[str | None, list[str]] = {}
     for node in tree.kept:
         children.setdefault(tree.parent_of(node), []).append(node)
@@ -173,19 +173,19 @@ def _placed(tree: _Tree, made_at: datetime) -> list[tuple[str, datetime]]:
             heapq.heappush(ready, (tree.time_of(node) or moment, order[node], node))
 
     open_up(children.get(None, ()), made_at)
-    placed = []
+    ordered = []
     while ready:
         moment, _, node = heapq.heappop(ready)
-        placed.append((node, moment))
+        ordered.append((node, moment))
         open_up(children.get(node, ()), moment)
-    return placed
+    return ordered
 
 
 # -- what a message says -------------------------------------------------------------------------------------
 
 
-def _shown_text(message: Mapping[str, Any]) -> str:
-    """The text of a message; empty for one that was never shown."""
+def _visible_text(message: Mapping[str, Any]) -> str:
+    """The text of a message; empty for one that was never visible."""
     metadata = message.get("metadata")
     if isinstance(metadata, dict) and metadata.get("is_visually_hidden_from_conversation") is True:
         return ""

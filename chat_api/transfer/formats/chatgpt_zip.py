@@ -15,7 +15,7 @@ _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueE
 
 
 class _Bounded:
-    """A file that is never read in pieces as large as a zip's directory must not be: zipfile reads it in one."""
+    """A file that refuses a read as large as a zip's directory must not be: zipfile reads the directory at once."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -36,7 +36,7 @@ def read_members(file: IO[bytes], *, max_bytes: int) -> Iterator[Callable[[int],
     Raises UnreadableFile for what is no zip or has none of them; the functions do for a file that can't be read, and
     where all together unpack to more than `max_bytes`.
     """
-    with _faults_told():
+    with _zip_errors_as_unreadable():
         archive = zipfile.ZipFile(_Bounded(file))
         members = _conversations(archive)
     if not members:
@@ -50,26 +50,27 @@ def read_members(file: IO[bytes], *, max_bytes: int) -> Iterator[Callable[[int],
             raise UnreadableFile(f"The zip unpacks to more than {max_bytes} bytes.")
 
     for info in members:
-        yield _reader(archive, info, spend)
+        yield _Member(archive, info, spend).read
 
 
-def _reader(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, spend: Callable[[int], None]
-) -> Callable[[int], bytes]:
-    """What reads a member, opening it when it is first asked. Its headers are not believed: bytes are counted."""
-    opened: list[IO[bytes]] = []
+class _Member:
+    """A file in the zip, opened when it is first read. Its headers are not trusted: bytes are counted."""
 
-    def read(size: int) -> bytes:
-        with _faults_told():
-            if not opened:
-                if info.flag_bits & 1 or info.compress_type not in _METHODS:
-                    raise zipfile.BadZipFile("it is encrypted, or packed in an unusual way")
-                opened.append(archive.open(info))
-            chunk = opened[0].read(size)
-        spend(len(chunk))
+    def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, spend: Callable[[int], None]) -> None:
+        self._archive, self._info, self._spend = archive, info, spend
+        self._file: IO[bytes] | None = None
+
+    def read(self, size: int) -> bytes:
+        with _zip_errors_as_unreadable():
+            self._file = self._file or self._open()
+            chunk = self._file.read(size)
+        self._spend(len(chunk))
         return chunk
 
-    return read
+    def _open(self) -> IO[bytes]:
+        if self._info.flag_bits & 1 or self._info.compress_type not in _METHODS:
+            raise zipfile.BadZipFile("it is encrypted, or packed in an unusual way")
+        return self._archive.open(self._info)
 
 
 def _conversations(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
@@ -81,7 +82,7 @@ def _conversations(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
 
 
 @contextmanager
-def _faults_told() -> Iterator[None]:
+def _zip_errors_as_unreadable() -> Iterator[None]:
     try:
         yield
     except _BROKEN as error:

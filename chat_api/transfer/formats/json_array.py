@@ -2,7 +2,7 @@
 
 A parser that reports single values as they come builds the path to each of them, which costs memory that grows with
 the square of the depth, and a deep file is soon written. Here only strings and brackets are looked at. What an
-element holds is for a JSON parser to say, so one that is broken does not keep those behind it from being read.
+element holds is for a JSON parser to say, so one that is broken does not keep those after it from being read.
 """
 
 import re
@@ -13,7 +13,7 @@ from ..limits import UnreadableFile
 CHUNK_BYTES = 256 * 1024
 
 _BLANK = b" \t\r\n"
-# all that is in front of the next bracket, whole strings included; of the next comma, too, between elements
+# all up to the next bracket, whole strings included; between elements, up to the next comma as well
 _UP_TO = rb'(?:[^"\[\]{}%s]++|"(?:[^"\\]++|\\.)*+")*+'
 _AT_TOP, _INSIDE = re.compile(_UP_TO % b",", re.DOTALL), re.compile(_UP_TO % b"", re.DOTALL)
 _STRING_REST = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
@@ -50,25 +50,25 @@ def elements_of(read: Callable[[int], bytes], *, max_bytes: int) -> Iterator[byt
     element, rest = _Element(max_bytes), b""
     while chunk := read(CHUNK_BYTES):
         chunk, rest = rest + chunk, b""
-        place = start = 0
-        while place < len(chunk):
+        offset = start = 0
+        while offset < len(chunk):
             if in_string:
-                place = _end_of(_STRING_REST, chunk, place)
-                if place == len(chunk):
+                offset = _end_of(_STRING_REST, chunk, offset)
+                if offset == len(chunk):
                     break
-                if chunk[place : place + 1] == b"\\":  # what it escapes comes with the next chunk
-                    chunk, rest = chunk[:place], chunk[place:]
+                if chunk[offset : offset + 1] == b"\\":  # what it escapes comes with the next chunk
+                    chunk, rest = chunk[:offset], chunk[offset:]
                     break
-                in_string, place = False, place + 1
+                in_string, offset = False, offset + 1
                 continue
             if depth == 0:
-                place = _opening(chunk, place, has_ended=has_ended)
-                if place < len(chunk):
-                    depth, place = 1, place + 1
-                start = place
+                offset = _opening(chunk, offset, has_ended=has_ended)
+                if offset < len(chunk):
+                    depth, offset = 1, offset + 1
+                start = offset
                 continue
-            end = _end_of(_AT_TOP if depth == 1 else _INSIDE, chunk, place)
-            place, token = end + 1, chunk[end : end + 1]
+            end = _end_of(_AT_TOP if depth == 1 else _INSIDE, chunk, offset)
+            offset, token = end + 1, chunk[end : end + 1]
             if not token:
                 break
             if token == b'"':  # of a string that goes on in the next chunk
@@ -83,7 +83,7 @@ def elements_of(read: Callable[[int], bytes], *, max_bytes: int) -> Iterator[byt
                 has_ended = token != b","
                 if content != b"" or not (is_first and has_ended):  # `[]` has no element
                     yield content
-                element, start, is_first = _Element(max_bytes), place, False
+                element, start, is_first = _Element(max_bytes), offset, False
                 depth = 0 if has_ended else 1
         if depth:
             element.add(chunk[start:])
@@ -91,19 +91,19 @@ def elements_of(read: Callable[[int], bytes], *, max_bytes: int) -> Iterator[byt
         raise UnreadableFile("It ends before its closing bracket: it was cut off.")
 
 
-def _end_of(pattern: re.Pattern[bytes], chunk: bytes, place: int) -> int:
+def _end_of(pattern: re.Pattern[bytes], chunk: bytes, offset: int) -> int:
     """Where what the pattern takes ends, which may be at once."""
-    match = pattern.match(chunk, place)
-    return match.end() if match else place
+    match = pattern.match(chunk, offset)
+    return match.end() if match else offset
 
 
-def _opening(chunk: bytes, place: int, *, has_ended: bool) -> int:
-    """The place of the array's opening bracket, the chunk's end where it is not there yet.
+def _opening(chunk: bytes, offset: int, *, has_ended: bool) -> int:
+    """The offset of the array's opening bracket, the chunk's end where it is not there yet.
 
     Raises UnreadableFile for anything but blanks outside of the array.
     """
-    while place < len(chunk) and chunk[place] in _BLANK:
-        place += 1
-    if place < len(chunk) and (has_ended or chunk[place : place + 1] != b"["):
+    while offset < len(chunk) and chunk[offset] in _BLANK:
+        offset += 1
+    if offset < len(chunk) and (has_ended or chunk[offset : offset + 1] != b"["):
         raise UnreadableFile("Something follows the array." if has_ended else "It is not a JSON array.")
-    return place
+    return offset

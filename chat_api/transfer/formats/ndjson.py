@@ -25,7 +25,7 @@ from ..records import (
 from ..schemas import LINES, VERSION, content_limit
 
 _RECORDS = (CONVERSATION, MESSAGE, ATTACHMENT, COMPLETION, PROVIDER, CONFIG)
-# how our own lines begin: a line of which nothing else can be read still tells that it begins a conversation
+# how our own lines begin: of a line that is otherwise unreadable, whether it starts a conversation
 _BEGINNING = re.compile(rb'\s*\{\s*"type"\s*:\s*"(%s)"' % "|".join(LINES).encode())
 CUT_OFF = "The file ends without its last line: it was cut off."
 
@@ -57,11 +57,11 @@ def read_export(file: IO[bytes], *, max_line_bytes: int) -> Iterator[Record | Fa
         if kind == END:
             end = fields
             if (fields["conversations"], fields["messages"]) != (counts[CONVERSATION], counts[MESSAGE]):
-                told = (
+                detail = (
                     f"The export had {fields['conversations']} conversations and {fields['messages']} messages; "
                     f"this file has {counts[CONVERSATION]} and {counts[MESSAGE]}."
                 )
-                yield Fault(number, told, END)
+                yield Fault(number, detail, END)
         elif kind in _RECORDS:
             yield Record(number, kind, fields, size_bytes=len(line or b""))
     if end is None:
@@ -75,7 +75,7 @@ def _claimed_kind(line: bytes | None) -> str | None:
 
 
 def _claimed_id(kind: str | None, fields: dict[str, Any]) -> str | None:
-    """The conversation that a line begins which can't be taken as it is."""
+    """The id of the conversation that an invalid line would start."""
     claimed = fields.get("id") if kind == CONVERSATION else None
     return claimed.lower() if isinstance(claimed, str) and is_uuid(claimed) else None
 
