@@ -23,6 +23,7 @@ from chat_api.database.statements import close_idle_connections
 from chat_api.users import service as users
 from config import Config
 from tests.support.api import PASSWORD, Api, new_email
+from tests.support.bodies import body_for, own_ids, user  # noqa: F401 (fixtures)
 from tests.support.postgres import create_database, drop_database, ensure_template
 from tests.support.provider import ScriptedProvider
 

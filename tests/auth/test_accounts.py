@@ -15,6 +15,7 @@ from chat_api.auth import service as auth
 from chat_api.database.session import db
 from chat_api.users.models import User
 from tests.support.api import PASSWORD, Api, new_email
+from tests.support.problems import assert_problem
 from tests.support.provider import ScriptedProvider
 from tests.support.tables import begin_elsewhere, everything_stored, owned_rows
 
@@ -61,6 +62,12 @@ def test_registering_answers_the_whole_user_and_where_it_is(stranger: Api) -> No
 def test_nobody_registers_with_a_role(stranger: Api) -> None:
     body = {"email": new_email(), "password": PASSWORD, "role": "admin"}
     assert stranger.post("/auth/register", body).status_code == 400
+
+
+@pytest.mark.parametrize("name", ["id", "user_id", "role", "is_admin", "created_at"])
+def test_nobody_registers_with_more_than_address_and_password(stranger: Api, name: str) -> None:
+    body = {"email": new_email(), "password": PASSWORD, name: "admin"}
+    assert_problem(stranger.post("/auth/register", body), 400, name)
 
 
 @pytest.mark.parametrize("spelling", [str.lower, str.upper, str.title])

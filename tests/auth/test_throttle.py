@@ -14,6 +14,7 @@ from chat_api.auth.models import ThrottleCounter
 from chat_api.database.session import db
 from tests.conftest import serving
 from tests.support.api import PASSWORD, Api, new_email
+from tests.support.problems import assert_problem
 
 MakeUser = Callable[..., Api]
 WRONG = "a wrong password"
@@ -159,3 +160,12 @@ def test_an_ipv6_client_is_throttled_by_its_network(database_url: str, tmp_path:
         )
         answers = [log_in(Api(app), new_email(), address=address).status_code for address in addresses]
     assert answers == [401, 429, 401, 401, 401]
+
+
+def test_too_many_requests_say_when_to_come_back(database_url: str, tmp_path: Path) -> None:
+    with serving(database_url, tmp_path, LOGIN_LIMIT_PER_ACCOUNT="1 per hour") as app:
+        body = {"email": new_email(), "password": "not the password"}
+        assert Api(app).post("/auth/login", body).status_code == 401
+        refused = Api(app).post("/auth/login", body)
+        assert_problem(refused, 429)
+        assert 0 < int(refused.headers["Retry-After"]) <= 3600

@@ -19,6 +19,7 @@ from werkzeug.test import TestResponse
 from chat_api.auth.models import PersonalAccessToken
 from chat_api.database.session import db
 from tests.support.api import Api
+from tests.support.problems import assert_problem
 from tests.support.tables import everything_stored
 
 
@@ -383,3 +384,15 @@ def test_the_row_of_a_token_ends_with_its_user(app: Flask, ada: Api) -> None:
     with app.app_context():
         query = sa.select(PersonalAccessToken.id).where(PersonalAccessToken.id == made["id"])
         assert db.session.scalar(query) is None
+
+
+@pytest.mark.parametrize("header", [
+    "", "Bearer", "Bearer ", "Basic YTpi", "Bearer x", "Bearer a.b.c", "Bearer é", "x" * 9000,
+    "Bearer " + "." * 9000, "bearer\tx", "Bearer chat_pat_x", "Bearer eyJ9.e30.", "Token x",
+])  # fmt: skip
+def test_bad_token_is_401(stranger: Api, own_ids: dict[str, str], header: str) -> None:
+    refused = stranger.get(
+        f"/chat/conversations/{own_ids['conversation']}", headers={"Authorization": header}
+    )
+    assert_problem(refused, 401)
+    assert refused.headers["WWW-Authenticate"].startswith("Bearer")

@@ -7,6 +7,8 @@ import pytest
 from flask import Flask
 
 from tests.completions.chat import Chat, Event, Stream, joined
+from tests.support.api import Api
+from tests.support.problems import assert_problem
 from tests.support.provider import error_answer, openai_chunk, openai_stream
 
 TEXT = "Über allen Gipfeln 😀 ist Ruh"
@@ -295,3 +297,34 @@ def test_parallel_requests_with_one_key_are_one_reply(chat: Chat, other_app: Fla
         assert int(answers[409].headers["Retry-After"]) >= 1
     assert len(chat.sent) == 1
     assert [content for _, content, _ in chat.said] == ["Hello", "once"]
+
+
+NO_EVENT_IDS = ["x", "-2", "--1", "1.5", "+1", "1 2", "0x1", "1_0", "1" * 17, "٣", "1,2", "null"]
+
+
+@pytest.mark.parametrize("text", NO_EVENT_IDS)
+def test_bad_last_event_id_is_refused(user: Api, own_ids: dict[str, str], text: str) -> None:
+    path = f"/chat/completions/{own_ids['completion']}/events"
+    header = user.get(path, environ_overrides={"HTTP_LAST_EVENT_ID": text.encode().decode("latin-1")})
+    assert_problem(header, 400, "Last-Event-ID")
+    assert_problem(user.get(path, query_string={"after": text}), 400, "after")
+
+
+@pytest.mark.parametrize(
+    "query", ["after=", "after", "after=1&after=1", "limit=1", "after=%00", "after=%ED%A0%80"]
+)
+def test_bad_query_of_events_is_refused(user: Api, own_ids: dict[str, str], query: str) -> None:
+    path = f"/chat/completions/{own_ids['completion']}/events"
+    assert_problem(user.get(f"{path}?{query}"), 400, query.partition("=")[0])
+
+
+@pytest.mark.parametrize("text", [None, "", "-1", "0", "00", "3", "9" * 16])
+def test_good_last_event_id_is_answered(user: Api, own_ids: dict[str, str], text: str | None) -> None:
+    path = f"/chat/completions/{own_ids['completion']}/events"
+    headers = {} if text is None else {"Last-Event-ID": text}
+    with user.get(path, headers=headers) as answered:
+        assert answered.status_code == 200
+        assert ("completion.started" in answered.get_data(as_text=True)) == (text in (None, "", "-1"))
+    if text is not None:  # the header wins: it is what a client sends that comes back
+        with user.get(f"{path}?after=2", headers=headers) as both:
+            assert both.get_data() == answered.get_data()

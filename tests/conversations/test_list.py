@@ -15,6 +15,7 @@ from chat_api.database.session import db
 from tests.support.api import Api
 from tests.support.pages import ids, links, recency_of, walk
 from tests.support.plans import analyze, plan_of
+from tests.support.problems import assert_problem
 
 PATH = "/chat/conversations"
 
@@ -75,7 +76,7 @@ def test_pages_go_on_both_ways_while_others_write(ada: Api) -> None:
     second = ada.get(links(first)["next"])
     assert [one["title"] for one in second.get_json()] == ["e", "d", "c"]
     ada.message(made["d"])
-    assert ada.delete(f"{PATH}/{made['c']}").status_code == 204  # whose place the cursor is
+    assert ada.delete(f"{PATH}/{made['c']}").status_code == 204  # the cursor names it
     last = ada.get(links(second)["next"])
     assert ([one["title"] for one in last.get_json()], list(links(last))) == (["a"], ["prev"])
     back = [last]
@@ -243,3 +244,38 @@ def test_a_page_is_read_from_the_index_without_sorting(
         assert "TEMP B-TREE" not in plan, (name, plan)
         if name in ("deep page", "backwards"):  # it begins at the cursor
             assert "updated_at" in plan, (name, plan)
+
+
+# -- queries -----------------------------------------------------------------------------------------------
+
+ANY_ID = "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071"
+
+
+@pytest.mark.parametrize("query", [
+    "archived=", "archived=1", "archived=yes", "archived=True", "archived=true&archived=true", "pinned=null",
+    "pinned=0", "pinned=%00", "q=", f"q={'x' * 256}", "q=%00", "q=a%00b", "q=a&q=b",
+    "limit=0", "branch=all", "user_id=x",
+    *(f"{direction}={cursor}" for direction in ("after", "before") for cursor in (
+        "", "1", "x", "_", ANY_ID, f"_{ANY_ID}", "2026-11-23T09:30:00.123456Z",
+        "2026-11-23T09:30:00.123456Z_", f"2026-11-23T09:30:00.123456Z_{ANY_ID[:-1]}",
+        f"2026-11-23T09:30:00.123456Z_{ANY_ID}0", f"2026-11-23T09:30:00.123456Z_{ANY_ID}%0A",
+        f"2026-11-23T09:30:00.123456Z_{ANY_ID}_", f"2026-11-23T09:30:00Z_{ANY_ID}",
+        f"2026-11-23T09:30:00.123456_{ANY_ID}", f"2026-11-23T09:30:00.123456%2B00:00_{ANY_ID}",
+        f"2026-02-30T09:30:00.123456Z_{ANY_ID}", f"2026-13-01T09:30:00.123456Z_{ANY_ID}",
+        f"2026-11-23T24:30:00.123456Z_{ANY_ID}", f"0999-11-23T09:30:00.123456Z_{ANY_ID}",
+        f"0000-11-23T09:30:00.123456Z_{ANY_ID}", f"10000-11-23T09:30:00.123456Z_{ANY_ID}",
+        f"٢٠٢٦-11-23T09:30:00.123456Z_{ANY_ID}", f"2026-11-23T09:30:00.1Z_{ANY_ID}",
+        f"%202026-11-23T09:30:00.123456Z_{ANY_ID}", "%00", "%FF", "' OR 1=1 --",
+    )),
+])  # fmt: skip
+def test_bad_query_of_conversations_is_refused(user: Api, query: str) -> None:
+    assert_problem(user.get(f"/chat/conversations?{query}"), 400, query.partition("=")[0])
+
+
+@pytest.mark.parametrize("query", [
+    "", "archived=true&pinned=false&q=x&limit=1000", "q=%25", "q='", f"q={'x' * 255}", "q=%F0%9F%98%80",
+    f"after=1000-01-01T00:00:00.000000Z_{ANY_ID}", f"before=9999-12-31T23:59:59.999999Z_{ANY_ID.upper()}",
+    f"after=2024-02-29T00:00:00.000000Z_{'f' * 8}-ffff-ffff-ffff-{'f' * 12}",
+])  # fmt: skip
+def test_good_query_of_conversations_is_answered(user: Api, query: str) -> None:
+    assert user.get(f"/chat/conversations?{query}").status_code == 200

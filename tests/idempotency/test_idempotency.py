@@ -18,7 +18,9 @@ from chat_api.database.columns import now
 from chat_api.database.session import db
 from chat_api.idempotency import service
 from chat_api.idempotency.models import IdempotencyKey
-from tests.support.api import PASSWORD, Api, new_email
+from tests.support.api import PASSWORD, POSTS, Api, new_email
+from tests.support.bodies import Body
+from tests.support.problems import assert_problem
 from tests.support.provider import ScriptedProvider, error_answer
 from tests.support.tables import everything_stored, owned_rows
 
@@ -372,3 +374,16 @@ def test_keys_of_an_erased_account_are_free_for_its_successor(ada: Api, stranger
     second = post(stranger, body)
     assert second.status_code == 201
     assert second.get_json()["id"] != first.get_json()["id"]
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "é", "a\tb", "\x7f"])
+def test_bad_idempotency_key_is_refused(user: Api, body_for: Body, key: str) -> None:
+    for path in POSTS:
+        if path != "/auth/login":  # it creates nothing that a second request could create again
+            assert_problem(
+                user.post(path, body_for(path), headers={"Idempotency-Key": key}), 400, "Idempotency-Key"
+            )
+    preview = user.post(
+        "/chat/completions?dry_run=true", body_for("/chat/completions"), headers={"Idempotency-Key": key}
+    )
+    assert_problem(preview, 400, "Idempotency-Key")

@@ -11,8 +11,10 @@ from chat_api.database.session import db
 from tests.support.api import Api
 from tests.support.pages import ids, links
 from tests.support.plans import analyze, plan_of
+from tests.support.problems import assert_problem
 
 Message = dict[str, Any]
+ANY_ID = "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071"
 
 
 @pytest.fixture
@@ -206,3 +208,23 @@ def test_a_path_is_left_and_entered_among_many(app: Flask, overgrown: tuple[Api,
     for index in (10, 999, 0, 500, 999):
         assert user.patch(place, {"active_leaf_id": path[index]}).status_code == 200
         assert ids(user.get(f"{place}/messages?limit=1000")) == path[: index + 1]
+
+
+@pytest.mark.parametrize("query", [
+    "branch=", "branch=none", "branch=All", "branch=all&branch=all", "branch=%FF", "around=", "around=1",
+    "around=x", f"around={ANY_ID}0", "around=%00",
+])  # fmt: skip
+def test_bad_branch_or_around_is_refused(user: Api, own_ids: dict[str, str], query: str) -> None:
+    assert_problem(
+        user.get(f"/chat/conversations/{own_ids['conversation']}/messages?{query}"),
+        400,
+        query.partition("=")[0],
+    )
+
+
+@pytest.mark.parametrize("direction", ["after", "before"])
+def test_a_page_around_a_message_has_no_direction(user: Api, direction: str) -> None:
+    message = user.message(user.conversation()["id"])
+    path = f"/chat/conversations/{message['conversation_id']}/messages?around={message['id']}"
+    assert user.get(path).status_code == 200
+    assert_problem(user.get(f"{path}&{direction}=1"), 400, "around")

@@ -12,8 +12,8 @@ from chat_api.transfer.formats.chatgpt import id_at, read_conversation
 from chat_api.transfer.records import Fault, Record
 from chat_api.web.fields import is_uuid
 from tests.support.api import Api
+from tests.support.problems import assert_problem
 from tests.support.tables import owned_rows
-from tests.test_bad_input import assert_problem
 from tests.transfer.exports import imported, rows_of, send
 
 JSON, ZIP = "application/json", "application/zip"

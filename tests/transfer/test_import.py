@@ -13,8 +13,8 @@ from chat_api.server import lifecycle
 from chat_api.transfer import conversation_importer, upload
 from chat_api.transfer.slots import transfer_slots
 from tests.support.api import PASSWORD, Api, new_email
+from tests.support.problems import assert_problem
 from tests.support.tables import owned_rows
-from tests.test_bad_input import assert_problem
 from tests.transfer.exports import (
     NDJSON,
     Line,

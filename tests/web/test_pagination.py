@@ -46,7 +46,7 @@ class Listing:
         return self.items[::-1] if self.is_newest_first else self.items
 
     def cursor_of(self, index: int) -> Any:
-        """The place of an item; attachments don't show theirs."""
+        """The cursor of an item; attachments don't show their positions."""
         if self.cursor == "recency":
             return recency_of(self.in_order[index])
         return self.in_order[index]["id"] if self.cursor == "id" else index + 1

@@ -1,0 +1,36 @@
+"""POST /chat/completions with something that it does not take."""
+
+from typing import Any
+
+import pytest
+
+from tests.support.api import Api
+from tests.support.bodies import Body
+from tests.support.problems import assert_problem
+
+
+@pytest.mark.parametrize("name", ["base_url", "api_key", "headers", "api_endpoint", "timeout", "user_id", "messages",
+                                  "system", "temperature", "max_tokens", "tools", "dry_run"])  # fmt: skip
+def test_nothing_else_steers_a_completion(user: Api, body_for: Body, name: str) -> None:
+    body = body_for("/chat/completions") | {name: "http://169.254.169.254/"}
+    assert_problem(user.post("/chat/completions", body), 400, name)
+
+
+@pytest.mark.parametrize("value", ["Continue", "stop", "continue ", "", True])
+def test_unknown_end_for_a_client_that_leaves_is_refused(user: Api, body_for: Body, value: Any) -> None:
+    body = body_for("/chat/completions") | {"on_disconnect": value}
+    assert_problem(user.post("/chat/completions", body), 400, "on_disconnect")
+
+
+def test_completion_without_anything_to_answer_is_refused(user: Api, own_ids: dict[str, str]) -> None:
+    body = {"conversation_id": user.conversation()["id"], "provider_id": own_ids["replying"], "model": "m"}
+    for path in ("/chat/completions", "/chat/completions?dry_run=true"):
+        assert_problem(user.post(path, body), 400, "content")
+        assert_problem(user.post(path, {**body, "model": None, "content": "x"}), 400, "model")
+
+
+@pytest.mark.parametrize("query", ["dry_run=1", "dry_run=True", "dry_run=", "dry_run", "dry_run=yes", "dry_run=%00",
+                                   "dry_run=true&dry_run=true", "dryrun=true", "stream=true"])  # fmt: skip
+def test_bad_query_of_a_completion_is_refused(user: Api, body_for: Body, query: str) -> None:
+    refused = user.post(f"/chat/completions?{query}", body_for("/chat/completions"))
+    assert_problem(refused, 400, query.partition("=")[0])
