@@ -1,9 +1,11 @@
-"""Every setting of the service with its default: the only place that reads the environment.
+"""Every setting of the service with its default: the only module that reads the environment.
 
-`Config.from_environment()` reads all variables at once and, where some are wrong, names every one of them
-in a single `ConfigError`, so that an operator mends a deployment in one go. `python -m config` prints new secrets.
+`Config.from_environment()` reads all variables at once and names every invalid one in a single `ConfigError`, so that
+an operator can correct them all at once. `.env` and `.flaskenv` are read as `flask` reads them, so that the service and
+all commands have the same settings. `python -m config` prints new secrets.
 """
 
+import json
 import os
 import re
 import secrets
@@ -13,22 +15,37 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from dotenv import dotenv_values, find_dotenv
 from environs import Env, EnvValidationError
 from limits import parse
 from marshmallow.validate import OneOf, Range
 
 MINIMUM_SECRET_BYTES = 32  # RFC 7518 section 3.2: a key for HS256 is at least as long as its hash
 MINIMUM_DISTINCT_CHARACTERS = 12  # "aaaa…" and "change-me-change-me-…" are long, but no secrets
-# what the gate for outgoing calls takes, see chat_api/llm/addresses.py
+# what the gate for outgoing calls accepts, see chat_api/egress/addresses.py
 ORIGIN = re.compile(
     r"https?://(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:(?P<port>[0-9]{1,5}))", re.ASCII
 )
 KEYS_URL = re.compile(ORIGIN.pattern + r"?([/?][\x21\x22\x24-\x7e]*)?", re.ASCII)
+# the shape of SQLAlchemy's make_url; SQLAlchemy itself must not be imported before gevent has patched the sockets
+DATABASE_URL_SHAPE = re.compile(
+    r"(?P<driver>sqlite|postgresql\+psycopg)://([^:/]*(:[^@]*)?@)?"
+    r"(\[[^/?]+\]|[^/:?]+)?(:(?P<port>[0-9]{1,5}))?(/(?P<database>[^?]*))?(\?(?P<query>.*))?"
+)
 PROJECT_FOLDER = Path(__file__).resolve().parent
+# upper bounds of numbers, by the unit at the end of the name: none overflows a timestamp, a driver or a kernel
+LARGEST = {"S": 86_400, "MINUTES": 525_600, "DAYS": 36_500, "BYTES": 2**40, "TOKENS": 10**9}
+LARGEST_COUNT = 100_000
+UNITS = {*LARGEST, "SECONDS", "MS", "HOURS", "KB", "MB", "GB", "KIB", "MIB", "GIB"}
 
 
 class ConfigError(Exception):
-    """The settings can't be used; the message names each variable and what is wrong with it."""
+    """The settings can't be used. The message has a line for each one that names it and says what is wrong."""
+
+    def __init__(self, problems: Mapping[str, list[str]]) -> None:
+        lines = [f"setting {name}: {' '.join(texts)}" for name, texts in sorted(problems.items())]
+        super().__init__("\n".join(lines))
 
 
 @dataclass(frozen=True)
@@ -47,100 +64,106 @@ class Config:
     WORKER_CLASS: str = "threads"
     # requests that one worker handles at the same time, besides streams
     THREADS: int = 8
-    # seconds that a stopping worker gives running requests to end
+    # seconds that a stopping worker waits for running requests
     GRACEFUL_TIMEOUT_S: int = 30
-    # seconds that an idle connection is kept for the client's next request
+    # seconds that an idle client connection is kept open
     KEEPALIVE_S: int = 75
-    # addresses of reverse proxies whose X-Forwarded-* headers gunicorn believes
+    # addresses of the reverse proxies whose X-Forwarded-* headers are trusted
     FORWARDED_ALLOW_IPS: str = "127.0.0.1,::1"
-    # how many reverse proxies stand in front; 0 takes the client's address from the connection
+    # number of reverse proxies before the service; 0 takes the client's address from the connection
     TRUSTED_PROXIES: int = 0
-    # least severity of a log line
+    # minimum log level
     LOG_LEVEL: str = "INFO"
 
-    # -- what it keeps --------------------------------------------------------------------------------
+    # -- storage --------------------------------------------------------------------------------------
     # folder of the embedded database and of the development secrets
     DATA_DIR: str = str(PROJECT_FOLDER / "data")
     # empty means SQLite in DATA_DIR; postgresql://user:password@host/name for production
     DATABASE_URL: str = ""
-    # connections to Postgres that one worker may hold for its hot statements, and again for the rest
+    # size of each of a worker's two Postgres connection pools
     DATABASE_POOL_SIZE: int = 8
-    # seconds that a request waits for a connection or a lock before it is answered with 503
+    # seconds that a request waits for a database connection or a lock before it gets 503
     DATABASE_WAIT_S: int = 5
-    # seconds that Postgres may spend on one statement
+    # seconds after which Postgres cancels a statement
     DATABASE_STATEMENT_TIMEOUT_S: int = 15
-    # days after which `flask retention` deletes a conversation that nobody used, if it is not pinned; 0: never
+    # days without use after which `flask retention` deletes a conversation that is not pinned; 0: never
     RETENTION_DAYS: int = 0
     # largest request body, in bytes; 1 MiB of text may take 6 MiB when every character is escaped
     MAX_BODY_BYTES: int = 8 * 1024 * 1024
-    # largest file that is imported, in bytes as it is sent, and again as it is unpacked
+    # largest import file, in bytes, both as uploaded and after decompression
     MAX_IMPORT_BYTES: int = 1024 * 1024 * 1024
 
     # -- secrets --------------------------------------------------------------------------------------
     # signs access and refresh tokens; at least 32 bytes
     JWT_SECRET_KEY: str = ""
-    # Fernet keys that encrypt what is secret at rest, comma-separated; the first encrypts, all decrypt
+    # Fernet keys for encryption at rest, comma-separated; the first encrypts, all decrypt
     ENCRYPTION_KEYS: tuple[str, ...] = ()
 
     # -- accounts -------------------------------------------------------------------------------------
     # lifetime of an access token
     ACCESS_TOKEN_MINUTES: int = 15
-    # a login ends when it was not refreshed for so many days
+    # days without a refresh after which a login ends
     REFRESH_TOKEN_DAYS: int = 30
-    # a login ends so many days after the password was given, however often it was refreshed
+    # days after which a login ends, however often it was refreshed
     LOGIN_MAX_DAYS: int = 180
-    # failed logins of one account before it has to wait
+    # rate limit of failed logins per account
     LOGIN_LIMIT_PER_ACCOUNT: str = "10 per 15 minutes"
-    # logins from one address, whatever the account
+    # rate limit of logins per client address, over all accounts
     LOGIN_LIMIT_PER_ADDRESS: str = "300 per 15 minutes"
-    # registrations from one address
+    # rate limit of registrations per client address
     REGISTER_LIMIT_PER_ADDRESS: str = "1000 per hour"
-    # false: no registration and no login here; tokens come from the identity provider below
+    # false: no registration and no login; all tokens come from the identity provider below
     LOCAL_ACCOUNTS: bool = True
-    # issuer that tokens of the identity provider must name; empty turns such tokens off
+    # issuer (`iss`) required in tokens of the identity provider; empty: no such tokens are accepted
     OIDC_ISSUER: str = ""
-    # audience that they must name
+    # audience (`aud`) required in these tokens
     OIDC_AUDIENCE: str = ""
-    # their keys: path of a PEM file or of a JWKS file, or URL of a JWKS
+    # keys that verify these tokens: path of a PEM or JWKS file, or URL of a JWKS
     OIDC_KEYS: str = ""
 
     # -- replies of LLM providers ---------------------------------------------------------------------
-    # replies, and clients that wait for one or for a list of models, that one worker holds; more are refused with 503
+    # completions in progress per worker, and clients that wait for one or for a list of models; beyond it: 503
     MAX_STREAMS: int = 100
-    # replies in progress of one user over all workers, and clients that wait for one in each; more: 429
+    # completions in progress per user over all workers, and waiting clients per worker; beyond it: 429
     MAX_STREAMS_PER_USER: int = 10
-    # scheme://host:port, comma-separated: exceptions from the rule that providers are https at public addresses
+    # scheme://host:port, comma-separated: exceptions from the rule that providers use https and public addresses
     OUTGOING_ALLOWED: tuple[str, ...] = ()
-    # tokens that a model takes in, where neither provider nor config says it
+    # context window in tokens, where neither provider nor config has one
     CONTEXT_WINDOW_TOKENS: int = 128_000
-    # seconds to wait for a connection to a provider, for the first byte of its answer, for the next one, for all
+    # seconds to wait for a provider: connecting, first byte of the response, each further byte, whole response
     PROVIDER_CONNECT_TIMEOUT_S: int = 5
     PROVIDER_FIRST_BYTE_TIMEOUT_S: int = 120
     PROVIDER_IDLE_TIMEOUT_S: int = 60
     PROVIDER_TOTAL_TIMEOUT_S: int = 1800
-    # largest reply, in bytes of its text, thoughts and tool calls; what comes after is cut off
+    # largest reply, in bytes of text, reasoning and tool calls; the rest is cut off
     MAX_REPLY_BYTES: int = 1024 * 1024
 
-    # -- watching it ----------------------------------------------------------------------------------
-    # bearer token that may read /metrics; empty turns the page off
+    # -- monitoring -----------------------------------------------------------------------------------
+    # bearer token for /metrics; empty: /metrics is disabled
     METRICS_TOKEN: str = ""
 
     @classmethod
     def from_environment(cls, **overrides: Any) -> "Config":
         """Read and check all settings; `overrides` win over the environment. Raises ConfigError."""
         problems: dict[str, list[str]] = {}
+        load_env_files()
         config = replace(cls(**_read_environment(problems)), **overrides)
         try:
-            if not config.DATABASE_URL:  # the embedded database is nobody else's to read
+            if config.METRICS_TOKEN or not config.DATABASE_URL:
+                # private: it holds the embedded database, or the counters of /metrics
                 Path(config.DATA_DIR).mkdir(mode=0o700, parents=True, exist_ok=True)
             if config.APP_ENV == "development":
                 config = config._with_development_secrets()
         except OSError as error:
-            problems["DATA_DIR"] = [f"Can't be written: {error.strerror}."]
-        problems.update(config._problems())
+            problems["DATA_DIR"] = [f"Can't be used: {error.strerror}."]
+        except UnicodeDecodeError:
+            problems["DATA_DIR"] = ["A file in its folder `secrets` is not text."]
+        for name, texts in config._problems().items():
+            is_consequence = name in ("JWT_SECRET_KEY", "ENCRYPTION_KEYS") and "DATA_DIR" in problems
+            if not is_consequence:
+                problems.setdefault(name, texts)
         if problems:
-            lines = [f"  {name}: {' '.join(texts)}" for name, texts in sorted(problems.items())]
-            raise ConfigError("The service can't start with these settings:\n" + "\n".join(lines))
+            raise ConfigError(problems)
         return config
 
     @property
@@ -155,7 +178,7 @@ class Config:
 
     @property
     def metrics_folder(self) -> Path | None:
-        """Where the workers of this port keep their counters for each other; None where /metrics is off."""
+        """The folder of the counters that the workers of this port share; None where /metrics is disabled."""
         return Path(self.DATA_DIR).resolve() / "metrics" / str(self.PORT) if self.METRICS_TOKEN else None
 
     @property
@@ -173,7 +196,7 @@ class Config:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def _problems(self) -> dict[str, list[str]]:
-        """What can't be used, by variable."""
+        """What is wrong with the values, by setting."""
         problems: dict[str, list[str]] = {}
         if complaint := _weakness(self.JWT_SECRET_KEY):
             problems["JWT_SECRET_KEY"] = [complaint]
@@ -182,26 +205,27 @@ class Config:
         for name in ("LOGIN_LIMIT_PER_ACCOUNT", "LOGIN_LIMIT_PER_ADDRESS", "REGISTER_LIMIT_PER_ADDRESS"):
             if not _is_limit(getattr(self, name)):
                 problems[name] = ["Must be one limit, such as: 10 per 15 minutes."]
-        if not self.database_url.startswith(("sqlite:", "postgresql+psycopg:")):
-            problems["DATABASE_URL"] = ["Must begin with postgresql:// or sqlite:///."]
+        if complaint := _not_a_database(self.database_url):
+            problems["DATABASE_URL"] = [complaint]
         if self.WORKER_CLASS == "gevent" and self.uses_sqlite:
-            problems["WORKER_CLASS"] = ["gevent needs Postgres: on SQLite one waiting writer would stop all."]
+            problems["WORKER_CLASS"] = [
+                "gevent needs Postgres: on SQLite one waiting writer would block all requests."
+            ]
         if wrong := [origin for origin in self.OUTGOING_ALLOWED if not _is_url(origin, ORIGIN)]:
             problems["OUTGOING_ALLOWED"] = [f"Not scheme://host:port: {', '.join(wrong)}."]
         if self.OIDC_ISSUER and not (self.OIDC_AUDIENCE and self.OIDC_KEYS):
-            problems["OIDC_ISSUER"] = ["Needs OIDC_AUDIENCE and OIDC_KEYS beside it."]
+            problems["OIDC_ISSUER"] = ["Needs OIDC_AUDIENCE and OIDC_KEYS, too."]
         if self.OIDC_KEYS.startswith(("http://", "https://")):
             if not _is_url(self.OIDC_KEYS, KEYS_URL):
-                problems["OIDC_KEYS"] = ["Not a URL of a host, without credentials and fragment."]
-        elif self.OIDC_KEYS:
-            if not os.access(self.OIDC_KEYS, os.R_OK):
-                problems["OIDC_KEYS"] = ["There is no such file, or it can't be read."]
+                problems["OIDC_KEYS"] = ["Must be a URL of a host, without credentials and fragment."]
+        elif self.OIDC_KEYS and (complaint := _not_a_key_file(Path(self.OIDC_KEYS))):
+            problems["OIDC_KEYS"] = [complaint]
         if not self.LOCAL_ACCOUNTS and not self.OIDC_ISSUER:
             problems["LOCAL_ACCOUNTS"] = ["Without local accounts OIDC_ISSUER must be set."]
         return problems
 
     def _with_development_secrets(self) -> "Config":
-        """Fill in missing secrets from the data folder, where they are made once."""
+        """Fill in missing secrets from the data folder, where they are generated once."""
         if self.JWT_SECRET_KEY and self.ENCRYPTION_KEYS:
             return self
         return replace(
@@ -212,9 +236,9 @@ class Config:
         )
 
     def _kept(self, name: str, fresh: str) -> str:
-        """The secret in the data folder; `fresh` becomes it where there is none.
+        """The secret in the data folder, which is `fresh` the first time.
 
-        Several processes may start at once: the file is linked into place whole, the first link wins.
+        Several processes may start at once: each links a complete file, and the first link wins.
         """
         folder = Path(self.DATA_DIR) / "secrets"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -227,14 +251,79 @@ class Config:
             try:
                 os.link(draft, path)
             except FileExistsError:
-                pass  # another process was first: its secret counts
+                pass  # another process was first: its secret is used
             finally:
                 draft.unlink()
         return path.read_text()
 
 
+def load_env_files() -> None:
+    """Add the variables of `.env` and `.flaskenv` to the environment, where they are not set yet.
+
+    The same files, order and switch (FLASK_SKIP_DOTENV) as in Flask's own commands. Raises ConfigError.
+    """
+    if os.environ.get("FLASK_SKIP_DOTENV", "0").lower() not in ("", "0", "false", "no"):
+        return
+    values: dict[str, str | None] = {}
+    for name in (".flaskenv", ".env"):
+        path = find_dotenv(name, usecwd=True)
+        try:
+            values |= dotenv_values(path, encoding="utf-8") if path else {}
+        except (OSError, ValueError) as error:
+            raise ConfigError({name: [f"{path} can't be read: {error}."]}) from None
+    for name, value in values.items():
+        if value is not None:
+            os.environ.setdefault(name, value)
+
+
+def misspelt_settings() -> list[str]:
+    """A sentence about each variable of the environment that is no setting, but has nearly the name of one."""
+    return [
+        f"{name} is not a setting; did you mean {meant}?"
+        for name in sorted(os.environ)
+        if (meant := _setting_meant_by(name))
+    ]
+
+
+def _setting_meant_by(name: str) -> str | None:
+    """The setting whose name this is nearly; None for a setting, and for whatever belongs to other programs.
+
+    Nearly is: in lower case, with another unit at its end, or a typing error or two, of which a short name has so many
+    innocent neighbours (POST, SORT) that only exchanged letters count.
+    """
+    settings = Config.__dataclass_fields__
+    if name in settings:
+        return None
+    stem, _, unit = name.upper().rpartition("_")
+    for setting in settings:
+        own_stem, _, own_unit = setting.rpartition("_")
+        has_other_unit = bool(stem) and stem == own_stem and {unit, own_unit} <= UNITS
+        if name.upper() == setting or has_other_unit:
+            return setting
+    nearest = min(settings, key=lambda setting: _typing_errors(name.upper(), setting))
+    errors = _typing_errors(name.upper(), nearest)
+    if len(nearest) < 5:
+        return nearest if errors == 1 and sorted(name) == sorted(nearest) else None
+    return nearest if errors <= (1 if len(nearest) < 8 else 2) else None
+
+
+def _typing_errors(one: str, other: str) -> int:
+    """How many letters are missing, superfluous, wrong or exchanged with the next (Damerau-Levenshtein distance)."""
+    before: list[int] = []
+    last = list(range(len(other) + 1))
+    for i, letter in enumerate(one, 1):
+        current = [i]
+        for j, expected in enumerate(other, 1):
+            cost = min(last[j] + 1, current[j - 1] + 1, last[j - 1] + (letter != expected))
+            if i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == expected:
+                cost = min(cost, before[j - 2] + 1)
+            current.append(cost)
+        before, last = last, current
+    return last[-1]
+
+
 def _read_environment(problems: dict[str, list[str]]) -> Mapping[str, Any]:
-    """The variables that are set, parsed by type; what does not parse goes into `problems`."""
+    """The settings in the environment, parsed by type; one that can't be parsed goes into `problems`."""
     env = Env(eager=False)
     readers: dict[Any, Any] = {int: env.int, bool: env.bool, str: env.str}
     checks: dict[str, Any] = {
@@ -246,18 +335,21 @@ def _read_environment(problems: dict[str, list[str]]) -> Mapping[str, Any]:
         "THREADS": Range(1, 2000),
         "WEB_CONCURRENCY": Range(0, 256),
         "TRUSTED_PROXIES": Range(0, 10),
-        "RETENTION_DAYS": Range(0, 36_500),
+        "RETENTION_DAYS": Range(0, LARGEST["DAYS"]),
     }
     settings: dict[str, Any] = {}
     for field in fields(Config):
         if field.name not in os.environ:
             continue
+        if not _is_utf8(os.environ[field.name]):
+            problems[field.name] = ["Is not UTF-8."]
+            continue
         if field.type == tuple[str, ...]:
             texts = env.list(field.name, subcast=str) or ()
             settings[field.name] = tuple(text.strip() for text in texts if text.strip())
             continue
-        at_least_one = Range(min=1) if field.type is int else None
-        validate = checks.get(field.name, at_least_one)
+        largest = LARGEST.get(field.name.rpartition("_")[2], LARGEST_COUNT)
+        validate = checks.get(field.name, Range(1, largest) if field.type is int else None)
         settings[field.name] = readers[field.type](field.name, validate=validate)
     try:
         env.seal()
@@ -268,7 +360,7 @@ def _read_environment(problems: dict[str, list[str]]) -> Mapping[str, Any]:
 
 
 def _is_limit(text: str) -> bool:
-    """Whether the throttle can read it: `parse` takes the first of several limits and drops the rest."""
+    """Whether it is one limit: `parse` reads the first of several and drops the rest."""
     try:
         return parse(text).amount > 0 and not set(text) & set(",;|")
     except ValueError:
@@ -276,31 +368,63 @@ def _is_limit(text: str) -> bool:
 
 
 def _is_url(text: str, shape: re.Pattern[str]) -> bool:
-    """Whether it has this shape, and a port that there is."""
+    """Whether it has this shape, and a port that exists."""
     match = shape.fullmatch(text)
     return match is not None and 0 < int(match["port"] or 1) < 65536
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a variable is text; Python keeps other bytes as lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _not_a_database(url: str) -> str | None:
+    """What is wrong with the URL of a database, for the operator; never the URL, which may hold a password."""
+    if not url.startswith(("sqlite:", "postgresql+psycopg:")):
+        return "Must begin with postgresql:// or sqlite:///."
+    match = DATABASE_URL_SHAPE.fullmatch(url)
+    if match is None or int(match["port"] or 1) not in range(1, 65536):
+        return "Must be a URL: postgresql://user:password@host:port/name, special characters percent-encoded."
+    if match["driver"] == "sqlite" and (not match["database"] or match["query"] is not None):
+        return "Must be sqlite:/// and the path of a file, without parameters."
+    return None
+
+
+def _not_a_key_file(path: Path) -> str | None:
+    """What is wrong with a file of public keys, for the operator."""
+    try:
+        text = path.read_text()
+        if not text.lstrip().startswith("{"):
+            load_pem_public_key(text.encode())
+        elif not all(key["kty"] for key in json.loads(text)["keys"] or [{}]):
+            raise ValueError
+    except OSError as error:
+        return f"The file can't be read: {error.strerror}."
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return "The file has no public key as PEM, and no JWKS."
+    return None
 
 
 def _weakness(secret: str) -> str | None:
     """What is wrong with a signing secret, for the operator; never the secret itself."""
     if not secret:
-        return "Must be set: make one with `python -m config`."
+        return "Must be set; `python -m config` generates one."
     if len(secret.encode()) < MINIMUM_SECRET_BYTES or len(set(secret)) < MINIMUM_DISTINCT_CHARACTERS:
-        return f"Too weak: at least {MINIMUM_SECRET_BYTES} random bytes; `python -m config` makes one."
+        return f"Too weak: at least {MINIMUM_SECRET_BYTES} random bytes; `python -m config` generates one."
     return None
 
 
 def _not_fernet_keys(keys: tuple[str, ...]) -> str | None:
     """What is wrong with the encryption keys, for the operator; never a key itself."""
     if not keys:
-        return "Must be set: make one with `python -m config`."
+        return "Must be set; `python -m config` generates one."
     for number, key in enumerate(keys, 1):
         try:
             Fernet(key)
         except ValueError:
-            return f"Key {number} is no Fernet key; `python -m config` makes one."
+            return f"Key {number} is not a Fernet key; `python -m config` generates one."
         if len(set(key)) < MINIMUM_DISTINCT_CHARACTERS:
-            return f"Key {number} is too weak; `python -m config` makes one."
+            return f"Key {number} is too weak; `python -m config` generates one."
     return None
 
 
@@ -309,5 +433,5 @@ def fresh_secrets() -> str:
     return f"JWT_SECRET_KEY={secrets.token_urlsafe(48)}\nENCRYPTION_KEYS={Fernet.generate_key().decode()}"
 
 
-if __name__ == "__main__":  # the way to the first secrets: without them no other command starts in production
+if __name__ == "__main__":  # for the first secrets: without them no other command starts in production
     print(fresh_secrets())  # noqa: T201

@@ -1,5 +1,6 @@
-"""The WSGI entry point: `gunicorn wsgi:app`."""
+"""The application for gunicorn (`gunicorn wsgi:app`) and for all commands (`flask --app wsgi`)."""
 
 from chat_api import create_app
+from chat_api.operations.command_errors import load_app
 
-app = create_app()
+app = load_app(create_app)

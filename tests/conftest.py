@@ -28,6 +28,7 @@ from tests.support.postgres import create_database, drop_database, ensure_templa
 from tests.support.provider import ScriptedProvider
 
 BACKENDS = ("sqlite", "postgres")
+os.environ["FLASK_SKIP_DOTENV"] = "1"  # the developer's own settings are not the tests'
 TEMPLATE = "chat_api_migrated"
 
 # tests log in more often than a person; the limits have tests of their own

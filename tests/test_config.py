@@ -1,5 +1,6 @@
 """The settings: defaults, what production refuses, and the secrets that development makes."""
 
+import os
 import stat
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
-from config import Config, ConfigError
+from config import Config, ConfigError, misspelt_settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STRONG_SECRET = "q8Zt2LrV5nXw0KjHs7Yd3GfBm6Pc9TaE1uRi4oDe"
@@ -150,6 +151,148 @@ def test_several_master_keys_are_separated_by_commas(environment: pytest.MonkeyP
     keys = (STRONG_KEY, Fernet.generate_key().decode())
     in_production(environment, ENCRYPTION_KEYS=separator.join(keys))
     assert list(Config.from_environment().ENCRYPTION_KEYS) == list(keys)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "sqlite:////var/lib/chat.db"),
+        ("DATABASE_URL", "postgresql:///chat"),
+        ("DATABASE_URL", "postgresql://"),
+        ("DATABASE_URL", "postgresql://ada:p/w:d@[::1]:5433/chat?sslmode=require"),
+        ("DATABASE_URL", "postgresql://ada@/chat?host=/run/postgresql"),
+        ("MAX_IMPORT_BYTES", str(8 * 1024**3)),
+        ("RETENTION_DAYS", "0"),
+    ],
+)
+def test_unusual_value_that_works_is_accepted(environment: pytest.MonkeyPatch, name: str, value: str) -> None:
+    environment.setenv(name, value)
+    assert str(getattr(Config.from_environment(), name)) == value
+
+
+def test_message_has_one_line_for_each_setting(environment: pytest.MonkeyPatch) -> None:
+    lines = refusal(environment, PORT="http", THREADS="0").splitlines()
+    assert [line.split(":")[0] for line in lines] == ["setting PORT", "setting THREADS"]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", '{"keys": []}', '{"keys": [1]}', "{", "-----BEGIN PUBLIC KEY-----", "\xff"]
+)
+def test_file_without_keys_stops_the_start(
+    environment: pytest.MonkeyPatch, tmp_path: Path, content: str
+) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(content.encode("latin-1"))
+    given = {"OIDC_ISSUER": "https://id.example.org", "OIDC_AUDIENCE": "chat", "OIDC_KEYS": str(file)}
+    assert (
+        refusal(environment, **given) == "setting OIDC_KEYS: The file has no public key as PEM, and no JWKS."
+    )
+
+
+def test_data_folder_that_can_not_be_used_is_the_only_complaint(environment: pytest.MonkeyPatch) -> None:
+    assert refusal(environment, DATA_DIR=__file__).startswith("setting DATA_DIR: Can't be used: ")
+    assert "\n" not in refusal(environment, DATA_DIR=__file__)
+
+
+# -- names that are nearly those of settings --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("MAX_STREAM", "MAX_STREAMS"),
+        ("DATABSE_URL", "DATABASE_URL"),
+        ("DATABASE_URI", "DATABASE_URL"),
+        ("DATABASEURL", "DATABASE_URL"),
+        ("JWT_SECRET_KEYS", "JWT_SECRET_KEY"),
+        ("ENCRYPTION_KEY", "ENCRYPTION_KEYS"),
+        ("GRACEFUL_TIMEOUT", "GRACEFUL_TIMEOUT_S"),
+        ("MAX_BODY_MB", "MAX_BODY_BYTES"),
+        ("ACCESS_TOKEN_HOURS", "ACCESS_TOKEN_MINUTES"),
+        ("PROVIDER_IDLE_TIMEOUT_SECONDS", "PROVIDER_IDLE_TIMEOUT_S"),
+        ("MAX_STREAMS_PER_USERS", "MAX_STREAMS_PER_USER"),
+        ("OIDC_KEY", "OIDC_KEYS"),
+        ("THREAD", "THREADS"),
+        ("PROT", "PORT"),
+        ("max_streams", "MAX_STREAMS"),
+        ("port", "PORT"),
+    ],
+)
+def test_misspelt_setting_is_named_with_the_likely_one(
+    environment: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    environment.setenv(name, "hunter2")
+    assert misspelt_settings() == [f"{name} is not a setting; did you mean {meant}?"]
+
+
+UNRELATED = (
+    "PATH HOME USER LOGNAME HOSTNAME HOSTTYPE HOST_IP SHELL PWD OLDPWD TERM LANG LC_ALL TZ EDITOR PAGER "
+    "TMPDIR SHLVL DISPLAY MAIL LS_COLORS SSH_AUTH_SOCK SSH_CONNECTION XDG_RUNTIME_DIR "
+    "DBUS_SESSION_BUS_ADDRESS INVOCATION_ID NOTIFY_SOCKET JOURNAL_STREAM LISTEN_FDS MAINPID WATCHDOG_USEC "
+    "CREDENTIALS_DIRECTORY STATE_DIRECTORY SYSTEMD_EXEC_PID PYTHONPATH PYTHONUNBUFFERED VIRTUAL_ENV "
+    "PIP_INDEX_URL FLASK_APP FLASK_DEBUG FLASK_ENV GUNICORN_CMD_ARGS SECRET_KEY PGHOST PGPORT PGUSER "
+    "PGPASSWORD PGDATABASE POSTGRES_USER POSTGRES_PASSWORD POSTGRES_DB DATABASE DATABASE_HOST "
+    "DATABASE_PORT DATABASE_USER DATABASE_NAME DATABASE_PASSWORD DB_URL REDIS_URL AMQP_URL SENTRY_DSN "
+    "DATA DATA_PATH APP APP_NAME APP_ID APP_KEY NODE_ENV RAILS_ENV ENV LOG_FILE LOG_FORMAT LOG_DIR "
+    "WORKERS POST SORT PORTS HOSTS http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY "
+    "SSL_CERT_FILE CURL_CA_BUNDLE KUBERNETES_SERVICE_HOST KUBERNETES_SERVICE_PORT KUBERNETES_PORT "
+    "CHAT_API_PORT CHAT_API_SERVICE_HOST CHAT_API_PORT_8000_TCP OPENAI_API_KEY ANTHROPIC_API_KEY "
+    "OPENAI_BASE_URL AWS_REGION AWS_SECRET_ACCESS_KEY GITHUB_TOKEN ACCESS_TOKEN ACCESS_TOKEN_SECRET "
+    "REFRESH_TOKEN METRICS_PORT OIDC_CLIENT_ID OIDC_CLIENT_SECRET MAX_JOBS MAX_CONNECTIONS MAX_BODY "
+    "RETENTION CI MAKEFLAGS MAKELEVEL PYTEST_CURRENT_TEST BASE_URL _ A "
+)
+
+
+def test_setting_and_what_belongs_to_others_is_not_named(environment: pytest.MonkeyPatch) -> None:
+    for name in (*Config.__dataclass_fields__, *UNRELATED.split()):
+        environment.setenv(name, "1")
+    assert misspelt_settings() == []
+
+
+# -- .env -------------------------------------------------------------------------------------------------
+
+
+def read_in(folder: Path, code: str, **variables: str) -> str:
+    """What code prints that runs with the settings of a folder."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(REPOSITORY),
+        "DATA_DIR": str(folder / "data"),
+    }
+    return subprocess.run(
+        [sys.executable, "-c", f"from config import *; {code}"],
+        cwd=folder,
+        env=environment | variables,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+
+
+def test_env_files_fill_in_what_the_environment_does_not_have(tmp_path: Path) -> None:
+    """As Flask has it: `.env` before `.flaskenv`, of this folder or of the nearest one above it."""
+    (tmp_path / ".env").write_text('PORT=1111\nTHREADS=11\nexport LOG_LEVEL="DEBUG" # comment\n')
+    (tmp_path / ".flaskenv").write_text("PORT=2222\nMAX_STREAMS=22\n")
+    below = tmp_path / "below"
+    below.mkdir()
+    code = "c = Config.from_environment(); print(c.PORT, c.THREADS, c.LOG_LEVEL, c.MAX_STREAMS)"
+    for folder in (tmp_path, below):
+        assert read_in(folder, code) == "1111 11 DEBUG 22"
+        assert read_in(folder, code, PORT="3333", MAX_STREAMS="33") == "3333 11 DEBUG 33"
+        assert read_in(folder, code, FLASK_SKIP_DOTENV="1") == "8000 8 INFO 100"
+        assert read_in(folder, code, FLASK_SKIP_DOTENV="false") == "1111 11 DEBUG 22"
+
+
+def test_misspelt_name_in_an_env_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("DATABSE_URL=postgresql://h/x\n")
+    printed = read_in(tmp_path, "Config.from_environment(); print(*misspelt_settings())")
+    assert printed == "DATABSE_URL is not a setting; did you mean DATABASE_URL?"
+
+
+def test_env_file_that_is_no_text_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"PORT=\xff\n")
+    code = "\ntry: Config.from_environment()\nexcept ConfigError as error: print(error)"
+    assert read_in(tmp_path, code).startswith(f"setting .env: {tmp_path}/.env can't be read: ")
 
 
 # -- the secrets of development ---------------------------------------------------------------------------

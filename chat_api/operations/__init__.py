@@ -1,1 +1,1 @@
-"""Endpoints for whoever runs the service."""
+"""For operators: health and metrics endpoints, and the commands of `flask`."""

@@ -1,7 +1,7 @@
-"""What the operator's commands do to the tables: rotating master keys, deleting what has expired or grown old.
+"""Maintenance of all users' data: rotating master keys, deleting expired rows and old conversations, indexing again.
 
-These are the only functions that go through all users; they do it user by user, so that every statement still
-names one, and commit in between, so that the service goes on meanwhile.
+These are the only functions that iterate over all users. They do it user by user, so that every statement still
+names one, and commit after each batch, so that the service can keep running.
 """
 
 from collections.abc import Iterator
@@ -23,21 +23,21 @@ from . import retention
 from .retention import Expired
 
 BATCH = 500
-# every column that holds something sealed
-SEALED: tuple[tuple[Any, Any], ...] = (
+# every encrypted column
+ENCRYPTED: tuple[tuple[Any, Any], ...] = (
     (UserLLMConfig, UserLLMConfig.sealed_api_key),
     (IdempotencyKey, IdempotencyKey.answer),
 )
 
 
 def rotate_secrets() -> tuple[int, int, int]:
-    """Seal every stored secret under the first master key. How many were rotated, current, and not to be opened.
+    """Re-encrypt every stored secret with the first master key; how many were rotated, current, undecryptable.
 
-    A row that a request changes meanwhile keeps the newer value: the update asks for the one that was read.
+    A row that a request changes at the same time keeps the newer value: the update matches only the value it read.
     """
     counts = {"rotated": 0, "current": 0, "broken": 0}
     for user_id in _user_ids():
-        for model, column in SEALED:
+        for model, column in ENCRYPTED:
             for row_id, sealed in db.session.execute(
                 sa.select(model.id, column).where(model.user_id == user_id)
             ):
@@ -59,7 +59,7 @@ def _rotate(model: Any, column: Any, user_id: str, row_id: str, sealed: str) -> 
 
 
 def purge_expired() -> int:
-    """Delete expired rows; how many they were."""
+    """Delete expired rows; returns their number."""
     moment = now()
     count = _delete(sa.delete(RevokedLogin).where(RevokedLogin.expires_at <= moment))
     count += _delete(sa.delete(ThrottleCounter).where(ThrottleCounter.expires_at <= moment))
@@ -85,7 +85,7 @@ def list_old_conversations(used_before: datetime) -> Iterator[Expired]:
 
 
 def delete_old_conversations(used_before: datetime) -> Iterator[Expired]:
-    """Delete the conversations that were last used before a moment and are not pinned; each as it is gone."""
+    """Delete conversations last used before a time, except pinned ones; yields each after its deletion."""
     for user_id in _user_ids():
         while deleted := retention.delete_expired(user_id=user_id, used_before=used_before):
             db.session.commit()
@@ -94,7 +94,7 @@ def delete_old_conversations(used_before: datetime) -> Iterator[Expired]:
 
 
 def rebuild_search() -> Iterator[int]:
-    """Write the words of all messages again, batch by batch; how many each batch had."""
+    """Index all messages again; yields the size of each batch."""
     for user_id in _user_ids():
         for count in index_messages(db.session.connection, user_id):
             db.session.commit()
@@ -110,7 +110,7 @@ def _delete(statement: sa.Delete) -> int:
 
 
 def _user_ids() -> Iterator[str]:
-    """All users, batch by batch, with no transaction open in between."""
+    """The ids of all users; no transaction is open while one is used."""
     last = ""
     while True:
         query = sa.select(User.id).order_by(User.id).limit(BATCH)

@@ -1,4 +1,4 @@
-"""Retention: which conversations are old enough to go, a few at a time."""
+"""Retention: finds and deletes conversations that were not used for long, in batches."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +19,7 @@ MESSAGES_AT_ONCE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """A conversation that nobody used for long enough."""
+    """A conversation that retention deletes."""
 
     user_id: str
     id: str
@@ -28,18 +28,20 @@ class Expired:
 
 
 def list_expired(*, user_id: str, used_before: datetime, after: Expired | None = None) -> list[Expired]:
-    """Some of the user's conversations that retention does not spare, oldest first, behind one that is known."""
+    """A batch of the user's conversations due for deletion, oldest first, after a cursor."""
     return _found(user_id, used_before, after, lock=False)
 
 
 def delete_expired(*, user_id: str, used_before: datetime) -> list[Expired]:
-    """Delete some of the user's conversations that retention does not spare; which ones, none where all are gone.
+    """Delete a batch of the user's conversations due for deletion, and return it; empty when none is left.
 
-    So few that others wait for no long transaction, however many messages; at least one. The caller commits. One that
-    is used or pinned just now is not deleted.
+    The batch is small enough for a short transaction, but has at least one conversation. The caller commits. A
+    conversation that is used or pinned at the same time is not deleted.
     """
     found = _found(user_id, used_before, None, lock=True)
-    busy = set(db.session.scalars(_with_reply_in_progress(user_id)))  # a reply may have begun while we waited
+    busy = set(
+        db.session.scalars(_with_reply_in_progress(user_id))
+    )  # a reply may have begun while this waited for the lock
     found = [conversation for conversation in found if conversation.id not in busy]
     sums = accumulate(conversation.message_count for conversation in found)
     few = sum(1 for _ in takewhile(lambda messages: messages <= MESSAGES_AT_ONCE, sums))
@@ -50,11 +52,11 @@ def delete_expired(*, user_id: str, used_before: datetime) -> list[Expired]:
 
 
 def _found(user_id: str, used_before: datetime, after: Expired | None, *, lock: bool) -> list[Expired]:
-    place = sa.tuple_(Conversation.updated_at, Conversation.id)
+    cursor = sa.tuple_(Conversation.updated_at, Conversation.id)
     columns = (Conversation.user_id, Conversation.id, Conversation.message_count, Conversation.updated_at)
     known = after and sa.tuple_(sa.literal(after.updated_at, UTCDateTime()), sa.literal(after.id, Id()))
     found: list[Any] = []
-    for archived in (False, True):  # the index has them apart
+    for archived in (False, True):  # the index separates them
         query = sa.select(*columns).where(
             Conversation.user_id == user_id,
             Conversation.archived.is_(archived),
@@ -63,9 +65,9 @@ def _found(user_id: str, used_before: datetime, after: Expired | None, *, lock: 
             Conversation.id.not_in(_with_reply_in_progress(user_id)),
         )
         if known is not None:
-            query = query.where(place > known)
+            query = query.where(cursor > known)
         query = query.order_by(Conversation.updated_at, Conversation.id).limit(CONVERSATIONS_AT_ONCE)
-        if lock:  # whoever is about to use one goes first, and it is looked at again
+        if lock:  # waits for requests that are using one, then checks again
             query = query.with_for_update()
         found += db.session.execute(query)
     found.sort(key=lambda row: (row.updated_at, row.id))

@@ -1,4 +1,4 @@
-"""The shape of the health pages."""
+"""The response of the health checks."""
 
 from marshmallow import fields
 

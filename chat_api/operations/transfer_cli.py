@@ -1,4 +1,4 @@
-"""Commands of the operator: `flask export` and `flask import`, which do what the endpoints do."""
+"""Operator commands `flask export` and `flask import`, which do the same as the endpoints."""
 
 import os
 import shutil
@@ -16,7 +16,8 @@ from ..database.session import db
 from ..transfer import service
 from ..transfer.import_report import ImportReport
 from ..users import service as users
-from .cli import cli_errors
+from .command_errors import uses_database
+from .terminal import echo, printable
 
 
 def init_app(app: Flask) -> None:
@@ -29,23 +30,23 @@ def init_app(app: Flask) -> None:
 @click.argument("email")
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @with_appcontext
+@uses_database
 def export_account(email: str, file: str) -> None:
-    """Write all that an account owns to FILE, or to standard output for -. Keys are left out.
+    """Export everything an account owns to FILE, or to standard output for -. Keys are left out.
 
-    A FILE that is there already is replaced when the export is complete.
+    An existing FILE is replaced when the export is complete.
     """
-    with cli_errors():
-        user_id = _user_id(email)
-        total = service.count_messages(user_id=user_id)
-        with _writing(file) as target, _progress(total, "Messages") as bar:
-            for chunk in service.export_all(user_id):
-                target.write(chunk)
-                bar.update((b"\n" + chunk).count(b'\n{"type":"message"'))
+    user_id = _user_id(email)
+    total = service.count_messages(user_id=user_id)
+    with _replacing(file) as target, _progress(total, "Messages") as bar:
+        for chunk in service.export_all(user_id):
+            target.write(chunk)
+            bar.update((b"\n" + chunk).count(b'\n{"type":"message"'))
 
 
 @contextmanager
-def _writing(path: str) -> Iterator[IO[bytes]]:
-    """The file to write to, which takes its name when the block has ended well, with all of it on disk."""
+def _replacing(path: str) -> Iterator[IO[bytes]]:
+    """A file to write to. It gets its name when the block has succeeded and everything is on disk."""
     if path == "-" or (os.path.exists(path) and not os.path.isfile(path)):  # a pipe, say
         with click.open_file(path, "wb") as stream:
             yield stream
@@ -63,11 +64,11 @@ def _writing(path: str) -> Iterator[IO[bytes]]:
             os.unlink(unfinished)
             raise
     except OSError as error:
-        raise click.FileError(path, error.strerror or "") from None
+        raise click.FileError(printable(path), error.strerror or "") from None
 
 
 def _progress(length: int, label: str) -> Any:
-    """A progress bar on standard error; the label alone where that is no terminal."""
+    """A progress bar on standard error; only the label where that is not a terminal."""
     return click.progressbar(length=length, label=label, file=sys.stderr)
 
 
@@ -75,12 +76,13 @@ def _progress(length: int, label: str) -> Any:
 @click.argument("email")
 @click.argument("file", type=click.File("rb"))
 @with_appcontext
+@uses_database
 def import_account(email: str, file: IO[bytes]) -> None:
-    """Add an export in FILE, this service's or ChatGPT's, to an account; - is standard input.
+    """Import an export in FILE, of this service or of ChatGPT, into an account; - is standard input.
 
-    The same file twice changes nothing.
+    Importing the same file again changes nothing.
     """
-    with cli_errors(), tempfile.TemporaryFile() as copy:
+    with tempfile.TemporaryFile() as copy:
         user_id = _user_id(email)
         if not file.seekable():
             shutil.copyfileobj(file, copy)
@@ -88,51 +90,51 @@ def import_account(email: str, file: IO[bytes]) -> None:
         size_bytes = file.seek(0, os.SEEK_END)
         file.seek(0)
         with _progress(size_bytes, "Bytes") as bar:
-            watched: Any = _Watched(file, bar.update)
-            report, steps = service.import_file(user_id=user_id, file=watched)
+            counted: Any = _CountingReader(file, bar.update)
+            report, steps = service.import_file(user_id=user_id, file=counted)
             for _ in steps:
                 db.session.commit()
-    _tell(report)
+    _print_report(report)
 
 
 def _user_id(email: str) -> str:
-    """The id of an account; without a transaction that would stay open behind this."""
+    """The id of an account; leaves no transaction open."""
     user_id = users.require_by_email(email=email).id
     db.session.rollback()
     return user_id
 
 
-def _tell(report: ImportReport) -> None:
-    """Say what an import did. Raises ClickException where something failed."""
-    shown = report.to_json()
-    conversations = shown["conversations"]
-    click.echo(
-        f"Imported {conversations['imported']} conversations with {shown['messages']['imported']} messages; "
+def _print_report(report: ImportReport) -> None:
+    """Print what an import did. Raises ClickException where something failed."""
+    result = report.to_json()
+    conversations = result["conversations"]
+    echo(
+        f"Imported {conversations['imported']} conversations with {result['messages']['imported']} messages; "
         f"{conversations['unchanged']} were here already, {conversations['failed']} failed."
     )
-    for note in shown["notes"]:
-        click.echo(note)
-    for error in shown["errors"]:
-        click.echo(f"{error['line']}: {error['detail']}", err=True)
-    if shown["errors_omitted"]:
-        click.echo(f"And {shown['errors_omitted']} more errors.", err=True)
-    if shown["errors"]:
-        raise click.ClickException("Not all could be imported.")
+    for note in result["notes"]:
+        echo(note)
+    for error in result["errors"]:
+        echo(f"{error['line']}: {error['detail']}", err=True)
+    if result["errors_omitted"]:
+        echo(f"And {result['errors_omitted']} more errors.", err=True)
+    if result["errors"]:
+        raise click.ClickException("Not everything could be imported.")
 
 
-class _Watched:
-    """A file that says how many bytes were read of it."""
+class _CountingReader:
+    """A file that reports how many bytes were read from it."""
 
     def __init__(self, file: IO[bytes], on_read: Callable[[int], None]) -> None:
         self._file, self._on_read = file, on_read
 
     def read(self, size: int = -1) -> bytes:
-        return self._watched(self._file.read(size))
+        return self._counted(self._file.read(size))
 
     def readline(self, size: int = -1) -> bytes:
-        return self._watched(self._file.readline(size))
+        return self._counted(self._file.readline(size))
 
-    def _watched(self, content: bytes) -> bytes:
+    def _counted(self, content: bytes) -> bytes:
         self._on_read(len(content))
         return content
 

@@ -129,7 +129,7 @@ def test_production_does_not_start_without_strong_secrets(
     output = result.stdout + result.stderr
     assert result.returncode != 0
     for name in ("JWT_SECRET_KEY", "ENCRYPTION_KEYS"):
-        assert (f"  {name}: " in output) == (name in named)
+        assert (f"setting {name}: " in output) == (name in named)
     assert not any(value in output for value in secrets.values())
     assert "Traceback" not in output
     assert not list(tmp_path.iterdir()), "production makes no secrets of its own"

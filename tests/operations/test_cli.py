@@ -15,11 +15,12 @@ from chat_api.database.session import db
 from chat_api.idempotency.models import IdempotencyKey
 from config import Config
 from tests.support.api import PASSWORD, Api, new_email
+from tests.support.cli import run_flask
 from tests.support.tables import owned_rows
 
 
 def run(app: Flask, *arguments: str, typed: str | None = None) -> Result:
-    return app.test_cli_runner().invoke(args=arguments, input=typed)
+    return run_flask(lambda: app, *arguments, stdin=typed)
 
 
 def failure(app: Flask, *arguments: str) -> str:

@@ -15,6 +15,7 @@ from chat_api.database.columns import now
 from chat_api.database.session import db
 from chat_api.operations import retention
 from tests.support.api import Api
+from tests.support.cli import run_flask
 from tests.support.provider import ScriptedProvider
 from tests.support.tables import begin_elsewhere, owned_rows
 
@@ -27,7 +28,7 @@ def _days(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(app: Flask, *options: str) -> Result:
-    return app.test_cli_runner().invoke(args=["retention", *options])
+    return run_flask(lambda: app, "retention", *options)
 
 
 def grow_old(app: Flask, user: Api, conversation_id: str, days: float) -> None:

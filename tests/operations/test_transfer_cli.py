@@ -15,6 +15,7 @@ from flask import Flask
 
 from chat_api.transfer import service
 from tests.support.api import Api
+from tests.support.cli import run_flask
 from tests.support.server import INHERITED, REPOSITORY
 from tests.transfer.exports import (
     attachment,
@@ -28,7 +29,7 @@ from tests.transfer.exports import (
 
 
 def run(app: Flask, *arguments: str, stdin: bytes | None = None) -> Result:
-    return app.test_cli_runner().invoke(args=arguments, input=stdin)
+    return run_flask(lambda: app, *arguments, stdin=stdin)
 
 
 def email(user: Api) -> str:
@@ -77,7 +78,7 @@ def test_import_names_broken_lines_and_fails(app: Flask, ada: Api, tmp_path: Pat
     assert result.exit_code == 1
     assert "Imported 1 conversations with 2 messages; 0 were here already, 1 failed." in result.stdout
     assert "6: The line is not JSON" in result.stderr
-    assert result.stderr.endswith("Error: Not all could be imported.\n")
+    assert result.stderr.endswith("Error: Not everything could be imported.\n")
     file.write_bytes(b"hello")
     result = run(app, "import", email(ada), str(file))
     assert (result.exit_code, "neither" in result.stderr, "Traceback" in result.output) == (1, True, False)

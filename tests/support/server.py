@@ -39,7 +39,8 @@ class GunicornServer:
         self.log_path = self.folder / "log"
         self.port = _free_port()
         self.environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        self.environment |= {"DATA_DIR": str(self.folder / "data"), **(environment or {})}
+        self.environment |= {"FLASK_SKIP_DOTENV": "1", "DATA_DIR": str(self.folder / "data")}
+        self.environment |= environment or {}
         self.environment |= {"HOST": "127.0.0.1", "PORT": str(self.port)}
         self._migrate = migrate
         self._master: subprocess.Popen[bytes] | None = None
