@@ -44,7 +44,7 @@ lint: $(READY_TO_TEST) ## Look for mistakes and for insecure code
 	$(BIN)/ruff check .
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml --severity-level medium $(SOURCES)
 
-format: $(READY_TO_TEST) ## Format the code and mend what can be mended
+format: $(READY_TO_TEST) ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 

@@ -1,110 +1,109 @@
-"""The command line: `python -m bench`, or `make bench`."""
+"""Measures the hot endpoints against a bare Flask route under the same gunicorn: `make bench`."""
 
 import argparse
-import json
-import signal
 import sys
-import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from bench import databases, report
-from bench.comparison import compare
-from bench.depth import measure_depth
-from bench.endpoints import ENDPOINTS
-from bench.memory import measure_memory
-from bench.progress import clear_progress, progress
-from bench.results import Results
-from bench.setting import running_setting
-from bench.statements import count_statements
+from bench.endpoints import ENDPOINTS, Fixture
+from bench.load import Series, Subject, hello_subject, measure_rounds, note_disturbance
+from bench.processes import pss_mib
+from bench.servers import Database, Gunicorn, running_database, serve_app, serve_hello
+from bench.suite import Report, Row, Target, options_parser, progress, run
 
 ENDPOINT_NAMES = tuple(endpoint.name for endpoint in ENDPOINTS)
-PARTS = (*ENDPOINT_NAMES, "statements", "depth", "memory")
+PARTS = (*ENDPOINT_NAMES, "memory")
+QUICK = {"rounds": 2, "seconds": 0.5}
+IDLE_LIMIT_MIB = 80.0
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A database and the service on it."""
+
+    database: Database
+    service: Gunicorn
+    fixture: Fixture
+
+
+def _measure(options: argparse.Namespace, report: Report, folder: Path) -> None:
+    """Start everything, then measure the chosen parts; memory first, before any load."""
+    with ExitStack() as stack:
+        hello = stack.enter_context(serve_hello(folder / "hello"))
+        deployments = []
+        for name in options.databases:
+            progress(f"starting on {name}")
+            database = stack.enter_context(running_database(name, folder / name))
+            service = stack.enter_context(serve_app(database))
+            deployments.append(Deployment(database, service, Fixture(service.port)))
+        if "memory" in options.parts:
+            report.tables["Memory of one idle worker"] = [*map(_memory_row, deployments)]
+        if options.parts.intersection(ENDPOINT_NAMES):
+            _measure_endpoints(deployments, hello, options, report)
+
+
+def _measure_endpoints(
+    deployments: Sequence[Deployment], hello: Gunicorn, options: argparse.Namespace, report: Report
+) -> None:
+    """Measure the chosen endpoints, on each database right after the yardstick; ratios are taken round by round."""
+    chosen = [endpoint for endpoint in ENDPOINTS if endpoint.name in options.parts]
+    subjects = []
+    for one in deployments:
+        database = one.database
+        subjects.append(hello_subject(hello, f"{database.name}: hello", database.server_pids))
+        for endpoint in chosen:
+            requests = partial(endpoint.requests, one.fixture)
+            subjects.append(
+                Subject(f"{database.name}: {endpoint.name}", one.service, requests, database.server_pids)
+            )
+    series = measure_rounds(subjects, options.rounds, options.seconds, report)
+    rows = report.tables.setdefault("CPU per request against a bare Flask route (medians)", [])
+    for one in deployments:
+        name = one.database.name
+        yardstick = series[f"{name}: hello"]
+        rows.append(_row(name, "Flask hello", yardstick, yardstick, None))
+        note_disturbance(report, f"The yardstick ({name})", yardstick.median("busy"))
+        for endpoint in chosen:
+            measured = series[f"{name}: {endpoint.name}"]
+            rows.append(_row(name, endpoint.title, measured, yardstick, endpoint.limits.get(name)))
+
+
+def _row(database: str, request: str, measured: Series, yardstick: Series, limit: float | None) -> Row:
+    cpu_ratio = measured.ratio(yardstick, "server_us")
+    cells = {
+        "database": database,
+        "request": request,
+        "bytes": f"{measured.measurements[-1].body_bytes:,}",
+        "CPU us": f"{measured.median('server_us'):.0f}",
+        "DB CPU us": f"{measured.median('database_us'):.0f}",
+        "busy": f"{measured.median('busy'):.2f}",
+        "req/s": f"{measured.median('rate'):,.0f}",
+        "p50 ms": f"{measured.median('p50_ms'):.2f}",
+        "p99 ms": f"{measured.median('p99_ms'):.1f}",
+        "failed": str(measured.failed),
+        "req/s ratio": f"{measured.ratio(yardstick, 'rate').median:.2f}",
+        "CPU ratio (min-max)": str(cpu_ratio),
+    }
+    target = None if limit is None else Target((cpu_ratio.median,), (limit,))
+    return Row(f"CPU of {request} on {database}", cells, target, measured.failed)
+
+
+def _memory_row(deployment: Deployment) -> Row:
+    """A worker that has started, has answered the few requests of the preparation, and waits."""
+    name, size = deployment.database.name, pss_mib(deployment.service.worker)
+    target = None if size is None else Target((size,), (IDLE_LIMIT_MIB,))
+    cells = {"database": name, "PSS MiB": "unknown" if size is None else f"{size:.1f}"}
+    return Row(f"memory of a worker on {name}", cells, target)
 
 
 def main() -> int:
-    """Measure what the command line asks for; the exit code."""
-    options = _options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped, as on Ctrl-C
-    results = _measure(options)
-    clear_progress()
-    for heading, text in report.sections(results):
-        print(f"{heading}:\n\n{text}\n")
-    print(f"One worker; {options.rounds} rounds of {options.seconds:g} s each, taken in turns.")
-    for sentence in report.doubts(results):
-        print(f"NOTE: {sentence}")
-    if results.missed:
-        print(f"FALLS SHORT of its target: {'; '.join(results.missed)}.")
-    elif not results.failures:
-        print("All measured targets are met.")
-    for name, kinds in results.failures.items():
-        print(f"\n!!! FAILED REQUESTS, so nothing above counts: {name}: {kinds}", file=sys.stderr)
-    if options.json:
-        options.json.write_text(json.dumps(results.as_json(), indent=2) + "\n")
-    return 1 if results.failures or (results.missed and options.strict) else 0
-
-
-def _measure(options: argparse.Namespace) -> Results:
-    """Start everything, then measure the parts that were asked for; memory first, before any load."""
-    results = Results()
-    parts, pace = options.parts, {"rounds": options.rounds, "seconds": options.seconds, "progress": progress}
-    with tempfile.TemporaryDirectory(prefix="chat-api-bench-") as folder, ExitStack() as stack:
-        settings = []
-        for name in options.databases:
-            progress(f"starting on {name}")
-            settings.append(stack.enter_context(running_setting(name, Path(folder) / name)))
-        if "memory" in parts:
-            results.memory = [row for setting in settings for row in measure_memory(setting)]
-        if endpoints := parts.intersection(ENDPOINT_NAMES):
-            results.comparison, rounds = compare(settings, endpoints, **pace)
-            results.rounds.add(rounds)
-        if "statements" in parts:
-            progress("counting statements")
-            results.statements = [row for setting in settings for row in count_statements(setting)]
-        if "depth" in parts:
-            for setting in settings:
-                rows, rounds = measure_depth(setting, options.deep_messages, **pace)
-                results.depth += rows
-                results.rounds.add(rounds)
-    return results
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench",
-        description="Measures the hot endpoints against a bare Flask route under the same gunicorn.",
-        epilog="Exit code: 0, or 1 if any request failed (with --strict also if a target was missed).",
-    )
-    add = parser.add_argument
-    add("--database", choices=(*databases.NAMES, "both"), default="both")
-    add(
-        "--rounds",
-        type=int,
-        default=10,
-        help="how often each takes a turn; the median counts (default 10)",
-    )
-    add("--seconds", type=float, default=1.0, help="length of one turn (default 1)")
-    add(
-        "--deep-messages",
-        type=int,
-        default=1_000_000,
-        help="length of the long conversation (default: a million)",
-    )
-    add("--only", action="append", choices=PARTS, metavar="PART", help=f"may be repeated: {', '.join(PARTS)}")
-    add(
-        "--skip-depth",
-        action="store_true",
-        help="leave out the long conversation: filling it takes minutes",
-    )
-    add("--quick", action="store_true", help="does it work at all: 2 rounds of 0.5 s, 100,000 messages")
-    add("--strict", action="store_true", help="exit 1 if a target is missed")
-    add("--json", type=Path, metavar="FILE", help="write every single measurement to a file too")
-    options = parser.parse_args()
-    if options.quick:
-        options.rounds, options.seconds, options.deep_messages = 2, 0.5, 100_000
-    options.databases = databases.NAMES if options.database == "both" else (options.database,)
-    options.parts = set(options.only or PARTS) - ({"depth"} if options.skip_depth else set())
-    return options
+    """Run the suite; the exit code."""
+    parser = options_parser("python -m bench", str(__doc__), rounds=10)
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of one measurement (default 1)")
+    return run(parser, QUICK, _measure, PARTS)
 
 
 if __name__ == "__main__":

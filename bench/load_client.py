@@ -1,7 +1,7 @@
 """The load generator's process: raw keep-alive sockets, prepared bytes, one loop.
 
 It must be so cheap that the server is what is measured, so it knows just enough HTTP for our server's
-answers: a status, a Content-Length, a body. Run by `bench.load`, where its input and output are described.
+answers: a status, a Content-Length, a body. Run by `bench.load`, which describes its input and output.
 """
 
 import json
@@ -13,6 +13,7 @@ from array import array
 from collections import Counter
 from typing import Any
 
+from bench.figures import percentile
 from bench.processes import cpu_between, cpu_seconds
 
 ANSWER_TIMEOUT_S = 30.0
@@ -24,13 +25,11 @@ class Connection:
     def __init__(self, address: tuple[str, int], request: bytes) -> None:
         self.address = address
         self.request = request
-        self.reconnects = -1
         self.received = b""
         self.connect()
 
     def connect(self) -> None:
-        """Open the connection, again if need be."""
-        self.reconnects += 1
+        """Open the connection, or open it again."""
         self.received = b""
         self.socket = socket.create_connection(self.address, timeout=ANSWER_TIMEOUT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -41,7 +40,7 @@ class Connection:
         self.socket.sendall(self.request)
 
     def receive(self) -> tuple[bytes, int] | None:
-        """Take in what has arrived: status and body length once the answer is complete, else None."""
+        """Read what has arrived: status and body length once the answer is complete, else None."""
         chunk = self.socket.recv(262144)
         if not chunk:
             raise ConnectionResetError("closed by the server before an answer")
@@ -61,7 +60,7 @@ class Connection:
 
 
 class Loop:
-    """Drives all connections for some seconds and keeps the account."""
+    """Drives all connections for some seconds and counts."""
 
     def __init__(self, connections: list[Connection]) -> None:
         self.connections = connections
@@ -74,7 +73,7 @@ class Loop:
             connection.send()
 
     def run(self, seconds: float) -> float:
-        """Keep every connection busy; how long it really took."""
+        """Keep every connection busy; the time that it really took."""
         started = time.perf_counter()
         end = started + seconds
         while time.perf_counter() < end:
@@ -115,20 +114,12 @@ class Loop:
         connection.send()
 
 
-def percentile_ms(sorted_seconds: list[float], share: float) -> float:
-    """The value below which `share` of the sorted values lie, in milliseconds."""
-    if not sorted_seconds:
-        return 0.0
-    return sorted_seconds[min(int(len(sorted_seconds) * share), len(sorted_seconds) - 1)] * 1000
-
-
 def run(order: dict[str, Any]) -> dict[str, Any]:
-    """Carry out one `LoadOrder`: warm up, then measure."""
+    """Warm up, then measure."""
     address = (order["host"], order["port"])
     loop = Loop([Connection(address, request.encode("latin-1")) for request in order["requests"]])
     loop.run(order["warm_up_s"])
     loop.forget()
-    own_before = time.process_time()
     server_before, database_before = cpu_seconds(order["server_pids"]), cpu_seconds(order["database_pids"])
     seconds = loop.run(order["seconds"])
     server_after, database_after = cpu_seconds(order["server_pids"]), cpu_seconds(order["database_pids"])
@@ -138,11 +129,9 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
         "seconds": seconds,
         "server_cpu_s": cpu_between(server_before, server_after),
         "database_cpu_s": cpu_between(database_before, database_after),
-        "generator_cpu_s": time.process_time() - own_before,
-        "p50_ms": percentile_ms(latencies, 0.50),
-        "p99_ms": percentile_ms(latencies, 0.99),
+        "p50_ms": percentile(latencies, 0.50) * 1000,
+        "p99_ms": percentile(latencies, 0.99) * 1000,
         "body_bytes": loop.body_bytes,
-        "reconnects": sum(connection.reconnects for connection in loop.connections),
         "failures": dict(loop.failures),
     }
 

@@ -1,4 +1,4 @@
-"""What the two users have said: words as frequent as Zipf's law has it, in messages of 20 to 80, over three years.
+"""The messages of the two users: words as frequent as Zipf's law has it, in messages of 20 to 80, over three years.
 
 Some words are planted, as the law alone makes no hard case.
 """
@@ -13,18 +13,18 @@ END_MS = 1_790_000_000_000  # September 2026
 PER_CONVERSATION = 500
 VOCABULARY = 50_000
 _STREAM = (
-    4_000_000  # words, of which messages are pieces: sampling each one's own would take longer than loading
+    4_000_000  # words that messages are cut from: sampling each one's own would take longer than loading
 )
 _SYLLABLES = [first + second for first, second in product("bdfgklmnprstvz", "aeiou")]
 
 BYGONE = "bygone"  # in every second message of the older half, in none of the newer
 LEFT, RIGHT = "leftmost", "rightmost"  # each in every third message, never in the same
-BEFORE, BEHIND = "forenoon", "aftermath"  # in every fifth message both, always with another word between them
+BEFORE, AFTER = "forenoon", "aftermath"  # in every fifth message both, always with another word between them
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A message: whose (0 or 1), its number, its time, and what it says."""
+    """A message: its user (0 or 1), its number, its time and its text."""
 
     user: int
     number: int
@@ -48,7 +48,7 @@ def time_of(number: int, size: int) -> int:
 
 
 def entries(size: int) -> Iterator[Entry]:
-    """`size` messages of each of two users, by turns, in the order of their time; the same ones each time."""
+    """`size` messages of each of two users, alternating, in the order of their time; the same ones each time."""
     chance = random.Random(20261123)
     words = [word_of(rank) for rank in range(VOCABULARY)]
     weights = list(accumulate(1 / (rank + 2.7) for rank in range(VOCABULARY)))
@@ -67,5 +67,5 @@ def _planted(number: int, size: int) -> list[str]:
     if number < size // 2 and number % 2:
         planted.append(BYGONE)
     if number % 5 == 0:
-        planted += [BEFORE, "then", BEHIND]
+        planted += [BEFORE, "then", AFTER]
     return planted

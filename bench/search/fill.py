@@ -2,13 +2,14 @@
 
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 
-from bench.search.corpus import PER_CONVERSATION, Entry, entries, time_of
+from bench.search.corpus import PER_CONVERSATION, entries, time_of
+from bench.suite import progress
 from chat_api.database.columns import TIME_FORMAT
 from chat_api.search_index.lexemes import number_of, plain_text, vector_text
 from chat_api.search_index.tokenizer import words
@@ -18,7 +19,6 @@ MESSAGES = ("user_id", "id", "conversation_id", "parent_id", "position", "role",
             "attachment_count", "created_at", "status", "on_path")  # fmt: skip
 CONVERSATIONS = ("user_id", "id", "title", "message_count", "last_position", "active_leaf_id", "archived", "pinned",
                  "updated_at", "created_at")  # fmt: skip
-Progress = Callable[[str], None]
 
 
 def id_at(time_ms: int, number: int) -> str:
@@ -36,36 +36,31 @@ def halfway(size: int) -> tuple[str, str]:
     return id_at(time_of(number, size), number * 4 + 2), id_at(time_of(first, size), first * 2)
 
 
-def fill(url: str, users: list[str], size: int, progress: Progress) -> None:
-    """Load `size` messages for each of the two users, and settle the database."""
+def fill(url: str, users: list[str], size: int) -> None:
+    """Load `size` messages for each of the two users, and bring the database to rest."""
     if url.startswith("sqlite"):
-        _fill_sqlite(url.removeprefix("sqlite:///"), users, size, progress)
+        _fill_sqlite(url.removeprefix("sqlite:///"), users, size)
     else:
-        _fill_postgres(url.replace("+psycopg", ""), users, size, progress)
+        _fill_postgres(url.replace("+psycopg", ""), users, size)
 
 
-def _rows(
-    users: list[str], size: int, progress: Progress
-) -> Iterator[tuple[str, str, Entry, dict[str, Any]]]:
-    """User, conversation, entry and row of each message."""
-    last: dict[int, str] = {}
+def _rows(users: list[str], size: int) -> Iterator[dict[str, Any]]:
+    """The row of each message."""
+    conversations, leaves = [""] * 2, [""] * 2
     for entry in entries(size):
-        user_id, position = users[entry.user], entry.number % PER_CONVERSATION + 1
-        first_ms = entry.time_ms if position == 1 else 0
-        conversation = (
-            last.get(-1 - entry.user, "") if position > 1 else id_at(first_ms, entry.number * 2 + entry.user)
-        )
-        last[-1 - entry.user] = conversation
-        message_id = id_at(entry.time_ms, entry.number * 4 + entry.user + 2)
-        parent = last.get(entry.user) if position > 1 else None
-        last[entry.user] = message_id
-        if entry.user == 0 and entry.number % BATCH == 0:
+        user, position = entry.user, entry.number % PER_CONVERSATION + 1
+        if position == 1:
+            conversations[user] = id_at(entry.time_ms, entry.number * 2 + user)
+        message_id = id_at(entry.time_ms, entry.number * 4 + user + 2)
+        parent = leaves[user] if position > 1 else None
+        leaves[user] = message_id
+        if user == 0 and entry.number % BATCH == 0:
             progress(f"filling: {entry.number:,} of {size:,} messages of each user")
         moment = datetime.fromtimestamp(entry.time_ms / 1000, UTC).strftime(TIME_FORMAT)
         role = ("user", "assistant")[entry.number % 2]
-        values = (user_id, message_id, conversation, parent, position, role, entry.content, len(entry.content), 0,
-                  moment, "completed", True)  # fmt: skip
-        yield user_id, conversation, entry, dict(zip(MESSAGES, values, strict=True))
+        values = (users[user], message_id, conversations[user], parent, position, role, entry.content,
+                  len(entry.content), 0, moment, "completed", True)  # fmt: skip
+        yield dict(zip(MESSAGES, values, strict=True))
 
 
 def _conversation(row: dict[str, Any]) -> tuple[Any, ...]:
@@ -74,7 +69,7 @@ def _conversation(row: dict[str, Any]) -> tuple[Any, ...]:
             False, row["created_at"], row["created_at"])  # fmt: skip
 
 
-def _fill_postgres(url: str, users: list[str], size: int, progress: Progress) -> None:
+def _fill_postgres(url: str, users: list[str], size: int) -> None:
     with psycopg.connect(url) as connection:
         connection.execute("SET session_replication_role = replica")  # no foreign key is looked at
         [definition] = connection.execute(
@@ -82,7 +77,7 @@ def _fill_postgres(url: str, users: list[str], size: int, progress: Progress) ->
         ).fetchone() or [""]
         connection.execute("DROP INDEX ix_message_terms_terms")
         batch: list[dict[str, Any]] = []
-        for *_, row in _rows(users, size, progress):
+        for row in _rows(users, size):
             batch.append(row)
             if len(batch) == BATCH:
                 _copy(connection, batch)
@@ -115,7 +110,7 @@ def _vector(row: dict[str, Any]) -> str:
     return vector_text(row["user_id"], row["conversation_id"], row["id"], words(row["content"]))
 
 
-def _fill_sqlite(path: str, users: list[str], size: int, progress: Progress) -> None:
+def _fill_sqlite(path: str, users: list[str], size: int) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
     for pragma in ("synchronous = OFF", "cache_size = -400000", "foreign_keys = OFF"):
         connection.execute(f"PRAGMA {pragma}")
@@ -131,7 +126,7 @@ def _fill_sqlite(path: str, users: list[str], size: int, progress: Progress) -> 
         )
     }
     used: set[int] = set()
-    for *_, row in _rows(users, size, progress):
+    for row in _rows(users, size):
         if row["position"] == 1:
             connection.execute(insert["conversations"], _conversation(row))
         connection.execute(insert["messages"], tuple(row.values()))

@@ -1,4 +1,4 @@
-"""A database with the messages of two users in a folder: filled when it is first asked for, found there later."""
+"""A database with the messages of two users in a folder: filled when it is first opened, and reused later."""
 
 import hashlib
 import json
@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from bench.account import Account
+from bench.client import Account
 from bench.search.corpus import entries
-from bench.search.fill import Progress, fill, id_at
-from bench.servers import Gunicorn
-from bench.setting import migrate
+from bench.search.fill import fill, id_at
+from bench.servers import Database, running_database, serve_app
 from chat_api.search_index.lexemes import number_of, plain_text, vector_text
 from chat_api.search_index.tokenizer import words
 from tests.support.postgres import Cluster
@@ -23,67 +22,44 @@ SAMPLES = 100
 
 @dataclass(frozen=True)
 class Filled:
-    """A database that runs, and how its first user, who searches, logs in."""
+    """A running database, and how its first user, who searches, logs in."""
 
-    name: str
-    url: str
-    folder: Path
+    database: Database
     size: int
     credentials: dict[str, str]
 
     @property
-    def settings(self) -> dict[str, str]:
-        """The environment of a service on it."""
-        return _settings(self.url, self.folder)
+    def name(self) -> str:
+        """The database's."""
+        return self.database.name
 
 
 @contextmanager
-def filled(name: str, folder: Path, size: int, progress: Progress) -> Iterator[Filled]:
+def filled(name: str, folder: Path, size: int) -> Iterator[Filled]:
     """The database `name` with `size` messages of each user in `folder`; runs within the block, and stays there."""
     folder = folder / f"{name}-{size}"
-    if name == "sqlite":
-        folder.mkdir(parents=True, exist_ok=True)
-        yield _filled(name, f"sqlite:///{folder / 'bench.db'}", folder, size, progress)
-        return
     (folder / "pg").mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o755)  # Postgres runs as somebody else if we are root
-    cluster = Cluster(folder / "pg", POSTGRES_SETTINGS)
-    cluster.start()
-    try:
-        yield _filled(name, cluster.url, folder, size, progress)
-    finally:
-        cluster.stop()
-
-
-def _filled(name: str, url: str, folder: Path, size: int, progress: Progress) -> Filled:
+    folder.chmod(0o755)  # as root, Postgres runs as another user
     record, shape = folder / "filled.json", _shape()
-    if record.exists():
-        stored = json.loads(record.read_text())
-        if stored["shape"] != shape:
-            raise SystemExit(f"{folder} was filled by another version: remove it, or take another folder.")
-        return Filled(name, url, folder, size, stored["credentials"])
-    settings = _settings(url, folder)
-    migrate(settings)
-    with Gunicorn("wsgi:app", ready_path="/readyz", folder=folder, settings=settings) as service:
-        accounts = [Account(service.port) for _ in range(2)]
-    fill(url, [account.user_id for account in accounts], size, progress)
-    credentials = accounts[0].credentials
-    record.write_text(json.dumps({"shape": shape, "credentials": credentials}))
-    return Filled(name, url, folder, size, credentials)
-
-
-def _settings(url: str, folder: Path) -> dict[str, str]:
-    return {"APP_ENV": "development", "DATABASE_URL": url, "DATA_DIR": str(folder)}
+    stored = json.loads(record.read_text()) if record.exists() else None
+    if stored and stored["shape"] != shape:
+        raise SystemExit(f"{folder} was filled by another version: remove it, or use another folder.")
+    with running_database(name, folder, Cluster(folder / "pg", POSTGRES_SETTINGS)) as database:
+        if stored is None:
+            with serve_app(database) as service:
+                accounts = [Account(service.port) for _ in range(2)]
+            fill(database.url, [account.user_id for account in accounts], size)
+            stored = {"shape": shape, "credentials": accounts[0].credentials}
+            record.write_text(json.dumps(stored))
+        yield Filled(database, size, stored["credentials"])
 
 
 def _shape() -> str:
-    """Of how messages are stored, seen in the first ones."""
+    """A digest of how messages are stored, computed from the first ones."""
     digest = hashlib.sha256()
     for entry in islice(entries(SAMPLES), SAMPLES):
-        place, message = id_at(entry.time_ms, 1), id_at(entry.time_ms, 2)
-        texts = (
-            plain_text(place, words(entry.content)),
-            vector_text(place, place, message, words(entry.content)),
-        )
+        conversation, message = id_at(entry.time_ms, 1), id_at(entry.time_ms, 2)
+        found = words(entry.content)
+        texts = plain_text(conversation, found), vector_text(conversation, conversation, message, found)
         digest.update(repr((entry, texts, number_of(message))).encode())
     return digest.hexdigest()

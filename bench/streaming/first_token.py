@@ -1,114 +1,64 @@
 """Time to the first token: what the service adds to the provider's own, one stream at a time.
 
-The client asks the service and the provider itself in turns; from each of the service's times the median of the
-provider's own in the same round is taken away.
+In every round the client streams from the provider itself too; that median is subtracted from the service's times.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from statistics import median
 
-from bench.load_client import percentile_ms
-from bench.streaming.audience import order_of
-from bench.streaming.failures import Failures
+from bench.figures import percentile
 from bench.streaming.pace import Pace
-from bench.streaming.peers import Provider
-from bench.streaming.services import Service
-from bench.streaming.streams import direct_order, stream
-from bench.streaming.yardstick import Yardstick
+from bench.streaming.streams import Provider, Service
+from bench.suite import Report, Row, Target, progress
 
 LIMIT_P50_MS, LIMIT_P99_MS = 3.0, 10.0
-STREAMS_PER_ROUND = 30
 WARM_UP_STREAMS = 10
-PACE = (10, 5, 5)
-"""Milliseconds to the first chunk and between chunks, and chunks: the time to the first counts, so few follow."""
-
-
-@dataclass(frozen=True)
-class FirstTokenRow:
-    """The times of all streams through one service, and of those asked of the provider itself."""
-
-    service: str
-    streams: int
-    own_p50_ms: float
-    p50_ms: float
-    p99_ms: float
-    added_p50_ms: float
-    added_p99_ms: float
-    failed: int
-    slowness: float = 1.0
-
-    @property
-    def reference_ms(self) -> tuple[float, float]:
-        """What is added at the reference's speed: the median, and what 99 of 100 stay within."""
-        return self.added_p50_ms / self.slowness, self.added_p99_ms / self.slowness
-
-    @property
-    def met(self) -> bool:
-        """Whether it adds no more than it may, with no stream failed."""
-        p50_ms, p99_ms = self.reference_ms
-        return p50_ms <= LIMIT_P50_MS and p99_ms <= LIMIT_P99_MS and not self.failed
-
-    @property
-    def title(self) -> str:
-        """What is measured, in words."""
-        return f"time to first token on {self.service}"
-
-
-@dataclass
-class _Times:
-    all_s: list[float] = field(default_factory=list)
-    added_s: list[float] = field(default_factory=list)
-    failed: int = 0
+PACES = [Pace(10, 5, 5, text=number) for number in range(30)]
+"""10 ms to the first chunk; few follow, as only the first is measured."""
 
 
 def measure_first_token(
     services: Sequence[Service],
     provider: Provider,
-    yardstick: Yardstick,
-    failures: Failures,
-    *,
+    measure_yardstick: Callable[[], None],
+    report: Report,
     rounds: int,
-    progress: Callable[[str], None],
-) -> list[FirstTokenRow]:
-    """A row for each service; each takes a turn in every round, the yardstick and the provider itself first."""
+) -> list[Row]:
+    """A row for each service; each is measured in every round, after the yardstick and the provider itself."""
     for service in services:
         progress(f"first token: warming up {service.name}")
-        _ask(service, WARM_UP_STREAMS, failures, _Times(), 0.0)
+        service.stream("first token", PACES[:WARM_UP_STREAMS], report)
     own_s: list[float] = []
-    times = {service.name: _Times() for service in services}
+    times_s: dict[str, list[float]] = {service.name: [] for service in services}
+    added_s: dict[str, list[float]] = {service.name: [] for service in services}
+    failed = dict.fromkeys(times_s, 0)
     for number in range(1, rounds + 1):
         progress(f"first token, round {number} of {rounds}")
-        yardstick.take_turn()
-        direct = stream(direct_order(provider.port, _paces(STREAMS_PER_ROUND), at_once=1))
-        failures.add("the provider itself", direct.failures)
-        own_s += direct.ttft_s
+        measure_yardstick()
+        direct_s = provider.stream(PACES, report).ttft_s
+        own_s += direct_s
         for service in services:
-            _ask(service, STREAMS_PER_ROUND, failures, times[service.name], median(direct.ttft_s))
-    return [_row(service, times[service.name], own_s) for service in services]
+            streamed = service.stream("first token", PACES, report)
+            failed[service.name] += streamed.failed
+            times_s[service.name] += streamed.measurement.ttft_s
+            added_s[service.name] += [one - median(direct_s) for one in streamed.measurement.ttft_s]
+    return [_row(name, own_s, times_s[name], added_s[name], failed[name]) for name in times_s]
 
 
-def _ask(service: Service, count: int, failures: Failures, times: _Times, own_median_s: float) -> None:
-    turns = service.audience.turns(_paces(count))
-    measurement = stream(order_of(turns, service.server.port, at_once=1))
-    times.failed += failures.of_streams(f"first token, {service.name}", measurement, service.audience, turns)
-    times.all_s += measurement.ttft_s
-    times.added_s += [seconds - own_median_s for seconds in measurement.ttft_s]
+def _row(service: str, own_s: list[float], times_s: list[float], added_s: list[float], failed: int) -> Row:
+    def ms(times: list[float], share: float) -> float:
+        return percentile(times, share) * 1000
 
-
-def _row(service: Service, times: _Times, own_s: list[float]) -> FirstTokenRow:
-    every, added = sorted(times.all_s), sorted(times.added_s)
-    return FirstTokenRow(
-        service=service.name,
-        streams=len(every),
-        own_p50_ms=percentile_ms(sorted(own_s), 0.50),
-        p50_ms=percentile_ms(every, 0.50),
-        p99_ms=percentile_ms(every, 0.99),
-        added_p50_ms=percentile_ms(added, 0.50),
-        added_p99_ms=percentile_ms(added, 0.99),
-        failed=times.failed,
-    )
-
-
-def _paces(count: int) -> list[Pace]:
-    return [Pace(*PACE, text=number) for number in range(count)]
+    added = ms(added_s, 0.5), ms(added_s, 0.99)
+    cells = {
+        "service": service,
+        "streams": str(len(times_s)),
+        "own p50 ms": f"{ms(own_s, 0.5):.2f}",
+        "p50 ms": f"{ms(times_s, 0.5):.2f}",
+        "p99 ms": f"{ms(times_s, 0.99):.2f}",
+        "added p50 ms": f"{added[0]:.2f}",
+        "added p99 ms": f"{added[1]:.2f}",
+        "failed": str(failed),
+    }
+    target = Target(added, (LIMIT_P50_MS, LIMIT_P99_MS), is_scaled=True)
+    return Row(f"time to first token on {service}", cells, target, failed)

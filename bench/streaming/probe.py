@@ -1,7 +1,7 @@
-"""The probe's process: the same GET at a steady rate, whatever becomes of the last one, until its stdin is closed.
+"""The probe's process: the same GET at a steady rate, until its stdin is closed.
 
-Where no connection is free another one is opened, so a slow answer never holds the next request back.
-Then it writes when each request was sent, how long its answer took, and the status. Run by `bench.streaming.peers`.
+If no connection is free another one is opened, so a slow answer never delays the next request.
+Then it writes when each request was sent, how long its answer took, and the status. Run by `bench.streaming.held`.
 """
 
 import json
@@ -16,7 +16,7 @@ LAST_ANSWERS_S = 5.0
 
 
 class Probe:
-    """Sends, receives and keeps the account: (sent at, seconds, status) of each request."""
+    """Sends, receives and records (sent at, seconds, status) of each request."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         self.address = (order["host"], order["port"])
@@ -27,7 +27,7 @@ class Probe:
         self.answers: list[tuple[float, float, str]] = []
 
     def run(self) -> None:
-        """Probe until stdin is closed, then wait a moment for what is under way."""
+        """Probe until stdin is closed, then wait a moment for open requests."""
         due = time.monotonic()
         while True:
             ready, _, _ = select.select([sys.stdin, *self.waiting], [], [], max(due - time.monotonic(), 0))

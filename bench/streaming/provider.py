@@ -1,7 +1,7 @@
-"""The provider's process: speaks OpenAI's streamed chat completions at the pace that the model's name asks for.
+"""The provider's process: speaks OpenAI's streamed chat completions at the pace that the model's name says.
 
-Every chunk is a `send` of its own, of bytes made beforehand; one loop serves a thousand streams. It says its port
-on stdout and ends with its stdin. Run by `bench.streaming.peers`.
+Every chunk is a `send` of its own, of bytes made beforehand; one loop serves a thousand streams. It writes its port
+to stdout and ends with its stdin. Run by `bench.streaming.streams`.
 """
 
 import heapq
@@ -14,10 +14,10 @@ from itertools import count
 from typing import Any
 
 from bench.servers import HOST
-from bench.streaming.pace import PIECES, Pace
+from bench.streaming.pace import TEXTS, Pace
 
 SHORTEST_SLEEP_S = 0.0002
-"""Chunks that are due within so short a time are sent in one turn: a turn per chunk would cost half a core."""
+"""Chunks that are due within so short a time are sent together: a wake-up per chunk would cost half a core."""
 
 RETRY_S = 0.001
 BACKLOG = 4096
@@ -30,32 +30,35 @@ def _frame(payload: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(event), event)
 
 
-def _chunk(delta: dict[str, str], **more: Any) -> bytes:
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": None, **more}
+def _chunk(*choices: dict[str, Any], **more: Any) -> bytes:
     body = {
         "id": "chatcmpl-C8f2mXw0Zr5pVbTq7uJk1nYs",
         "object": "chat.completion.chunk",
         "created": 1770933892,
         "model": "paced",
         "system_fingerprint": "fp_44709d6fcb",
-        "choices": [choice],
+        "choices": choices,
+        **more,
     }
     return _frame(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def _delta(finish_reason: str | None = None, **delta: str) -> bytes:
+    return _chunk({"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason})
 
 
 HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n"
 )
-REFUSAL = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-FIRST = HEAD + _chunk({"role": "assistant", "content": ""})
-FRAMES = tuple(_chunk({"content": piece}) for piece in PIECES)
-FINISH = _chunk({}, finish_reason="stop")
+FIRST = HEAD + _delta(role="assistant", content="")
+FRAMES = tuple(_delta(content=text) for text in TEXTS)
+FINISH = _delta("stop")
 DONE = _frame(b"[DONE]") + b"0\r\n\r\n"
 
 
 class Connection:
-    """One connection of a caller: reads requests, and knows how far its present reply is."""
+    """One connection of a caller: reads requests, and keeps the position in its present reply."""
 
     __slots__ = ("closes", "pace", "position", "received", "socket", "unsent", "usage")
 
@@ -67,7 +70,7 @@ class Connection:
         self.pace: Pace | None = None
 
     def read(self) -> bool:
-        """Take in what has arrived; False once the caller has gone."""
+        """Read what has arrived; False once the caller has gone."""
         try:
             received = self.socket.recv(RECEIVED_AT_ONCE)
         except BlockingIOError:
@@ -78,7 +81,7 @@ class Connection:
         return bool(received)
 
     def begin(self) -> bool:
-        """Whether a whole request has come; the reply is then ready to be sent. ValueError where it makes no sense."""
+        """Whether a whole request has arrived; the reply is then ready to be sent."""
         head, separator, body = self.received.partition(b"\r\n\r\n")
         if not separator:
             return False
@@ -88,18 +91,18 @@ class Connection:
         if len(body) < length:
             return False
         self.received = body[length:]
-        self._understand(lines[0], json.loads(body[:length]))
+        self._parse(lines[0], json.loads(body[:length]))
         self.closes = headers.get("connection") == "close"
         return True
 
-    def _understand(self, request_line: str, request: dict[str, Any]) -> None:
-        asked = request_line.startswith("post ") and "/chat/completions " in request_line
-        if not asked or not request["stream"] or request["messages"][-1]["role"] != "user":
-            raise ValueError("not what a streamed reply is asked with")
+    def _parse(self, request_line: str, request: dict[str, Any]) -> None:
+        is_completion = request_line.startswith("post ") and "/chat/completions " in request_line
+        if not is_completion or not request["stream"] or request["messages"][-1]["role"] != "user":
+            raise ValueError("not a request for a streamed reply")
         self.usage = bool((request.get("stream_options") or {}).get("include_usage"))
         self.pace = Pace.of_model(request["model"])
         self.position = 0
-        self.unsent = FIRST + FRAMES[self.pace.piece_at(0)]
+        self.unsent = FIRST + FRAMES[self.pace.text_at(0)]
 
     def advance(self, pace: Pace) -> float | None:
         """Send what is due; seconds until there is more to send, None after the end."""
@@ -113,7 +116,7 @@ class Connection:
                 return RETRY_S
             self.position += 1
             if self.position < pace.chunks:
-                self.unsent = FRAMES[pace.piece_at(self.position)]
+                self.unsent = FRAMES[pace.text_at(self.position)]
             elif self.position == pace.chunks:
                 self.unsent = self._end(pace)
             else:
@@ -122,16 +125,8 @@ class Connection:
                 return pace.every_ms / 1000
 
     def _end(self, pace: Pace) -> bytes:
-        if not self.usage:
-            return FINISH + DONE
         tokens = {"prompt_tokens": 10, "completion_tokens": pace.chunks, "total_tokens": pace.chunks + 10}
-        usage = {
-            "id": "chatcmpl-1",
-            "object": "chat.completion.chunk",
-            "created": 1770933892,
-            "model": "paced",
-        }
-        return FINISH + _frame(json.dumps({**usage, "choices": [], "usage": tokens}).encode()) + DONE
+        return FINISH + (_chunk(usage=tokens) if self.usage else b"") + DONE
 
 
 class Provider:
@@ -178,13 +173,7 @@ class Provider:
             self._begin(connection)
 
     def _begin(self, connection: Connection) -> None:
-        try:
-            begun = connection.begin()
-        except (ValueError, KeyError, IndexError, TypeError):
-            connection.socket.send(REFUSAL)
-            self._close(connection)
-            return
-        if begun and connection.pace is not None:
+        if connection.begin() and connection.pace is not None:
             self._schedule(connection, time.monotonic() + connection.pace.ttft_ms / 1000)
 
     def _schedule(self, connection: Connection, due: float) -> None:
@@ -195,7 +184,7 @@ class Provider:
         while self.queue and self.queue[0][0] <= now:
             due, _number, connection = heapq.heappop(self.queue)
             if connection.pace is None or connection.socket.fileno() < 0:
-                continue  # closed meanwhile
+                continue  # closed
             try:
                 wait = connection.advance(connection.pace)
             except OSError:

@@ -1,8 +1,11 @@
-"""Reads a whole recorded answer: HTTP/1.1 with a chunked body, and in it the events of a streamed reply."""
+"""Reads a whole recorded answer: its HTTP by the standard library, and in it the events of a streamed reply."""
 
+import http.client
+import io
 import json
 import re
 from dataclasses import dataclass
+from typing import Any
 
 COMPLETED = "completion.completed"
 PROBLEM_CODE = re.compile(rb'"code":\s*"(\w+)"')
@@ -14,81 +17,65 @@ class Broken(Exception):
 
 @dataclass(frozen=True)
 class Reply:
-    """What a streamed reply said, and in how many pieces it came."""
+    """The text of a streamed reply, and the number of events that it came in."""
 
     text: str
     deltas: int
 
 
-def status_of(answer: bytes) -> str:
-    """The three digits of an answer's status; empty if not so much has come."""
-    return answer[9:12].decode("latin-1")
-
-
-def header_of(answer: bytes, name: str) -> str | None:
-    """A header field of an answer, None where it is missing."""
-    for line in answer.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")[1:]:
-        found, _, value = line.partition(":")
-        if found.lower() == name.lower():
-            return value.strip()
-    return None
-
-
 def completion_reply(answer: bytes) -> Reply:
     """The reply in an answer of `POST /chat/completions`. Raises Broken unless it was completed."""
-    deltas, last = [], ""
-    for event, data in _events(_body(answer)):
-        last = event
-        if event == "completion.delta":
-            deltas.append(json.loads(data)["delta"])
+    events = _events(_body(answer))
+    last = events[-1][0] if events else "no event"
     if last != COMPLETED:
-        raise Broken(f"ended with {last or 'no event'}")
-    return Reply("".join(deltas), len(deltas))
+        raise Broken(f"ended with {last}")
+    return _reply([json.loads(data)["delta"] for event, data in events if event == "completion.delta"])
 
 
 def provider_reply(answer: bytes) -> Reply:
-    """The reply in an answer of the provider itself. Raises Broken where it stops short."""
-    deltas, last = [], b""
-    for _event, data in _events(_body(answer)):
-        last = data
-        if data != b"[DONE]":
-            deltas += [choice["delta"].get("content", "") for choice in json.loads(data)["choices"]]
-    if last != b"[DONE]":
+    """The reply in an answer of the provider itself. Raises Broken if it stops short."""
+    events = [data for _event, data in _events(_body(answer))]
+    if not events or events[-1] != b"[DONE]":
         raise Broken("ended without [DONE]")
+    choices = [choice for data in events[:-1] for choice in json.loads(data)["choices"]]
+    return _reply([choice["delta"].get("content", "") for choice in choices])
+
+
+def _reply(deltas: list[str]) -> Reply:
     texts = [delta for delta in deltas if delta]
     return Reply("".join(texts), len(texts))
 
 
+class _Recording:
+    """As much of a socket as `http.client` needs to read an answer."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+
+    def makefile(self, *_args: Any) -> io.BytesIO:
+        return io.BytesIO(self._answer)
+
+
 def _body(answer: bytes) -> bytes:
     """The body, its chunked coding undone."""
-    if status_of(answer) != "200":
-        raise Broken(_refusal(answer))
-    _head, _, coded = answer.partition(b"\r\n\r\n")
-    if (header_of(answer, "Transfer-Encoding") or "").lower() != "chunked":
-        raise Broken("not chunked: nobody could tell its end")
-    pieces: list[bytes] = []
-    at = 0
-    while True:
-        line_end = coded.find(b"\r\n", at)
-        if line_end < 0:
-            raise Broken("cut off")
-        size = int(coded[at:line_end], 16)
-        if size == 0:
-            return b"".join(pieces)
-        pieces.append(coded[line_end + 2 : line_end + 2 + size])
-        at = line_end + 2 + size + 2
-
-
-def _refusal(answer: bytes) -> str:
-    """Status and code of an answer that is no reply."""
     if not answer:
-        return "no answer"
-    found = PROBLEM_CODE.search(answer)
-    return f"HTTP {status_of(answer)}" + (f" {found[1].decode()}" if found else "")
+        raise Broken("no answer")
+    response = http.client.HTTPResponse(_Recording(answer))  # type: ignore[arg-type]
+    try:
+        response.begin()
+        body = response.read()
+    except (http.client.HTTPException, ValueError) as error:
+        raise Broken(f"cut off: {type(error).__name__}") from error
+    if response.status != 200:
+        found = PROBLEM_CODE.search(body)
+        raise Broken(f"HTTP {response.status}" + (f" {found[1].decode()}" if found else ""))
+    if not response.chunked:
+        raise Broken("not chunked: nobody could tell its end")
+    return body
 
 
 def _events(body: bytes) -> list[tuple[str, bytes]]:
-    """Name and data of each event; comments and fields that say nothing here are left out."""
+    """Name and data of each event; comments and fields without meaning here are left out."""
     events = []
     for frame in body.split(b"\n\n"):
         name, data = "", b""

@@ -1,9 +1,8 @@
 """The stream client's process: holds very many streamed answers at once, in one loop.
 
-It notes when something came and keeps the bytes; only when all have ended it reads what they said, so that the
-work of reading does not delay the clock. On stdout it says in lines of JSON when all streams are running, when
-the first of them has ended, and at last what came of them. Run by `bench.streaming.streams`, where the order
-and the account are described.
+It records when bytes arrive and keeps them; it parses them only when all streams have ended, so that parsing does
+not delay the clock. To stdout it writes lines of JSON: when all streams are running, when the first of them has
+ended, and at last the results. Run by `bench.streaming.streams`.
 """
 
 import gc
@@ -17,12 +16,12 @@ from collections import Counter
 from itertools import pairwise
 from typing import Any
 
-from bench.load_client import percentile_ms
+from bench.figures import percentile
 from bench.streaming.pace import Pace
-from bench.streaming.sse import Broken, Reply, completion_reply, provider_reply, status_of
+from bench.streaming.sse import Broken, Reply, completion_reply, provider_reply
 
 READERS = {
-    # who is asked -> how its answer is read, and the bytes that only its first piece of text can have brought
+    # peer -> the reader of its answers, and the bytes that only its first text can contain
     "service": (completion_reply, b"event: completion.delta"),
     "provider": (provider_reply, b'"delta":{"content":"'),
 }
@@ -48,12 +47,12 @@ class Stream:
 
     @property
     def answer(self) -> bytes:
-        """All that came."""
+        """All that was received."""
         return b"".join(self.received)
 
 
 class Loop:
-    """Opens the streams of an order when it is their turn, and follows them to their ends."""
+    """Opens the streams of an order when they are due, and follows them to their ends."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         self.address = (order["host"], order["port"])
@@ -95,7 +94,7 @@ class Loop:
         return 1.0
 
     def _send(self, number: int) -> None:
-        """The connection stands: send the request, which fits into any socket's buffer, and listen."""
+        """The connection is open: send the request, which fits into any socket's buffer, and listen."""
         stream = self.running[number]
         try:
             stream.socket.send(stream.request)
@@ -134,7 +133,7 @@ class Loop:
 
 
 class Reader:
-    """Reads what the streams brought, when all is over."""
+    """Parses what the streams received, when all have ended."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         self.read = READERS[order["peer"]][0]
@@ -144,7 +143,7 @@ class Reader:
         self.late = array("d")
 
     def take(self, stream: Stream, model: str) -> bool:
-        """Check a stream against the text that its model says, and count it in; whether all was well."""
+        """Check a stream against the text that its model says, and count it; whether it is correct."""
         try:
             reply = self._reply(stream)
         except Broken as broken:
@@ -160,16 +159,13 @@ class Reader:
         return reply.text == pace.reply
 
     def _reply(self, stream: Stream) -> Reply:
-        if stream.error:
-            raise Broken(stream.error)
-        answer = stream.answer
-        if not stream.ended_at:
-            raise Broken(f"not ended at the limit (HTTP {status_of(answer) or 'nothing'})")
-        return self.read(answer)
+        if stream.error or not stream.ended_at:
+            raise Broken(stream.error or "not ended at the limit")
+        return self.read(stream.answer)
 
 
-def account(order: dict[str, Any], loop: Loop, own_cpu_s: float) -> dict[str, Any]:
-    """What came of the order, as `StreamMeasurement` has it."""
+def results(order: dict[str, Any], loop: Loop, own_cpu_s: float) -> dict[str, Any]:
+    """The fields of `bench.streaming.streams.StreamMeasurement`."""
     reader = Reader(order)
     failed = list(range(len(loop.streams), loop.total))
     if failed:
@@ -179,30 +175,16 @@ def account(order: dict[str, Any], loop: Loop, own_cpu_s: float) -> dict[str, An
             failed.append(index)
     begun = min((stream.started_at for stream in loop.streams), default=0.0)
     ended = max((stream.ended_at for stream in loop.streams), default=0.0)
-    gaps = sorted(reader.gaps)
     return {
-        "streams": loop.total,
         "failures": dict(reader.failures),
         "failed": failed,
         "ttft_s": [one.first_at - one.started_at for one in loop.streams if one.first_at],
-        "gap_p50_ms": percentile_ms(gaps, 0.50),
-        "gap_p99_ms": percentile_ms(gaps, 0.99),
-        "late_p99_ms": percentile_ms(sorted(reader.late), 0.99),
+        "gap_p99_ms": percentile(reader.gaps, 0.99) * 1000,
+        "late_p99_ms": percentile(reader.late, 0.99) * 1000,
         "deltas": reader.deltas,
         "seconds": max(ended - begun, 0.0),
         "most_at_once": loop.most_at_once,
         "client_cpu_s": own_cpu_s,
-        "refusals": [
-            _refusal(one) for one in loop.streams if one.received and status_of(one.answer) != "200"
-        ],
-    }
-
-
-def _refusal(stream: Stream) -> dict[str, Any]:
-    return {
-        "status": status_of(stream.answer),
-        "ms": (stream.arrivals[0] - stream.started_at) * 1000,
-        "head": stream.answer.partition(b"\r\n\r\n")[0].decode("latin-1"),
     }
 
 
@@ -213,11 +195,11 @@ def _say(line: dict[str, Any]) -> None:
 def main() -> None:
     """Carry out the order on stdin."""
     order = json.load(sys.stdin)
-    gc.disable()  # a collection among a million kept pieces would stop the clock's owner for a moment
+    gc.disable()  # a collection among a million kept byte strings would stop this process for a moment
     loop = Loop(order)
     before = time.process_time()
     loop.run()
-    _say({"event": "over", "account": account(order, loop, time.process_time() - before)})
+    _say({"event": "over", "results": results(order, loop, time.process_time() - before)})
 
 
 if __name__ == "__main__":

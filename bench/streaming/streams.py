@@ -1,106 +1,261 @@
-"""Orders streams from a client that runs in a process of its own, and tells what came of them."""
+"""Streams of a provider that replies at a set pace, requested from a service or, for comparison, from the provider.
+
+The client runs in a process of its own and compares what it receives with what the provider sent; then question and
+reply are compared with the database's, byte for byte.
+"""
 
 import json
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import cycle, groupby
 
-from bench.load_client import percentile_ms
-from bench.processes import LOAD_CORE, pin
-from bench.servers import HOST
+import sqlalchemy as sa
+
+from bench.client import Account
+from bench.figures import percentile
+from bench.load import post_request
+from bench.processes import cpu_between, cpu_seconds
+from bench.servers import HOST, Database, Gunicorn, PipedProcess
 from bench.streaming.pace import Pace
+from bench.suite import Report
+from chat_api.conversations.models import Conversation
+from chat_api.database.columns import new_id
+from chat_api.messages.models import Message
 
-
-@dataclass(frozen=True)
-class StreamOrder:
-    """Streams to open: which requests, the models they name, how many at once, how far apart.
-
-    `peer` is who is asked, "service" or "provider". Every stream gets a connection of its own.
-    """
-
-    peer: str
-    port: int
-    requests: list[str]
-    models: list[str]
-    at_once: int
-    start_gap_s: float = 0.0
-    limit_s: float = 90.0
-    host: str = HOST
+LIMIT_S = 90.0
+ROWS_AT_ONCE = 1000
+Watch = Callable[[str, float, int], None]
 
 
 @dataclass(frozen=True)
 class StreamMeasurement:
-    """What came of an order. Times to the first text count from before the connection is opened.
+    """Results of the client. Times to the first text count from before the connection is opened.
 
     `failed`: the indices of the streams that brought anything else than the provider's whole text and a good end.
     `late`: how long after the provider's own end a stream ended, counted from its first text.
     """
 
-    streams: int
     failures: dict[str, int]
     failed: list[int]
     ttft_s: list[float]
-    gap_p50_ms: float
     gap_p99_ms: float
     late_p99_ms: float
     deltas: int
     seconds: float
     most_at_once: int
     client_cpu_s: float
-    refusals: list[dict[str, Any]] = field(default_factory=list)
 
-    def ttft(self, share: float) -> float:
-        """The time to the first text, in milliseconds, within which `share` of the streams had it."""
-        return percentile_ms(sorted(self.ttft_s), share)
+    def ttft_ms(self, share: float) -> float:
+        """The time to the first text within which `share` of the streams had it."""
+        return percentile(self.ttft_s, share) * 1000
 
 
-def stream(
-    order: StreamOrder, watch: Callable[[str, float, int], None] = lambda event, at, client_pid: None
+@dataclass(frozen=True)
+class Streamed:
+    """Streams through a service: what the client measured, how many failed, and the CPU time of both processes."""
+
+    measurement: StreamMeasurement
+    failed: int
+    server_cpu_s: float
+    database_cpu_s: float
+
+
+@dataclass(frozen=True)
+class Provider:
+    """The provider that streams at a set pace."""
+
+    port: int
+    pid: int
+
+    def stream(self, paces: Sequence[Pace], report: Report) -> StreamMeasurement:
+        """The same streams, one after the other, without a service: what provider and client take alone."""
+        requests = [
+            post_request(self.port, "/v1/chat/completions", "", _direct(pace), "Connection: close\r\n")
+            for pace in paces
+        ]
+        measurement = _run_client("provider", self.port, requests, paces, at_once=1)
+        report.fail("the provider itself", measurement.failures)
+        return measurement
+
+
+@contextmanager
+def running_provider() -> Iterator[Provider]:
+    """Start the provider; end it with the block."""
+    with PipedProcess("bench.streaming.provider") as process:
+        try:
+            yield Provider(int(process.stdout.readline()), process.pid)
+        finally:
+            process.stdin.close()
+
+
+@dataclass(frozen=True)
+class Member:
+    """A user of the service who has a key for the provider."""
+
+    account: Account
+    provider_id: str
+
+    @classmethod
+    def register(cls, port: int, provider: Provider) -> "Member":
+        """Make one."""
+        account = Account(port)
+        body = {"name": "Paced", "api_endpoint": f"http://{HOST}:{provider.port}/v1"}
+        provider_id = account.call("POST", "/chat/llm-providers", body)["id"]
+        key = {"user_id": account.user_id, "provider_id": provider_id, "api_key": "sk-bench-0123456789"}
+        account.call("POST", "/chat/user-llm-configs", key)
+        return cls(account, provider_id)
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A question in a conversation of its own, and the reply that it will get."""
+
+    member: Member
+    conversation_id: str
+    pace: Pace
+
+    @property
+    def question(self) -> str:
+        """Different for each text."""
+        return f"Question {self.pace.text}: what does the fox do, “exactly”?"
+
+    @property
+    def messages(self) -> list[tuple[str, str]]:
+        """Role and content of what must be stored."""
+        return [("user", self.question), ("assistant", self.pace.reply)]
+
+    def request(self, port: int) -> str:
+        """The request that streams the reply, as text. The end of the reply ends the connection."""
+        body = {
+            "conversation_id": self.conversation_id,
+            "provider_id": self.member.provider_id,
+            "model": self.pace.model,
+            "content": self.question,
+            "stream": True,
+        }
+        headers = "Connection: close\r\n"
+        return post_request(port, "/chat/completions", self.member.account.token, body, headers)
+
+
+@dataclass(frozen=True)
+class Service:
+    """One way to deploy. `neighbour` answers everything else: a service of its own, on SQLite the same one."""
+
+    database: Database
+    worker_class: str
+    server: Gunicorn
+    neighbour: Gunicorn
+    members: Sequence[Member]
+
+    @property
+    def name(self) -> str:
+        """Its name in tables."""
+        return f"{self.database.name}, {self.worker_class}"
+
+    @property
+    def has_neighbour(self) -> bool:
+        """Whether plain requests go to a service of their own."""
+        return self.neighbour is not self.server
+
+    def stream(
+        self,
+        what: str,
+        paces: Sequence[Pace],
+        report: Report,
+        *,
+        at_once: int = 1,
+        start_gap_s: float = 0.0,
+        finish_s: float = 0.0,
+        watch: Watch = lambda event, at, client_pid: None,
+    ) -> Streamed:
+        """Stream these replies, each in a new conversation, and check them; failures go into the report.
+
+        `finish_s`: how long the service has for its work after the last stream. `watch` is called with "all running"
+        and "first ended", when that was, and the client's process.
+        """
+        engine = sa.create_engine(self.database.url)
+        exchanges = _new_exchanges(engine, self.members, paces)
+        requests = [exchange.request(self.server.port) for exchange in exchanges]
+        servers, databases = [self.server.process.pid], self.database.server_pids
+        before = cpu_seconds(servers), cpu_seconds(databases)
+        measurement = _run_client("service", self.server.port, requests, paces, at_once, start_gap_s, watch)
+        time.sleep(finish_s)
+        after = cpu_seconds(servers), cpu_seconds(databases)
+        complaints = _complaints(engine, exchanges)
+        engine.dispose()
+        report.fail(f"{what}, {self.name}", measurement.failures)
+        report.fail(f"{what}, {self.name}", Counter(complaints.values()))
+        failed = len(complaints.keys() | set(measurement.failed))
+        return Streamed(measurement, failed, *map(cpu_between, before, after))
+
+
+def _run_client(
+    peer: str,
+    port: int,
+    requests: Sequence[str],
+    paces: Sequence[Pace],
+    at_once: int,
+    start_gap_s: float = 0.0,
+    watch: Watch = lambda event, at, client_pid: None,
 ) -> StreamMeasurement:
-    """Run the client once. `watch` hears of "all running" and "first ended", when that was, and who the client is."""
-    client = subprocess.Popen(
-        [sys.executable, "-m", "bench.streaming.stream_client"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    if client.stdin is None or client.stdout is None:
-        raise RuntimeError("the client has no pipes")
-    pin([client.pid], LOAD_CORE)
-    with client:
-        client.stdin.write(json.dumps(asdict(order)))
+    """Run the client once. Every stream gets a connection of its own."""
+    order = {
+        "peer": peer,
+        "host": HOST,
+        "port": port,
+        "requests": requests,
+        "models": [pace.model for pace in paces],
+        "at_once": at_once,
+        "start_gap_s": start_gap_s,
+        "limit_s": LIMIT_S,
+    }
+    with PipedProcess("bench.streaming.stream_client") as client:
+        client.stdin.write(json.dumps(order))
         client.stdin.close()
         for line in client.stdout:
-            said = json.loads(line)
-            if said["event"] == "over":
-                return StreamMeasurement(**said["account"])
-            watch(said["event"], said["at"], client.pid)
+            message = json.loads(line)
+            if message["event"] == "over":
+                return StreamMeasurement(**message["results"])
+            watch(message["event"], message["at"], client.pid)
     raise RuntimeError("the stream client failed; its own message stands above")
 
 
-def direct_order(port: int, paces: Sequence[Pace], *, at_once: int, start_gap_s: float = 0.0) -> StreamOrder:
-    """The same streams asked of the provider itself: what the machine and the client take alone."""
-    return StreamOrder(
-        "provider",
-        port,
-        [_direct_request(port, pace) for pace in paces],
-        _models(paces),
-        at_once,
-        start_gap_s,
-    )
+def _direct(pace: Pace) -> dict[str, object]:
+    return {"model": pace.model, "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
 
 
-def _direct_request(port: int, pace: Pace) -> str:
-    body = json.dumps(
-        {"model": pace.model, "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
-    )
-    return (
-        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {HOST}:{port}\r\nConnection: close\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
-    )
+def _new_exchanges(engine: sa.Engine, members: Sequence[Member], paces: Sequence[Pace]) -> list[Exchange]:
+    """A new conversation for each reply, distributed evenly over the members."""
+    exchanges = [
+        Exchange(member, new_id(), pace) for member, pace in zip(cycle(members), paces, strict=False)
+    ]
+    rows = [
+        {"user_id": one.member.account.user_id, "id": one.conversation_id, "title": "A streamed reply"}
+        for one in exchanges
+    ]
+    with engine.begin() as connection:
+        connection.execute(sa.insert(Conversation), rows)
+    return exchanges
 
 
-def _models(paces: Sequence[Pace]) -> list[str]:
-    return [pace.model for pace in paces]
+def _complaints(engine: sa.Engine, exchanges: Sequence[Exchange]) -> dict[int, str]:
+    """What is not stored byte for byte: index of the exchange -> what is wrong. Empty if all is stored."""
+    stored: dict[str, list[tuple[str, str]]] = {}
+    ids = [exchange.conversation_id for exchange in exchanges]
+    with engine.connect() as connection:
+        for start in range(0, len(ids), ROWS_AT_ONCE):
+            rows = connection.execute(
+                sa.select(Message.conversation_id, Message.role, Message.content)
+                .where(Message.conversation_id.in_(ids[start : start + ROWS_AT_ONCE]))
+                .order_by(Message.conversation_id, Message.position)
+            )
+            for conversation_id, group in groupby(rows, lambda row: row.conversation_id):
+                stored[conversation_id] = [(role, content) for _id, role, content in group]
+    return {
+        index: "question or reply not stored" if len(found) < 2 else "stored differently than it was sent"
+        for index, exchange in enumerate(exchanges)
+        if (found := stored.get(exchange.conversation_id, [])) != exchange.messages
+    }

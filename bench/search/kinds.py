@@ -1,10 +1,10 @@
-"""What is searched for: kinds of query that cost differently, each with several words so that none is the only one."""
+"""Kinds of query that differ in cost, each with several words so that no single word decides."""
 
 import random
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from bench.search.corpus import BEFORE, BEHIND, BYGONE, LEFT, RIGHT, word_of
+from bench.search.corpus import AFTER, BEFORE, BYGONE, LEFT, RIGHT, word_of
 
 VARIANTS = 20
 PAGE = 20
@@ -27,7 +27,7 @@ class Kind:
 
     @property
     def paths(self) -> list[str]:
-        """What is asked of the service."""
+        """The requests to the service."""
         return [f"/chat/search?{urlencode({'limit': str(PAGE), **query})}" for query in self.queries]
 
 
@@ -70,7 +70,7 @@ def kinds(halfway_id: str, conversation_id: str) -> list[Kind]:
         made("by relevance, middling", "{}", 1000, sort="relevance"),
         made("common long ago, absent since", BYGONE),
         made("two common words, never together", f"{LEFT} {RIGHT}", is_hard=True),
-        made("two common words, never adjacent", f'"{BEFORE} {BEHIND}"', is_hard=True),
+        made("two common words, never adjacent", f'"{BEFORE} {AFTER}"', is_hard=True),
         made("all but what is everywhere", f"{LEFT} -{LEFT}", is_hard=True),
         made("prefix common long ago", BYGONE[:4] + "*", is_hard=True),
     ]
