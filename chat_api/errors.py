@@ -1,21 +1,21 @@
 """The error tree, and the only code that turns an exception into a response.
 
 ApiError                       what goes wrong as a noun; services raise these
-    InvalidInput          400  the caller can mend it: `errors` says field by field
+    InvalidInput          400  the caller can fix it: `errors` names each field
     Unauthorized          401  no valid token
     Forbidden             403  a valid token, but not for this
-    NotFound              404  there is none, or it is not yours: one answer for both
-    Conflict              409  it clashes with what is there
-        StillRunning      409  the first request with this Idempotency-Key has not ended
+    NotFound              404  it does not exist or belongs to somebody else: the same answer
+    Conflict              409  it conflicts with the current state
+        StillRunning      409  the first request with this Idempotency-Key is still in progress
     PreconditionFailed    412  If-Match names a version that is no longer current
     PayloadTooLarge       413  larger than the limit
     NotSentAsJson         415  Content-Type is not application/json
-    KeyReused             422  this Idempotency-Key was used for another body
+    KeyReused             422  this Idempotency-Key was used with another body
     TooManyRequests       429  throttled; `retry_after_s` says for how long
-    ProviderFailed        502  an LLM provider gave no reply (429 and 504 where it throttles, or is silent)
-    Unavailable           503  the database is away or busy; nothing was stored
+    ProviderFailed        502  an LLM provider gave no reply (429 if it throttles, 504 if it is silent)
+    Unavailable           503  the database is unavailable or busy; nothing was stored
 
-All of them, werkzeug's own and the unexpected leave as application/problem+json (RFC 9457).
+All of them, werkzeug's own and unexpected ones become application/problem+json (RFC 9457).
 """
 
 import logging
@@ -36,11 +36,13 @@ log = logging.getLogger(__name__)
 DRIVER_ERRORS = (psycopg.Error, sqlite3.Error)
 DATABASE_ERRORS = (sqlalchemy_errors.SQLAlchemyError, *DRIVER_ERRORS)
 
-RETRY_AFTER_S = 1  # a database that is away or busy: come back soon
+RETRY_AFTER_S = (
+    1  # the Retry-After of every condition that passes soon: database away, server full or shutting down
+)
 
 
 class ApiError(Exception):
-    """Base of all errors that a client is told about."""
+    """Base class of all errors that are reported to a client."""
 
     status = 500
     code = "internal_error"
@@ -56,13 +58,13 @@ class InvalidInput(ApiError):
     status, code = 400, "invalid_input"
 
     def __init__(self, errors: Mapping[str, list[str]] | None = None, detail: str | None = None) -> None:
-        super().__init__(detail or "The request has invalid input; `errors` says what to mend.")
+        super().__init__(detail or "The request is invalid; see `errors`.")
         if errors:
             self.extra["errors"] = dict(errors)
 
 
 class Unauthorized(ApiError):
-    """RFC 6750 section 3: `error` is named only where a token was sent."""
+    """RFC 6750 section 3: `error` is included only if a token was sent."""
 
     status, code = 401, "unauthorized"
 
@@ -76,7 +78,7 @@ class Forbidden(ApiError):
 
 
 class NotFound(ApiError):
-    """Names the kind of thing, never the id: a foreign row and a missing one get the same answer."""
+    """Names the kind of object, never the id: another user's row and a missing one get the same response."""
 
     status, code = 404, "not_found"
 
@@ -93,7 +95,7 @@ class StillRunning(Conflict):
 
     def __init__(self) -> None:
         super().__init__(
-            "The first request with this Idempotency-Key is still running.",
+            "The first request with this Idempotency-Key is still in progress.",
             headers={"Retry-After": str(RETRY_AFTER_S)},
         )
 
@@ -102,7 +104,7 @@ class PreconditionFailed(ApiError):
     status, code = 412, "precondition_failed"
 
     def __init__(self) -> None:
-        super().__init__("It was changed since you read it; get it again.")
+        super().__init__("The object has changed since you read it; get it again.")
 
 
 class PayloadTooLarge(ApiError):
@@ -120,7 +122,7 @@ class KeyReused(ApiError):
     status, code = 422, "idempotency_key_reused"
 
     def __init__(self) -> None:
-        super().__init__("This Idempotency-Key was used for another body; take a new key.")
+        super().__init__("This Idempotency-Key was used with another body; use a new key.")
 
 
 class TooManyRequests(ApiError):
@@ -131,7 +133,7 @@ class TooManyRequests(ApiError):
 
 
 class ProviderFailed(ApiError):
-    """An LLM provider gave no reply: its problem, with the status that it has for our client."""
+    """An LLM provider gave no reply. Status and code come from the problem."""
 
     status, code = 502, "provider_failed"
 
@@ -145,7 +147,7 @@ class ProviderFailed(ApiError):
 
 
 class ProviderTimedOut(ProviderFailed):
-    """For the documentation: a ProviderFailed whose provider was silent for too long."""
+    """Only for the OpenAPI document: a ProviderFailed whose provider was silent for too long."""
 
     status, code = 504, "provider_timeout"
 
@@ -153,11 +155,11 @@ class ProviderTimedOut(ProviderFailed):
 class Unavailable(ApiError):
     status, code = 503, "unavailable"
 
-    def __init__(self, detail: str = "The database is away or busy; try again.") -> None:
+    def __init__(self, detail: str = "The database is unavailable or busy; retry.") -> None:
         super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
-# every error status that a route may answer, with the code that its problem has most often
+# every error status that a route may respond with, and its most frequent code
 ERROR_CODES = {
     kind.status: kind.code
     for kind in (InvalidInput, Unauthorized, Forbidden, NotFound, Conflict, PreconditionFailed, PayloadTooLarge,
@@ -169,7 +171,7 @@ def init_app(app: Flask) -> None:
     """Register the handlers: one for each of the four origins of an error."""
     app.register_error_handler(ApiError, _answer_api_error)
     app.register_error_handler(HTTPException, _answer_http_exception)
-    for kind in DATABASE_ERRORS:  # the drivers' own come from connecting, before SQLAlchemy can wrap them
+    for kind in DATABASE_ERRORS:  # connecting raises the drivers' own, which SQLAlchemy does not wrap
         app.register_error_handler(kind, _answer_database_error)
     app.register_error_handler(Exception, _answer_unexpected)
 
@@ -197,25 +199,25 @@ def _answer_api_error(error: ApiError) -> Response:
 
 
 def _answer_http_exception(error: HTTPException) -> Response:
-    """werkzeug's own: routing, methods, sizes. Its texts are for people already; its HTML is dropped."""
+    """werkzeug's own errors, about routing, methods and sizes, as a problem instead of HTML."""
     status = error.code or 500
     headers: dict[str, str] = {}
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         headers["Allow"] = ", ".join(sorted(error.valid_methods))  # RFC 9110 section 15.5.6
-    if status < 400:  # a redirect: keep what it says
+    if status < 400:  # a redirect is not an error
         return flask.current_app.make_response(error.get_response(request.environ))
     title = HTTP_STATUS_CODES.get(status, "Error")
     detail = {
-        404: "There is nothing at this address.",
-        405: f"{request.method} is not offered here; see Allow.",
+        404: "Nothing exists at this URL.",
+        405: f"{request.method} is not allowed here; see the Allow header.",
         413: f"The body is larger than the limit of {flask.current_app.config['MAX_BODY_BYTES']} bytes.",
     }.get(status, f"{title}.")
     return problem(status, ERROR_CODES.get(status) or title.lower().replace(" ", "_"), detail, {}, headers)
 
 
 def _answer_database_error(error: Exception) -> Response:
-    """Away, busy, full or timed out is 503: it passes. Anything else is a fault of ours."""
-    if is_passing(error):
+    """503 if the database is away, busy, full or too slow, which passes; anything else is a bug of ours."""
+    if is_transient(error):
         log.warning("database unavailable: %s", describe(error))
         return _answer_api_error(Unavailable())
     return _answer_unexpected(error)
@@ -223,11 +225,11 @@ def _answer_database_error(error: Exception) -> Response:
 
 def _answer_unexpected(error: Exception) -> Response:
     log.error("unexpected error", exc_info=error)
-    return problem(500, "internal_error", "Something went wrong on our side; it was logged.", {}, {})
+    return problem(500, "internal_error", "An internal error occurred; it was logged.", {}, {})
 
 
-def is_passing(error: BaseException) -> bool:
-    """Whether a database error says that the database is away or busy, not that we asked nonsense."""
+def is_transient(error: BaseException) -> bool:
+    """Whether a database error means that the database is away or busy, rather than that our statement is wrong."""
     if isinstance(error, sqlalchemy_errors.TimeoutError):
         return True  # no connection became free in time
     if isinstance(error, sqlalchemy_errors.DBAPIError):
@@ -235,13 +237,13 @@ def is_passing(error: BaseException) -> bool:
             return True
         error = error.orig or error
     if isinstance(error, psycopg.Error):
-        return _is_passing_in_postgres(error)
-    # sqlite3 has one class for "locked", "full" and "disk I/O error", and for "no such table"; the low byte of its
-    # code is the primary one
-    return (getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF) in _PASSING_IN_SQLITE
+        return _is_transient_in_postgres(error)
+    # sqlite3 raises one class for "locked", "full", "disk I/O error" and "no such table"; the low byte of the code is
+    # the primary result code
+    return (getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF) in _TRANSIENT_IN_SQLITE
 
 
-_PASSING_IN_SQLITE = (
+_TRANSIENT_IN_SQLITE = (
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_NOMEM,
@@ -252,19 +254,19 @@ _PASSING_IN_SQLITE = (
     sqlite3.SQLITE_PROTOCOL,
 )
 # Classes of SQLSTATE (PostgreSQL documentation, appendix A): connection, resources, operator, system; and a prepared
-# statement whose table was migrated meanwhile (0A000: "cached plan must not change result type"), or that is gone
-_PASSING_SQLSTATES = ("08", "40", "53", "55P03", "57", "58", "25006", "0A000", "26000")
+# statement whose table was migrated (0A000: "cached plan must not change result type"), or that is gone
+_TRANSIENT_SQLSTATES = ("08", "40", "53", "55P03", "57", "58", "25006", "0A000", "26000")
 
 
-def _is_passing_in_postgres(error: BaseException) -> bool:
+def _is_transient_in_postgres(error: BaseException) -> bool:
     sqlstate = getattr(error, "sqlstate", None)
-    if sqlstate is None:  # the connection broke or was refused before the server could say anything
+    if sqlstate is None:  # the connection broke or was refused before the server responded
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-    return sqlstate.startswith(_PASSING_SQLSTATES)
+    return sqlstate.startswith(_TRANSIENT_SQLSTATES)
 
 
 def describe(error: BaseException) -> str:
-    """A database error without its values: DETAIL lines of Postgres quote rows and keys."""
+    """A database error without any values: DETAIL lines of Postgres quote rows and keys."""
     original = getattr(error, "orig", None) or error
     diagnosis = getattr(original, "diag", None)
     message = getattr(diagnosis, "message_primary", None) or str(original).split("\n", 1)[0]

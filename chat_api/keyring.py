@@ -1,8 +1,9 @@
-"""Encryption of what is secret at rest: provider keys and stored answers; and hashes of what is only recognised.
+"""Encryption at rest of provider keys and stored responses, and keyed hashes of values that are only compared.
 
-Fernet (AES-128-CBC with HMAC-SHA256) authenticates a token but not where it stands, so the place it belongs to
-is sealed inside: a ciphertext copied to another user or provider does not open there. Several master keys may
-be set; the first encrypts, all decrypt, and `flask keys rotate` moves rows to the first.
+Fernet (AES-128-CBC with HMAC-SHA256) authenticates a ciphertext but takes no associated data, so a digest of the
+encryption context (the row that the secret belongs to) is encrypted with it: a ciphertext copied to another user or
+provider does not decrypt there. Several master keys may be set; the first encrypts, all decrypt, and
+`flask keys rotate` re-encrypts rows with the first.
 """
 
 import hashlib
@@ -12,11 +13,11 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from flask import Flask, current_app
 
 EXTENSION = "chat_api.keyring"
-PLACE_BYTES = 32
+DIGEST_BYTES = 32
 
 
 class CannotDecrypt(Exception):
-    """No master key opens it, or it was sealed for another place. The message never holds the secret."""
+    """No master key decrypts it, or its encryption context is another. The message never contains the secret."""
 
 
 class Keyring:
@@ -26,38 +27,38 @@ class Keyring:
         self._current = Fernet(keys[0])
         self._all = MultiFernet([Fernet(key) for key in keys])
 
-    def encrypt(self, secret: bytes, *, place: tuple[str, ...]) -> str:
-        """Encrypt for one place, such as `("user_llm_configs", user_id, provider_id)`."""
-        return self._all.encrypt(_digest(place) + secret).decode()
+    def encrypt(self, secret: bytes, *, encryption_context: tuple[str, ...]) -> str:
+        """Encrypt for one encryption context, such as `("user_llm_configs", user_id, provider_id)`."""
+        return self._all.encrypt(_digest(encryption_context) + secret).decode()
 
-    def decrypt(self, sealed: str, *, place: tuple[str, ...]) -> bytes:
-        """Decrypt what was encrypted for this place. Raises CannotDecrypt."""
+    def decrypt(self, ciphertext: str, *, encryption_context: tuple[str, ...]) -> bytes:
+        """Decrypt what was encrypted for this encryption context. Raises CannotDecrypt."""
         try:
-            opened = self._all.decrypt(sealed)
-        except (InvalidToken, ValueError):  # changed, of another key, or never sealed at all
-            raise CannotDecrypt("No key in ENCRYPTION_KEYS opens a stored secret.") from None
-        if opened[:PLACE_BYTES] != _digest(place):
-            raise CannotDecrypt("A stored secret stands in a place that it was not sealed for.")
-        return opened[PLACE_BYTES:]
+            decrypted = self._all.decrypt(ciphertext)
+        except (InvalidToken, ValueError):  # modified, of another key, or not a ciphertext
+            raise CannotDecrypt("No key in ENCRYPTION_KEYS decrypts a stored secret.") from None
+        if decrypted[:DIGEST_BYTES] != _digest(encryption_context):
+            raise CannotDecrypt("A stored secret was encrypted for another row.")
+        return decrypted[DIGEST_BYTES:]
 
-    def is_current(self, sealed: str) -> bool:
-        """Whether the first master key opens it."""
+    def is_current(self, ciphertext: str) -> bool:
+        """Whether the first master key decrypts it."""
         try:
-            self._current.decrypt(sealed)
+            self._current.decrypt(ciphertext)
         except (InvalidToken, ValueError):
             return False
         return True
 
-    def rotate(self, sealed: str) -> str:
-        """Encrypt it again under the first master key. Raises CannotDecrypt."""
+    def rotate(self, ciphertext: str) -> str:
+        """Re-encrypt with the first master key. Raises CannotDecrypt."""
         try:
-            return self._all.rotate(sealed).decode()
+            return self._all.rotate(ciphertext).decode()
         except (InvalidToken, ValueError):
-            raise CannotDecrypt("No key in ENCRYPTION_KEYS opens a stored secret.") from None
+            raise CannotDecrypt("No key in ENCRYPTION_KEYS decrypts a stored secret.") from None
 
 
-def _digest(place: tuple[str, ...]) -> bytes:
-    return hashlib.sha256("\x1f".join(place).encode()).digest()
+def _digest(encryption_context: tuple[str, ...]) -> bytes:
+    return hashlib.sha256("\x1f".join(encryption_context).encode()).digest()
 
 
 def init_app(app: Flask) -> None:
@@ -71,6 +72,6 @@ def keyring() -> Keyring:
 
 
 def keyed_hash(purpose: str, content: bytes) -> str:
-    """A hash that nobody without our secret can compare guesses with; one purpose's never equals another's."""
+    """An HMAC, so that nobody without our secret can test guesses. Hashes for different purposes never match."""
     secret = current_app.config["JWT_SECRET_KEY"].encode()
     return hmac.new(secret, purpose.encode() + b"\x1f" + content, hashlib.sha256).hexdigest()

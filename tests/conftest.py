@@ -124,7 +124,7 @@ def make_user(app: Flask) -> Callable[..., Api]:
     def make(role: str = "user", email: str | None = None) -> Api:
         with app.app_context():
             user = users.create_user(email=email or new_email(), password_hash=hash_of_password(), role=role)
-            pair = auth.begin_login(user)
+            pair = auth.begin_login(user=user)
             db.session.commit()
         api = Api(app, pair.access_token, refresh_token=pair.refresh_token)
         api.user = api.get("/auth/me").get_json()

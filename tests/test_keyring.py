@@ -1,11 +1,11 @@
-"""Encryption at rest: only the right key opens a secret, and only in its own place."""
+"""Encryption at rest: only the right key opens a secret, and only in its own context."""
 
 import pytest
 from cryptography.fernet import Fernet
 
 from chat_api.keyring import CannotDecrypt, Keyring
 
-PLACE = ("user_llm_configs", "ada", "provider")
+CONTEXT = ("user_llm_configs", "ada", "provider")
 SECRET = b"sk-0123456789abcdef"
 
 
@@ -15,18 +15,18 @@ def new_key() -> str:
 
 def test_a_secret_opens_in_its_place() -> None:
     ring = Keyring((new_key(),))
-    sealed = ring.encrypt(SECRET, place=PLACE)
-    assert ring.decrypt(sealed, place=PLACE) == SECRET
-    assert SECRET.decode() not in sealed
+    ciphertext = ring.encrypt(SECRET, encryption_context=CONTEXT)
+    assert ring.decrypt(ciphertext, encryption_context=CONTEXT) == SECRET
+    assert SECRET.decode() not in ciphertext
 
 
-def test_the_same_secret_is_never_sealed_the_same_way() -> None:
+def test_the_same_secret_is_never_encrypted_the_same_way() -> None:
     ring = Keyring((new_key(),))
-    assert len({ring.encrypt(SECRET, place=PLACE) for _ in range(100)}) == 100
+    assert len({ring.encrypt(SECRET, encryption_context=CONTEXT) for _ in range(100)}) == 100
 
 
 @pytest.mark.parametrize(
-    "place",
+    "context",
     [
         ("user_llm_configs", "bob", "provider"),
         ("user_llm_configs", "ada", "another"),
@@ -36,47 +36,52 @@ def test_the_same_secret_is_never_sealed_the_same_way() -> None:
         (),
     ],
 )
-def test_a_secret_opens_in_no_other_place(place: tuple[str, ...]) -> None:
+def test_a_secret_opens_in_no_other_place(context: tuple[str, ...]) -> None:
     ring = Keyring((new_key(),))
     with pytest.raises(CannotDecrypt) as caught:
-        ring.decrypt(ring.encrypt(SECRET, place=PLACE), place=place)
+        ring.decrypt(ring.encrypt(SECRET, encryption_context=CONTEXT), encryption_context=context)
     assert SECRET.decode() not in str(caught.value)
 
 
 def test_a_changed_secret_does_not_open() -> None:
     ring = Keyring((new_key(),))
-    sealed = ring.encrypt(SECRET, place=PLACE)
-    for index in range(0, len(sealed.rstrip("=")) - 1, 7):  # the last character has bits that do not count
-        changed = sealed[:index] + ("A" if sealed[index] != "A" else "B") + sealed[index + 1 :]
+    ciphertext = ring.encrypt(SECRET, encryption_context=CONTEXT)
+    for index in range(
+        0, len(ciphertext.rstrip("=")) - 1, 7
+    ):  # the last character has bits that do not count
+        changed = ciphertext[:index] + ("A" if ciphertext[index] != "A" else "B") + ciphertext[index + 1 :]
         with pytest.raises(CannotDecrypt):
-            ring.decrypt(changed, place=PLACE)
+            ring.decrypt(changed, encryption_context=CONTEXT)
 
 
-@pytest.mark.parametrize("sealed", ["", "x", "é", "gAAAAA", SECRET.decode()])
-def test_what_was_never_sealed_does_not_open(sealed: str) -> None:
+@pytest.mark.parametrize("ciphertext", ["", "x", "é", "gAAAAA", SECRET.decode()])
+def test_what_was_never_encrypted_does_not_decrypt(ciphertext: str) -> None:
     with pytest.raises(CannotDecrypt):
-        Keyring((new_key(),)).decrypt(sealed, place=PLACE)
+        Keyring((new_key(),)).decrypt(ciphertext, encryption_context=CONTEXT)
 
 
 def test_the_first_key_seals_and_every_key_opens() -> None:
     old, new = new_key(), new_key()
-    sealed = Keyring((old,)).encrypt(SECRET, place=PLACE)
+    ciphertext = Keyring((old,)).encrypt(SECRET, encryption_context=CONTEXT)
     both = Keyring((new, old))
-    assert both.decrypt(sealed, place=PLACE) == SECRET
-    assert Keyring((new,)).decrypt(both.encrypt(SECRET, place=PLACE), place=PLACE) == SECRET
+    assert both.decrypt(ciphertext, encryption_context=CONTEXT) == SECRET
+    assert (
+        Keyring((new,)).decrypt(both.encrypt(SECRET, encryption_context=CONTEXT), encryption_context=CONTEXT)
+        == SECRET
+    )
     with pytest.raises(CannotDecrypt):
-        Keyring((new,)).decrypt(sealed, place=PLACE)
+        Keyring((new,)).decrypt(ciphertext, encryption_context=CONTEXT)
 
 
 def test_rotating_moves_a_secret_to_the_first_key_and_keeps_its_place() -> None:
     old, new = new_key(), new_key()
     both = Keyring((new, old))
-    sealed = Keyring((old,)).encrypt(SECRET, place=PLACE)
-    assert not both.is_current(sealed)
-    rotated = both.rotate(sealed)
+    ciphertext = Keyring((old,)).encrypt(SECRET, encryption_context=CONTEXT)
+    assert not both.is_current(ciphertext)
+    rotated = both.rotate(ciphertext)
     assert both.is_current(rotated)
-    assert Keyring((new,)).decrypt(rotated, place=PLACE) == SECRET
+    assert Keyring((new,)).decrypt(rotated, encryption_context=CONTEXT) == SECRET
     with pytest.raises(CannotDecrypt):
-        Keyring((new,)).decrypt(rotated, place=("user_llm_configs", "bob", "provider"))
+        Keyring((new,)).decrypt(rotated, encryption_context=("user_llm_configs", "bob", "provider"))
     with pytest.raises(CannotDecrypt):
-        Keyring((new,)).rotate(sealed)
+        Keyring((new,)).rotate(ciphertext)

@@ -1,4 +1,4 @@
-"""Who calls: each blueprint's guard verifies the token and sets the caller, or answers 401."""
+"""The blueprints' guards, which verify the token and set the caller, or respond with 401."""
 
 from dataclasses import dataclass
 
@@ -14,27 +14,27 @@ ACTING_ROLES = ("admin", "service")
 
 @dataclass(slots=True)
 class Caller:
-    """Who sent the request, and for whom it acts."""
+    """Who sent the request, and on whose behalf."""
 
-    user_id: str  # whose data it is about
-    role: str  # what the sender may do; acting for an admin makes nobody an admin
+    user_id: str  # whose data the request is about
+    role: str  # of the sender: acting for an admin makes nobody an admin
     actor_id: str  # who sent it
     login_id: str | None = None  # None for a personal access token or an identity provider's token
-    is_script: bool = False  # it came with a personal access token
+    is_script: bool = False  # sent with a personal access token
 
     @property
     def may_act_for_others(self) -> bool:
-        """Whether it may name another user as owner."""
+        """Whether the sender may name another user as owner."""
         return self.role in ACTING_ROLES
 
     def owner(self, user_id: str) -> str:
-        """The owner that a body names. Raises Forbidden where it is somebody else and the role does not allow it."""
+        """The owner named in a body. Raises Forbidden if it is another user and the role does not allow that."""
         if user_id != self.user_id and (not self.may_act_for_others or self.user_id != self.actor_id):
-            raise Forbidden("`user_id` is not your own.")
+            raise Forbidden("`user_id` must be your own id.")
         return user_id
 
     def owner_in_path(self, user_id: str) -> str:
-        """The owner that a path names: somebody else's objects do not exist for the caller."""
+        """The owner named in a path. Raises NotFound instead: other users' objects do not exist for the caller."""
         try:
             return self.owner(user_id)
         except Forbidden:
@@ -42,7 +42,7 @@ class Caller:
 
 
 def require_caller() -> None:
-    """The guard of blueprints below /chat: a valid token, acting for whom `X-Act-As` says."""
+    """The guard of blueprints under /chat: requires a valid token, and acts for the user in `X-Act-As`."""
     caller = identify(bearer_token())
     if "HTTP_X_ACT_AS" in request.environ:
         caller = _acting_for(caller, request.headers["X-Act-As"])
@@ -50,31 +50,31 @@ def require_caller() -> None:
 
 
 def require_account() -> None:
-    """The guard of a caller's own account: as above, but nobody acts for another here."""
+    """The guard of a caller's own account: requires a valid token, and refuses `X-Act-As`."""
     g.caller = identify(bearer_token())
     if "X-Act-As" in request.headers:
-        raise Forbidden("X-Act-As works below /chat; an account is its user's own.")
+        raise Forbidden("X-Act-As can be used under /chat only, not for accounts.")
 
 
 def require_password_login() -> Caller:
-    """The caller, if it can change the account: a script's token can't. Raises Forbidden."""
+    """The caller, who must not use a personal access token. Raises Forbidden."""
     if g.caller.is_script:
         raise Forbidden("A personal access token can't change the account; log in.")
     return g.caller
 
 
 def caller() -> Caller:
-    """The caller of this request, behind a guard."""
+    """The caller of this request, in a blueprint with a guard."""
     return g.caller
 
 
 def identify(token: str) -> Caller:
-    """Whose valid token this is. Raises InvalidToken, or Unavailable where revocation can't be checked."""
+    """The caller with this token. Raises InvalidToken, or Unavailable if revocation can't be checked."""
     if token.startswith(tokens.PERSONAL_PREFIX):
-        user_id, role = service.check_personal_token(token)
+        user_id, role = service.check_personal_token(token=token)
         return Caller(user_id, role, user_id, is_script=True)
-    if identity_provider.issued(token):
-        user_id, role = identity_provider.check(token)
+    if identity_provider.is_external_token(token):
+        user_id, role = identity_provider.check_external_token(token)
         return Caller(user_id, role, user_id)
     if not current_app.config["LOCAL_ACCOUNTS"]:
         raise tokens.InvalidToken()
@@ -85,7 +85,7 @@ def identify(token: str) -> Caller:
 
 
 def bearer_token() -> str:
-    """The token of the Authorization header (RFC 6750 section 2.1; the scheme's case does not count)."""
+    """The token of the Authorization header (RFC 6750 section 2.1; the scheme is case-insensitive)."""
     header = request.environ.get("HTTP_AUTHORIZATION")
     if not header:
         raise Unauthorized("Send an access token: Authorization: Bearer <token>.")

@@ -28,11 +28,11 @@ CLOCK_SKEW_S = 30
 FETCH_TIMEOUT_S = 5
 KEEP_KEYS_S = 300
 MAX_KEYS_BYTES = 1024 * 1024
-ASK_AGAIN_S = 10  # an unknown key id makes us ask for new keys, but not more often than this
+REFRESH_INTERVAL_S = 10  # an unknown key id makes us fetch the keys again, but not more often than this
 
 
 class GatedJWKClient(PyJWKClient):
-    """Fetches keys through the gate for outgoing calls. The address is the operator's choice, so any will do."""
+    """Fetches keys through the gate for outgoing calls. The operator configured the address, so any is allowed."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url, lifespan=KEEP_KEYS_S, timeout=FETCH_TIMEOUT_S)
@@ -63,12 +63,12 @@ class IdentityProvider:
         self._audience = audience
         is_url = keys.startswith(("http://", "https://"))
         self._client = GatedJWKClient(keys) if is_url else None
-        self._fixed = [] if self._client else _keys_of_file(Path(keys))
+        self._static_keys = [] if self._client else _keys_of_file(Path(keys))
         self._lock = threading.Lock()
-        self._asked_at = float("-inf")
+        self._refreshed_at = float("-inf")
 
     def subject(self, token: str) -> str:
-        """The subject of a valid token. Raises InvalidToken, or Unavailable where the keys can't be fetched."""
+        """The subject of a valid token. Raises InvalidToken, or Unavailable if the keys can't be fetched."""
         try:
             header = jwt.get_unverified_header(token)
             claims = jwt.decode(
@@ -88,31 +88,31 @@ class IdentityProvider:
         return subject
 
     def _key(self, key_id: str | None, algorithm: str | None) -> Any:
-        fitting = [key for key in self._known_keys() if key_id is None or key[0] in (key_id, None)]
-        if not fitting and self._client is not None:
-            fitting = [key for key in self._fetched_again() if key[0] == key_id]
-        for _, key_algorithms, key in fitting:
+        candidates = [key for key in self._known_keys() if key_id is None or key[0] in (key_id, None)]
+        if not candidates and self._client is not None:
+            candidates = [key for key in self._refetch() if key[0] == key_id]
+        for _, key_algorithms, key in candidates:
             if algorithm in key_algorithms:
                 return key
         raise InvalidToken()
 
     def _known_keys(self) -> list[Any]:
-        return self._fetch(refresh=False) if self._client is not None else self._fixed
+        return self._fetch(refresh=False) if self._client is not None else self._static_keys
 
-    def _fetched_again(self) -> list[Any]:
-        """The keys fetched anew: the provider may have rotated them. Not at a stranger's pace, though."""
+    def _refetch(self) -> list[Any]:
+        """Fetch the keys again, as they may have been rotated; rate-limited, as anyone can send unknown key ids."""
         with self._lock:
-            if time.monotonic() - self._asked_at < ASK_AGAIN_S:
+            if time.monotonic() - self._refreshed_at < REFRESH_INTERVAL_S:
                 return self._fetch(refresh=False)
-            self._asked_at = time.monotonic()
+            self._refreshed_at = time.monotonic()
             return self._fetch(refresh=True)
 
     def _fetch(self, *, refresh: bool) -> list[Any]:
         assert self._client is not None  # noqa: S101 - callers checked
         try:
             return _entries(self._client.get_jwk_set(refresh))
-        except (jwt.PyJWTError, OSError, ValueError) as error:  # not there, not JSON, no keys in it
-            raise Unavailable("The identity provider's keys can't be fetched; try again.") from error
+        except (jwt.PyJWTError, OSError, ValueError) as error:  # unreachable, not JSON, or without keys
+            raise Unavailable("The identity provider's keys could not be fetched; retry.") from error
 
 
 def _keys_of_file(path: Path) -> list[Any]:
@@ -131,7 +131,7 @@ def _entries(keys: PyJWKSet) -> list[Any]:
 
 
 def init_app(app: Flask) -> None:
-    """Give the application its identity provider, if one is set. Raises OSError for an unreadable key file."""
+    """Give the application its identity provider, if one is configured. Raises OSError for an unreadable key file."""
     if app.config["OIDC_ISSUER"]:
         app.extensions[EXTENSION] = IdentityProvider(
             issuer=app.config["OIDC_ISSUER"],
@@ -140,8 +140,8 @@ def init_app(app: Flask) -> None:
         )
 
 
-def issued(token: str) -> bool:
-    """Whether the token claims an algorithm of identity providers; it is not verified yet."""
+def is_external_token(token: str) -> bool:
+    """Whether the token's header names an algorithm of identity providers; nothing is verified yet."""
     if has_our_header(token) or EXTENSION not in current_app.extensions or len(token) > MAX_TOKEN_LENGTH:
         return False
     try:
@@ -150,8 +150,8 @@ def issued(token: str) -> bool:
         return False
 
 
-def check(token: str) -> tuple[str, str]:
-    """User id and role of a valid token; the user is made at first sight. Raises InvalidToken."""
+def check_external_token(token: str) -> tuple[str, str]:
+    """User id and role of a valid token; the user is created on first use. Raises InvalidToken."""
     provider: IdentityProvider = current_app.extensions[EXTENSION]
     return users.find_or_create_external_user_and_commit(
         issuer=provider.issuer, subject=provider.subject(token)

@@ -10,19 +10,19 @@ from ..database.session import Model
 
 
 class Login(OwnedByUser, Model):
-    """One login: from the password until logout. Its row is gone when it has ended."""
+    """One login, from password to logout. Its row is deleted when it ends."""
 
     __tablename__ = "logins"
 
-    # the one refresh token that is not spent yet
+    # the one refresh token that has not been used yet
     refresh_token_id: Mapped[str] = mapped_column(Id)
-    # moved by each refresh, up to `ends_at`
+    # extended by each refresh, up to `ends_at`
     expires_at: Mapped[datetime] = mapped_column(UTCDateTime)
     ends_at: Mapped[datetime] = mapped_column(UTCDateTime)
 
 
 class PersonalAccessToken(OwnedByUser, Model):
-    """A token for scripts. Only its hash is kept: 256 random bits need no slow hash."""
+    """A token for scripts. Only its hash is stored; 256 random bits need no slow hash."""
 
     __tablename__ = "personal_access_tokens"
 
@@ -32,9 +32,9 @@ class PersonalAccessToken(OwnedByUser, Model):
 
 
 class RevokedLogin(Model):
-    """A login whose access tokens are refused until the last of them would have expired.
+    """A login whose access tokens are refused until the last of them has expired.
 
-    It names no user, so that it outlives an erased account; the ids in it mean nothing to anybody else.
+    It names no user, so that it outlives a deleted account.
     """
 
     __tablename__ = "revoked_logins"
@@ -46,7 +46,7 @@ class RevokedLogin(Model):
 
 
 class ThrottleCounter(Model):
-    """How often something was tried in the window that ends at `expires_at`. The key is a keyed hash."""
+    """The number of attempts in the window that ends at `expires_at`. The key is a keyed hash."""
 
     __tablename__ = "throttle_counters"
     __table_args__ = (sa.Index(None, "expires_at"),)

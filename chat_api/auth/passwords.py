@@ -1,4 +1,4 @@
-"""Hashing passwords (Argon2id) and refusing the common ones."""
+"""Hashing of passwords (Argon2id), and the list of common ones."""
 
 import runpy
 import sys
@@ -21,20 +21,20 @@ _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1, type
 
 def hash_password(password: str) -> str:
     """Hash with a fresh salt."""
-    return _beside_other_requests(_HASHER.hash, password)
+    return _without_blocking(_HASHER.hash, password)
 
 
 def verify_password(password: str, password_hash: str | None) -> bool:
-    """Whether it is the password. Takes as long for an account that does not exist: None is compared too."""
+    """Whether the password matches. Takes as long for an account that does not exist (None)."""
     try:
-        matches = _beside_other_requests(_HASHER.verify, password_hash or _nobodys_hash(), password)
+        matches = _without_blocking(_HASHER.verify, password_hash or _dummy_hash(), password)
         return matches and password_hash is not None
     except (VerificationError, InvalidHashError):
         return False
 
 
 def needs_rehash(password_hash: str) -> bool:
-    """Whether it was hashed with other parameters than today's."""
+    """Whether it was hashed with other parameters than the current ones."""
     return _HASHER.check_needs_rehash(password_hash)
 
 
@@ -43,8 +43,8 @@ def is_common(password: str) -> bool:
     return f"\n{password.lower()}\n" in _common_passwords()
 
 
-def _beside_other_requests(function: Callable[..., Result], *arguments: str) -> Result:
-    """Call it without stopping other requests: threads run on meanwhile, greenlets would all wait."""
+def _without_blocking(function: Callable[..., Result], *arguments: str) -> Result:
+    """Call it without blocking other requests: threads keep running, but with greenlets it needs a real thread."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is None or not monkey.is_module_patched("threading"):
         return function(*arguments)
@@ -54,14 +54,14 @@ def _beside_other_requests(function: Callable[..., Result], *arguments: str) -> 
 
 
 @cache
-def _nobodys_hash() -> str:
+def _dummy_hash() -> str:
     return _HASHER.hash("the password of nobody")
 
 
 @cache
 def _common_passwords() -> str:
-    """One on each line. From zxcvbn's file of lists alone, and as one text: its package would keep 10 MiB in every
-    worker, a set of them 1 MiB, and looking through the text takes 40 us, once for each password that is set."""
+    """One per line. Read from zxcvbn's file of lists, and kept as one text: importing the package would take 10 MiB in
+    every worker, a set 1 MiB, and searching the text takes 40 us, once per new password."""
     [folder] = find_spec("zxcvbn").submodule_search_locations  # type: ignore[union-attr, misc]
     lists = runpy.run_path(str(Path(folder) / "frequency_lists.py"))["FREQUENCY_LISTS"]
     return "\n".join(["", *(word for word in lists["passwords"] if len(word) >= SHORTEST), ""])

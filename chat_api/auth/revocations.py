@@ -1,12 +1,13 @@
-"""Which logins have ended, known in every worker within half a second.
+"""Revoked logins, known to every worker within half a second.
 
-An access token is checked without a look into the database, so ended logins are kept in a table that each
-worker reads again when its copy is older than half a second: one small statement for all requests of that time.
-No copy is ever used beyond its age; when it can't be refreshed, requests are answered with 503.
+An access token is checked without a database query, so each worker keeps a copy of the table of revoked logins and
+refreshes it when it is older than half a second: one small statement for all requests in that time. An older copy is
+never used; if it can't be refreshed, requests fail with 503.
 """
 
 import threading
 import time
+from collections.abc import Container
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
@@ -19,7 +20,7 @@ from .models import RevokedLogin
 
 EXTENSION = "chat_api.revocations"
 MAX_AGE_S = 0.5
-# rows of the last minute are read again: another machine's clock may be behind, its commit may come late
+# rows of the last minute are read again: another machine's clock may be slow, or its commit late
 OVERLAP = timedelta(seconds=60)
 
 _REVOKED_SINCE = Statement(
@@ -30,7 +31,7 @@ _REVOKED_SINCE = Statement(
 
 
 class Revocations:
-    """A worker's copy of the ended logins."""
+    """A worker's copy of the revoked logins."""
 
     def __init__(self) -> None:
         self._ended: dict[str, float] = {}
@@ -38,10 +39,10 @@ class Revocations:
         self._since = datetime.fromtimestamp(0, UTC)
         self._lock = threading.Lock()
 
-    def include(self, login_id: str) -> bool:
-        """Whether this login has ended, as of at most half a second ago. Raises Unavailable."""
+    def refreshed(self) -> Container[str]:
+        """The ids of revoked logins, as of at most half a second ago. Raises Unavailable."""
         if time.monotonic() - self._read_at > MAX_AGE_S:
-            # bounded: behind a hanging database all threads would wait here, one after the other
+            # bounded: with a hanging database all threads would wait here, one after the other
             if not self._lock.acquire(timeout=current_app.config["DATABASE_WAIT_S"]):
                 raise Unavailable()
             try:
@@ -49,7 +50,7 @@ class Revocations:
                     self._read()
             finally:
                 self._lock.release()
-        return login_id in self._ended
+        return self._ended
 
     def _read(self) -> None:
         started, started_at = time.monotonic(), now()
@@ -65,10 +66,11 @@ class Revocations:
 
 
 def init_app(app: Flask) -> None:
-    """Give the application its copy, empty and due."""
+    """Give the application its copy, which is read on first use."""
     app.extensions[EXTENSION] = Revocations()
 
 
 def is_revoked(login_id: str) -> bool:
-    """Whether this login has ended, as of at most half a second ago. Raises Unavailable."""
-    return current_app.extensions[EXTENSION].include(login_id)
+    """Whether this login was revoked, as of at most half a second ago. Raises Unavailable."""
+    revocations: Revocations = current_app.extensions[EXTENSION]
+    return login_id in revocations.refreshed()

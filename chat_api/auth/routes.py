@@ -5,7 +5,6 @@ from typing import Any
 from flask import Response
 
 from ..database.session import db
-from ..errors import Forbidden
 from ..idempotency import commits_once
 from ..users import service as users
 from ..users.models import User
@@ -67,7 +66,7 @@ def log_in(credentials: dict[str, str]) -> service.TokenPair:
 def refresh() -> service.TokenPair:
     """Exchange the refresh token (sent as the bearer token) for a new pair of tokens."""
     pair = service.refresh(refresh_token=guard.bearer_token())
-    db.session.commit()  # also when it was spent before: that ends the login
+    db.session.commit()  # also if it was used before, which ends the login
     if pair is None:
         raise InvalidToken("This refresh token was used before, so its login has ended; log in again.")
     return pair
@@ -78,9 +77,7 @@ def refresh() -> service.TokenPair:
 def log_out() -> Response:
     """Log out: both tokens of this login stop working within a second."""
     caller = guard.caller()
-    if caller.login_id is None:
-        raise Forbidden("This token belongs to no login here: delete it, or end it where it was issued.")
-    service.end_logins(user_id=caller.user_id, login_id=caller.login_id)
+    service.log_out(user_id=caller.user_id, login_id=caller.login_id)
     db.session.commit()
     return no_content()
 
@@ -99,7 +96,7 @@ def get_me() -> User:
 def update_me(passwords: dict[str, str]) -> User:
     """Change the password. All other logins end."""
     caller = guard.require_password_login()
-    user = service.change_password(user_id=caller.user_id, login_id=caller.login_id, **passwords)
+    user = service.update_password(user_id=caller.user_id, login_id=caller.login_id, **passwords)
     require_match(UserSchema().dump(user))
     db.session.commit()
     return user

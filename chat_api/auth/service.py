@@ -1,4 +1,4 @@
-"""The rules of accounts: registering, logging in, rotating refresh tokens, logging out, scripts' tokens."""
+"""Accounts: registering, logging in and out, rotating refresh tokens, personal access tokens."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ from ..web.pagination import Listing, Page
 from . import passwords, throttle, tokens
 from .models import Login, PersonalAccessToken, RevokedLogin
 
-CLOCK_SKEW = timedelta(minutes=1)  # an ended login is remembered a little longer than its tokens live
+CLOCK_SKEW = timedelta(minutes=1)  # a revoked login is remembered a little longer than its tokens are valid
 
 _PERSONAL_TOKEN = Statement(
     sa.select(User.role)
@@ -33,7 +33,7 @@ _PERSONAL_TOKEN = Statement(
 
 @dataclass(frozen=True)
 class TokenPair:
-    """What a login or a refresh gives the client. `expires_in` is the access token's life in seconds."""
+    """The tokens that a login or a refresh returns. `expires_in` is the access token's lifetime in seconds."""
 
     access_token: str
     refresh_token: str
@@ -43,43 +43,45 @@ class TokenPair:
 
 
 def register(*, email: str, password: str) -> User:
-    """Make an account. Raises InvalidInput for a common password, Conflict for a taken address."""
+    """Create an account. Raises InvalidInput for a common password, Conflict for a taken address."""
     _require_local_accounts()
     if password.lower() == email.lower():
-        raise InvalidInput({"password": ["It is your address."]})
+        raise InvalidInput({"password": ["Must not be your email address."]})
     return register_with_role(email=email, password=password, role="user")
 
 
 def register_with_role(*, email: str, password: str, role: str) -> User:
-    """Make an account with this role: for the command line, never for a request's choice of role."""
+    """Create an account with this role: for the command line only, a request can't choose a role."""
     return users.create_user(email=email, password_hash=_hash_new_password(password), role=role)
 
 
 def log_in(*, email: str, password: str) -> TokenPair:
-    """Begin a login. Raises Unauthorized, the same for a wrong password and an unknown address."""
+    """Log in. Raises Unauthorized, the same for a wrong password and an unknown address."""
     _require_local_accounts()
-    throttle.count_try_and_commit("LOGIN_LIMIT_PER_ACCOUNT", email.lower())
-    # no transaction is open while Argon2 works: on SQLite it would keep all other writers waiting
+    throttle.count_attempt_and_commit("LOGIN_LIMIT_PER_ACCOUNT", email.lower())
+    # no transaction is open while Argon2 runs: on SQLite it would block all other writers
     user_id, password_hash = users.find_credentials(email=email)
     if not passwords.verify_password(password, password_hash) or user_id is None:
         raise Unauthorized("Email or password is wrong.")
-    throttle.forget_tries_and_commit("LOGIN_LIMIT_PER_ACCOUNT", email.lower())
+    throttle.reset_attempts_and_commit("LOGIN_LIMIT_PER_ACCOUNT", email.lower())
     rehashed = passwords.hash_password(password) if passwords.needs_rehash(password_hash or "") else None
     try:
         user = users.lock_user(user_id=user_id)
-    except NotFound:  # erased while Argon2 worked
+    except NotFound:  # deleted while Argon2 ran
         raise Unauthorized("Email or password is wrong.") from None
-    if user.password_hash != password_hash:  # changed meanwhile, and that ended all logins: this one too
+    if (
+        user.password_hash != password_hash
+    ):  # changed while Argon2 ran, which ended all logins, so this one, too
         raise Unauthorized("Email or password is wrong.")
     user.password_hash = rehashed or password_hash
-    return begin_login(user)
+    return begin_login(user=user)
 
 
 def refresh(*, refresh_token: str) -> TokenPair | None:
-    """Spend a refresh token for a new pair. None when it was spent before: the login has ended then.
+    """Exchange a refresh token for a new pair. None if it was used before, which ends the login.
 
-    Using one twice means that somebody else has a copy, so the whole login ends (RFC 9700 section 4.14.2). The
-    caller commits in both cases. Raises InvalidToken for one that is malformed, expired or of an ended login.
+    A second use means that somebody else has a copy, so the whole login ends (RFC 9700 section 4.14.2). The caller
+    commits in both cases. Raises InvalidToken for a token that is malformed, expired or of a login that has ended.
     """
     _require_local_accounts()
     claims = tokens.read_token(refresh_token, kind="refresh")
@@ -95,33 +97,42 @@ def refresh(*, refresh_token: str) -> TokenPair | None:
     return _issue(users.get_user(user_id=user_id), login)
 
 
+def log_out(*, user_id: str, login_id: str | None) -> None:
+    """End the caller's login. Raises Forbidden for None, a token without a login."""
+    if login_id is None:
+        raise Forbidden(
+            "This token does not belong to a login here: delete it, or end it where it was issued."
+        )
+    end_logins(user_id=user_id, login_id=login_id)
+
+
 def end_logins(*, user_id: str, login_id: str | None = None, keep_login_id: str | None = None) -> None:
     """End one login of a user, or all but one: every worker refuses their tokens within a second."""
-    ended = sa.delete(Login).where(Login.user_id == user_id).returning(Login.id)
+    delete = sa.delete(Login).where(Login.user_id == user_id).returning(Login.id)
     if login_id is not None:
-        ended = ended.where(Login.id == login_id)
+        delete = delete.where(Login.id == login_id)
     if keep_login_id is not None:
-        ended = ended.where(Login.id != keep_login_id)
+        delete = delete.where(Login.id != keep_login_id)
     moment = now()
-    expires_at = moment + _access_token_life() + CLOCK_SKEW
-    for ended_id in db.session.scalars(ended).all():
+    expires_at = moment + _access_token_lifetime() + CLOCK_SKEW
+    for ended_id in db.session.scalars(delete).all():
         db.session.add(RevokedLogin(login_id=ended_id, revoked_at=moment, expires_at=expires_at))
     db.session.execute(sa.delete(RevokedLogin).where(RevokedLogin.expires_at <= moment))
     db.session.flush()
 
 
-def change_password(*, user_id: str, current_password: str, password: str, login_id: str | None) -> User:
-    """Set a new password and end all other logins. Raises Forbidden where the current one is wrong.
+def update_password(*, user_id: str, current_password: str, password: str, login_id: str | None) -> User:
+    """Set a new password and end all other logins. Raises Forbidden if the current one is wrong.
 
-    Guessing the current one is throttled like guessing at the login.
+    Guessing the current one is throttled like logging in.
     """
-    throttle.count_try_and_commit("LOGIN_LIMIT_PER_ACCOUNT", user_id)
+    throttle.count_attempt_and_commit("LOGIN_LIMIT_PER_ACCOUNT", user_id)
     password_hash = users.find_password_hash(user_id=user_id)
     if password_hash is None:
-        raise Forbidden("This account has no password here; change it at your identity provider.")
+        raise Forbidden("This account has no password here; change it with your identity provider.")
     if not passwords.verify_password(current_password, password_hash):
         raise Forbidden("`current_password` is wrong.")
-    throttle.forget_tries_and_commit("LOGIN_LIMIT_PER_ACCOUNT", user_id)
+    throttle.reset_attempts_and_commit("LOGIN_LIMIT_PER_ACCOUNT", user_id)
     new_hash = _hash_new_password(password)
     user = users.get_user(user_id=user_id)
     user.password_hash = new_hash
@@ -130,14 +141,14 @@ def change_password(*, user_id: str, current_password: str, password: str, login
 
 
 def delete_account(*, user_id: str) -> None:
-    """Erase the user with all data, and end all logins."""
+    """Delete the user with all data, and end all logins."""
     end_logins(user_id=user_id)
     users.delete_user(user_id=user_id)
 
 
 def set_role(*, email: str, role: str) -> User:
-    """Change a user's role. Their logins end, because their tokens name the old one."""
-    user = users.require_by_email(email=email)
+    """Change a user's role, and end their logins, whose tokens contain the old one."""
+    user = users.get_user_by_email(email=email)
     user.role = role
     end_logins(user_id=user.id)
     return user
@@ -151,8 +162,10 @@ def list_tokens(*, user_id: str, page: Page) -> Listing[PersonalAccessToken]:
 
 
 def create_token(*, user_id: str, name: str, expires_in_days: int) -> tuple[PersonalAccessToken, str]:
-    """Make a personal access token; the second value is shown once and not kept. Raises NotFound for a user
-    that is gone."""
+    """Create a personal access token: its row, and the token itself, which is not stored.
+
+    Raises NotFound if the user was deleted.
+    """
     token, token_id, secret_hash = tokens.make_personal_token(user_id=user_id)
     moment = now()
     row = PersonalAccessToken(
@@ -190,8 +203,8 @@ def delete_token(*, token: PersonalAccessToken) -> None:
     db.session.flush()
 
 
-def check_personal_token(token: str) -> tuple[str, str]:
-    """User id and role behind a personal access token. Raises InvalidToken."""
+def check_personal_token(*, token: str) -> tuple[str, str]:
+    """User id and role of a personal access token. Raises InvalidToken."""
     user_id, token_id, secret_hash = tokens.read_personal_token(token)
     row = _PERSONAL_TOKEN.first(user_id=user_id, token_id=token_id, secret_hash=secret_hash, moment=now())
     if row is None:
@@ -199,8 +212,8 @@ def check_personal_token(token: str) -> tuple[str, str]:
     return user_id, row[0]
 
 
-def begin_login(user: User) -> TokenPair:
-    """Begin a login of somebody who has shown who they are."""
+def begin_login(*, user: User) -> TokenPair:
+    """Begin a login of an authenticated user."""
     ends_at = now() + timedelta(days=current_app.config["LOGIN_MAX_DAYS"])
     login = Login(user_id=user.id, id=new_id(), created_at=now(), ends_at=ends_at)
     db.session.add(login)
@@ -208,28 +221,30 @@ def begin_login(user: User) -> TokenPair:
 
 
 def _issue(user: User, login: Login) -> TokenPair:
-    """Make a pair for a login and note which refresh token is the unspent one."""
-    access, refreshing, refreshing_id = tokens.make_pair(user_id=user.id, role=user.role, login_id=login.id)
-    login.refresh_token_id = refreshing_id
+    """Create a pair for a login and record its refresh token as the unused one."""
+    access_token, refresh_token, refresh_token_id = tokens.make_pair(
+        user_id=user.id, role=user.role, login_id=login.id
+    )
+    login.refresh_token_id = refresh_token_id
     login.expires_at = _refresh_expiry(login.ends_at)
     db.session.flush()
-    return TokenPair(access, refreshing, int(_access_token_life().total_seconds()), user)
+    return TokenPair(access_token, refresh_token, int(_access_token_lifetime().total_seconds()), user)
 
 
 def _refresh_expiry(ends_at: datetime) -> datetime:
     return min(ends_at, now() + timedelta(days=current_app.config["REFRESH_TOKEN_DAYS"]))
 
 
-def _access_token_life() -> timedelta:
+def _access_token_lifetime() -> timedelta:
     return timedelta(minutes=current_app.config["ACCESS_TOKEN_MINUTES"])
 
 
 def _require_local_accounts() -> None:
     if not current_app.config["LOCAL_ACCOUNTS"]:
-        raise Forbidden("Accounts are kept by the identity provider of this deployment; log in there.")
+        raise Forbidden("Accounts of this deployment are managed by an identity provider; log in there.")
 
 
 def _hash_new_password(password: str) -> str:
     if passwords.is_common(password):
-        raise InvalidInput({"password": ["Too common: it is among the first that an attacker tries."]})
+        raise InvalidInput({"password": ["Too common: attackers try it first."]})
     return passwords.hash_password(password)

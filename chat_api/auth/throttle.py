@@ -1,7 +1,7 @@
-"""Throttling of logins and registrations, exact over all workers: the counters are in the database.
+"""Throttling of logins and registrations, exact across all workers because the counters are in the database.
 
-A try is counted before the password is looked at, in one statement that commits by itself, so that parallel
-tries can't slip through together and a refused request still counts. `limits` reads the limits' text.
+An attempt is counted before the password is checked, in one statement that commits by itself, so that concurrent
+attempts can't slip through and a failed request still counts. `limits` parses the settings.
 """
 
 import ipaddress
@@ -24,8 +24,8 @@ from ..keyring import keyed_hash
 from .models import ThrottleCounter as Counter
 
 
-def _count_one_more(on_postgres: bool) -> sa.Executable:
-    """Add one to the counter, or begin it anew where its window has ended."""
+def _increment(on_postgres: bool) -> sa.Executable:
+    """Add one to the counter, or restart it if its window has ended."""
     insert: Any = (postgresql if on_postgres else sqlite).insert(Counter)
     ended = Counter.expires_at <= sa.bindparam("moment", type_=UTCDateTime)
     row = insert.values(key=sa.bindparam("key"), count=1, expires_at=sa.bindparam("expires_at"))
@@ -38,9 +38,9 @@ def _count_one_more(on_postgres: bool) -> sa.Executable:
     ).returning(Counter.count, Counter.expires_at)
 
 
-_COUNT = Statement(_count_one_more)
-# with the subject's counter go those whose windows have ended, so the table stays small by itself
-_FORGET = Statement(
+_COUNT = Statement(_increment)
+# also deletes counters whose windows have ended, so the table stays small by itself
+_RESET = Statement(
     sa.delete(Counter).where(
         sa.or_(
             Counter.key == sa.bindparam("counter"),
@@ -50,11 +50,11 @@ _FORGET = Statement(
 )
 
 
-def count_try_and_commit(setting: str, subject: str) -> None:
-    """Count one try by this subject (an account, an address) against the limit that a setting names.
+def count_attempt_and_commit(setting: str, subject: str) -> None:
+    """Count an attempt by this subject (an account, an address) against the limit in a setting.
 
-    A try counts whatever becomes of its request, so it is a transaction of its own. Raises
-    TooManyRequests, with the seconds until the window ends, when there were too many.
+    An attempt counts whatever the outcome of its request, so it is a transaction of its own. Raises
+    TooManyRequests, with the seconds until the window ends, if there were too many.
     """
     limit, moment = _limit(current_app.config[setting]), time.time()
     count, ends_at = _COUNT.first_and_commit(
@@ -63,22 +63,22 @@ def count_try_and_commit(setting: str, subject: str) -> None:
     if count > limit.amount:
         wait_s = max(1, math.ceil(seconds_of(ends_at) - moment))
         raise TooManyRequests(
-            f"Too many tries; wait {wait_s} seconds before the next one.", retry_after_s=wait_s
+            f"Too many attempts; wait {wait_s} seconds before the next one.", retry_after_s=wait_s
         )
 
 
-def forget_tries_and_commit(setting: str, subject: str) -> None:
-    """Begin again at zero: the subject has proved who they are."""
-    _FORGET.first_and_commit(counter=_key(setting, subject), moment=_utc(time.time()))
+def reset_attempts_and_commit(setting: str, subject: str) -> None:
+    """Reset the counter: the subject has authenticated."""
+    _RESET.first_and_commit(counter=_key(setting, subject), moment=_utc(time.time()))
 
 
 def throttled_by_address(setting: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorate a view: each request counts as one try of the client's address."""
+    """Decorate a view to count each request as an attempt by the client's address."""
 
     def decorator(view: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(view)
         def counted(*args: Any, **kwargs: Any) -> Any:
-            count_try_and_commit(setting, _network(request.remote_addr or "unknown"))
+            count_attempt_and_commit(setting, _network(request.remote_addr or "unknown"))
             return view(*args, **kwargs)
 
         return counted
@@ -87,7 +87,7 @@ def throttled_by_address(setting: str) -> Callable[[Callable[..., Any]], Callabl
 
 
 def _network(address: str) -> str:
-    """What counts as one address: in IPv6 the network that a subscriber has, which holds 2**64 addresses."""
+    """What counts as one address: in IPv6 a subscriber's whole /64 network."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:  # a Unix socket has none
@@ -103,7 +103,7 @@ def _limit(text: str) -> RateLimitItem:
 
 
 def _key(setting: str, subject: str) -> str:
-    """A keyed hash: the table tells nobody which accounts and addresses were there."""
+    """A keyed hash: the table reveals no accounts or addresses."""
     return keyed_hash("throttle", f"{setting}\x1f{subject}".encode())
 
 

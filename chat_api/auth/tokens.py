@@ -1,7 +1,7 @@
 """Our own tokens: access and refresh tokens (JWT, HS256) and personal access tokens (random).
 
-flask-jwt-extended makes the JWTs and checks every unusual one. In front of it stands a check of exactly the
-header that it writes: its general road costs more than the database read of a whole request.
+flask-jwt-extended creates the JWTs and checks every unusual one. Before it comes a check of exactly the header that
+it writes, because its general check costs more than the database query of a whole request.
 """
 
 import base64
@@ -31,9 +31,9 @@ _HEADER = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=").
 
 
 class InvalidToken(Unauthorized):
-    """The token is malformed, foreign, expired, revoked or of the wrong kind: one answer for all of them."""
+    """The token is malformed, foreign, expired, revoked or of the wrong kind: the same response for all."""
 
-    def __init__(self, detail: str = "The token is not valid, or no longer.") -> None:
+    def __init__(self, detail: str = "The token is invalid or has expired.") -> None:
         super().__init__(detail, error="invalid_token")
 
 
@@ -45,7 +45,7 @@ def make_pair(*, user_id: str, role: str, login_id: str) -> tuple[str, str, str]
 
 
 def has_our_header(token: str) -> bool:
-    """Whether the token begins as ours do."""
+    """Whether the token starts with the header that we write."""
     return token.startswith(_HEADER)
 
 
@@ -65,7 +65,7 @@ def read_token(token: str, *, kind: str) -> dict[str, Any]:
 
 
 def _read_ours(token: str) -> dict[str, Any]:
-    """Check a token that has exactly our header: signature first, then nothing is read that we did not write."""
+    """Check a token that has exactly our header: the signature first, so that only what we wrote is parsed."""
     signed, _, signature = token.rpartition(".")
     try:
         mac = _keyed_hash(current_app.config["JWT_SECRET_KEY"]).copy()
@@ -83,7 +83,7 @@ def _read_ours(token: str) -> dict[str, Any]:
 
 @cache
 def _keyed_hash(secret: str) -> hmac.HMAC:
-    """The HMAC before its message: copying it spares setting the key up, which costs more than a short message."""
+    """The HMAC before its message: copying it saves the key setup, which costs more than a short message."""
     return hmac.new(secret.encode(), digestmod="sha256")
 
 
@@ -95,9 +95,9 @@ def _read_unusual(token: str) -> dict[str, Any]:
 
 
 def make_personal_token(*, user_id: str) -> tuple[str, str, str]:
-    """A personal access token, its id, and the hash to keep.
+    """A personal access token, its id, and the hash to store.
 
-    It names its user and its row, so that finding it needs no index over all users.
+    It contains the ids of its user and row, so that looking it up needs no index over all users.
     """
     token_id, secret = new_id(), secrets.token_urlsafe(32)
     names = (user_id + token_id).replace("-", "")

@@ -252,7 +252,7 @@ def _create(request: CompletionRequest, worker_id: str, running_limit: int) -> S
         (_LOCK, {**scope, "number": _lock_number(request.user_id)}),
         (_RUNNING, {"owner": request.user_id}),
     )
-    access = configs.access_from(found, request.user_id, request.provider_id)
+    access = configs.access_from(rows=found, user_id=request.user_id, provider_id=request.provider_id)
     model = _model(request, access)
     if not locked:
         raise NotFound("conversation")

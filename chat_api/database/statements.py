@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from flask import Flask, current_app
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from ..errors import DRIVER_ERRORS, ApiError, Unavailable, describe, is_passing
+from ..errors import DRIVER_ERRORS, ApiError, Unavailable, describe, is_transient
 from .dialect import is_postgres
 from .drivers import INTEGRITY_ERRORS, Connection, CursorConnection, PreparedConnection, Result, Row
 from .engine import ANSWER_DELAY_S
@@ -387,7 +387,7 @@ def _errors_translated() -> Iterator[None]:
 
 def _translated(error: Exception) -> Exception:
     """Our error for a driver's: the database is away or busy, or it refused the statement."""
-    if is_passing(error):
+    if is_transient(error):
         return Unavailable()
     kind = IntegrityFailed if isinstance(error, INTEGRITY_ERRORS) else StatementFailed
     return kind(describe(error))

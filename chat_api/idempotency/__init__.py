@@ -1,4 +1,4 @@
-"""Idempotency-Key: the same request sent twice has one effect and one answer."""
+"""Idempotency-Key: a request that is sent twice has one effect and one response."""
 
 from .decorator import accepts_key, check_key, commits_once, create_once, has_key, takes_idempotency_key
 

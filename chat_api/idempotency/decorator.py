@@ -1,4 +1,4 @@
-"""The last act of every creating view: commit once, whatever number of times the request arrives."""
+"""Commits a creating view's work once, however many times the request arrives."""
 
 from collections.abc import Callable
 from functools import partial, wraps
@@ -11,7 +11,7 @@ from ..errors import InvalidInput
 from ..users import service as users
 from ..web.responses import raw_json_response
 from . import service
-from .service import Answer
+from .service import StoredResponse
 
 View = Callable[..., Response]
 Created = TypeVar("Created")
@@ -21,11 +21,11 @@ _TAKES_KEY = "_takes_idempotency_key"
 
 
 def commits_once(view: View | None = None, *, anonymous_field: str | None = None) -> Any:
-    """Decorate a creating view, below its `arguments` and above its `response`: it commits the view's work.
+    """Decorate a creating view, below its `arguments` and above its `response`, to commit the view's work.
 
-    With an Idempotency-Key the answer is stored in the same transaction, and the same request gets it again. A
-    request that is refused stores nothing. `anonymous_field` names the field of the body that says which
-    account is meant where there is no caller yet.
+    With an Idempotency-Key the response is stored in the same transaction and replayed to the same request. A
+    request that fails stores nothing. `anonymous_field` names the field of the body that identifies the account
+    when there is no caller yet.
     """
     if view is None:
         return lambda wrapped: commits_once(wrapped, anonymous_field=anonymous_field)
@@ -58,45 +58,47 @@ def takes_idempotency_key(view: Callable[..., Any]) -> bool:
 
 
 def create_once(
-    body: dict[str, Any], create: Callable[[], Created], answer: Callable[[Created], Response]
+    body: dict[str, Any], create: Callable[[], Created], respond: Callable[[Created], Response]
 ) -> tuple[Response, Created] | tuple[Response, None]:
-    """As `commits_once`, for a view that goes on after the commit: create something, or find the first answer.
+    """As `commits_once`, for a view that continues after the commit: create something, or find the first response.
 
-    `answer` makes the answer that is stored. Returns it with what was created now, None for a repeated request. No
-    transaction is open then.
+    `respond` makes the response to store. Returns it with what was created, or None for a repeated request. No
+    transaction is open afterwards.
     """
     if not has_key():
         created = create()
         _commit()
-        return answer(created), created
-    result = _create_once(create, answer, [[body], {}], g.caller.user_id, is_anonymous=False)
+        return respond(created), created
+    result = _create_once(create, respond, [[body], {}], g.caller.user_id, is_anonymous=False)
     if result[1] is None:
-        db.session.rollback()  # finding the answer has begun a transaction, which on SQLite would block writers
+        db.session.rollback()  # finding the response began a transaction, which on SQLite would block writers
     return result
 
 
 def _create_once(
     create: Callable[[], Created],
-    answer: Callable[[Created], Response],
+    respond: Callable[[Created], Response],
     content: Any,
     scope: str,
     *,
     is_anonymous: bool,
 ) -> tuple[Response, Created] | tuple[Response, None]:
     key_id = service.key_id_of(route=f"{request.method} {request.url_rule}", key=_key())
-    fingerprint = service.fingerprint_of(content)
-    with service.claim(service.claim_id_of(scope=scope, key_id=key_id)):
+    fingerprint = service.fingerprint_of(content=content)
+    with service.lock_key(lock_id=service.lock_id_of(scope=scope, key_id=key_id)):
         owner = _account(scope) if is_anonymous else scope
         if owner is not None:
-            first = service.find_answer(user_id=owner, key_id=key_id, fingerprint=fingerprint)
+            first = service.find_response(user_id=owner, key_id=key_id, fingerprint=fingerprint)
             if first is not None:
                 return _replay(first), None
         created = create()
-        response = answer(created)
+        response = respond(created)
         owner = owner or _account(scope)
         if owner is not None:
-            first = Answer(response.status_code, response.get_data(), response.headers.get("Location"))
-            service.keep_answer(user_id=owner, key_id=key_id, fingerprint=fingerprint, answer=first)
+            first = StoredResponse(
+                response.status_code, response.get_data(), response.headers.get("Location")
+            )
+            service.store_response(user_id=owner, key_id=key_id, fingerprint=fingerprint, response=first)
         _commit()
         return response, created
 
@@ -106,30 +108,30 @@ def _unchanged(response: Response) -> Response:
 
 
 def has_key() -> bool:
-    """Whether the request has an Idempotency-Key, so that `commits_once` has a transaction open around the view."""
+    """Whether the request has an Idempotency-Key, and `commits_once` so a transaction open around the view."""
     return "HTTP_IDEMPOTENCY_KEY" in request.environ
 
 
 def check_key() -> None:
-    """Refuse a malformed key where nothing is created, so that the same header is as good everywhere."""
+    """Refuse a malformed key in a view that creates nothing, so that the header has one syntax everywhere."""
     if HEADER in request.headers:
         _key()
 
 
 def _commit() -> None:
-    if db.session.registry.has():  # else the view has committed by itself, and says so
+    if db.session.registry.has():  # otherwise the service has committed, as its name says
         db.session.commit()
 
 
-def _replay(answer: Answer) -> Response:
+def _replay(first: StoredResponse) -> Response:
     headers = {"Idempotency-Replayed": "true"}
-    if answer.location:
-        headers["Location"] = answer.location
-    return raw_json_response(answer.body, answer.status, headers)
+    if first.location:
+        headers["Location"] = first.location
+    return raw_json_response(first.body, first.status, headers)
 
 
 def _account(email: str) -> str | None:
-    user = users.find_by_email(email=email)
+    user = users.find_user_by_email(email=email)
     return user.id if user else None
 
 

@@ -1,4 +1,4 @@
-"""The table of answers that may have to be given again."""
+"""The table of stored responses to requests with an Idempotency-Key."""
 
 from datetime import datetime
 
@@ -10,18 +10,18 @@ from ..database.session import Model
 
 
 class IdempotencyKey(Model):
-    """One used key of a user and the first answer, written in the transaction of its effect."""
+    """A used key of a user and the first response, written in the transaction of the request's effect."""
 
     __tablename__ = "idempotency_keys"
     __table_args__ = (sa.Index(None, "user_id", "created_at"),)
 
     user_id: Mapped[str] = mapped_column(Id, sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
-    # a hash of route and key, so that its length does not depend on the client
+    # a hash of route and key, whose length does not depend on the client
     id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
-    # keyed hash of the request: a plain one of a body with a password could be guessed at
+    # a keyed hash of the request: a plain hash of a body with a password would allow guessing
     fingerprint: Mapped[str] = mapped_column(sa.String(64))
     status: Mapped[int] = mapped_column(sa.SmallInteger)
     location: Mapped[str | None] = mapped_column(sa.String(255))
-    # encrypted: an answer may hold a token
+    # the body, encrypted: it may contain a token
     answer: Mapped[str] = mapped_column(sa.Text)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)

@@ -1,4 +1,4 @@
-"""Claiming a key, recognising the same request, keeping and finding its answer."""
+"""Locking a key, recognising the same request, storing and finding its response."""
 
 import hashlib
 import hmac
@@ -19,15 +19,15 @@ from ..errors import KeyReused, StillRunning
 from ..keyring import keyed_hash, keyring
 from .models import IdempotencyKey
 
-KEPT_FOR = timedelta(hours=24)
+RETENTION = timedelta(hours=24)
 
 _running: set[str] = set()
 _running_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the first request was answered."""
+class StoredResponse:
+    """The response to the first request."""
 
     status: int
     body: bytes
@@ -35,78 +35,78 @@ class Answer:
 
 
 @contextmanager
-def claim(claim_id: str) -> Iterator[None]:
-    """Hold a key until the transaction of `db.session` ends. Raises StillRunning where another request holds it.
+def lock_key(*, lock_id: str) -> Iterator[None]:
+    """Hold a key until the transaction of `db.session` ends. Raises StillRunning if another request holds it.
 
-    Postgres: an advisory lock of the transaction, seen by all workers. SQLite has one writer at a time, so a
-    second request in another process waits for the first one's end and then finds its answer; within this
-    process it is told at once.
+    Postgres: an advisory lock of the transaction, which all workers see. SQLite has one writer at a time, so a
+    second request in another process waits for the first to end and then finds its response; within this
+    process it is refused at once.
     """
     if is_postgres(db.engine):
-        number = int.from_bytes(bytes.fromhex(claim_id[:16]), signed=True)
+        number = int.from_bytes(bytes.fromhex(lock_id[:16]), signed=True)
         if not db.session.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(number))):
             raise StillRunning()
         yield
         return
     with _running_lock:
-        if claim_id in _running:
+        if lock_id in _running:
             raise StillRunning()
-        _running.add(claim_id)
+        _running.add(lock_id)
     try:
         yield
     finally:
         with _running_lock:
-            _running.discard(claim_id)
+            _running.discard(lock_id)
 
 
-def find_answer(*, user_id: str, key_id: str, fingerprint: str) -> Answer | None:
-    """The first answer to this request. Raises KeyReused where the key was used for another one."""
+def find_response(*, user_id: str, key_id: str, fingerprint: str) -> StoredResponse | None:
+    """The first response to this request, or None. Raises KeyReused if the key was used with another request."""
     row = db.session.scalar(
         sa.select(IdempotencyKey).where(
             IdempotencyKey.user_id == user_id,
             IdempotencyKey.id == key_id,
-            IdempotencyKey.created_at > now() - KEPT_FOR,
+            IdempotencyKey.created_at > now() - RETENTION,
         )
     )
     if row is None:
         return None
     if not hmac.compare_digest(row.fingerprint, fingerprint):
         raise KeyReused()
-    return Answer(row.status, keyring().decrypt(row.answer, place=place_of(user_id, key_id)), row.location)
+    body = keyring().decrypt(row.answer, encryption_context=_encryption_context(user_id, key_id))
+    return StoredResponse(row.status, body, row.location)
 
 
-def keep_answer(*, user_id: str, key_id: str, fingerprint: str, answer: Answer) -> None:
-    """Keep the answer with its effect, and drop the user's expired ones."""
-    expired = sa.or_(IdempotencyKey.created_at <= now() - KEPT_FOR, IdempotencyKey.id == key_id)
+def store_response(*, user_id: str, key_id: str, fingerprint: str, response: StoredResponse) -> None:
+    """Store the response in the transaction of its effect, and delete the user's expired ones."""
+    expired = sa.or_(IdempotencyKey.created_at <= now() - RETENTION, IdempotencyKey.id == key_id)
     db.session.execute(sa.delete(IdempotencyKey).where(IdempotencyKey.user_id == user_id, expired))
     db.session.add(
         IdempotencyKey(
             user_id=user_id,
             id=key_id,
             fingerprint=fingerprint,
-            status=answer.status,
-            location=answer.location,
-            answer=keyring().encrypt(answer.body, place=place_of(user_id, key_id)),
+            status=response.status,
+            location=response.location,
+            answer=keyring().encrypt(response.body, encryption_context=_encryption_context(user_id, key_id)),
         )
     )
     db.session.flush()
 
 
 def key_id_of(*, route: str, key: str) -> str:
-    """The id of a key on a route: the same key on another route is another one."""
+    """The id of a key on a route: the same key on another route is a different one."""
     return hashlib.sha256(f"{route}\x1f{key}".encode()).hexdigest()
 
 
-def claim_id_of(*, scope: str, key_id: str) -> str:
-    """What is claimed: the key of one user, or of one address that is registering."""
+def lock_id_of(*, scope: str, key_id: str) -> str:
+    """The id to lock: a key of one user, or of one email address that is registering."""
     return hashlib.sha256(f"{scope}\x1f{key_id}".encode()).hexdigest()
 
 
-def fingerprint_of(request_content: Any) -> str:
-    """A keyed hash of what the request asks for; the order of names in its JSON does not count."""
-    return keyed_hash("idempotency", orjson.dumps(request_content, option=orjson.OPT_SORT_KEYS))
+def fingerprint_of(*, content: Any) -> str:
+    """A keyed hash of the request's content; the order of names in its JSON does not matter."""
+    return keyed_hash("idempotency", orjson.dumps(content, option=orjson.OPT_SORT_KEYS))
 
 
-def place_of(user_id: str, key_id: str) -> tuple[str, str, str]:
-    """Where an answer is sealed for."""
+def _encryption_context(user_id: str, key_id: str) -> tuple[str, str, str]:
     return ("idempotency_keys", user_id, key_id)

@@ -1,4 +1,4 @@
-"""The table of providers: small, read by everybody, so a reference table on distributed Postgres."""
+"""The table of providers: small and read by all users, so a reference table on distributed Postgres."""
 
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from ..database.session import Model
 
 
 class LLMProvider(Model):
-    """A provider of one user, or, without an owner, one that an admin shares with all."""
+    """A provider of one user or, without an owner, one that an admin shares with all users."""
 
     __tablename__ = "llm_providers"
     __table_args__ = (sa.Index(None, "owner_id", "id"),)
@@ -19,8 +19,8 @@ class LLMProvider(Model):
     owner_id: Mapped[str | None] = mapped_column(Id, sa.ForeignKey("users.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(sa.String(255))
     api_endpoint: Mapped[str] = mapped_column(sa.String(2048))
-    # the protocol that it speaks, see llm.request.API_FORMATS
+    # its protocol, see llm.request.API_FORMATS
     api_format: Mapped[str] = mapped_column(sa.String(16), default="openai", server_default="openai")
-    # tokens that its models take in; None where nobody said
+    # in tokens; None if not given
     context_window: Mapped[int | None] = mapped_column(sa.Integer)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)

@@ -6,7 +6,6 @@ from flask import Response
 
 from ..auth import guard
 from ..database.session import db
-from ..errors import Forbidden
 from ..idempotency import commits_once
 from ..user_llm_configs import service as user_llm_configs
 from ..web.blueprint import Blueprint
@@ -43,10 +42,8 @@ def list_providers(query: dict[str, Any]) -> Response:
 @blp.response(201, ProviderSchema)
 def create_provider(body: dict[str, Any]) -> Any:
     """Add an LLM provider: the caller's own, or, as an admin with `shared`, one for all users."""
-    caller, shared = guard.caller(), body.pop("shared")
-    if shared and caller.role != "admin":
-        raise Forbidden("Only an admin may add a shared provider.")
-    provider = service.create_provider(owner_id=None if shared else caller.user_id, **body)
+    caller = guard.caller()
+    provider = service.create_provider(user_id=caller.user_id, is_admin=caller.role == "admin", **body)
     return provider, location(f"/chat/llm-providers/{provider.id}")
 
 

@@ -1,4 +1,4 @@
-"""Making, finding, changing and deleting providers."""
+"""Creating, finding, changing and deleting providers."""
 
 from typing import Any
 
@@ -30,11 +30,23 @@ def _range(owner: sa.ColumnElement[bool], page: Page) -> sa.Select[Any]:
 
 
 def create_provider(
-    *, owner_id: str | None, name: str, api_endpoint: str, api_format: str, context_window: int | None
+    *,
+    user_id: str,
+    is_admin: bool,
+    shared: bool,
+    name: str,
+    api_endpoint: str,
+    api_format: str,
+    context_window: int | None,
 ) -> LLMProvider:
-    """Make a provider of this user, or a shared one for None. Raises NotFound for a user that is gone."""
+    """Create a provider of this user, or a shared one. Raises NotFound if the user was deleted.
+
+    Raises Forbidden for a shared one unless `is_admin`.
+    """
+    if shared and not is_admin:
+        raise Forbidden("Only an admin may add a shared provider.")
     provider = LLMProvider(
-        owner_id=owner_id,
+        owner_id=None if shared else user_id,
         name=name,
         api_endpoint=api_endpoint,
         api_format=api_format,
@@ -62,13 +74,13 @@ def get_provider(*, user_id: str, provider_id: str) -> LLMProvider:
 
 
 def lock_provider(*, user_id: str, provider_id: str, is_admin: bool) -> LLMProvider:
-    """The provider, which nobody else can change, or keep a key for, until the transaction ends.
+    """The provider, locked until the transaction ends: nobody else can change it or store a key for it.
 
     Raises NotFound, and Forbidden for a shared one unless `is_admin`.
     """
     mine = LLMProvider.owner_id == user_id
     may_change = sa.or_(mine, LLMProvider.owner_id.is_(None)) if is_admin else mine
-    # FOR UPDATE makes foreign keys wait, too: a key that is stored just now is there for us, or comes after us
+    # FOR UPDATE also blocks foreign key checks: a key that is being stored is either visible to us, or stored after us
     query = sa.select(LLMProvider).where(LLMProvider.id == provider_id, may_change).with_for_update()
     provider = db.session.scalar(query)
     if provider is None:
@@ -78,18 +90,18 @@ def lock_provider(*, user_id: str, provider_id: str, is_admin: bool) -> LLMProvi
 
 
 def update_provider(*, provider: LLMProvider, changes: dict[str, Any]) -> bool:
-    """Change these fields of a locked provider; whether its endpoint is another one now.
+    """Change these fields of a locked provider; whether its endpoint is a different one now.
 
-    Then the caller deletes the keys that are kept for it, see `user_llm_configs.service.delete_configs_of`.
+    If so, the caller deletes the keys that are stored for it, see `user_llm_configs.service.delete_configs_of`.
     """
-    moves = changes.get("api_endpoint", provider.api_endpoint) != provider.api_endpoint
+    has_moved = changes.get("api_endpoint", provider.api_endpoint) != provider.api_endpoint
     for name, value in changes.items():
         setattr(provider, name, value)
     db.session.flush()
-    return bool(moves)
+    return bool(has_moved)
 
 
 def delete_provider(*, provider: LLMProvider) -> None:
-    """Delete a locked provider, and by the foreign key all keys that are kept for it."""
+    """Delete a locked provider and, through the foreign key, all keys that are stored for it."""
     db.session.delete(provider)
     db.session.flush()

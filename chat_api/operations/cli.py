@@ -66,7 +66,7 @@ def set_role(email: str, role: str) -> None:
 @uses_database
 def delete_user(email: str) -> None:
     """Erase an account and everything it owns."""
-    auth.delete_account(user_id=users_service.require_by_email(email=email).id)
+    auth.delete_account(user_id=users_service.get_user_by_email(email=email).id)
     db.session.commit()
     echo(f"Erased {email}.")
 

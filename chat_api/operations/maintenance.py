@@ -14,7 +14,7 @@ from ..auth.models import Login, PersonalAccessToken, RevokedLogin, ThrottleCoun
 from ..database.columns import now
 from ..database.session import db
 from ..idempotency.models import IdempotencyKey
-from ..idempotency.service import KEPT_FOR
+from ..idempotency.service import RETENTION
 from ..keyring import CannotDecrypt, keyring
 from ..search_index.rebuild import index_messages
 from ..user_llm_configs.models import UserLLMConfig
@@ -25,7 +25,7 @@ from .retention import Expired
 BATCH = 500
 # every encrypted column
 ENCRYPTED: tuple[tuple[Any, Any], ...] = (
-    (UserLLMConfig, UserLLMConfig.sealed_api_key),
+    (UserLLMConfig, UserLLMConfig.encrypted_api_key),
     (IdempotencyKey, IdempotencyKey.answer),
 )
 
@@ -38,22 +38,22 @@ def rotate_secrets() -> tuple[int, int, int]:
     counts = {"rotated": 0, "current": 0, "broken": 0}
     for user_id in _user_ids():
         for model, column in ENCRYPTED:
-            for row_id, sealed in db.session.execute(
+            for row_id, ciphertext in db.session.execute(
                 sa.select(model.id, column).where(model.user_id == user_id)
             ):
-                counts[_rotate(model, column, user_id, row_id, sealed)] += 1
+                counts[_rotate(model, column, user_id, row_id, ciphertext)] += 1
         db.session.commit()
     return counts["rotated"], counts["current"], counts["broken"]
 
 
-def _rotate(model: Any, column: Any, user_id: str, row_id: str, sealed: str) -> str:
-    if keyring().is_current(sealed):
+def _rotate(model: Any, column: Any, user_id: str, row_id: str, ciphertext: str) -> str:
+    if keyring().is_current(ciphertext):
         return "current"
     try:
-        fresh = keyring().rotate(sealed)
+        fresh = keyring().rotate(ciphertext)
     except CannotDecrypt:
         return "broken"
-    unchanged = (model.user_id == user_id, model.id == row_id, column == sealed)
+    unchanged = (model.user_id == user_id, model.id == row_id, column == ciphertext)
     db.session.execute(sa.update(model).where(*unchanged).values({column.key: fresh}))
     return "rotated"
 
@@ -67,7 +67,7 @@ def purge_expired() -> int:
         for model, expired in (
             (Login, Login.expires_at <= moment),
             (PersonalAccessToken, PersonalAccessToken.expires_at <= moment),
-            (IdempotencyKey, IdempotencyKey.created_at <= moment - KEPT_FOR),
+            (IdempotencyKey, IdempotencyKey.created_at <= moment - RETENTION),
         ):
             count += _delete(sa.delete(model).where(model.user_id == user_id, expired))
     return count

@@ -99,7 +99,7 @@ def import_account(email: str, file: IO[bytes]) -> None:
 
 def _user_id(email: str) -> str:
     """The id of an account; leaves no transaction open."""
-    user_id = users.require_by_email(email=email).id
+    user_id = users.get_user_by_email(email=email).id
     db.session.rollback()
     return user_id
 

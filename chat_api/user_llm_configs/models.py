@@ -16,12 +16,12 @@ class UserLLMConfig(OwnedByUser, Model):
     __table_args__ = (sa.UniqueConstraint("user_id", "provider_id"),)
 
     provider_id: Mapped[str] = mapped_column(Id, sa.ForeignKey("llm_providers.id", ondelete="CASCADE"))
-    # sealed for this user and provider, see keyring
-    sealed_api_key: Mapped[str] = mapped_column(sa.Text)
-    # the last characters of the key, so that its owner can tell it from another
+    # encrypted for this user and provider, see keyring
+    encrypted_api_key: Mapped[str] = mapped_column("sealed_api_key", sa.Text)
+    # the last characters of the key, by which its owner recognises it
     api_key_hint: Mapped[str] = mapped_column(sa.String(4))
-    # taken where a completion names no model
+    # used when a completion names no model
     default_model: Mapped[str | None] = mapped_column(sa.String(255))
-    # tokens that the user's models take in; wins over the provider's
+    # in tokens; overrides the provider's
     context_window: Mapped[int | None] = mapped_column(sa.Integer)
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)

@@ -69,7 +69,7 @@ def replace_config(body: dict[str, Any], user_id: str, provider_id: str) -> Any:
     config, is_new = service.lock_or_create_config(user_id=owner_id, provider_id=provider_id, **body)
     require_match(None if is_new else ConfigSchema().dump(config))
     if not is_new:
-        service.replace_content(config=config, **body)
+        service.replace_config(config=config, **body)
     db.session.commit()
     if is_new:
         return json_response(ConfigSchema().dump(config), 201, _location(config))

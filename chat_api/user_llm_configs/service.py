@@ -1,4 +1,4 @@
-"""Keeping, replacing and forgetting users' provider keys: encrypted at rest, opened only to call the provider."""
+"""Storing, replacing and deleting users' provider keys, which are decrypted only to call the provider."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +18,12 @@ from ..users import service as users
 from ..web.pagination import Listing, Page
 from .models import UserLLMConfig
 
-LONGEST_HINT = 4
+MAX_HINT_LENGTH = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a call to a provider in a user's name takes."""
+    """What a call to a provider on behalf of a user needs."""
 
     endpoint: Endpoint
     default_model: str | None
@@ -36,7 +36,7 @@ ACCESS = Statement(
         LLMProvider.api_format,
         LLMProvider.api_endpoint,
         LLMProvider.context_window,
-        UserLLMConfig.sealed_api_key,
+        UserLLMConfig.encrypted_api_key,
         UserLLMConfig.default_model,
         UserLLMConfig.context_window,
     )
@@ -67,18 +67,20 @@ def list_configs(*, user_id: str, page: Page) -> Listing[UserLLMConfig]:
 
 
 def create_config(*, user_id: str, provider_id: str, **content: Any) -> UserLLMConfig:
-    """Keep a user's key for a provider, see `replace_content`. Raises NotFound for user or provider, Conflict where
-    there is a key."""
+    """Store a user's key for a provider, see `replace_config`.
+
+    Raises NotFound for user or provider, Conflict if there is a key already.
+    """
     users.get_user(user_id=user_id)
     llm_providers.get_provider(user_id=user_id, provider_id=provider_id)
     config = UserLLMConfig(user_id=user_id, provider_id=provider_id)
-    replace_content(config=config, **content)
+    replace_config(config=config, **content)
     config.created_at = config.updated_at
     try:
         with db.session.begin_nested():
             db.session.add(config)
     except IntegrityError as error:
-        users.require_user(user_id=user_id)  # either may have been deleted since we looked
+        users.require_user(user_id=user_id)  # either may have been deleted in the meantime
         llm_providers.get_provider(user_id=user_id, provider_id=provider_id)
         raise Conflict("There is a key for this provider already.") from error
     return config
@@ -93,7 +95,7 @@ def get_config(*, user_id: str, provider_id: str, lock: bool = False) -> UserLLM
 
 
 def find_config(*, user_id: str, provider_id: str, lock: bool = False) -> UserLLMConfig | None:
-    """The user's key for this provider, or None. With `lock` nobody else can change it until the transaction ends."""
+    """The user's key for this provider, or None. `lock` keeps others from changing it until the transaction ends."""
     query = sa.select(UserLLMConfig).where(
         UserLLMConfig.user_id == user_id, UserLLMConfig.provider_id == provider_id
     )
@@ -103,7 +105,7 @@ def find_config(*, user_id: str, provider_id: str, lock: bool = False) -> UserLL
 
 
 def lock_or_create_config(*, user_id: str, provider_id: str, **content: Any) -> tuple[UserLLMConfig, bool]:
-    """The user's config for this provider, locked as it is, or a new one; and whether it is new.
+    """The user's existing config for this provider, locked, or a new one; and whether it is new.
 
     Raises NotFound for user or provider.
     """
@@ -119,26 +121,26 @@ def lock_or_create_config(*, user_id: str, provider_id: str, **content: Any) -> 
         return config, False
 
 
-def replace_content(
+def replace_config(
     *, config: UserLLMConfig, api_key: str, default_model: str | None, context_window: int | None
 ) -> None:
-    """Set all that a user says of their key for a provider; the key is sealed for its place."""
-    place = place_of(config.user_id, config.provider_id)
-    config.sealed_api_key = keyring().encrypt(api_key.encode(), place=place)
-    config.api_key_hint = hint_of(api_key)
+    """Set all fields of a locked or new config, and encrypt the key for its user and provider."""
+    context = _encryption_context(config.user_id, config.provider_id)
+    config.encrypted_api_key = keyring().encrypt(api_key.encode(), encryption_context=context)
+    config.api_key_hint = _hint_of(api_key)
     config.default_model = default_model
     config.context_window = context_window
     config.updated_at = now()
 
 
 def delete_config(*, config: UserLLMConfig) -> None:
-    """Forget a user's key for a provider."""
+    """Delete a user's key for a provider."""
     db.session.delete(config)
     db.session.flush()
 
 
 def delete_configs_of(*, provider: LLMProvider) -> None:
-    """Delete all keys that are kept for a locked provider, whose endpoint has changed.
+    """Delete all stored keys for a locked provider whose endpoint has changed.
 
     Each was given for the endpoint that its user saw. Otherwise whoever may change the provider, or has got a token
     of someone who may, could have keys sent to an address of their own that no response ever reveals.
@@ -150,28 +152,29 @@ def delete_configs_of(*, provider: LLMProvider) -> None:
 
 
 def open_access(*, user_id: str, provider_id: str) -> Access:
-    """The provider with the user's key, for a call to it. Raises NotFound, and CannotDecrypt."""
-    return access_from(ACCESS.all(owner=user_id, provider=provider_id), user_id, provider_id)
+    """The provider with the user's decrypted key, to call it. Raises NotFound and CannotDecrypt."""
+    rows = ACCESS.all(owner=user_id, provider=provider_id)
+    return access_from(rows=rows, user_id=user_id, provider_id=provider_id)
 
 
-def access_from(rows: list[Any], user_id: str, provider_id: str) -> Access:
-    """As `open_access`, from what ACCESS found."""
+def access_from(*, rows: list[Any], user_id: str, provider_id: str) -> Access:
+    """As `open_access`, from the rows that ACCESS found."""
     if not rows:
         raise NotFound("LLM provider")
     [row] = rows
-    api_format, api_endpoint, providers_window, sealed_api_key, default_model, own_window = row
-    if sealed_api_key is None:
+    api_format, api_endpoint, providers_window, encrypted_api_key, default_model, own_window = row
+    if encrypted_api_key is None:
         raise NotFound("LLM config with a key for this provider")
-    api_key = keyring().decrypt(sealed_api_key, place=place_of(user_id, provider_id)).decode()
+    context = _encryption_context(user_id, provider_id)
+    api_key = keyring().decrypt(encrypted_api_key, encryption_context=context).decode()
     endpoint = Endpoint(api_format, api_endpoint, api_key)
     return Access(endpoint, default_model, own_window or providers_window)
 
 
-def hint_of(api_key: str) -> str:
-    """The last characters of a key: four of a long one, fewer of a short one, so that most stays hidden."""
-    return api_key[len(api_key) - min(LONGEST_HINT, len(api_key) // 4) :]
+def _hint_of(api_key: str) -> str:
+    """The last characters of a key: four of a long one, fewer of a short one, so that most of it stays hidden."""
+    return api_key[len(api_key) - min(MAX_HINT_LENGTH, len(api_key) // 4) :]
 
 
-def place_of(user_id: str, provider_id: str) -> tuple[str, str, str]:
-    """Where a key is sealed for."""
+def _encryption_context(user_id: str, provider_id: str) -> tuple[str, str, str]:
     return ("user_llm_configs", user_id, provider_id)

@@ -1,1 +1,1 @@
-"""Users: whom everything belongs to."""
+"""Users: the owners of all data."""

@@ -1,4 +1,4 @@
-"""The table of users: small, and the root that every owner key points at."""
+"""The table of users: small, and referenced by every owner column."""
 
 from datetime import datetime
 
@@ -22,7 +22,7 @@ class User(Model):
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
-    # lower case; None for a user of the identity provider, whose address is not ours to vouch for
+    # lower case; None for a user of the identity provider, whose address we have not verified
     email: Mapped[str | None] = mapped_column(sa.String(254))
     password_hash: Mapped[str | None] = mapped_column(sa.String(255))
     issuer: Mapped[str | None] = mapped_column(sa.String(255))

@@ -1,4 +1,4 @@
-"""Finding, making and erasing users."""
+"""Finding, creating and deleting users."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def _create_external(on_postgres: bool) -> sa.Executable:
     return insert.values({name: sa.bindparam(name) for name in columns}).on_conflict_do_nothing()
 
 
-# These run before a view opens a transaction: for the guard, and while a password is hashed
+# These run outside a transaction: for the guard, and while a password is hashed
 _ROLE_OF = Statement(sa.select(User.role).where(User.id == sa.bindparam("user_id")))
 _CREDENTIALS = Statement(sa.select(User.id, User.password_hash).where(User.email == sa.bindparam("email")))
 _PASSWORD_HASH = Statement(sa.select(User.password_hash).where(User.id == sa.bindparam("user_id")))
@@ -41,7 +41,7 @@ def get_user(*, user_id: str) -> User:
 
 
 def lock_user(*, user_id: str) -> User:
-    """The user, who can't change or be erased until the transaction ends. Raises NotFound."""
+    """The user, locked against changes and deletion until the transaction ends. Raises NotFound."""
     user = db.session.scalar(sa.select(User).where(User.id == user_id).with_for_update())
     if user is None:
         raise NotFound("user")
@@ -49,13 +49,13 @@ def lock_user(*, user_id: str) -> User:
 
 
 def require_user(*, user_id: str) -> None:
-    """Raise NotFound where there is no such user."""
+    """Raise NotFound if there is no such user."""
     if _ROLE_OF.first(user_id=user_id) is None:
         raise NotFound("user")
 
 
 def find_credentials(*, email: str) -> tuple[str | None, str | None]:
-    """Id and password hash of the local account with this address; two Nones where there is none."""
+    """Id and password hash of the local account with this address; two Nones if there is none."""
     row = _CREDENTIALS.first(email=email.lower())
     return (str(row[0]), row[1]) if row else (None, None)
 
@@ -66,23 +66,23 @@ def find_password_hash(*, user_id: str) -> str | None:
     return row[0] if row else None
 
 
-def require_by_email(*, email: str) -> User:
+def get_user_by_email(*, email: str) -> User:
     """The local account with this address. Raises NotFound."""
-    user = find_by_email(email=email)
+    user = find_user_by_email(email=email)
     if user is None:
         raise NotFound("user")
     return user
 
 
-def find_by_email(*, email: str) -> User | None:
+def find_user_by_email(*, email: str) -> User | None:
     """The local account with this address, whatever its case."""
     return db.session.scalar(sa.select(User).where(User.email == email.lower()))
 
 
 def find_or_create_external_user_and_commit(*, issuer: str, subject: str) -> tuple[str, str]:
-    """Id and role of an identity provider's user, made at first sight."""
+    """Id and role of an identity provider's user, created on first use."""
     row = _EXTERNAL.first(issuer=issuer, subject=subject)
-    if row is None:  # two first requests at once are no harm: one of them makes the row, both read it
+    if row is None:  # of two first requests at once one creates the row, and both read it
         _CREATE_EXTERNAL.first_and_commit(
             id=new_id(), issuer=issuer, subject=subject, role="user", created_at=now()
         )
@@ -93,20 +93,20 @@ def find_or_create_external_user_and_commit(*, issuer: str, subject: str) -> tup
 
 
 def create_user(*, email: str, password_hash: str, role: str = "user") -> User:
-    """Make a local account; Conflict where the address is taken."""
+    """Create a local account. Raises Conflict if the address is taken."""
     user = User(email=email.lower(), password_hash=password_hash, role=role)
     db.session.add(user)
     try:
         db.session.flush()
     except IntegrityError as error:
-        raise Conflict("There is an account with this email already.") from error
+        raise Conflict("An account with this email address already exists.") from error
     return user
 
 
 def delete_user(*, user_id: str) -> None:
-    """Erase the user and all rows that belong to them, in the caller's transaction. Raises NotFound.
+    """Delete the user and all rows that they own, in the caller's transaction. Raises NotFound.
 
-    The foreign keys alone would do it, but in one statement; so the rows are deleted in batches first.
+    The foreign keys alone would do it, but in one long statement, so the rows are deleted in batches first.
     """
     delete_owned_rows(user_id=user_id)
     if db.session.scalar(sa.delete(User).where(User.id == user_id).returning(User.id)) is None:

@@ -170,7 +170,7 @@ def test_keys_come_from_a_url_and_are_kept(deploy: Deploy, key_server: KeyServer
 def test_an_unknown_key_id_fetches_the_keys_again_but_not_at_a_strangers_pace(
     deploy: Deploy, key_server: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(identity_provider, "ASK_AGAIN_S", 1.0)
+    monkeypatch.setattr(identity_provider, "REFRESH_INTERVAL_S", 1.0)
     key_server.serve(("RS256", "old"))
     with deploy(key_server.url) as app:
         assert status(app, token(name="old", kid="old")) == 200

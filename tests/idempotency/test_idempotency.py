@@ -295,10 +295,10 @@ def test_a_preview_takes_no_key(ada: Api) -> None:
     assert REPLAYED not in COMPLETIONS.post(ada, body).headers
 
 
-def claim_id_of(user: Api) -> str:
+def lock_id_of(user: Api) -> str:
     """What a request of this user with the key "k" claims."""
     key_id = service.key_id_of(route="POST /chat/conversations", key="k")
-    return service.claim_id_of(scope=user.user_id, key_id=key_id)
+    return service.lock_id_of(scope=user.user_id, key_id=key_id)
 
 
 def assert_told_to_wait(response: TestResponse) -> None:
@@ -308,8 +308,8 @@ def assert_told_to_wait(response: TestResponse) -> None:
 
 def test_while_the_first_request_runs_the_second_is_told_so(app: Flask, ada: Api) -> None:
     body = conversation_body(ada)
-    # the pool: in this thread a request would share the context, and with it the session that holds the claim
-    with ThreadPoolExecutor(1) as pool, app.app_context(), service.claim(claim_id_of(ada)):
+    # the pool: in this thread a request would share the context, and with it the session that holds the lock
+    with ThreadPoolExecutor(1) as pool, app.app_context(), service.lock_key(lock_id=lock_id_of(ada)):
         assert_told_to_wait(pool.submit(CONVERSATIONS.post, ada, body).result())
         assert pool.submit(CONVERSATIONS.post, ada, body, key="another").result().status_code == 201
     assert CONVERSATIONS.post(ada, body).status_code == 201
@@ -317,7 +317,7 @@ def test_while_the_first_request_runs_the_second_is_told_so(app: Flask, ada: Api
 
 @pytest.mark.parametrize("backend", ["postgres"], indirect=True, scope="session")
 def test_a_request_that_runs_in_another_process_is_seen_too(app: Flask, ada: Api, database_url: str) -> None:
-    number = int.from_bytes(bytes.fromhex(claim_id_of(ada)[:16]), signed=True)
+    number = int.from_bytes(bytes.fromhex(lock_id_of(ada)[:16]), signed=True)
     body = conversation_body(ada)
     with psycopg.connect(database_url.replace("+psycopg", "")) as another:
         another.execute("SELECT pg_advisory_xact_lock(%s)", [number])

@@ -46,16 +46,16 @@ def opened(app: Flask, config: dict[str, Any]) -> str:
         return service.open_access(**place).endpoint.api_key
 
 
-def sealed_in_rows(app: Flask, *configs: dict[str, Any]) -> list[str]:
+def ciphertexts_of(app: Flask, *configs: dict[str, Any]) -> list[str]:
     with app.app_context():
         rows = [db.session.get(UserLLMConfig, (config["user_id"], config["id"])) for config in configs]
-        return [row.sealed_api_key for row in rows if row]
+        return [row.encrypted_api_key for row in rows if row]
 
 
-def overwrite(app: Flask, config: dict[str, Any], sealed: str) -> None:
+def overwrite(app: Flask, config: dict[str, Any], ciphertext: str) -> None:
     with app.app_context():
         own = (UserLLMConfig.user_id == config["user_id"], UserLLMConfig.id == config["id"])
-        db.session.execute(sa.update(UserLLMConfig).where(*own).values(sealed_api_key=sealed))
+        db.session.execute(sa.update(UserLLMConfig).where(*own).values(encrypted_api_key=ciphertext))
         db.session.commit()
 
 
@@ -79,20 +79,20 @@ def test_a_key_that_is_moved_to_another_row_does_not_open_there(app: Flask, ada:
         ada.config(ada.provider()["id"], "another-of-ada-0123456789"),
         bob.config(bob.provider()["id"], "key-of-bob-0123456789"),
     ]
-    sealed = sealed_in_rows(app, *configs)
-    for config, moved in zip(configs, sealed[1:] + sealed[:1], strict=True):
+    ciphertext = ciphertexts_of(app, *configs)
+    for config, moved in zip(configs, ciphertext[1:] + ciphertext[:1], strict=True):
         overwrite(app, config, moved)
         with pytest.raises(CannotDecrypt):
             opened(app, config)
-    for config, own in zip(configs, sealed, strict=True):
+    for config, own in zip(configs, ciphertext, strict=True):
         overwrite(app, config, own)
         assert opened(app, config).endswith("0123456789")
 
 
 def test_a_changed_ciphertext_does_not_open(app: Flask, ada: Api) -> None:
     config = ada.config(ada.provider()["id"], KEY)
-    (sealed,) = sealed_in_rows(app, config)
-    overwrite(app, config, sealed[:40] + ("A" if sealed[40] != "A" else "B") + sealed[41:])
+    (ciphertext,) = ciphertexts_of(app, config)
+    overwrite(app, config, ciphertext[:40] + ("A" if ciphertext[40] != "A" else "B") + ciphertext[41:])
     with pytest.raises(CannotDecrypt) as caught:
         opened(app, config)
     assert KEY not in str(caught.value)
