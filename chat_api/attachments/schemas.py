@@ -1,4 +1,4 @@
-"""The shapes of attachments, in and out."""
+"""The schemas of attachments."""
 
 import re
 import unicodedata
@@ -32,11 +32,12 @@ DECODINGS = 3  # %252e%252e is .. after two
 
 
 class FilePathField(Text):
-    """A label of the client's for its file: a path or a URL. Stored and returned, never opened."""
+    """The client's own path or URL of a file. Stored and returned, never opened."""
 
     def __init__(self, **kwargs: Any) -> None:
         description = (
-            f"A path or URL of the client's. Schemes: {', '.join(SCHEMES)}. No `..`, no control characters."
+            f"The client's own path or URL, never opened by the server. Schemes: {', '.join(SCHEMES)}. No `..` "
+            "segments and no control characters."
         )
         metadata = {"example": "uploads/receipt.png", "description": description, "pattern": PATH_PATTERN}
         super().__init__(longest=1024, metadata=metadata, **kwargs)
@@ -54,12 +55,12 @@ def complaint_about_path(text: str) -> str | None:
     """What is wrong with a file path, or None. Percent-encoded forms count as what they stand for."""
     for _ in range(DECODINGS + 1):
         if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text):
-            return "Must have no control characters or line breaks."
+            return "Must not contain control characters or line breaks."
         if ".." in re.split(r"[/\\]", text):
-            return "Must have no `..` segment."
+            return "Must not contain a `..` segment."
         if scheme := _SCHEME.match(text.strip()):
             if scheme[1].lower() not in SCHEMES:
-                return f"A URL must use one of: {', '.join(SCHEMES)}. Put ./ before a name that has a colon."
+                return f"A URL's scheme must be one of: {', '.join(SCHEMES)}. Write ./ before a file name with a colon."
         text = unquote(text)
     return None
 
@@ -68,7 +69,7 @@ class CreateAttachmentSchema(Schema):
     message_id = IdField()
     file_type = Text(
         longest=255,
-        validate=[validate.Regexp(whole(MEDIA_TYPE_PATTERN), error="Not a media type, such as image/png.")],
+        validate=[validate.Regexp(whole(MEDIA_TYPE_PATTERN), error="Not a media type such as image/png.")],
         metadata={"example": "image/png", "pattern": MEDIA_TYPE_PATTERN},
     )
     file_path = FilePathField()

@@ -1,4 +1,4 @@
-"""The shapes of accounts, in and out."""
+"""The schemas of accounts."""
 
 from marshmallow import Schema, fields, validate
 
@@ -12,7 +12,7 @@ MAX_EXPIRY_DAYS = 3650
 
 
 class _Password(Text):
-    """A new password: any characters, as typed."""
+    """A new password; any characters are allowed."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -53,7 +53,8 @@ class ChangePasswordSchema(Schema):
 class UserSchema(Output):
     id = IdField()
     email = fields.String(
-        allow_none=True, metadata={"example": "ada@example.org", "description": "null for external users"}
+        allow_none=True,
+        metadata={"example": "ada@example.org", "description": "null for users of an identity provider."},
     )
     role = fields.String(validate=validate.OneOf(ROLES), metadata={"example": "user"})
     created_at = Time()
@@ -64,7 +65,7 @@ class TokenPairSchema(Output):
     refresh_token = fields.String(metadata={"example": "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e30.c2ln"})
     token_type = fields.String(metadata={"example": "Bearer"})
     expires_in = fields.Integer(
-        metadata={"example": 900, "description": "Life of the access token, in seconds."}
+        metadata={"example": 900, "description": "Lifetime of the access token in seconds."}
     )
     user = fields.Nested(UserSchema)
 
@@ -89,6 +90,6 @@ class NewTokenSchema(TokenSchema):
     token = fields.String(
         metadata={
             "example": "chat_pat_0193…_u7Xk…",
-            "description": "The token itself: shown once, never again.",
+            "description": "The token itself. No other answer contains it.",
         }
     )

@@ -1,4 +1,4 @@
-"""What a caller may say to a provider about a reply: this, and nothing else."""
+"""The parameters of a completion that clients can set."""
 
 import math
 from typing import Any
@@ -37,7 +37,7 @@ class FunctionName(fields.String):
         super().__init__(
             required=True,
             validate=validate.Regexp(
-                whole(NAME_PATTERN), error="1 to 64 letters, digits, underscores, dots and hyphens."
+                whole(NAME_PATTERN), error="Must be 1 to 64 letters, digits, underscores, dots and hyphens."
             ),
             metadata={"example": "get_weather", "pattern": NAME_PATTERN},
         )
@@ -53,11 +53,11 @@ class JsonObject(fields.Dict):
             depth, outer = pending.pop()
             if depth > MAX_DEPTH:
                 raise ValidationError(f"Nested more than {MAX_DEPTH} levels deep.")
-            for place, item in list(outer.items() if isinstance(outer, dict) else enumerate(outer)):
+            for key, item in list(outer.items() if isinstance(outer, dict) else enumerate(outer)):
                 if isinstance(item, dict | list):
                     pending.append((depth + 1, item))
                 elif isinstance(item, int | float):
-                    outer[place] = _portable(item)
+                    outer[key] = _portable(item)
         return content
 
 
@@ -70,13 +70,13 @@ def _portable(number: float) -> float:
     except OverflowError:
         value = math.inf
     if not math.isfinite(value):  # also 1e999
-        raise ValidationError("It has a number that is too large.")
+        raise ValidationError("Contains a number that is too large.")
     return value
 
 
 class FunctionSchema(Schema):
     name = FunctionName()
-    description = Text(required=False, longest=4096, metadata={"example": "Tell the weather in a city."})
+    description = Text(required=False, longest=4096, metadata={"example": "Get the weather in a city."})
     parameters = JsonObject(
         metadata={
             "example": {"type": "object", "properties": {"city": {"type": "string"}}},
@@ -103,7 +103,7 @@ class NamedToolSchema(Schema):
 
 
 class Stop(fields.Field):
-    """One text, or up to four."""
+    """A stop sequence, or up to four."""
 
     def __init__(self, **kwargs: Any) -> None:
         text = {"type": "string", "minLength": 1, "maxLength": 256, "pattern": STORABLE_PATTERN}
@@ -117,7 +117,9 @@ class Stop(fields.Field):
             and 1 <= len(texts) <= 4
             and all(isinstance(text, str) and 1 <= len(text) <= 256 for text in texts)
         ):
-            raise ValidationError("One text, or a list of one to four, each of 1 to 256 characters.")
+            raise ValidationError(
+                "Must be a string, or a list of 1 to 4 strings, of 1 to 256 characters each."
+            )
         return texts
 
 
@@ -170,7 +172,7 @@ class ParametersSchema(Schema):
         metadata={"example": "low"},
     )
     response_format = JsonObject(
-        metadata={"example": {"type": "json_object"}, "description": "As OpenAI has it."}
+        metadata={"example": {"type": "json_object"}, "description": "The same as in OpenAI's API."}
     )
     tools = fields.List(fields.Nested(ToolSchema), validate=validate.Length(1, 128))
     tool_choice = ToolChoice()

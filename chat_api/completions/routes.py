@@ -51,12 +51,12 @@ def list_completions(query: dict[str, Any], conversation_id: str) -> Response:
 
 
 @blp.route("/completions", methods=["POST"])
-@blp.arguments(DryRunSchema, location="query")
-@blp.arguments(CreateCompletionSchema)
-@blp.response(201, CompletionSchema)
 @blp.problems(502, 504)
 @blp.links("get_completion", "get_events", "cancel_completion", completion_id="id")
 @blp.links("list_completions", conversation_id="conversation_id")
+@blp.arguments(DryRunSchema, location="query")
+@blp.arguments(CreateCompletionSchema)
+@blp.response(201, CompletionSchema)
 @blp.doc(**documentation.CREATE)
 @accepts_key
 def create_completion(body: dict[str, Any], query: dict[str, Any]) -> Response:
@@ -89,9 +89,9 @@ def get_completion(completion_id: str) -> Response:
 
 
 @blp.route("/completions/<id:completion_id>/events", methods=["GET"])
+@blp.header_parameter(**documentation.LAST_EVENT_ID)
 @blp.arguments(EventsQuerySchema, location="query")
 @blp.response(200)
-@blp.header_parameter(**documentation.LAST_EVENT_ID)
 @blp.doc(**documentation.EVENTS)
 def get_events(query: dict[str, str], completion_id: str) -> Response:
     """Stream a completion's events from the beginning, or after `Last-Event-ID`; also of one that has ended."""

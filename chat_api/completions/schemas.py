@@ -1,4 +1,4 @@
-"""The shapes of completions, in and out."""
+"""The schemas of completions."""
 
 from marshmallow import Schema, fields, validate
 
@@ -21,7 +21,7 @@ class CreateCompletionSchema(Schema):
         load_default=None,
         metadata={
             "example": "gpt-5-mini",
-            "description": "Without it the `default_model` of your config for the provider.",
+            "description": "Default: the `default_model` of the user's config for the provider.",
         },
     )
     content = Text(
@@ -30,17 +30,18 @@ class CreateCompletionSchema(Schema):
         load_default=None,
         metadata={
             "example": "Where should I eat?",
-            "description": "The user's next message; it is stored before the provider is called. Without it the last "
-            "message is answered.",
+            "description": "A user message to append first; it is stored before the provider is called. Without it, "
+            "the completion replies to the last message of the active path.",
         },
     )
     parent_id = IdField(
         required=False,
         load_default=None,
-        metadata={"description": "Answer this message instead of the last one."},
+        metadata={"description": "Reply to this message instead of the last one of the active path."},
     )
     stream = Flag(
-        load_default=False, metadata={"example": False, "description": "Answer with server-sent events."}
+        load_default=False,
+        metadata={"example": False, "description": "Whether to answer with server-sent events."},
     )
     parameters = fields.Nested(
         ParametersSchema,
@@ -52,8 +53,8 @@ class CreateCompletionSchema(Schema):
         validate=validate.OneOf(["continue", "cancel"]),
         metadata={
             "example": "continue",
-            "description": "What becomes of the reply when the client of this request leaves before its end. With "
-            "`cancel` one that closes only its own side of the connection counts as gone, too.",
+            "description": "What happens when the client disconnects before the end: `continue` or `cancel` the "
+            "completion. With `cancel`, closing only the client's side of the connection counts as disconnecting.",
         },
     )
 
@@ -63,19 +64,19 @@ class DryRunSchema(Schema):
         load_default=False,
         truthy={"true"},
         falsy={"false"},
-        metadata={"description": "Answer what would be sent to the provider; call nobody, store nothing."},
+        metadata={
+            "description": "Return what would be sent to the provider, without sending or storing anything."
+        },
     )
 
 
 class EventsQuerySchema(Schema):
     after = fields.String(
-        validate=validate.Regexp(
-            whole(POSITION_PATTERN), error="Not an id of an event: a whole number, or -1."
-        ),
+        validate=validate.Regexp(whole(POSITION_PATTERN), error="Not an event id: an integer, or -1."),
         metadata={
             "example": "17",
             "pattern": POSITION_PATTERN,
-            "description": "As the header `Last-Event-ID`, which wins: only events behind this id.",
+            "description": "Only events after the one with this id. The header `Last-Event-ID` takes precedence.",
         },
     )
 
@@ -88,7 +89,7 @@ class RequestSchema(Output):
         values=fields.String(),
         metadata={
             "example": {"Content-Type": "application/json", "Authorization": "Bearer ****"},
-            "description": "Without the key.",
+            "description": "The headers, with the API key masked.",
         },
     )
     body = fields.Dict(
@@ -105,9 +106,9 @@ class RequestSchema(Output):
 class PreviewSchema(Output):
     request = fields.Nested(RequestSchema)
     omitted_messages = fields.Integer(
-        metadata={"example": 0, "description": "How many older messages do not fit the model's window."}
+        metadata={"example": 0, "description": "Number of older messages left out to fit the context window."}
     )
-    prompt_tokens = fields.Integer(metadata={"example": 9, "description": "Estimated."})
+    prompt_tokens = fields.Integer(metadata={"example": 9, "description": "An estimate."})
 
 
 class UsageSchema(Output):
@@ -115,18 +116,21 @@ class UsageSchema(Output):
     completion_tokens = fields.Integer(metadata={"example": 120})
     total_tokens = fields.Integer(metadata={"example": 136})
     estimated = fields.Boolean(
-        metadata={"example": False, "description": "true where the provider did not say, or not for all."}
+        metadata={
+            "example": False,
+            "description": "true if the provider did not report some or all of these numbers.",
+        }
     )
 
 
 class ReplySchema(MessageSchema):
-    """The assistant's message; while it is being written it has no position yet."""
+    """The assistant's message; while the completion is in progress it has no position yet."""
 
     class Meta:
         exclude = ("tool_call_id",)
 
     position = fields.Integer(
-        allow_none=True, metadata={"example": 2, "description": "null while it is being written."}
+        allow_none=True, metadata={"example": 2, "description": "null while the completion is in progress."}
     )
     role = fields.String(validate=validate.Equal("assistant"), metadata={"example": "assistant"})
     content = fields.String(metadata={"example": "By the river, at the market hall."})
@@ -139,7 +143,7 @@ class ReplySchema(MessageSchema):
 class CompletionSchema(Output):
     id = IdField()
     conversation_id = IdField()
-    parent_id = IdField(metadata={"description": "The message that it answers."})
+    parent_id = IdField(metadata={"description": "The message that the completion replies to."})
     provider_id = IdField()
     model = fields.String(metadata={"example": "gpt-5-mini"})
     status = fields.String(validate=validate.OneOf(STATUSES), metadata={"example": "completed"})
@@ -147,31 +151,33 @@ class CompletionSchema(Output):
         ReplySchema,
         allow_none=True,
         metadata={
-            "description": "The reply. null where it ended before its first word, and in lists while in progress."
+            "description": "The reply. null if the completion ended without text, and in lists while it is in progress."
         },
     )
     reasoning = fields.String(
         allow_none=True,
-        metadata={"example": None, "description": "What the model thought before it replied."},
+        metadata={"example": None, "description": "The model's reasoning before its reply."},
     )
-    usage = fields.Nested(UsageSchema, allow_none=True, metadata={"description": "null while in progress"})
+    usage = fields.Nested(
+        UsageSchema, allow_none=True, metadata={"description": "null while the completion is in progress."}
+    )
     finish_reason = fields.String(
         allow_none=True,
         metadata={
             "example": "stop",
-            "description": "The provider's (`stop`, `length`, `tool_calls`, `content_filter` …) or ours: `cancelled`, "
-            "`error`, `server_stopped`, `worker_lost`.",
+            "description": "The provider's (`stop`, `length`, `tool_calls`, `content_filter` …) or the server's: "
+            "`cancelled`, `error`, `server_stopped`, `worker_lost`.",
         },
     )
     omitted_messages = fields.Integer(
         metadata={
             "example": 0,
-            "description": "How many older messages were left out to fit the model's window.",
+            "description": "Number of older messages left out to fit the context window.",
         }
     )
     problem = fields.Dict(
         allow_none=True,
-        metadata={"example": None, "description": "Why it did not end well (RFC 9457)."},
+        metadata={"example": None, "description": "Why the completion failed or is incomplete (RFC 9457)."},
     )
     created_at = Time()
     finished_at = Time(allow_none=True)

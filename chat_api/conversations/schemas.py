@@ -1,4 +1,4 @@
-"""The shapes of conversations, in and out."""
+"""The schemas of conversations."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -41,22 +41,29 @@ class Recency(fields.String):
 
 
 class ListConversationsSchema(PageQuerySchema):
-    after = Recency(description="Only conversations further down the list; see the Link header.")
-    before = Recency(description="Only conversations further up the list: the nearest ones.")
-    archived = QueryFlag(
-        load_default=False, metadata={"description": "`true` for the archived ones instead of the others."}
+    after = Recency(
+        description="Only conversations used less recently than at this cursor, taken from a Link header."
     )
-    pinned = QueryFlag(metadata={"description": "Only pinned ones, or only those that are not."})
+    before = Recency(
+        description="Only conversations used more recently than at this cursor: those nearest to it."
+    )
+    archived = QueryFlag(
+        load_default=False,
+        metadata={"description": "`true` lists archived conversations instead of the others."},
+    )
+    pinned = QueryFlag(
+        metadata={"description": "Only pinned (`true`) or only unpinned (`false`) conversations."}
+    )
     q = Text(
         longest=255,
         required=False,
-        metadata={"description": "Only those whose title has this text in it, in whatever case."},
+        metadata={"description": "Only conversations whose title contains this text, ignoring case."},
     )
 
 
 class CreateConversationSchema(Schema):
     user_id = IdField(
-        metadata={"description": "Whose it is: the caller, or for a trusted back end any user."}
+        metadata={"description": "The owner: the caller, or, for admins and service accounts, any user."}
     )
     title = Text(longest=255, metadata={"example": "Trip to Lisbon"})
 
@@ -64,15 +71,17 @@ class CreateConversationSchema(Schema):
 class UpdateConversationSchema(ChangesSchema):
     title = Text(longest=255, required=False, metadata={"example": "Trip to Porto"})
     archived = Flag(
-        metadata={"description": "Put away: only listed with `archived=true`. Nothing else changes."}
+        metadata={
+            "description": "Archived conversations are only listed with `archived=true`. Nothing else changes."
+        }
     )
-    pinned = Flag(metadata={"description": "Kept, however old: retention spares it."})
+    pinned = Flag(metadata={"description": "Pinned conversations are never deleted by retention."})
     active_leaf_id = IdField(
         required=False,
         allow_none=True,
         metadata={
-            "description": "The message at which the active path ends: of whatever branch, and not only its last one."
-            " null for a path without messages."
+            "description": "The message at which the active path ends, on any branch; it may have descendants."
+            " null for an empty path."
         },
     )
 
@@ -83,15 +92,19 @@ class ConversationSchema(Output):
     title = fields.String(metadata={"example": "Trip to Lisbon"})
     archived = fields.Boolean(metadata={"example": False})
     pinned = fields.Boolean(metadata={"example": False})
-    message_count = fields.Integer(metadata={"example": 2, "description": "Messages of all branches."})
+    message_count = fields.Integer(
+        metadata={"example": 2, "description": "Number of messages on all branches."}
+    )
     active_leaf_id = IdField(
         allow_none=True,
-        metadata={"description": "The message at which the active path ends, which the next one answers."},
+        metadata={
+            "description": "The message at which the active path ends; the next message replies to it."
+        },
     )
     created_at = Time()
     updated_at = Time(
         metadata={
             "example": "2026-11-23T09:30:00.123456Z",
-            "description": "Moved by each message; not by a new title, nor by archiving, pinning and deleting.",
+            "description": "When the last message was appended. Other changes and deletions do not move it.",
         }
     )

@@ -1,4 +1,4 @@
-"""The shapes of providers, in and out."""
+"""The schemas of LLM providers."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _URL = whole(URL_PATTERN)
 
 
 class EndpointField(Text):
-    """The http or https URL of a provider: a host, no credentials, no fragment. Nothing is called here."""
+    """The http or https URL of a provider: a host, no credentials, no fragment. It is not called here."""
 
     def __init__(self, **kwargs: Any) -> None:
         metadata = {"example": "https://api.example.com/v1", "format": "uri", "pattern": URL_PATTERN}
@@ -41,18 +41,18 @@ def complaint_about_url(text: str) -> str | None:
     if not text.lower().startswith(("http://", "https://")):
         return "Must be a URL that begins with http:// or https://."
     if "#" in text:
-        return "Must have no fragment (#…)."
+        return "Must not have a fragment (#…)."
     if "@" in re.split("[/?]", text.partition("://")[2], maxsplit=1)[0]:
-        return "Must have no credentials (user:password@); the key is stored with a user-llm-config."
+        return "Must not contain credentials (user:password@); API keys are stored as user-llm-configs."
     if not _URL.match(text):
         return (
-            "Not a URL of a host: use letters, digits and single - . for the host, a port from 1 to 65535, "
-            "and %-escapes in the path."
+            "Not a valid URL: the host may have letters, digits, - and single dots, the port is from 1 to 65535, "
+            "and the path has other characters percent-encoded."
         )
     try:
         urlsplit(text)
     except ValueError:
-        return "Not a URL: its address can't be read."
+        return "Not a valid URL: malformed IP address."
     return None
 
 
@@ -60,16 +60,18 @@ class ApiFormat(fields.String):
     """The protocol that a provider speaks."""
 
     def __init__(self, **kwargs: Any) -> None:
-        description = "What it speaks: OpenAI's chat completions, as most do, or Anthropic's Messages."
+        description = (
+            "The provider's protocol: OpenAI's Chat Completions, as most have it, or Anthropic's Messages."
+        )
         metadata = {"example": "openai", "description": description}
         super().__init__(validate=validate.OneOf(API_FORMATS), metadata=metadata, **kwargs)
 
 
 class ContextWindow(WholeNumber):
-    """How many tokens a model takes in."""
+    """The size of a model's context window, in tokens."""
 
     def __init__(self, **kwargs: Any) -> None:
-        description = "Tokens that its models take in; older turns are left out of what is sent beyond that."
+        description = "Size of the context window in tokens; older messages that do not fit are not sent."
         metadata = {"example": 128000, "description": description}
         super().__init__(
             allow_none=True, validate=validate.Range(256, 100_000_000), metadata=metadata, **kwargs
@@ -83,7 +85,10 @@ class CreateProviderSchema(Schema):
     context_window = ContextWindow(load_default=None)
     shared = Flag(
         load_default=False,
-        metadata={"example": False, "description": "Seen by all users, owned by none. For admins only."},
+        metadata={
+            "example": False,
+            "description": "A shared provider is visible to all users and owned by none. Only admins can create one.",
+        },
     )
 
 
@@ -100,5 +105,5 @@ class ProviderSchema(Output):
     api_endpoint = fields.String(metadata={"example": "https://api.example.com/v1"})
     api_format = fields.String(validate=validate.OneOf(API_FORMATS), metadata={"example": "openai"})
     context_window = fields.Integer(allow_none=True, metadata={"example": 128000})
-    owner_id = IdField(allow_none=True, metadata={"description": "null for a shared provider"})
+    owner_id = IdField(allow_none=True, metadata={"description": "null for a shared provider."})
     created_at = Time()

@@ -1,4 +1,4 @@
-"""The shapes of messages, in and out."""
+"""The schemas of messages."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ class ListMessagesSchema(PositionPageSchema):
         load_default=ACTIVE,
         validate=validate.OneOf(BRANCHES),
         metadata={
-            "description": "`active` for the active path, `all` for every branch: draw it by `parent_id`."
+            "description": "`active`: the messages on the active path. `all`: all branches, a tree by `parent_id`."
         },
     )
     around = IdField(
@@ -28,7 +28,7 @@ class ListMessagesSchema(PositionPageSchema):
     @validates_schema
     def refuse_two_places(self, values: dict[str, Any], **kwargs: Any) -> None:
         if "around" in values and ("after" in values or "before" in values):
-            raise ValidationError({"around": ["Give one of `around`, `after` and `before`."]})
+            raise ValidationError({"around": ["Use only one of `around`, `after` and `before`."]})
 
 
 class CreateMessageSchema(Schema):
@@ -42,20 +42,22 @@ class CreateMessageSchema(Schema):
         required=False,
         allow_none=True,
         metadata={
-            "description": "The message that this one answers, if not the last one of the active path: opens a new"
-            " branch, to which the active path leads from then on. null makes it a first message."
+            "description": "The message that this one replies to. Default: the last one of the active path. An earlier"
+            " one starts a new branch, which becomes the active path. null makes it a first message."
         },
     )
     tool_call_id = Text(
         longest=255,
         required=False,
-        metadata={"description": "For the role `tool` only: the call that this is the result of."},
+        metadata={
+            "description": "Only for the role `tool`: the id of the tool call that this is the result of."
+        },
     )
 
     @validates_schema
     def refuse_call_of_others(self, values: dict[str, Any], **kwargs: Any) -> None:
         if "tool_call_id" in values and values.get("role") != "tool":
-            raise ValidationError({"tool_call_id": ["Only a message of the role `tool` answers a call."]})
+            raise ValidationError({"tool_call_id": ["Only allowed for the role `tool`."]})
 
 
 class ToolCallSchema(Output):
@@ -64,7 +66,7 @@ class ToolCallSchema(Output):
     arguments = fields.String(
         metadata={
             "example": '{"city": "Lisbon"}',
-            "description": "JSON as the model wrote it; may be malformed.",
+            "description": "JSON as the model wrote it; it may be malformed.",
         }
     )
 
@@ -73,13 +75,14 @@ class MessageSchema(Output):
     id = IdField()
     conversation_id = IdField()
     parent_id = IdField(
-        allow_none=True, metadata={"description": "The message that this one answers; null for a first one."}
+        allow_none=True,
+        metadata={"description": "The message that this one replies to; null for a first message."},
     )
     position = fields.Integer(
         metadata={
             "example": 1,
-            "description": "1, 2, 3 …: the order in which the conversation's messages were accepted, over all its"
-            " branches. A deleted message's is not given out again.",
+            "description": "1, 2, 3 …: the order in which the conversation's messages were accepted, across all"
+            " branches. Positions of deleted messages are not reused.",
         }
     )
     role = fields.String(validate=validate.OneOf(ROLES), metadata={"example": "user"})
@@ -88,14 +91,14 @@ class MessageSchema(Output):
         validate=validate.OneOf(STATUSES),
         metadata={
             "example": "completed",
-            "description": "Other than `completed` for a provider's reply that was cut off or cancelled.",
+            "description": "`incomplete` or `cancelled` for a provider's reply that was cut off or cancelled.",
         },
     )
     tool_calls = fields.List(
         fields.Nested(ToolCallSchema),
-        metadata={"description": "Calls that the model asks for; only where there are some."},
+        metadata={"description": "Tool calls that the model requests; only present if there are any."},
     )
     tool_call_id = fields.String(
-        metadata={"description": "The call that this is the result of; only in such a message."}
+        metadata={"description": "The tool call that this is the result of; only present in tool messages."}
     )
     created_at = Time()

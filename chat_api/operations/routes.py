@@ -11,7 +11,7 @@ from ..web.blueprint import Blueprint
 from . import service
 from .schemas import HealthSchema
 
-# load balancers and monitoring may add query parameters of their own, which must not turn a healthy service away
+# load balancers and monitoring may add query parameters of their own; a healthy service must not fail their check
 blp = Blueprint("operations", __name__, description="Health and metrics, for operators.", ignores_query=True)
 
 

@@ -15,18 +15,18 @@ blp = Blueprint(
     "search",
     __name__,
     url_prefix="/chat/search",
-    description="Search: the caller's messages by the words in them.",
+    description="Full-text search over the caller's messages.",
 )
 blp.before_request(guard.require_caller)
 
 
 DESCRIPTION = """\
-A message is found as soon as it is stored, and no longer as soon as it is deleted; a reply that is being written, \
-when it has ended. Messages of all branches are found. `GET /chat/conversations/{id}/messages` with `around` and \
-`branch=all` shows a message that was found amid its neighbours.
+A message can be found as soon as it is stored, and no longer once it is deleted; a provider's reply, when the \
+completion has ended. Messages on all branches are found. `GET /chat/conversations/{id}/messages` with `around` and \
+`branch=all` returns a result with the messages around it.
 
-A search that takes long ends with what it has found so far, and its `Link` goes on: follow that, not the number of \
-messages on a page."""
+A search that takes long returns what it has found so far, and a `Link` to the rest: follow it until there is none, \
+whatever the number of messages on a page."""
 
 
 @blp.route("", methods=["GET"])
@@ -34,6 +34,6 @@ messages on a page."""
 @blp.response(200, FoundSchema(many=True))
 @blp.doc(description=DESCRIPTION)
 def search_messages(query: dict[str, Any]) -> Response:
-    """Find messages by words, "phrases", -exclusions and beginnings*, newest first."""
+    """Search messages by words, "phrases", -exclusions and prefixes*, newest first."""
     found, after = service.search_messages(user_id=guard.caller().user_id, search=service.Search(**query))
     return add_link_header(json_response(found), Page(query["limit"]), before=None, after=after)

@@ -1,4 +1,4 @@
-"""The shapes of searches and of what they find."""
+"""The schemas of searches and their results."""
 
 from marshmallow import fields, validate
 
@@ -8,15 +8,15 @@ from ..web.fields import IdField, Output, Text
 from ..web.pagination import PageQuerySchema
 
 QUERY_LANGUAGE = """\
-Words, all of which are in the message, in any order; also:
+Words that the message contains, all of them, in any order; also:
 
-- `"old town"`: these words next to each other; so is a word of several parts, such as `e-mail`
-- `-hotel` or `-"old town"`: not in the message
-- `rest*` or `"old to"*`: begins so
+- `"old town"`: a phrase, these words next to each other; a word of several parts, such as `e-mail`, is a phrase, too
+- `-hotel` or `-"old town"`: the message does not contain it
+- `rest*` or `"old to"*`: a prefix
 
-Case, accents and width make no difference. In scripts without spaces between words any part of a sentence is found. \
-Whatever else is typed separates words; there are no errors of syntax. At most 64 words, of which the first 40 \
-characters count."""
+Case, accents and width are ignored. In scripts without spaces between words, any part of a sentence matches. All \
+other characters separate words; there are no syntax errors. At most 64 words, of which the first 40 characters \
+count."""
 LONGEST_QUERY = 500
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
@@ -34,15 +34,15 @@ class SearchQuerySchema(PageQuerySchema):
         load_default=DEFAULT_LIMIT,
         validate=validate.Range(1, MAX_LIMIT),
         metadata={
-            "description": "How many messages at the most. There may be fewer, even none, and a `Link` to further ones."
+            "description": "Maximum number of results. A page may have fewer, even none, and a `Link` to the next one."
         },
     )
     sort = fields.String(
         load_default="newest",
         validate=validate.OneOf(["newest", "relevance"]),
         metadata={
-            "description": "`newest`: by id, so by time. `relevance`: the newest thousand matches, those first that "
-            "are most about the words; there are no further pages, but `after` leads to older ones."
+            "description": "`newest`: by id, and so by time. `relevance`: the 1,000 newest matches, best match first; "
+            "there are no further pages, but `after` continues with older matches."
         },
     )
     after = IdField(
@@ -55,20 +55,22 @@ class SnippetSchema(Output):
     text = fields.String(
         metadata={
             "example": "Where should I eat?",
-            "description": "A piece of the content, as it stands there: about 200 characters with the most matches.",
+            "description": "An excerpt of the content: about 200 characters with the most matches.",
         }
     )
     matches = fields.List(
         fields.List(fields.Integer(), validate=validate.Length(equal=2)),
         metadata={
             "example": [[6, 14], [15, 18]],
-            "description": "Where the words stand in `text`: start and end, counted in Unicode code points.",
+            "description": "The matches in `text`: start and end of each, in Unicode code points.",
         },
     )
     cut_before = fields.Boolean(
-        metadata={"example": False, "description": "Whether the content begins earlier."}
+        metadata={"example": False, "description": "Whether there is more content before the excerpt."}
     )
-    cut_after = fields.Boolean(metadata={"example": False, "description": "Whether the content goes on."})
+    cut_after = fields.Boolean(
+        metadata={"example": False, "description": "Whether there is more content after the excerpt."}
+    )
 
 
 class FoundSchema(Output):

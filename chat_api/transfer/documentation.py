@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of exports and imports, beyond what the decorators know."""
+"""The OpenAPI descriptions and examples of exports and imports."""
 
 from typing import Any
 
@@ -39,17 +39,17 @@ _CHATGPT: list[dict[str, Any]] = [
     }
 ]
 _NDJSON = {"schema": {"type": "string"}, "example": EXAMPLE}
-_BINARY = {"schema": {"type": "string", "format": "binary"}, "example": "(the zip as ChatGPT sends it)"}
+_BINARY = {"schema": {"type": "string", "format": "binary"}, "example": "(the zip file from ChatGPT)"}
 
 EXPORT: dict[str, Any] = {
     "responses": {
         "200": {
-            "description": "A JSON object in each line: what it is says its `type`. The last one has the type `end`; "
-            "where that is missing the download was cut off.",
+            "description": "One JSON object per line, with its kind in `type`. The last line has the type `end`; if it "
+            "is missing, the download was cut off.",
             "content": {"application/x-ndjson": _NDJSON},
             "headers": {
                 "Content-Disposition": {
-                    "description": "A name for the file.",
+                    "description": "The suggested file name.",
                     "schema": {"type": "string"},
                     "example": 'attachment; filename="chat-export-2026-11-23.ndjson"',
                 }
@@ -60,8 +60,8 @@ EXPORT: dict[str, Any] = {
 IMPORT: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "An export of this service, or ChatGPT's: `conversations.json`, or the zip that it is in. "
-        "The content tells which.",
+        "description": "An export from this service or from ChatGPT (`conversations.json`, or its zip). "
+        "The format is detected.",
         "content": {
             "application/x-ndjson": _NDJSON,
             "application/json": {

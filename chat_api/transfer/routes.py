@@ -20,7 +20,7 @@ blp = Blueprint(
     "transfer",
     __name__,
     url_prefix="/chat",
-    description="Transfer: all that a user owns as one file, and back.",
+    description="Export and import of everything that a user owns, as one file.",
 )
 blp.before_request(guard.require_caller)
 
@@ -29,9 +29,9 @@ blp.before_request(guard.require_caller)
 @blp.response(200)
 @blp.doc(**documentation.EXPORT)
 def export_all() -> Response:
-    """Download all that the caller owns: conversations with every branch, attachments, replies and providers.
+    """Export everything that the caller owns: conversations with all branches, attachments, completions, providers.
 
-    Left out are passwords, tokens and the keys for providers.
+    Passwords, tokens and API keys are not exported.
     """
     user_id = guard.caller().user_id
     with transfer_slots.take(user_id) as slot, stream_slots().take(user_id) as stream_slot:
@@ -49,7 +49,7 @@ def export_all() -> Response:
 @blp.doc(**documentation.IMPORT)
 @blp.response(200, ImportSchema)
 def import_all() -> Response:
-    """Add what an export holds to what the caller has. The same file twice changes nothing.
+    """Import an export. Importing the same file again changes nothing.
 
     Each conversation is stored whole, or not at all where something of it is broken. One that is here already stays
     as it is. Ids, times, order and branches are restored; the owner is the caller, whoever made the export.

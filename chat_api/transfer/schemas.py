@@ -1,4 +1,4 @@
-"""The shapes of an export's lines, and of what an import answers."""
+"""The schemas of an export's lines, and of the answer to an import."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -193,7 +193,7 @@ LINES: dict[str, Schema] = {
 }
 
 
-# -- what an import answers ----------------------------------------------------------------------------------
+# -- the answer to an import ----------------------------------------------------------------------------------
 
 
 def _count(example: int, description: str) -> fields.Integer:
@@ -201,52 +201,52 @@ def _count(example: int, description: str) -> fields.Integer:
 
 
 class ConversationCountsSchema(Output):
-    imported = _count(12, "That are here now.")
-    unchanged = _count(0, "That were here already, and stayed as they were.")
-    failed = _count(1, "Of which nothing was stored; `errors` says why.")
+    imported = _count(12, "Stored by this import.")
+    unchanged = _count(0, "Already existed, and were left as they are.")
+    failed = _count(1, "Not stored at all; `errors` says why.")
 
 
 class ProviderCountsSchema(Output):
-    imported = _count(1, "That are here now.")
-    unchanged = _count(0, "That were here already.")
+    imported = _count(1, "Stored by this import.")
+    unchanged = _count(0, "Already existed.")
 
 
 class ImportedSchema(Output):
-    imported = _count(240, "That are here now, with their conversations.")
+    imported = _count(240, "Imported together with their conversations.")
 
 
 class ImportErrorSchema(Output):
     line = fields.Integer(
         metadata={
             "example": 17,
-            "description": "The number of the line; in an export of ChatGPT that of the conversation.",
+            "description": "The line number; in an export from ChatGPT, the number of the conversation.",
         }
     )
-    conversation_id = IdField(allow_none=True, metadata={"description": "The conversation that failed."})
+    conversation_id = IdField(
+        allow_none=True, metadata={"description": "The conversation that could not be imported."}
+    )
     detail = fields.String(metadata={"example": "content: Missing data for required field."})
 
 
 class ImportSchema(Output):
     format = fields.String(
         validate=validate.OneOf(["chat-api", "chatgpt"]),
-        metadata={"example": "chat-api", "description": "What the content was taken for."},
+        metadata={"example": "chat-api", "description": "The detected format."},
     )
     conversations = fields.Nested(ConversationCountsSchema)
     messages = fields.Nested(ImportedSchema)
     attachments = fields.Nested(ImportedSchema)
     completions = fields.Nested(ImportedSchema)
     providers = fields.Nested(ProviderCountsSchema)
-    errors = fields.List(
-        fields.Nested(ImportErrorSchema), metadata={"description": "What failed; the first hundred."}
-    )
-    errors_omitted = _count(0, "How many errors there are beyond those.")
+    errors = fields.List(fields.Nested(ImportErrorSchema), metadata={"description": "The first 100 errors."})
+    errors_omitted = _count(0, "Number of further errors.")
     notes = fields.List(
         fields.String(),
         metadata={
             "example": [
                 "Keys for LLM providers are not in an export; store them again as user-llm-configs (it had 2)."
             ],
-            "description": "What to do now.",
+            "description": "What remains to be done by the user.",
         },
     )
 

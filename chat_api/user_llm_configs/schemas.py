@@ -1,4 +1,4 @@
-"""The shapes of users' provider keys, in and out. A key never comes out."""
+"""The schemas of users' API keys for providers. No answer contains a key."""
 
 from marshmallow import Schema, fields, validate
 
@@ -15,7 +15,9 @@ class ReplaceConfigSchema(Schema):
         longest=4096,
         load_only=True,
         validate=[
-            validate.Regexp(whole(KEY_PATTERN), error="Only visible ASCII characters, without spaces.")
+            validate.Regexp(
+                whole(KEY_PATTERN), error="Must consist of visible ASCII characters, without spaces."
+            )
         ],
         metadata={"example": "sk-example-0123456789", "pattern": KEY_PATTERN},
     )
@@ -24,7 +26,7 @@ class ReplaceConfigSchema(Schema):
         required=False,
         load_default=None,
         allow_none=True,
-        metadata={"example": "gpt-5-mini", "description": "Taken where a completion names no model."},
+        metadata={"example": "gpt-5-mini", "description": "The model for completions that name none."},
     )
     context_window = ContextWindow(load_default=None)
 
@@ -43,7 +45,7 @@ class ConfigSchema(Output):
         metadata={
             "type": "string",
             "example": "****6789",
-            "description": "Masked: its last characters at most.",
+            "description": "Masked: at most its last four characters.",
         },
     )
     default_model = fields.String(allow_none=True, metadata={"example": "gpt-5-mini"})

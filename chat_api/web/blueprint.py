@@ -1,8 +1,8 @@
 """The blueprint that every resource uses: flask-smorest's documentation around our own reading and writing.
 
-flask-smorest documents what the decorators say. Reading the input stays ours, because its parser takes a body
-without a JSON content type for an empty one and lets duplicate names, NaN and lone surrogates through; writing
-the answer stays ours for the entity tags and for orjson.
+flask-smorest makes the OpenAPI document of the decorators. Input is read by our own code, because its parser treats a
+body without a JSON content type as empty and accepts duplicate names, NaN and lone surrogates; answers are written by
+our own code for the entity tags and orjson.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,13 +29,13 @@ _HEADER_PARAMETERS = "header_parameters"  # the entry of a view's `_apidoc` for 
 
 
 class StrictParser(FlaskParser):
-    """Loads a schema from the JSON body or from the query string; 400 for whatever does not fit."""
+    """Loads a schema from the JSON body or from the query string; 400 for invalid input."""
 
     DEFAULT_VALIDATION_STATUS = 400
 
     def use_args(self, argmap: Any, req: Any = None, *, location: str | None = None, **options: Any) -> Any:
         schema: Schema = argmap() if isinstance(argmap, type) else argmap
-        # what a query string means depends on nothing else, and clients send the same few again and again
+        # the result depends on the query string alone, and clients repeat the same few
         load_query = lru_cache(maxsize=512)(partial(_load_query, schema))
 
         def decorator(view: View) -> View:
@@ -182,14 +182,14 @@ def _answer(value: Any, status: int, schema: Schema | None) -> Response:
     content = schema.dump(value)
     if status == 200 and request.method in ("GET", "HEAD") and not schema.many:
         return entity_response(content)
-    # not PUT: what was sent is not what is shown, so its answer may have no ETag (RFC 9110 section 9.3.4)
+    # not PUT: the stored object differs from the body, so its answer must not have an ETag (RFC 9110 section 9.3.4)
     if status == 200 and request.method == "PATCH":
         return changed_response(content)
     return json_response(content, status, headers)
 
 
 def load(schema: Schema, values: dict[str, Any]) -> dict[str, Any]:
-    """Load by a schema; InvalidInput with all complaints, field by field."""
+    """Load by a schema. Raises InvalidInput with the messages for each invalid field."""
     try:
         return schema.load(values)
     except ValidationError as error:
@@ -197,17 +197,17 @@ def load(schema: Schema, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load_query(schema: Schema, query_string: bytes) -> dict[str, Any]:
-    """Load the query's parameters. One that is given twice is refused: which one counts is anybody's guess."""
+    """Load the query's parameters. A repeated one is refused, because it is unclear which of them counts."""
     values: dict[str, Any] = {}
     try:
         parameters = request.args
     except UnicodeDecodeError:  # raw bytes; what is percent-encoded is replaced instead, see below
-        raise InvalidInput(detail="The query is not UTF-8.") from None
+        raise InvalidInput(detail="The query string is not UTF-8.") from None
     for name, texts in parameters.lists():
         if len(texts) > 1:
             raise InvalidInput({name: ["Given more than once."]})
         if "\x00" in texts[0] or "\ufffd" in texts[0]:
-            raise InvalidInput({name: ["It has a character that can't be read."]})
+            raise InvalidInput({name: ["Must not contain a NUL character or malformed UTF-8."]})
         values[name] = texts[0]
     return load(schema, values)
 
@@ -218,7 +218,7 @@ _NO_PARAMETERS = Schema()
 def flat_messages(messages: dict[str, Any]) -> dict[str, list[str]]:
     """Marshmallow nests messages by index and field; clients get one list for each field of the body.
 
-    What is wrong inside a field is named in front of the message: `tools.0.function.name: Not a valid string.`
+    The path inside a field precedes the message: `tools.0.function.name: Not a valid string.`
     """
     return {str(name): list(_texts(found)) for name, found in messages.items()}
 

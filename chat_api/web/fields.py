@@ -1,4 +1,4 @@
-"""Marshmallow fields that the resources share: strict about types, and kind in their messages."""
+"""Marshmallow fields that the resources share, strict about types."""
 
 import re
 import sys
@@ -15,7 +15,8 @@ STORABLE_PATTERN = "^[^\\u0000]*$"  # for the API document; json_body refuses wh
 
 
 def whole(pattern: str) -> re.Pattern[str]:
-    """Compile a `^…$` pattern of the API document so that it means the whole text: Python's $ lets a line break by."""
+    """Compile a `^…$` pattern of the API document to match the whole text: Python's $ also matches before a final line
+    break."""
     return re.compile(pattern.removesuffix("$") + r"\Z")
 
 
@@ -50,7 +51,7 @@ class Text(fields.String):
         # the encoded length is only worth computing where the characters alone could be too long
         limit = self._max_bytes
         if limit is not None and len(text) * 4 > limit and len(text.encode()) > limit:
-            raise ValidationError(f"Longer than {limit} bytes in UTF-8.")
+            raise ValidationError(f"Longer than maximum length of {limit} bytes in UTF-8.")
         return text
 
 
@@ -101,7 +102,7 @@ class WholeNumber(fields.Integer):
 
 
 class Time(fields.AwareDateTime):
-    """A moment, as RFC 3339 in UTC with a Z."""
+    """A time in UTC, as RFC 3339 with a Z."""
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("metadata", {"example": "2026-11-23T09:30:00.123456Z"})
@@ -112,13 +113,13 @@ class Time(fields.AwareDateTime):
 
 
 class ChangesSchema(Schema):
-    """Base of the schemas of PATCH: only the fields that are named change, and one at least is."""
+    """Base of the schemas of PATCH: only the named fields change, and at least one is named."""
 
     @validates_schema(pass_original=True)
     def refuse_nothing(self, changes: dict[str, Any], original: Mapping[str, Any], **kwargs: Any) -> None:
-        """Raise InvalidInput for an empty body: there is no field that its complaint could name."""
+        """Raise InvalidInput for an empty body; the error belongs to no field."""
         if not original:
-            raise InvalidInput(detail="Name a field to change: " + ", ".join(self.fields) + ".")
+            raise InvalidInput(detail="Name at least one field to change: " + ", ".join(self.fields) + ".")
 
 
 class Output(Schema):

@@ -1,6 +1,6 @@
 """Reading a JSON request body: the one parser, stricter than the standard library's defaults.
 
-RFC 8259 leaves duplicate names undefined (section 4), so they are refused; NaN and Infinity are no JSON
+RFC 8259 leaves duplicate names undefined (section 4), so they are refused; NaN and Infinity are not JSON
 (section 6); a lone surrogate can't be stored as UTF-8 (section 8.2) and NUL can't be stored by Postgres.
 """
 
@@ -36,14 +36,14 @@ def _read_body(environ: dict[str, Any]) -> bytes:
             raise InvalidInput(detail="The body ended before its Content-Length.")
         return raw
     raw = request.get_data(cache=False)
-    # where no length was announced werkzeug cuts the body off at the limit without a word
+    # werkzeug silently truncates a body without a Content-Length at the limit
     if "HTTP_TRANSFER_ENCODING" in environ and len(raw) >= limit:
         raise RequestEntityTooLarge()
     return raw
 
 
 def _require_json() -> None:
-    """Look closely at a request that does not simply say `Content-Type: application/json`."""
+    """Check a request whose Content-Type is not simply `application/json`."""
     options = request.mimetype_params
     if (
         request.mimetype != "application/json"
@@ -51,25 +51,25 @@ def _require_json() -> None:
         or request.headers.get("Content-Encoding", "identity").lower() != "identity"
     ):
         if not request.content_length and "Transfer-Encoding" not in request.headers:
-            raise InvalidInput(detail="The body is missing: send a JSON object.")
+            raise InvalidInput(detail="The body is missing; send a JSON object.")
         raise NotSentAsJson()
 
 
 def parse_json(raw: bytes) -> Any:
-    """Parse strictly. Raises InvalidInput, with the place of the fault where there is one."""
+    """Parse strictly. Raises InvalidInput, with line and column of the error where there are any."""
     try:
         value = _DECODER.decode(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise InvalidInput(detail=f"The body is not UTF-8: byte {error.start} can't be read.") from None
+        raise InvalidInput(detail=f"The body is not UTF-8: invalid byte at offset {error.start}.") from None
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise InvalidInput(detail=f"The body is not JSON ({place}): {error.msg}.") from None
+        position = f"line {error.lineno}, column {error.colno}"
+        raise InvalidInput(detail=f"The body is not JSON ({position}): {error.msg}.") from None
     except RecursionError:
         raise InvalidInput(detail="The body is nested too deeply.") from None
     except _Refused as error:
         raise InvalidInput(detail=str(error)) from None
     except ValueError:  # int() refuses numbers of more than 4,300 digits
-        raise InvalidInput(detail="The body has a number with too many digits.") from None
+        raise InvalidInput(detail="The body contains a number with too many digits.") from None
     if b"\\u" in raw:  # the only way for NUL and lone surrogates to come in: as escapes
         _refuse_unstorable_text(value)
     return value
@@ -82,12 +82,12 @@ class _Refused(ValueError):
 def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise _Refused("The body has a name twice in one object.")
+        raise _Refused("The body has an object with a duplicate name.")
     return fields
 
 
 def _refuse_constant(name: str) -> None:
-    raise _Refused(f"The body is not JSON: {name} is no JSON value.")
+    raise _Refused(f"The body is not JSON: {name} is not a JSON value.")
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique_names, parse_constant=_refuse_constant)
@@ -110,14 +110,14 @@ def _refuse_unstorable_text(value: Any) -> None:
 
 def _check_text(name: str | None, text: str) -> None:
     if "\x00" in text:
-        complaint = "A NUL character can't be stored."
+        message = "Must not contain a NUL character."
     elif _has_lone_surrogate(text):
-        complaint = "It has half of a surrogate pair, which is no character."
+        message = "Must not contain an unpaired surrogate."
     else:
         return
     if name is None:
-        raise InvalidInput(detail="A name in the body has a character that can't be stored.")
-    raise InvalidInput({name: [complaint]})
+        raise InvalidInput(detail="A name in the body contains a NUL character or an unpaired surrogate.")
+    raise InvalidInput({name: [message]})
 
 
 def is_storable(text: str) -> bool:

@@ -33,7 +33,7 @@ class PageQuerySchema(Schema):
     limit = fields.Integer(
         load_default=DEFAULT_LIMIT,
         validate=validate.Range(1, MAX_LIMIT),
-        metadata={"description": "How many items at the most."},
+        metadata={"description": "Maximum number of items."},
     )
 
     @pre_load
@@ -49,7 +49,7 @@ class PageQuerySchema(Schema):
     @validates_schema
     def refuse_both_directions(self, values: dict[str, Any], **kwargs: Any) -> None:
         if "after" in values and "before" in values:
-            raise ValidationError({"before": ["Give `after` or `before`, not both."]})
+            raise ValidationError({"before": ["Use either `after` or `before`, not both."]})
 
 
 def _position(description: str) -> fields.Integer:
@@ -60,14 +60,18 @@ class PositionPageSchema(PageQuerySchema):
     """The query of a list whose items are numbered."""
 
     after = _position("Only items after this position.")
-    before = _position("Only items before this position: the nearest ones, still oldest first.")
+    before = _position("Only items before this position: those nearest to it, still oldest first.")
 
 
 class IdPageSchema(PageQuerySchema):
     """The query of a list that is sorted by id, so by the time its items were made."""
 
-    after = IdField(required=False, metadata={"description": "Only items made after the one with this id."})
-    before = IdField(required=False, metadata={"description": "Only items made before the one with this id."})
+    after = IdField(
+        required=False, metadata={"description": "Only items created after the one with this id."}
+    )
+    before = IdField(
+        required=False, metadata={"description": "Only items created before the one with this id."}
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from flask.json.provider import JSONProvider
 from ..errors import PreconditionFailed
 
 ORJSON_OPTIONS = orjson.OPT_UTC_Z
-REVALIDATE = "private, no-cache"  # the client may keep it, and asks each time whether it is still true
+REVALIDATE = "private, no-cache"  # clients may cache it, but revalidate it each time
 
 
 class OrjsonProvider(JSONProvider):
@@ -32,7 +32,7 @@ def json_response(content: Any, status: int = 200, headers: dict[str, str] | Non
 
 
 def raw_json_response(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A JSON response whose body is encoded already."""
+    """A JSON response whose body is already encoded."""
     return current_app.response_class(body, status, headers, content_type="application/json")
 
 
@@ -56,16 +56,16 @@ def raw_entity_response(body: bytes) -> Response:
 
 
 def changed_response(content: Any) -> Response:
-    """One object as a PATCH left it, with its new ETag."""
+    """One object after a PATCH, with its new ETag."""
     body = orjson.dumps(content, option=ORJSON_OPTIONS)
     return raw_json_response(body, 200, {"ETag": f'"{entity_tag(body)}"'})
 
 
 def require_match(content: Any) -> None:
-    """Raise PreconditionFailed where If-Match is sent and does not name this object, or `If-None-Match: *` and there
-    is one (RFC 9110 sections 13.1.1 and 13.1.2).
+    """Raise PreconditionFailed if If-Match does not name this object's ETag, or if `If-None-Match: *` is sent and the
+    object exists (RFC 9110 sections 13.1.1 and 13.1.2).
 
-    None is an object that is not there: nothing names that, not even `*`.
+    None stands for an object that does not exist: no If-Match names it, not even `*`.
     """
     if content is not None and request.if_none_match.star_tag:
         raise PreconditionFailed()

@@ -1,4 +1,4 @@
-"""What may stand in a path: ids. A malformed one matches no route, so it is a 404."""
+"""URL converters: ids in paths. A malformed id matches no route, and so is a 404."""
 
 from flask import Flask
 from werkzeug.routing import BaseConverter
