@@ -106,7 +106,7 @@ curl -s "$BASE_URL/chat/user-llm-configs" -H "$AUTH" -H "$JSON" \
 step 200 'GET /chat/user-llm-configs/{user_id}/{provider_id}: the key comes back masked'
 curl -s "$BASE_URL/chat/user-llm-configs/$USER_ID/$PROVIDER_ID" -H "$AUTH" | show
 
-step 201 'Completions: add a provider, here a model that repeats what it is told'
+step 201 'Completions: add a provider, here a model that repeats your message'
 ECHO_ID=$(curl -s "$BASE_URL/chat/llm-providers" -H "$AUTH" -H "$JSON" \
   -d '{"name": "Echo", "api_endpoint": "'$PROVIDER_URL'", "api_format": "openai"}' | take id)
 
