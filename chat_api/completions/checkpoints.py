@@ -8,25 +8,22 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ..database.columns import Id, UTCDateTime, now
+from ..database.columns import Id, now
+from ..database.parameters import USER_ID, given, new
 from ..database.statements import Statement
 from .models import Completion, CompletionCheckpoint
-from .records import ID, IS_RUNNING, OWNER
+from .records import COMPLETION_ID, IS_RUNNING
 from .reply_log import Chunk, from_json, to_json
 
 LEASE = timedelta(seconds=15)  # a worker that did not renew for so long is taken for dead
 
 
-def _parameter(name: str, kind: Any) -> Any:
-    return sa.bindparam(name, type_=kind)
-
-
 _CHECKPOINTS = Statement(
     sa.select(CompletionCheckpoint.chunks)
     .where(
-        CompletionCheckpoint.user_id == OWNER,
-        CompletionCheckpoint.completion_id == ID,
-        CompletionCheckpoint.position >= _parameter("begin", sa.Integer()),
+        CompletionCheckpoint.user_id == USER_ID,
+        CompletionCheckpoint.completion_id == COMPLETION_ID,
+        CompletionCheckpoint.position >= given("begin", sa.Integer()),
     )
     .order_by(CompletionCheckpoint.position)
 )
@@ -35,10 +32,10 @@ _CHECKPOINTS = Statement(
 def _listed(on_postgres: bool, **columns: Any) -> Any:
     """The rows of the JSON array `rows`, as a table of these columns."""
     if on_postgres:
-        rows = sa.cast(_parameter("rows", sa.Text()), postgresql.JSONB)
+        rows = sa.cast(given("rows", sa.Text()), postgresql.JSONB)
         typed = [sa.column(name, kind) for name, kind in columns.items()]
         return sa.func.jsonb_to_recordset(rows).table_valued(*typed).render_derived("listed", with_types=True)
-    item = sa.func.json_each(_parameter("rows", sa.Text())).table_valued("value", name="item")
+    item = sa.func.json_each(given("rows", sa.Text())).table_valued("value", name="item")
     values = [
         sa.cast(sa.func.json_extract(item.c.value, f"$.{name}"), kind).label(name)
         if isinstance(kind, sa.Integer)
@@ -71,7 +68,7 @@ def _renew(on_postgres: bool) -> sa.Executable:
     keys = _keys(on_postgres)
     mine = sa.tuple_(Completion.user_id, Completion.id).in_(sa.select(keys.c.user_id, keys.c.id))
     renewed = sa.update(Completion).where(mine, IS_RUNNING)
-    return renewed.values(lease_expires_at=_parameter("lease", UTCDateTime()))
+    return renewed.values(lease_expires_at=new(Completion.lease_expires_at))
 
 
 def _uncancelled(on_postgres: bool) -> sa.Executable:
@@ -87,7 +84,7 @@ _SAVE, _RENEW, _UNCANCELLED = Statement(_save), Statement(_renew), Statement(_un
 
 def read_checkpoints(*, user_id: str, completion_id: str, begin: int) -> list[Chunk]:
     """The durable chunks of a reply in progress, from the beginning of a checkpoint on."""
-    rows = _CHECKPOINTS.all(owner=user_id, completion=completion_id, begin=begin)
+    rows = _CHECKPOINTS.all(user_id=user_id, completion_id=completion_id, begin=begin)
     return [chunk for (text,) in rows for chunk in from_json(text)]
 
 
@@ -102,7 +99,7 @@ def save_checkpoints_and_commit(checkpoints: Iterable[tuple[str, str, int, list[
 
 def renew_leases_and_commit(keys: Iterable[tuple[str, str]]) -> None:
     """Extend the leases of these completions: they are still being written."""
-    _RENEW.first_and_commit(rows=_as_rows(keys), lease=now() + LEASE)
+    _RENEW.first_and_commit(rows=_as_rows(keys), new_lease_expires_at=now() + LEASE)
 
 
 def find_uncancelled(keys: Iterable[tuple[str, str]]) -> set[str]:

@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 from ..conversations.models import Conversation
 from ..database import statements
-from ..database.columns import Id, UTCDateTime, now, seconds_of
+from ..database.columns import UTCDateTime, now, seconds_of
 from ..database.dialect import is_postgres
+from ..database.parameters import MESSAGE_ID, USER_ID, given, named_new, new
 from ..database.session import db
 from ..database.statements import Statement
 from ..errors import NotFound, Unavailable, problem_body
@@ -21,20 +22,14 @@ from .checkpoints import read_checkpoints
 from .context import tokens_of
 from .models import IN_PROGRESS, Completion, CompletionCheckpoint
 from .records import (
-    ID,
+    COMPLETION_ID,
     IS_RUNNING,
-    OURS,
-    OWNER,
+    THIS_COMPLETION,
     StartedCompletion,
     StoredCompletion,
     find_record,
 )
 from .reply_log import REASONING, TEXT, ReplyLog
-
-
-def _parameter(name: str, kind: Any) -> Any:
-    return sa.bindparam(name, type_=kind)
-
 
 # Events that a client may have seen and that were not durable when a worker died have ids below this distance: the
 # last event's id is greater, so that a client that saw more does not mistake the end for an event it knows.
@@ -49,11 +44,8 @@ _STATE = Statement(
     sa.select(
         Completion.status,
         Completion.worker_id,
-        Completion.message_id,
         Completion.lease_expires_at,
         Completion.finish_reason,
-        Completion.parent_id,
-        Completion.branch_id,
         Conversation.active_leaf_id,
     )
     .join_from(
@@ -61,11 +53,11 @@ _STATE = Statement(
         Completion,
         sa.and_(Conversation.user_id == Completion.user_id, Conversation.id == Completion.conversation_id),
     )
-    .where(*OURS)
+    .where(*THIS_COMPLETION)
     .with_for_update()
 )
 _delete_checkpoints = sa.delete(CompletionCheckpoint).where(
-    CompletionCheckpoint.user_id == OWNER, CompletionCheckpoint.completion_id == ID
+    CompletionCheckpoint.user_id == USER_ID, CompletionCheckpoint.completion_id == COMPLETION_ID
 )
 _ENDED_COLUMNS = ("status", "finish_reason", "problem", "prompt_tokens", "completion_tokens", "usage_estimated",
                   "reasoning", "outline", "last_event_id", "finished_at")  # fmt: skip
@@ -73,20 +65,17 @@ _ENDED_COLUMNS = ("status", "finish_reason", "problem", "prompt_tokens", "comple
 
 def _finalize_row(on_postgres: bool) -> sa.Executable:
     """Store how it ended; Postgres deletes the checkpoints in the same round trip."""
-    columns = Completion.__table__.c
-    values = {name: sa.bindparam(f"new_{name}", type_=columns[name].type) for name in _ENDED_COLUMNS}
-    finalized = sa.update(Completion).where(*OURS).values(values)
+    values = {name: new(getattr(Completion, name)) for name in _ENDED_COLUMNS}
+    finalized = sa.update(Completion).where(*THIS_COMPLETION).values(values)
     return finalized.add_cte(_delete_checkpoints.cte("deleted")) if on_postgres else finalized
 
 
 _FINALIZE, _DELETE_CHECKPOINTS = Statement(_finalize_row), Statement(_delete_checkpoints)
-_HAS_MESSAGE = Statement(
-    sa.select(Message.id).where(Message.user_id == OWNER, Message.id == _parameter("message", Id()))
-)
+_HAS_MESSAGE = Statement(sa.select(Message.id).where(Message.user_id == USER_ID, Message.id == MESSAGE_ID))
 # goes through all users: the in-progress ones are few, whatever the number of those that ended
 _ABANDONED = Statement(
     sa.select(Completion.user_id, Completion.id).where(
-        IS_RUNNING, Completion.lease_expires_at < _parameter("moment", UTCDateTime())
+        IS_RUNNING, Completion.lease_expires_at < given("moment", UTCDateTime())
     )
 )
 
@@ -121,17 +110,17 @@ def finalize_and_commit(
 
 
 def _finalize(
-    known: Mapping[str, Any], log: ReplyLog, outcome: Outcome, *, worker_id: str | None
+    row: Mapping[str, Any], log: ReplyLog, outcome: Outcome, *, worker_id: str | None
 ) -> StoredCompletion | None:
     """Store the end of the completion with this row, or return None where it has ended already or is deleted.
 
     Without `worker_id` only one whose lease has expired is finalized.
     """
-    user_id, ours = known["user_id"], {"owner": known["user_id"], "completion": known["id"]}
-    state = _STATE.first(**ours)
+    this_completion = {"user_id": row["user_id"], "completion_id": row["id"]}
+    state = _STATE.first(**this_completion)
     if state is None:
         return None
-    status, writer_id, message_id, lease_expires_at, reason, parent_id, branch_id, leaf_id = state
+    status, writer_id, lease_expires_at, reason, leaf_id = state
     is_first = status == IN_PROGRESS
     if worker_id is None:
         may_finalize = is_first and seconds_of(lease_expires_at) < now().timestamp()
@@ -139,12 +128,7 @@ def _finalize(
         may_finalize = is_first or (str(writer_id) == worker_id and reason == WORKER_LOST)
     if not may_finalize:
         return None
-    scope = {
-        "user_id": user_id,
-        "conversation_id": known["conversation_id"],
-        **_position_in_tree(user_id, parent_id, branch_id, leaf_id),
-    }
-    message = _store_reply(str(message_id), log, outcome, scope, is_first=is_first)
+    message = _store_reply(row, log, outcome, str(leaf_id), is_first=is_first)
     ended = {
         "status": outcome.status,
         "finish_reason": outcome.finish_reason,
@@ -158,38 +142,46 @@ def _finalize(
         "finished_at": now(),
     }
     if not is_postgres(db.engine):
-        _DELETE_CHECKPOINTS.all(**ours)
-    statements.execute_at_end(_FINALIZE, **ours, **{f"new_{name}": value for name, value in ended.items()})
-    return StoredCompletion({**known, **ended}, message)
+        _DELETE_CHECKPOINTS.all(**this_completion)
+    statements.execute_at_end(_FINALIZE, **this_completion, **named_new(ended))
+    return StoredCompletion({**row, **ended}, message)
 
 
-def _position_in_tree(user_id: str, parent_id: Any, branch_id: Any, leaf_id: Any) -> dict[str, Any]:
+def _position_in_tree(row: Mapping[str, Any], leaf_id: str) -> dict[str, Any]:
     """How the reply is appended: at the end of the active path, or beside it where the path has left its parent.
 
     Messages that were appended since do not part the reply from the path, unless it was requested as a branch of its
     own.
     """
+    parent_id = row["parent_id"]
     if leaf_id == parent_id:
         return {}
-    if branch_id is None and messages.is_on_path(user_id=user_id, message_id=str(parent_id)):
+    if row["branch_id"] is None and messages.is_on_path(user_id=row["user_id"], message_id=parent_id):
         return {}
-    return {"parent_id": str(parent_id), "stays_beside_path": True}
+    return {"parent_id": parent_id, "stays_beside_path": True}
 
 
 def _store_reply(
-    message_id: str, log: ReplyLog, outcome: Outcome, scope: dict[str, Any], *, is_first: bool
+    row: Mapping[str, Any], log: ReplyLog, outcome: Outcome, leaf_id: str, *, is_first: bool
 ) -> dict[str, Any] | None:
     """Append the reply to the conversation; of a reply that failed before its first word there is no message."""
-    user_id, content, tool_calls = scope["user_id"], log.text_of(TEXT), log.tool_calls()
-    if not content and tool_calls is None and outcome.status != "completed":
+    user_id, message_id = row["user_id"], row["message_id"]
+    reply: dict[str, Any] = {
+        "content": log.text_of(TEXT),
+        "tool_calls": log.tool_calls(),
+        "status": "incomplete" if outcome.status == "failed" else outcome.status,
+    }
+    if not reply["content"] and reply["tool_calls"] is None and outcome.status != "completed":
         return None
-    status = "incomplete" if outcome.status == "failed" else outcome.status
-    if not is_first and _HAS_MESSAGE.first(owner=user_id, message=message_id) is not None:
-        return messages.replace_reply(
-            user_id=user_id, message_id=message_id, content=content, status=status, tool_calls=tool_calls
-        )
+    if not is_first and _HAS_MESSAGE.first(user_id=user_id, message_id=message_id) is not None:
+        return messages.replace_reply(user_id=user_id, message_id=message_id, **reply)
     return messages.append_message(
-        **scope, id=message_id, role="assistant", content=content, status=status, tool_calls=tool_calls
+        user_id=user_id,
+        conversation_id=row["conversation_id"],
+        id=message_id,
+        role="assistant",
+        **reply,
+        **_position_in_tree(row, leaf_id),
     )
 
 

@@ -1,4 +1,4 @@
-"""The tables of completions, and of what is already there of a reply that is still being written."""
+"""The tables of completions, and of checkpoints: what has come of replies that are still being written."""
 
 from datetime import datetime
 
@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ..database.columns import Id, UTCDateTime, now
+from ..database.projection import Projection
 from ..database.session import Model
 
 IN_PROGRESS = "in_progress"
@@ -25,7 +26,7 @@ class Completion(Model):
             ["user_id", "parent_id"], ["messages.user_id", "messages.id"], ondelete="CASCADE"
         ),
         sa.Index(None, "user_id", "conversation_id", "id"),
-        # what hangs on a message is found when that is deleted
+        # the completions that go with a message when it is deleted
         sa.Index(None, "user_id", "parent_id"),
         # one at a time answers a message; and all that run are found without looking at those that ended
         sa.Index(
@@ -76,8 +77,27 @@ class Completion(Model):
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
 
 
+# what clients get, besides the message, the usage and the problem
+COMPLETION = Projection(
+    Completion,
+    "id",
+    "conversation_id",
+    "parent_id",
+    "provider_id",
+    "model",
+    "status",
+    "reasoning",
+    "finish_reason",
+    "omitted_messages",
+    "created_at",
+    "finished_at",
+)
+# the whole row, for what is done with a completion here
+COMPLETION_ROW = Projection(Completion, *Completion.__table__.c.keys())
+
+
 class CompletionCheckpoint(Model):
-    """A piece of a reply in progress, made durable a few times a second; gone when the reply is a message."""
+    """A part of a reply in progress, made durable a few times a second; deleted when the reply becomes a message."""
 
     __tablename__ = "completion_pieces"
     __table_args__ = (

@@ -15,25 +15,25 @@ from flask import current_app
 from ..conversations import service as conversations
 from ..conversations.models import Conversation
 from ..database import statements
-from ..database.columns import Id, UTCDateTime, new_id, now, seconds_of
+from ..database.columns import new_id, now, seconds_of
+from ..database.parameters import CONVERSATION_ID, ROW_LIMIT, USER_ID, given, named_new, new
 from ..database.statements import IntegrityFailed, Statement
 from ..errors import RETRY_AFTER_S, Conflict, InvalidInput, NotFound, TooManyRequests, Unavailable
 from ..llm.request import ChatRequest, Endpoint
 from ..messages import active_path
 from ..messages import service as messages
+from ..messages.active_path import THIS_CONVERSATION
 from ..messages.models import Message
 from ..user_llm_configs import service as configs
 from ..web.pagination import FIRST_ID, MAX_POSITION, Listing, Page, within_page_bytes
 from .checkpoints import LEASE, read_checkpoints
 from .context import Context, choose_context
 from .finalize import reap_abandoned_and_commit, reap_and_commit
-from .models import Completion
+from .models import COMPLETION_ROW, Completion
 from .records import (
-    ID,
     IS_RUNNING,
-    OURS,
-    OWNER,
     READ,
+    THIS_COMPLETION,
     StartedCompletion,
     StoredCompletion,
     find_record,
@@ -42,53 +42,28 @@ from .records import (
 )
 from .reply_log import ReplyLog
 
-
-def _parameter(name: str, kind: Any) -> Any:
-    return sa.bindparam(name, type_=kind)
-
-
 _RUNNING = Statement(
     sa.select(
-        Completion.id,
         Completion.conversation_id,
         Completion.parent_id,
         Completion.branch_id,
         Completion.lease_expires_at,
-    ).where(Completion.user_id == OWNER, IS_RUNNING)
+    ).where(Completion.user_id == USER_ID, IS_RUNNING)
 )
 
 
 def _lock(on_postgres: bool) -> sa.Executable:
     """Lock the conversation and, where there are several writers, all starts of this user."""
-    here = sa.select(Conversation.last_position).where(
-        Conversation.user_id == OWNER, Conversation.id == _parameter("conversation", Id())
-    )
+    conversation = sa.select(Conversation.last_position).where(*THIS_CONVERSATION)
     if on_postgres:
-        number = _parameter("number", sa.BigInteger())
-        here = here.add_columns(sa.cast(sa.func.pg_advisory_xact_lock(number), sa.Text))
-    return here.with_for_update()
+        lock = sa.func.pg_advisory_xact_lock(given("lock_number", sa.BigInteger()))
+        conversation = conversation.add_columns(sa.cast(lock, sa.Text))
+    return conversation.with_for_update()
 
 
 _LOCK = Statement(_lock)
 _INSERT = Statement(
-    sa.insert(Completion).values(
-        user_id=OWNER,
-        id=ID,
-        conversation_id=_parameter("conversation", Id()),
-        parent_id=_parameter("parent", Id()),
-        branch_id=_parameter("branch", Id()),
-        message_id=_parameter("message", Id()),
-        provider_id=_parameter("provider", Id()),
-        model=_parameter("model_", sa.String()),
-        status=sa.literal_column("'in_progress'"),
-        prompt_tokens=_parameter("prompt", sa.Integer()),
-        usage_estimated=sa.true(),
-        omitted_messages=_parameter("omitted", sa.Integer()),
-        worker_id=_parameter("worker", Id()),
-        lease_expires_at=_parameter("lease", UTCDateTime()),
-        cancel_requested=sa.false(),
-        created_at=_parameter("moment", UTCDateTime()),
-    )
+    sa.insert(Completion).values({column.key: new(column) for column in COMPLETION_ROW.columns})
 )
 # of what grows with the reply; characters of the reasoning will do, a page's bound is not exact
 _SIZE = (
@@ -100,14 +75,14 @@ _SIZE = (
 
 def _page(on_postgres: bool, *, backwards: bool) -> sa.Executable:
     """A page by keyset, with the size of each row after its columns; bounded as a page of messages is."""
-    cursor = _parameter("cursor", Id())
+    cursor = given("cursor")
     beyond = Completion.id < cursor if backwards else Completion.id > cursor
-    scope = (Completion.user_id == OWNER, Completion.conversation_id == _parameter("conversation", Id()))
+    scope = (Completion.user_id == USER_ID, Completion.conversation_id == CONVERSATION_ID)
     rows = (
         READ.add_columns(_SIZE)
         .where(*scope, beyond)
         .order_by(Completion.id.desc() if backwards else Completion.id)
-        .limit(_parameter("limit_", sa.Integer()))
+        .limit(ROW_LIMIT)
     )
     if not on_postgres:
         return rows
@@ -118,7 +93,9 @@ _PAGES = {
     False: Statement(lambda on_postgres: _page(on_postgres, backwards=False)),
     True: Statement(lambda on_postgres: _page(on_postgres, backwards=True)),
 }
-_REQUEST_CANCEL = Statement(sa.update(Completion).where(*OURS, IS_RUNNING).values(cancel_requested=sa.true()))
+_REQUEST_CANCEL = Statement(
+    sa.update(Completion).where(*THIS_COMPLETION, IS_RUNNING).values(cancel_requested=sa.true())
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,11 +170,11 @@ def open_endpoint(*, user_id: str, provider_id: str) -> Endpoint:
 def list_completions(*, user_id: str, conversation_id: str, page: Page) -> Listing[dict[str, Any]]:
     """A page of a conversation's completions, oldest first. Raises NotFound."""
     listing = _PAGES[page.backwards].read(
-        page.reader(lambda row: record_of(tuple(row[:-1])).to_json()),
-        owner=user_id,
-        conversation=conversation_id,
+        page.reader(lambda row: record_of(row).to_json()),
+        user_id=user_id,
+        conversation_id=conversation_id,
         cursor=page.before or page.after or FIRST_ID,
-        limit_=page.limit + 1,
+        row_limit=page.limit + 1,
     )
     if not listing.items:
         conversations.require_conversation(user_id=user_id, conversation_id=conversation_id)
@@ -234,7 +211,7 @@ def get_parent(*, user_id: str, completion_id: str) -> dict[str, Any]:
 
 def cancel_completion_and_commit(*, user_id: str, completion_id: str) -> None:
     """Ask the worker that writes this reply to stop; it looks several times a second."""
-    _REQUEST_CANCEL.first_and_commit(owner=user_id, completion=completion_id)
+    _REQUEST_CANCEL.first_and_commit(user_id=user_id, completion_id=completion_id)
 
 
 def _model(request: CompletionRequest, access: configs.Access) -> str:
@@ -245,12 +222,12 @@ def _model(request: CompletionRequest, access: configs.Access) -> str:
 
 
 def _create(request: CompletionRequest, worker_id: str, running_limit: int) -> StartedCompletion:
-    moment, completion_id, message_id = now(), new_id(), new_id()
-    scope = {"owner": request.user_id, "conversation": request.conversation_id}
+    moment = now()
+    scope: dict[str, Any] = {"user_id": request.user_id, "conversation_id": request.conversation_id}
     found, locked, running = statements.fetch_pipelined(
-        (configs.ACCESS, {"owner": request.user_id, "provider": request.provider_id}),
-        (_LOCK, {**scope, "number": _lock_number(request.user_id)}),
-        (_RUNNING, {"owner": request.user_id}),
+        (configs.ACCESS, {"user_id": request.user_id, "provider_id": request.provider_id}),
+        (_LOCK, {**scope, "lock_number": _lock_number(request.user_id)}),
+        (_RUNNING, {"user_id": request.user_id}),
     )
     access = configs.access_from(rows=found, user_id=request.user_id, provider_id=request.provider_id)
     model = _model(request, access)
@@ -260,31 +237,25 @@ def _create(request: CompletionRequest, worker_id: str, running_limit: int) -> S
     _require_none_running(request, running, running_limit, moment)
     context = _context(request, access, parent, last_position=locked[0][0])
     if request.content is not None:
-        parent = messages.append_message(
-            user_id=request.user_id,
-            conversation_id=request.conversation_id,
-            role="user",
-            content=request.content,
-        )
+        parent = messages.append_message(**scope, role="user", content=request.content)
     assert parent is not None  # noqa: S101 - without content _find_parent found one  # nosec
-    statements.execute_at_end(
-        _INSERT, **scope, completion=completion_id, parent=parent["id"], branch=request.parent_id,
-        message=message_id, provider=request.provider_id, model_=model, prompt=context.tokens,
-        omitted=context.omitted, worker=worker_id, lease=moment + LEASE, moment=moment,
-    )  # fmt: skip
-    return StartedCompletion(
-        id=completion_id,
-        user_id=request.user_id,
-        conversation_id=request.conversation_id,
-        message_id=message_id,
+    completion = StartedCompletion(
+        **scope,
+        id=new_id(),
+        branch_id=request.parent_id,
+        message_id=new_id(),
         provider_id=request.provider_id,
         model=model,
+        worker_id=worker_id,
+        lease_expires_at=moment + LEASE,
         created_at=moment,
         context=context,
         endpoint=access.endpoint,
         request=ChatRequest(model, context.messages, request.parameters),
         parent=parent,
     )
+    statements.execute_at_end(_INSERT, **named_new(completion.to_row()))
+    return completion
 
 
 def _lock_number(user_id: str) -> int:
@@ -314,9 +285,10 @@ def _require_none_running(
     request: CompletionRequest, running: list[Any], running_limit: int, moment: datetime
 ) -> None:
     """One completion at a time in a conversation, or several that each name another parent; and so many of one user."""
-    if any(seconds_of(row[4]) < moment.timestamp() for row in running):
-        raise _WorkerLost()
-    for _, conversation_id, parent_id, branch_id, _ in running:
+    for *_, lease_expires_at in running:
+        if seconds_of(lease_expires_at) < moment.timestamp():
+            raise _WorkerLost()
+    for conversation_id, parent_id, branch_id, _ in running:
         if str(conversation_id) == request.conversation_id:
             if request.parent_id in (None, str(parent_id), str(branch_id)):
                 raise _busy()

@@ -6,7 +6,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from ..database.columns import Id, now
+from ..database.columns import now
+from ..database.parameters import USER_ID, given
 from ..database.session import db
 from ..database.statements import Statement
 from ..errors import Conflict, NotFound
@@ -30,7 +31,7 @@ class Access:
     context_window: int | None
 
 
-# parameters: owner, provider
+# parameters: user_id, provider_id
 ACCESS = Statement(
     sa.select(
         LLMProvider.api_format,
@@ -45,14 +46,14 @@ ACCESS = Statement(
         UserLLMConfig,
         sa.and_(
             UserLLMConfig.provider_id == LLMProvider.id,
-            UserLLMConfig.user_id == sa.bindparam("owner", type_=Id()),
+            UserLLMConfig.user_id == USER_ID,
         ),
         isouter=True,
     )
     .where(
-        LLMProvider.id == sa.bindparam("provider", type_=Id()),
+        LLMProvider.id == given("provider_id"),
         sa.or_(
-            LLMProvider.owner_id == sa.bindparam("owner", type_=Id()),
+            LLMProvider.owner_id == USER_ID,
             LLMProvider.owner_id.is_(None),
         ),
     )
@@ -153,7 +154,7 @@ def delete_configs_of(*, provider: LLMProvider) -> None:
 
 def open_access(*, user_id: str, provider_id: str) -> Access:
     """The provider with the user's decrypted key, to call it. Raises NotFound and CannotDecrypt."""
-    rows = ACCESS.all(owner=user_id, provider=provider_id)
+    rows = ACCESS.all(user_id=user_id, provider_id=provider_id)
     return access_from(rows=rows, user_id=user_id, provider_id=provider_id)
 
 
