@@ -4,14 +4,14 @@ No test empties tables: every user's data are their own, so a fresh user is a fr
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, Response, request, request_finished
 from flask_migrate import upgrade
 
 from chat_api import create_app
@@ -55,6 +55,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return database, item.get_closest_marker("slow") is None
 
     items.sort(key=order)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test marked as the happy path of an operation that did not succeed in it."""
+    claimed = {name for marker in item.iter_markers("happy_path") for name in marker.args}
+    if not claimed:
+        return (yield)
+    assert "backend" in getattr(item, "fixturenames", ()), "Use a fixture that runs on both databases."
+    succeeded = set()
+
+    def note(_: Flask, response: Response, **extra: object) -> None:
+        if response.status_code < 300 and request.endpoint:
+            succeeded.add(request.endpoint.rpartition(".")[2])
+
+    with request_finished.connected_to(note):
+        outcome = yield
+    assert claimed <= succeeded, f"No request to {sorted(claimed - succeeded)} succeeded in this test."
+    return outcome
 
 
 @contextmanager

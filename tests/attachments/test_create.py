@@ -1,10 +1,34 @@
-"""POST /chat/attachments: what is stored and answered, and what is refused."""
+"""POST /chat/attachments: what is stored and returned, and what is refused."""
 
 import pytest
+from flask import Flask
 
 from tests.support.api import Api
 from tests.support.bodies import Body
 from tests.support.problems import assert_problem
+from tests.support.tables import owned_rows
+
+
+@pytest.mark.happy_path("create_attachment")
+def test_a_created_attachment_is_returned_whole_and_listed(ada: Api) -> None:
+    message = ada.message(ada.conversation()["id"])["id"]
+    body = {"message_id": message, "file_type": "image/png", "file_path": "uploads/receipt.png"}
+    response = ada.post("/chat/attachments", body)
+    assert response.status_code == 201
+    attachment = response.get_json()
+    assert response.headers["Location"] == f"/chat/attachments/{attachment['id']}"
+    assert attachment == {**body, "id": attachment["id"], "created_at": attachment["created_at"]}
+    assert ada.get(f"/chat/messages/{message}/attachments").get_json() == [attachment]
+
+
+def test_a_message_of_somebody_else_takes_no_attachment(app: Flask, ada: Api, bob: Api) -> None:
+    message = bob.message(bob.conversation()["id"])["id"]
+    body = {"message_id": message, "file_type": "image/png", "file_path": "a.png"}
+    assert ada.post("/chat/attachments", body).status_code == 404
+    assert (owned_rows(app, ada.user_id)["attachments"], owned_rows(app, bob.user_id)["attachments"]) == (
+        0,
+        0,
+    )
 
 
 @pytest.mark.parametrize("file_type", [

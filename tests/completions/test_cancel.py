@@ -24,6 +24,7 @@ def require_closed(request: Received, within_s: float) -> None:
     assert request.closed.wait(within_s), f"The provider was still called after {within_s} seconds."
 
 
+@pytest.mark.happy_path("cancel_completion")
 def test_in_mid_stream(chat: Chat, other: Chat) -> None:
     chat.script(openai_stream("So far", STALL), openai_stream("On we go."))
     stream = chat.stream().until("So far")

@@ -23,6 +23,7 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 UNUSED_ID = "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071"
 
 
+@pytest.mark.happy_path("create_completion", "get_completion")
 def test_a_reply_has_all_fields(chat: Chat) -> None:
     chat.script(openai_stream("Hel", "lo", usage=(16, 3)))
     response = chat.ask(content="Hi")
@@ -381,6 +382,7 @@ def test_a_completion_has_an_etag(chat: Chat) -> None:
     assert chat.api.get(path, headers={"If-None-Match": etag}).status_code == 304
 
 
+@pytest.mark.happy_path("list_completions")
 def test_completions_come_page_by_page(chat: Chat) -> None:
     made = [chat.reply(content=str(number))["id"] for number in range(5)]
     path = f"/chat/conversations/{chat.conversation_id}/completions"
@@ -397,6 +399,7 @@ def test_completions_come_page_by_page(chat: Chat) -> None:
     assert chat.api.get(f"/chat/conversations/{UNUSED_ID}/completions").status_code == 404
 
 
+@pytest.mark.happy_path("list_models")
 def test_models_of_a_provider(eve: Api) -> None:
     with ScriptedProvider() as own:
         own.script(models_answer("gpt-a", "gpt-b"))

@@ -26,6 +26,7 @@ def read(chat: Chat, completion_id: str, after: str | int | None = None) -> Stre
     return stream
 
 
+@pytest.mark.happy_path("get_events")
 def test_the_whole_of_a_reply_that_has_ended(chat: Chat, reader: Chat) -> None:
     chat.script(openai_stream(*TEXT))
     original = chat.stream()

@@ -14,6 +14,7 @@ def place_of(conversation: dict[str, Any]) -> str:
     return f"/chat/conversations/{conversation['id']}"
 
 
+@pytest.mark.happy_path("update_conversation")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -119,6 +120,7 @@ def test_a_conversation_of_somebody_else_is_neither_changed_nor_deleted(
     )
 
 
+@pytest.mark.happy_path("delete_conversation")
 def test_deleting_asks_for_nothing_and_is_done_once(ada: Api) -> None:
     conversation = ada.conversation()
     assert ada.delete(place_of(conversation)).status_code == 204

@@ -27,6 +27,7 @@ def titles(user: Api, query: str = "", **parameters: str) -> list[str]:
     return [one["title"] for one in response.get_json()]
 
 
+@pytest.mark.happy_path("list_conversations")
 def test_the_list_shows_each_conversation_as_it_is_alone(ada: Api, bob: Api) -> None:
     made = [ada.conversation(f"C {number}") for number in range(3)]
     bob.conversation("Not hers")

@@ -1,4 +1,4 @@
-"""POST /chat/llm-providers: what is stored and answered, and what is refused."""
+"""POST /chat/llm-providers: what is stored and returned, and what is refused."""
 
 import pytest
 
@@ -21,6 +21,31 @@ BAD_URLS = [
     "http://[::1", "http://[::g]", "http://[1..2]", "http://<x>", "http://x.example/\x7f",
     "http://" + "a" * 254, "https://x.example/" + "a" * 2048, "",
 ]  # fmt: skip
+
+
+@pytest.mark.happy_path("create_provider", "get_provider")
+def test_a_created_provider_is_returned_whole_and_read_by_its_id(ada: Api, bob: Api) -> None:
+    body = {
+        "name": "Example AI",
+        "api_endpoint": "https://api.example.com/v1",
+        "api_format": "anthropic",
+        "context_window": 128000,
+    }
+    response = ada.post("/chat/llm-providers", body)
+    assert response.status_code == 201
+    provider = response.get_json()
+    path = response.headers["Location"]
+    assert path == f"/chat/llm-providers/{provider['id']}"
+    times = {"created_at": provider["created_at"]}
+    assert provider == {**body, **times, "id": provider["id"], "owner_id": ada.user_id}
+    found = ada.get(path)
+    assert (found.status_code, found.get_json()) == (200, provider)
+    assert bob.get(path).status_code == 404
+
+
+def test_what_is_left_out_has_a_default(ada: Api) -> None:
+    provider = ada.provider()
+    assert (provider["api_format"], provider["context_window"]) == ("openai", None)
 
 
 @pytest.mark.parametrize("url", GOOD_URLS)

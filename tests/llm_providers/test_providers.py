@@ -53,6 +53,7 @@ def ask(user: Api, provider: dict[str, Any], **fields: Any) -> TestResponse:
 # -- listing ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.happy_path("list_providers")
 def test_the_list_has_ones_own_and_the_shared_ones_and_no_others(ada: Api, bob: Api, admin: Api) -> None:
     first = ada.provider()
     made = [first, admin.provider(shared=True), ada.provider(), admin.provider(shared=True)]
@@ -122,6 +123,7 @@ def test_a_page_is_read_from_one_range_of_the_index_for_each_owner(
 # -- changing ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.happy_path("update_provider")
 def test_only_what_is_named_changes(ada: Api) -> None:
     provider = ada.provider(context_window=1000)
     for changes in (
@@ -269,6 +271,7 @@ def test_a_key_that_is_replaced_while_the_endpoint_changes_is_for_the_new_one_or
 # -- deleting ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.happy_path("delete_provider")
 def test_a_deleted_provider_takes_all_keys_along(ada: Api, bob: Api, admin: Api) -> None:
     own, shared = ada.provider(), admin.provider(shared=True)
     kept = ada.config(ada.provider()["id"])

@@ -79,6 +79,7 @@ def test_all_of_a_conversation_goes_along_and_nothing_else(
         assert ada.request(method, f"/chat/conversations/{conversation['id']}{path}").status_code == 404
 
 
+@pytest.mark.happy_path("delete_message")
 def test_a_message_takes_along_what_hangs_below_it(app: Flask, ada: Api, provider: ScriptedProvider) -> None:
     everything_in(ada, provider)
     before = owned_rows(app, ada.user_id)

@@ -104,6 +104,7 @@ def test_around_large_messages(ada: Api) -> None:
     assert found == made
 
 
+@pytest.mark.happy_path("list_messages")
 def test_a_message_is_shown_as_in_the_list(
     ada: Api, forked: tuple[str, list[Message], list[Message]]
 ) -> None:

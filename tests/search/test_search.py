@@ -44,6 +44,7 @@ def next_link(response: TestResponse) -> str | None:
 # -- words --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.happy_path("search_messages")
 @pytest.mark.parametrize(
     ("content", "hits", "misses"),
     [

@@ -244,6 +244,7 @@ def assert_paths_are_whole(app: Flask, user_id: str) -> None:
             assert sorted(numbers) == list(range(1, row["attachment_count"] + 1))
 
 
+@pytest.mark.happy_path("export_all", "import_all")
 def test_account_that_was_lived_in_comes_back(
     app: Flask, ada: Api, bob: Api, provider: ScriptedProvider
 ) -> None:

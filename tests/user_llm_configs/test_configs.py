@@ -210,6 +210,7 @@ def path_of(config: dict[str, Any]) -> str:
     return f"/chat/user-llm-configs/{config['user_id']}/{config['provider_id']}"
 
 
+@pytest.mark.happy_path("list_configs")
 def test_the_list_has_ones_own_configs_with_masked_keys(ada: Api, bob: Api, admin: Api) -> None:
     shared = admin.provider(shared=True)["id"]
     bob.config(shared)
@@ -220,6 +221,7 @@ def test_the_list_has_ones_own_configs_with_masked_keys(ada: Api, bob: Api, admi
     assert KEY not in answer.get_data(as_text=True)
 
 
+@pytest.mark.happy_path("replace_config")
 def test_put_replaces_the_key_and_all_that_goes_with_it(app: Flask, ada: Api) -> None:
     provider = ada.provider()["id"]
     body = {"user_id": ada.user_id, "provider_id": provider, "api_key": KEY, "default_model": "m"}
@@ -298,6 +300,7 @@ def test_a_put_of_what_can_not_be_there_is_not_found(ada: Api, bob: Api, trusted
     assert bob.get("/chat/user-llm-configs").get_json() == []
 
 
+@pytest.mark.happy_path("delete_config")
 def test_a_forgotten_key_is_gone_and_can_be_given_again(app: Flask, ada: Api) -> None:
     config, kept = (ada.config(ada.provider()["id"], KEY) for _ in range(2))
     assert ada.delete(path_of(config)).status_code == 204

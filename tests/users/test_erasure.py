@@ -1,0 +1,25 @@
+"""Erasing a user: every row of theirs goes, and nobody else's."""
+
+from flask import Flask
+
+from tests.support.api import Api
+from tests.support.provider import ScriptedProvider
+from tests.support.tables import begin_elsewhere, owned_rows
+
+
+def test_deleting_the_account_erases_all_that_it_owns_in_every_table(
+    app: Flask, ada: Api, bob: Api, provider: ScriptedProvider
+) -> None:
+    for user in (ada, bob):
+        message = user.message(user.conversation()["id"])
+        user.attachment(message["id"])
+        provider_id = user.provider(api_endpoint=provider.url)["id"]
+        user.config(provider_id)
+        user.completion(message["conversation_id"], provider_id)
+        begin_elsewhere(app, user.user_id, message, provider_id)
+        user.made("/auth/tokens", {"name": "script"}, headers={"Idempotency-Key": "one"})
+    bobs = owned_rows(app, bob.user_id)
+    assert all(owned_rows(app, ada.user_id).values()), "This test must fill every table that knows a user."
+    assert ada.delete("/auth/me").status_code == 204
+    assert not any(owned_rows(app, ada.user_id).values())
+    assert owned_rows(app, bob.user_id) == bobs
