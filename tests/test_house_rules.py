@@ -18,11 +18,13 @@ from chat_api.database.session import Base, db
 from config import Config
 from tests.conftest import serving
 from tests.support.api import Api
+from tests.support.document import operations
 from tests.support.provider import ScriptedProvider
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "chat_api"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+TESTS = ROOT / "tests"
 ANY_ID = "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071"
 
 PUBLIC_ENDPOINTS = {
@@ -58,6 +60,7 @@ FLOORS = (
 )
 HEIGHTS = {name: (floor, place) for floor, names in enumerate(FLOORS) for place, name in enumerate(names)}
 LOOSE = {"__init__.py", "errors.py", "extensions.py", "openapi.py", "keyring.py"}
+FOLDERS_OF_THE_WHOLE = {"live", "e2e"}  # in tests/: what runs against servers in processes of their own
 # within a resource: a file imports from those of a lower rank, or from other services
 RANKS = {"models": 0, "service": 1, "schemas": 1, "routes": 2}
 # what runs in threads of completions: an error must neither end them silently nor keep one reply's from another's
@@ -175,6 +178,15 @@ def test_loose_modules_are_few() -> None:
     found = {path.name for path in PACKAGE.glob("*.py")}
     assert found == LOOSE, (
         f"{sorted(found ^ LOOSE)}: put a module into the package that its readers would look in."
+    )
+
+
+def test_tests_mirror_the_packages() -> None:
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    tested = {path.parent.name for path in TESTS.glob("*/test_*.py")} - FOLDERS_OF_THE_WHOLE
+    assert tested == packages, (
+        f"{sorted(tested ^ packages)}: give each package of chat_api a folder of its name in tests/, with the tests "
+        "of what it does in it, and have no folder there that is named after nothing."
     )
 
 
@@ -400,6 +412,34 @@ def test_the_document_knows_no_view_by_name(offline_app: Flask) -> None:
         f"openapi.py names {known}. Say at the view what is true of one endpoint, by a decorator of web.blueprint; "
         "openapi.py asks for properties that any endpoint may have."
     )
+
+
+def happy_paths() -> Iterator[tuple[str, str]]:
+    """(folder, operation) of each test that is marked as a happy path; conftest.py fails it unless that succeeds."""
+    for path in TESTS.rglob("test_*.py"):
+        for node in ast.walk(parsed(path)):
+            for decorator in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
+                if (
+                    isinstance(decorator, ast.Call)
+                    and ast.unparse(decorator.func) == "pytest.mark.happy_path"
+                ):
+                    folder = path.relative_to(TESTS).parts[0]
+                    yield from ((folder, ast.literal_eval(argument)) for argument in decorator.args)
+
+
+def test_every_operation_has_a_happy_path_in_its_packages_tests(offline_app: Flask) -> None:
+    packages = {
+        endpoint.rpartition(".")[2]: view.__module__.split(".")[1]
+        for endpoint, view in offline_app.view_functions.items()
+        if view.__module__.startswith("chat_api.")
+    }
+    names = [operation["operationId"] for _, _, operation in operations(offline_app)]
+    expected, found = {(packages[name], name) for name in names}, set(happy_paths())
+    assert expected <= found, (
+        f"No happy path of {sorted(expected - found)}: mark a test in tests/<package>/ that calls the operation as "
+        'clients do and looks at the whole answer with @pytest.mark.happy_path("<operation>").'
+    )
+    assert found <= expected, f"{sorted(found - expected)}: no package has such an operation."
 
 
 # -- the statements -----------------------------------------------------------------------------------------
