@@ -63,6 +63,8 @@ LOOSE = {"__init__.py", "errors.py", "extensions.py", "openapi.py", "keyring.py"
 FOLDERS_OF_THE_WHOLE = {"live", "e2e"}  # in tests/: what runs against servers in processes of their own
 # within a resource: a file imports from those of a lower rank, or from other services
 RANKS = {"models": 0, "service": 1, "schemas": 1, "routes": 2}
+# the modules of a resource that read requests and make responses
+HTTP_MODULES = {"routes", "decorator", "guard", "upload"}
 # what runs in threads of completions: an error must neither end them silently nor keep one reply's from another's
 BACKGROUND = {f"completions/{name}.py" for name in ("run", "registry", "supervisor", "finalize")}
 
@@ -72,6 +74,11 @@ BACKGROUND = {f"completions/{name}.py" for name in ("run", "registry", "supervis
 
 def relative(path: Path) -> str:
     return path.relative_to(PACKAGE).as_posix()
+
+
+def room_of(path: Path) -> str:
+    """The package of a module, or the name of a loose one."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def parsed(path: Path) -> ast.Module:
@@ -133,14 +140,93 @@ def test_what_commits_can_be_seen(path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if path.name == "service.py"], ids=relative)
+def is_below_the_views(path: Path) -> bool:
+    """Whether a module belongs to a resource but is none of those that know HTTP."""
+    floor = HEIGHTS.get(room_of(path), (0, 0))[0]
+    return HEIGHTS["users"][0] <= floor <= HEIGHTS["operations"][0] and path.stem not in HTTP_MODULES
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if is_below_the_views(path)], ids=relative)
 def test_services_know_no_http(path: Path) -> None:
     for module, name in imports_of(path):
-        is_http = module[0] == "werkzeug" or (module[0] == "flask" and name != "current_app")
+        is_flask = (
+            module[0] == "flask" and module != ["flask", "cli"] and name not in ("Flask", "current_app")
+        )
+        is_response = module == ["chat_api", "web", "responses"] and not name.isupper()
+        is_http = module[0] == "werkzeug" or is_flask or is_response
         assert not is_http, (
             f"{relative(path)} imports {name} from {'.'.join(module)}. Let the view read the request and make the "
-            "response; hand the service plain values."
+            f"response, and hand plain values down; what decorates a view goes into one of {sorted(HTTP_MODULES)}."
         )
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.name == "service.py"], ids=relative)
+def test_services_take_keyword_arguments_only(path: Path) -> None:
+    for function in parsed(path).body:
+        if isinstance(function, ast.FunctionDef) and not function.name.startswith("_"):
+            taken = function.args
+            positional = [each.arg for each in (*taken.posonlyargs, *taken.args)] + (
+                [taken.vararg.arg] if taken.vararg else []
+            )
+            assert not positional, (
+                f"{relative(path)}:{function.lineno} {function.name} takes {positional} by position, where two ids are "
+                "easily swapped: begin its parameters with `*`."
+            )
+
+
+PREDICATE = re.compile("_*(is|has|can|may|was|needs|takes|left)(_|$)")
+MUTATORS = {"add", "append", "cancel", "clear", "close", "commit", "delete", "discard", "extend", "flush", "insert",
+            "pop", "popitem", "remove", "set", "setdefault", "update"}  # fmt: skip
+
+
+def effects_of(function: ast.FunctionDef) -> Iterator[ast.expr]:
+    """What a function changes, as far as its text says, apart from its own variables."""
+    nodes = list(ast.walk(function))
+    stored = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    own = stored.difference(*(node.names for node in nodes if isinstance(node, ast.Global | ast.Nonlocal)))
+    for node in nodes:
+        changed: ast.expr | None = None
+        if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
+            changed = node.value
+        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            changed = node
+        elif (
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in MUTATORS
+        ):
+            changed = node.func.value
+        if changed is not None and not (isinstance(changed, ast.Name) and changed.id in own):
+            yield changed
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_predicates_change_nothing(path: Path) -> None:
+    for function in ast.walk(parsed(path)):
+        if isinstance(function, ast.FunctionDef) and PREDICATE.match(function.name):
+            for changed in effects_of(function):
+                pytest.fail(
+                    f"{relative(path)}:{changed.lineno} {function.name} changes {ast.unparse(changed)}, though "
+                    "its name asks a question. Name it by a verb that says what it does, or let the caller change it."
+                )
+
+
+@pytest.mark.parametrize(
+    ("body", "acts"),
+    [
+        ("return self.seen", False),
+        ("rest = []; rest.append(1); rest[0] = 2; return not rest", False),
+        ("return self.state.get('seen')", False),
+        ("self.seen = True", True),
+        ("self.count += 1", True),
+        ("self.state['seen'] = 1", True),
+        ("del self.state['seen']", True),
+        ("return self.reply.cancel()", True),
+        ("global count; count = 1", True),
+    ],
+)
+def test_effects_of_a_predicate_are_found(body: str, acts: bool) -> None:
+    function = ast.parse(f"def is_seen(self): {body}").body[0]
+    assert isinstance(function, ast.FunctionDef)
+    assert bool(list(effects_of(function))) is acts
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.name == "routes.py"], ids=relative)
@@ -159,11 +245,6 @@ def test_schemas_know_shapes_only(path: Path) -> None:
             f"{relative(path)} imports {name} from {'.'.join(module)}. A schema says what shape something has; "
             "look things up in the service."
         )
-
-
-def room_of(path: Path) -> str:
-    """The package of a module, or the name of a loose one."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def test_every_package_has_a_floor() -> None:

@@ -12,6 +12,7 @@ from ..web.blueprint import Blueprint
 from ..web.pagination import IdPageSchema, Page, id_of, listing_response
 from ..web.responses import location, no_content, require_match
 from . import guard, service
+from .decorator import throttled_by_address
 from .models import PersonalAccessToken
 from .schemas import (
     ChangePasswordSchema,
@@ -23,7 +24,6 @@ from .schemas import (
     TokenSchema,
     UserSchema,
 )
-from .throttle import throttled_by_address
 from .tokens import InvalidToken
 
 public_blp = Blueprint("auth", __name__, url_prefix="/auth", description="Accounts: registration and login.")

@@ -7,13 +7,12 @@ attempts can't slip through and a failed request still counts. `limits` parses t
 import ipaddress
 import math
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache, wraps
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from flask import current_app, request
+from flask import current_app
 from limits import RateLimitItem, parse
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -72,21 +71,7 @@ def reset_attempts_and_commit(setting: str, subject: str) -> None:
     _RESET.first_and_commit(counter=_key(setting, subject), moment=_utc(time.time()))
 
 
-def throttled_by_address(setting: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorate a view to count each request as an attempt by the client's address."""
-
-    def decorator(view: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(view)
-        def counted(*args: Any, **kwargs: Any) -> Any:
-            count_attempt_and_commit(setting, _network(request.remote_addr or "unknown"))
-            return view(*args, **kwargs)
-
-        return counted
-
-    return decorator
-
-
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
     """What counts as one address: in IPv6 a subscriber's whole /64 network."""
     try:
         parsed = ipaddress.ip_address(address)

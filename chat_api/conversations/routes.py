@@ -35,7 +35,9 @@ def list_conversations(query: dict[str, Any]) -> Response:
     """List the caller's conversations, most recently used first."""
     page = Page(**{name: query.pop(name) for name in ("limit", "after", "before") if name in query})
     conversations = service.list_conversations(user_id=guard.caller().user_id, page=page, **query)
-    return listing_response(page, conversations, cursor=service.recency)
+    return listing_response(
+        page, conversations, cursor=lambda conversation: service.recency(conversation=conversation)
+    )
 
 
 @blp.route("", methods=["POST"])

@@ -72,7 +72,7 @@ def list_conversations(
     return page.listing([CONVERSATION.to_json(row) for row in rows])
 
 
-def recency(conversation: Mapping[str, Any]) -> str:
+def recency(*, conversation: Mapping[str, Any]) -> str:
     """The cursor of a conversation in the list: when it was used last, and its id."""
     used_at = conversation["updated_at"]
     moment = used_at.strftime(TIME_FORMAT) if isinstance(used_at, datetime) else used_at

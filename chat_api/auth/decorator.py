@@ -1,0 +1,23 @@
+"""Throttles a view by the client's address."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from flask import request
+
+from .throttle import count_attempt_and_commit, network_of
+
+
+def throttled_by_address(setting: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorate a view to count each request as an attempt by the client's address."""
+
+    def decorator(view: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(view)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            count_attempt_and_commit(setting, network_of(request.remote_addr or "unknown"))
+            return view(*args, **kwargs)
+
+        return counted
+
+    return decorator
