@@ -22,6 +22,7 @@ from .llm_providers.routes import blp as llm_providers
 from .messages.routes import blp as messages
 from .operations import cli, transfer_cli
 from .operations.routes import blp as operations
+from .search import indexer
 from .search.routes import blp as search
 from .server import slots
 from .telemetry import logs, metrics, request_log
@@ -72,7 +73,17 @@ def create_app(config: Config | None = None) -> Flask:
     logs.init_app(app)
     request_log.init_app(app)
     url_converters.init_app(app)
-    for part in (extensions, keyring, statements, revocations, identity_provider, metrics, slots, registry):
+    for part in (
+        extensions,
+        keyring,
+        statements,
+        revocations,
+        identity_provider,
+        metrics,
+        slots,
+        registry,
+        indexer,
+    ):
         part.init_app(app)
     openapi.init_app(app, BLUEPRINTS)
     errors.init_app(app)  # after flask-smorest, whose handlers it replaces

@@ -61,6 +61,9 @@ FLOORS = (
 HEIGHTS = {name: (floor, place) for floor, names in enumerate(FLOORS) for place, name in enumerate(names)}
 LOOSE = {"__init__.py", "errors.py", "extensions.py", "openapi.py", "keyring.py"}
 FOLDERS_OF_THE_WHOLE = {"live", "e2e"}  # in tests/: what runs against servers in processes of their own
+TABLE_OWNERS = {
+    mapper.class_.__tablename__: mapper.class_.__module__.split(".")[1] for mapper in Base.registry.mappers
+}
 # within a resource: a file imports from those of a lower rank, or from other services
 RANKS = {"models": 0, "service": 1, "schemas": 1, "routes": 2}
 # the modules of a resource that read requests and make responses
@@ -300,6 +303,21 @@ def test_tables_are_not_taken_from_the_metadata(path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_sql_names_tables_of_lower_packages_only(path: Path) -> None:
+    own = room_of(path)
+    texts = [node.value for node in ast.walk(parsed(path)) if isinstance(node, ast.Constant)]
+    for text in texts:
+        for table in re.findall(
+            r"\b(?:FROM|JOIN|INTO|UPDATE)\s+([a-z_]+)", text if isinstance(text, str) else ""
+        ):
+            owner = TABLE_OWNERS.get(table, own)
+            assert owner == own or HEIGHTS[owner] < HEIGHTS[own], (
+                f"{relative(path)} has SQL on {table}, which belongs to {owner} above it. Call the owner's service "
+                "from a package further up, or move the statement there."
+            )
+
+
 @pytest.mark.parametrize(
     "path",
     [*MODULES, ROOT / "wsgi.py", ROOT / "gunicorn.conf.py", *sorted((ROOT / "migrations").rglob("*.py"))],
@@ -382,6 +400,40 @@ def test_setting_is_documented_with_its_default(field: Any) -> None:
 def test_documented_settings_exist() -> None:
     gone = set(documented_settings()) - {field.name for field in fields(Config)}
     assert not gone, f"Remove {gone} from the table of docs/settings.md."
+
+
+# -- the migrations -----------------------------------------------------------------------------------------
+
+MIGRATIONS = sorted((ROOT / "migrations").rglob("*.py"))
+REVISIONS = [path for path in MIGRATIONS if path.parent.name == "versions"]
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("path", MIGRATIONS, ids=lambda path: path.name)
+def test_migrations_import_nothing_of_the_service(path: Path) -> None:
+    own = [module for module in imported_modules(path) if module.split(".")[0] in ("chat_api", "config")]
+    assert not own, (
+        f"{path.name} imports {own}. A revision says for ever what it did, and the service changes: copy the few lines "
+        "that it needs. What takes long is a job of the service, such as the one in search/backlog.py."
+    )
+
+
+@pytest.mark.parametrize("path", REVISIONS, ids=lambda path: path.stem)
+def test_revisions_consist_of_repeatable_steps(path: Path) -> None:
+    for node in ast.walk(parsed(path)):
+        is_of_alembic = isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("op", "context")
+        name = node.attr if isinstance(node, ast.Attribute) else ""
+        assert not is_of_alembic or name in ("f", "is_offline_mode"), (
+            f"{path.name}:{getattr(node, 'lineno', 0)} calls alembic's {name}. An upgrade may be killed at any moment "
+            "and is repeated then: take the step of that name from migrations/steps.py, or add one that is repeatable."
+        )
 
 
 # -- the tables ---------------------------------------------------------------------------------------------

@@ -22,7 +22,12 @@ from tests.support.tables import begin_elsewhere
 from tests.transfer import exports
 
 Ids = dict[str, str]
-OWNED_TABLES = sorted(name for name, table in Base.metadata.tables.items() if "user_id" in table.c)
+WITHOUT_REQUESTS = {"search_backlog"}  # its rows come from upgrades and rebuilds, and no request names one
+OWNED_TABLES = sorted(
+    name
+    for name, table in Base.metadata.tables.items()
+    if "user_id" in table.c and name not in WITHOUT_REQUESTS
+)
 
 
 @dataclass

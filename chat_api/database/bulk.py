@@ -48,7 +48,10 @@ def delete_owned_rows(*, user_id: str) -> None:
             locked = sa.select(table.c.id).where(table.c.user_id == user_id).with_for_update()
             db.session.execute(sa.select(sa.func.count()).select_from(locked.subquery()))
     for table in reversed(owned):
-        delete_in_batches(table, table.c.user_id == user_id)
+        if len(table.primary_key) > 1:
+            delete_in_batches(table, table.c.user_id == user_id)
+        else:  # the key of one row
+            db.session.execute(sa.delete(table).where(table.c.user_id == user_id))
 
 
 def insert_rows(model: Any, rows: list[dict[str, Any]]) -> None:

@@ -16,7 +16,6 @@ from ..database.session import db
 from ..database.statements import Statement
 from ..errors import NotFound
 from ..search_index import writer as index_writer
-from ..search_index.rebuild import write_new_words
 from .active_path import IN_CONVERSATION, ON_PATH, THIS_CONVERSATION, set_active_leaf
 from .models import MESSAGE, Message
 
@@ -169,7 +168,7 @@ def insert_messages(*, rows: list[dict[str, Any]]) -> None:
     """Insert whole rows of a user's messages with their words, as an import restores them, in `db.session`."""
     insert_rows(Message, rows)
     stored = [(row["id"], row["conversation_id"], row["content"]) for row in rows]
-    write_new_words(db.session.connection(), rows[0]["user_id"], stored)
+    index_writer.write_new_words(db.session.connection(), rows[0]["user_id"], stored)
 
 
 _REPLACED = ("content", "size_bytes", "status", "tool_calls")

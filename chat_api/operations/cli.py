@@ -90,9 +90,12 @@ def rotate_keys() -> None:
 @search.command("rebuild")
 @uses_database
 def rebuild_search() -> None:
-    """Index all messages again; the service may be running. Needed after an upgrade that says so."""
+    """Index all messages again; the service may be running. An interrupted rebuild is continued."""
     messages = 0
     for count in maintenance.rebuild_search():
+        if count is None:
+            click.echo("\rThe service is indexing already; waiting for it.", nl=False, err=True)
+            continue
         messages += count
         click.echo(f"\rIndexed {messages} messages", nl=False, err=True)
     click.echo(f"\rIndexed {messages} messages.")

@@ -4,6 +4,7 @@ These are the only functions that iterate over all users. They do it user by use
 names one, and commit after each batch, so that the service can keep running.
 """
 
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, cast
@@ -16,13 +17,14 @@ from ..database.session import db
 from ..idempotency.models import IdempotencyKey
 from ..idempotency.service import RETENTION
 from ..keyring import CannotDecrypt, keyring
-from ..search_index.rebuild import index_messages
+from ..search import backlog
 from ..user_llm_configs.models import UserLLMConfig
 from ..users.models import User
 from . import retention
 from .retention import Expired
 
 BATCH = 500
+WAIT_S = 0.5  # between two looks at whether another process has indexed everything
 # every encrypted column
 ENCRYPTED: tuple[tuple[Any, Any], ...] = (
     (UserLLMConfig, UserLLMConfig.encrypted_api_key),
@@ -93,13 +95,18 @@ def delete_old_conversations(used_before: datetime) -> Iterator[Expired]:
         db.session.commit()
 
 
-def rebuild_search() -> Iterator[int]:
-    """Index all messages again; yields the size of each batch."""
-    for user_id in _user_ids():
-        for count in index_messages(db.session.connection, user_id):
-            db.session.commit()
+def rebuild_search() -> Iterator[int | None]:
+    """Index all messages again; yields the size of each batch, None while another process is indexing.
+
+    A rebuild that was interrupted is continued.
+    """
+    with db.engine.begin() as connection:
+        backlog.begin_rebuild(connection)
+    while not backlog.is_empty():
+        for count in backlog.index_backlog():
             yield count
-        db.session.commit()
+            if count is None:
+                time.sleep(WAIT_S)
 
 
 def _delete(statement: sa.Delete) -> int:

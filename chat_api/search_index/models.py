@@ -42,3 +42,14 @@ class MessageTerms(Model):
     # of the message in SQLite's FTS5, rising with its time; NULL on Postgres
     number: Mapped[int | None] = mapped_column(sa.BigInteger)
     terms: Mapped[str] = mapped_column(sa.Text().with_variant(postgresql.TSVECTOR(), "postgresql"))
+
+
+class SearchBacklog(Model):
+    """A user whose messages are not all indexed: those up to an id are still to do, from the newest to the oldest."""
+
+    __tablename__ = "search_backlog"
+
+    user_id: Mapped[str] = mapped_column(Id, sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    upto_id: Mapped[str] = mapped_column(Id)
+    # whether also what is indexed is to be written again
+    replaces: Mapped[bool] = mapped_column(sa.Boolean)

@@ -1,4 +1,4 @@
-"""The statements that write a message's words, for whoever appends messages."""
+"""The statements that write the words of messages: of one that is appended, or of many at once."""
 
 from typing import Any
 
@@ -88,3 +88,48 @@ def rewrite(*, user_id: str, conversation_id: str, message_id: str, content: str
     """Write the words of a message whose content has changed, in the transaction that changed it."""
     _REMOVE.all(owner=user_id, message=message_id)
     write(user_id=user_id, conversation_id=conversation_id, message_id=message_id, content=content)
+
+
+StoredMessage = tuple[str, str, str]
+"""The id, the conversation's id, and the content."""
+
+_WRITE_VECTORS = """
+    INSERT INTO message_terms (user_id, message_id, terms)
+    SELECT CAST(:owner AS uuid), v.id, CAST(v.vector AS tsvector)
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:vectors AS text[])) AS v (id, vector)
+"""
+_REPLACE = "ON CONFLICT (user_id, message_id) DO UPDATE SET terms = excluded.terms"
+_REMOVE_NUMBERED = "DELETE FROM message_terms WHERE user_id = :owner AND message_id = :message"
+
+
+def write_words(connection: sa.Connection, user_id: str, messages: list[StoredMessage]) -> None:
+    """Write the words of a user's messages, which the transaction has locked, in place of those that they had."""
+    if is_postgres(connection):
+        connection.execute(sa.text(_WRITE_VECTORS + _REPLACE), _vectors(user_id, messages))
+    else:
+        numbered = _numbered(user_id, messages)
+        connection.execute(sa.text(_REMOVE_NUMBERED), numbered)
+        connection.execute(sa.text(INSERT_NUMBERED), numbered)
+
+
+def write_new_words(connection: sa.Connection, user_id: str, messages: list[StoredMessage]) -> None:
+    """Write the words of messages that this transaction has inserted, so that none has any."""
+    if is_postgres(connection):
+        connection.execute(sa.text(_WRITE_VECTORS), _vectors(user_id, messages))
+    else:
+        connection.execute(sa.text(INSERT_NUMBERED), _numbered(user_id, messages))
+
+
+def _vectors(user_id: str, messages: list[StoredMessage]) -> dict[str, Any]:
+    vectors = [
+        vector_of(user_id, conversation_id, message_id, text)
+        for message_id, conversation_id, text in messages
+    ]
+    return {"owner": user_id, "ids": [message[0] for message in messages], "vectors": vectors}
+
+
+def _numbered(user_id: str, messages: list[StoredMessage]) -> list[dict[str, Any]]:
+    return [
+        {"owner": user_id, "message": message_id, **numbered_of(conversation_id, message_id, text)}
+        for message_id, conversation_id, text in messages
+    ]

@@ -4,7 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from migrations.distribution import distribute, prepare_distribution, refer
+from migrations import steps
+from migrations.distribution import prepare_distribution
 
 revision = "0001"
 down_revision = None
@@ -23,7 +24,7 @@ def upgrade() -> None:
 
 
 def create_users() -> None:
-    op.create_table(
+    steps.create_table(
         "users",
         sa.Column("id", ID, nullable=False),
         sa.Column("email", sa.String(254)),
@@ -36,12 +37,12 @@ def create_users() -> None:
         sa.UniqueConstraint("email", name="uq_users_email"),
         sa.UniqueConstraint("issuer", "subject", name="uq_users_issuer_subject"),
         sa.CheckConstraint("role IN ('user', 'admin', 'service')", name=op.f("ck_users_role")),
+        owner=None,
     )
-    refer("users")
 
 
 def create_accounts() -> None:
-    op.create_table(
+    steps.create_table(
         "logins",
         *owner_columns("logins"),
         sa.Column("refresh_token_id", ID, nullable=False),
@@ -49,8 +50,7 @@ def create_accounts() -> None:
         sa.Column("ends_at", TIME, nullable=False),
         sa.Column("created_at", TIME, nullable=False),
     )
-    distribute("logins")
-    op.create_table(
+    steps.create_table(
         "personal_access_tokens",
         *owner_columns("personal_access_tokens"),
         sa.Column("name", sa.String(100), nullable=False),
@@ -58,29 +58,29 @@ def create_accounts() -> None:
         sa.Column("expires_at", TIME, nullable=False),
         sa.Column("created_at", TIME, nullable=False),
     )
-    distribute("personal_access_tokens")
-    op.create_table(
+    steps.create_table(
         "revoked_logins",
         sa.Column("login_id", ID, nullable=False),
         sa.Column("revoked_at", TIME, nullable=False),
         sa.Column("expires_at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("login_id", name="pk_revoked_logins"),
+        owner=None,
     )
-    op.create_index("ix_revoked_logins_revoked_at", "revoked_logins", ["revoked_at"])
-    refer("revoked_logins")
-    op.create_table(
+    steps.create_index("ix_revoked_logins_revoked_at", "revoked_logins", ["revoked_at"])
+    steps.create_table(
         "throttle_counters",
         sa.Column("key", sa.String(64), nullable=False),
         sa.Column("count", sa.Integer(), nullable=False),
         sa.Column("expires_at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("key", name="pk_throttle_counters"),
+        owner="key",
+        colocate_with="none",
     )
-    op.create_index("ix_throttle_counters_expires_at", "throttle_counters", ["expires_at"])
-    distribute("throttle_counters", "key", colocate_with="none")
+    steps.create_index("ix_throttle_counters_expires_at", "throttle_counters", ["expires_at"])
 
 
 def create_providers() -> None:
-    op.create_table(
+    steps.create_table(
         "llm_providers",
         sa.Column("id", ID, nullable=False),
         sa.Column("owner_id", ID),
@@ -91,10 +91,10 @@ def create_providers() -> None:
         sa.ForeignKeyConstraint(
             ["owner_id"], ["users.id"], name="fk_llm_providers_users", ondelete="CASCADE"
         ),
+        owner=None,
     )
-    op.create_index("ix_llm_providers_owner_id_id", "llm_providers", ["owner_id", "id"])
-    refer("llm_providers")
-    op.create_table(
+    steps.create_index("ix_llm_providers_owner_id_id", "llm_providers", ["owner_id", "id"])
+    steps.create_table(
         "user_llm_configs",
         *owner_columns("user_llm_configs"),
         sa.Column("provider_id", ID, nullable=False),
@@ -110,11 +110,10 @@ def create_providers() -> None:
             ondelete="CASCADE",
         ),
     )
-    distribute("user_llm_configs")
 
 
 def create_chat() -> None:
-    op.create_table(
+    steps.create_table(
         "conversations",
         *owner_columns("conversations"),
         sa.Column("title", sa.String(255), nullable=False),
@@ -122,8 +121,7 @@ def create_chat() -> None:
         sa.Column("updated_at", TIME, nullable=False),
         sa.Column("created_at", TIME, nullable=False),
     )
-    distribute("conversations")
-    op.create_table(
+    steps.create_table(
         "messages",
         *child_columns("messages", "conversations", "conversation_id"),
         sa.Column("position", sa.Integer(), nullable=False),
@@ -139,8 +137,7 @@ def create_chat() -> None:
             "role IN ('system', 'developer', 'user', 'assistant', 'tool')", name=op.f("ck_messages_role")
         ),
     )
-    distribute("messages")
-    op.create_table(
+    steps.create_table(
         "attachments",
         *child_columns("attachments", "messages", "message_id"),
         sa.Column("position", sa.Integer(), nullable=False),
@@ -151,11 +148,10 @@ def create_chat() -> None:
             "user_id", "message_id", "position", name="uq_attachments_user_id_message_id_position"
         ),
     )
-    distribute("attachments")
 
 
 def create_idempotency_keys() -> None:
-    op.create_table(
+    steps.create_table(
         "idempotency_keys",
         sa.Column("user_id", ID, nullable=False),
         sa.Column("id", sa.String(64), nullable=False),
@@ -169,8 +165,9 @@ def create_idempotency_keys() -> None:
             ["user_id"], ["users.id"], name="fk_idempotency_keys_users", ondelete="CASCADE"
         ),
     )
-    op.create_index("ix_idempotency_keys_user_id_created_at", "idempotency_keys", ["user_id", "created_at"])
-    distribute("idempotency_keys")
+    steps.create_index(
+        "ix_idempotency_keys_user_id_created_at", "idempotency_keys", ["user_id", "created_at"]
+    )
 
 
 def owner_columns(table: str) -> tuple[sa.schema.SchemaItem, ...]:
@@ -213,4 +210,4 @@ def downgrade() -> None:
         "logins",
         "users",
     ):
-        op.drop_table(table)
+        steps.drop_table(table)

@@ -4,7 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from migrations.distribution import distribute, prepare_distribution
+from migrations import steps
+from migrations.distribution import prepare_distribution
 
 revision = "0002"
 down_revision = "0001"
@@ -22,19 +23,21 @@ def upgrade() -> None:
 
 
 def extend_existing_tables() -> None:
-    op.add_column("messages", sa.Column("status", sa.String(16), nullable=False, server_default="completed"))
-    op.add_column("messages", sa.Column("tool_calls", sa.Text()))
-    op.add_column("messages", sa.Column("tool_call_id", sa.String(255)))
-    op.add_column(
+    steps.add_column(
+        "messages", sa.Column("status", sa.String(16), nullable=False, server_default="completed")
+    )
+    steps.add_column("messages", sa.Column("tool_calls", sa.Text()))
+    steps.add_column("messages", sa.Column("tool_call_id", sa.String(255)))
+    steps.add_column(
         "llm_providers", sa.Column("api_format", sa.String(16), nullable=False, server_default="openai")
     )
-    op.add_column("llm_providers", sa.Column("context_window", sa.Integer()))
-    op.add_column("user_llm_configs", sa.Column("default_model", sa.String(255)))
-    op.add_column("user_llm_configs", sa.Column("context_window", sa.Integer()))
+    steps.add_column("llm_providers", sa.Column("context_window", sa.Integer()))
+    steps.add_column("user_llm_configs", sa.Column("default_model", sa.String(255)))
+    steps.add_column("user_llm_configs", sa.Column("context_window", sa.Integer()))
 
 
 def create_completions() -> None:
-    op.create_table(
+    steps.create_table(
         "completions",
         sa.Column("user_id", ID, nullable=False),
         sa.Column("id", ID, nullable=False),
@@ -77,11 +80,10 @@ def create_completions() -> None:
             name=op.f("ck_completions_status"),
         ),
     )
-    distribute("completions")
-    op.create_index(
+    steps.create_index(
         "ix_completions_user_id_conversation_id_id", "completions", ["user_id", "conversation_id", "id"]
     )
-    op.create_index(
+    steps.create_index(
         "uq_completions_running",
         "completions",
         ["user_id", "parent_id"],
@@ -92,7 +94,7 @@ def create_completions() -> None:
 
 
 def create_completion_pieces() -> None:
-    op.create_table(
+    steps.create_table(
         "completion_pieces",
         sa.Column("user_id", ID, nullable=False),
         sa.Column("completion_id", ID, nullable=False),
@@ -106,12 +108,11 @@ def create_completion_pieces() -> None:
             ondelete="CASCADE",
         ),
     )
-    distribute("completion_pieces")
 
 
 def downgrade() -> None:
-    op.drop_table("completion_pieces")
-    op.drop_table("completions")
+    steps.drop_table("completion_pieces")
+    steps.drop_table("completions")
     for table, column in (
         ("user_llm_configs", "context_window"),
         ("user_llm_configs", "default_model"),
@@ -121,4 +122,4 @@ def downgrade() -> None:
         ("messages", "tool_calls"),
         ("messages", "status"),
     ):
-        op.drop_column(table, column)
+        steps.drop_column(table, column)

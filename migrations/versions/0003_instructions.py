@@ -1,7 +1,8 @@
 """An index of system messages, made while the service goes on writing."""
 
 import sqlalchemy as sa
-from alembic import op
+
+from migrations import steps
 
 revision = "0003"
 down_revision = "0002"
@@ -10,16 +11,14 @@ INSTRUCTIONS = sa.text("role IN ('system', 'developer')")
 
 
 def upgrade() -> None:
-    with op.get_context().autocommit_block():  # what CREATE INDEX CONCURRENTLY needs
-        op.create_index(
-            "ix_messages_instructions",
-            "messages",
-            ["user_id", "conversation_id", "position"],
-            sqlite_where=INSTRUCTIONS,
-            postgresql_where=INSTRUCTIONS,
-            postgresql_concurrently=True,
-        )
+    steps.create_index_concurrently(
+        "ix_messages_instructions",
+        "messages",
+        ["user_id", "conversation_id", "position"],
+        sqlite_where=INSTRUCTIONS,
+        postgresql_where=INSTRUCTIONS,
+    )
 
 
 def downgrade() -> None:
-    op.drop_index("ix_messages_instructions", "messages")
+    steps.drop_index("ix_messages_instructions", "messages")

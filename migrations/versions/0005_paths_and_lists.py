@@ -1,7 +1,8 @@
 """Indexes of active paths, of the list of conversations and of what hangs on a message; the service goes on writing."""
 
 import sqlalchemy as sa
-from alembic import op
+
+from migrations import steps
 
 revision = "0005"
 down_revision = "0004"
@@ -15,14 +16,11 @@ INDEXES = (
 
 
 def upgrade() -> None:
-    with op.get_context().autocommit_block():  # what CREATE INDEX CONCURRENTLY needs
-        for name, table, columns, condition in INDEXES:
-            where = sa.text(condition) if condition else None
-            op.create_index(
-                name, table, columns, sqlite_where=where, postgresql_where=where, postgresql_concurrently=True
-            )
+    for name, table, columns, condition in INDEXES:
+        where = sa.text(condition) if condition else None
+        steps.create_index_concurrently(name, table, columns, sqlite_where=where, postgresql_where=where)
 
 
 def downgrade() -> None:
     for name, table, *_ in INDEXES:
-        op.drop_index(name, table)
+        steps.drop_index(name, table)

@@ -1,11 +1,10 @@
-"""The words of messages, for full-text search."""
+"""The words of messages, for full-text search. The service writes those of messages that are there already."""
 
 import sqlalchemy as sa
-from alembic import context, op
 from sqlalchemy.dialects import postgresql
 
-from chat_api.search_index.rebuild import index_missing
-from migrations.distribution import distribute, prepare_distribution
+from migrations import steps
+from migrations.distribution import prepare_distribution
 
 revision = "0006"
 down_revision = "0005"
@@ -16,13 +15,13 @@ VECTOR = sa.Text().with_variant(postgresql.TSVECTOR(), "postgresql")
 # FTS5 keeps no copy of the text (external content); these keep it equal to the table, also when a key cascades
 OWNED = "replace({row}.terms, ' ', ' ' || substr({row}.user_id, -6))"
 ON_SQLITE = (
-    "CREATE VIEW message_index_content AS SELECT number, "
+    "CREATE VIEW IF NOT EXISTS message_index_content AS SELECT number, "
     f"{OWNED.format(row='message_terms')} AS terms FROM message_terms",
-    "CREATE VIRTUAL TABLE message_index USING fts5(terms, content = 'message_index_content', "
+    "CREATE VIRTUAL TABLE IF NOT EXISTS message_index USING fts5(terms, content = 'message_index_content', "
     "content_rowid = 'number', tokenize = \"ascii tokenchars '~'\")",
-    "CREATE TRIGGER message_terms_inserted AFTER INSERT ON message_terms BEGIN "
+    "CREATE TRIGGER IF NOT EXISTS message_terms_inserted AFTER INSERT ON message_terms BEGIN "
     f"INSERT INTO message_index (rowid, terms) VALUES (new.number, {OWNED.format(row='new')}); END",
-    "CREATE TRIGGER message_terms_deleted AFTER DELETE ON message_terms BEGIN "
+    "CREATE TRIGGER IF NOT EXISTS message_terms_deleted AFTER DELETE ON message_terms BEGIN "
     "INSERT INTO message_index (message_index, rowid, terms) "
     f"VALUES ('delete', old.number, {OWNED.format(row='old')}); END",
 )
@@ -30,7 +29,7 @@ ON_SQLITE = (
 
 def upgrade() -> None:
     prepare_distribution()
-    op.create_table(
+    steps.create_table(
         "message_terms",
         sa.Column("user_id", ID, nullable=False),
         sa.Column("message_id", ID, nullable=False),
@@ -44,19 +43,16 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
     )
-    if op.get_context().dialect.name == "postgresql":
-        # no statistics: how a search is planned must not depend on who has how many messages
-        for column in ("user_id", "message_id", "terms"):
-            op.execute(f"ALTER TABLE message_terms ALTER COLUMN {column} SET STATISTICS 0")
-    distribute("message_terms")
-    op.create_index(
+    # no statistics: how a search is planned must not depend on who has how many messages
+    steps.keep_no_statistics("message_terms", "user_id", "message_id", "terms")
+    steps.create_index(
         "uq_message_terms_number",
         "message_terms",
         ["user_id", "number"],
         unique=True,
         postgresql_where=sa.text("number IS NOT NULL"),
     )
-    op.create_index(
+    steps.create_index(
         "ix_message_terms_terms",
         "message_terms",
         ["terms"],
@@ -64,24 +60,13 @@ def upgrade() -> None:
         postgresql_with={"gin_pending_list_limit": 256},
         sqlite_where=sa.text("terms IS NULL"),
     )
-    if op.get_context().dialect.name == "sqlite":
+    if steps.is_on_sqlite():
         for statement in ON_SQLITE:
-            op.execute(statement)
-    if not context.is_offline_mode():  # after an upgrade by script: flask search rebuild
-        index_existing_messages()
-
-
-def index_existing_messages() -> None:
-    """On Postgres batch by batch, while the service goes on; SQLite writes faster in one transaction."""
-    if op.get_context().dialect.name == "sqlite":
-        index_missing(op.get_bind())
-        return
-    with op.get_context().autocommit_block():
-        index_missing(op.get_bind())
+            steps.execute(statement)
 
 
 def downgrade() -> None:
-    if op.get_context().dialect.name == "sqlite":
-        op.execute("DROP TABLE message_index")
-        op.execute("DROP VIEW message_index_content")
-    op.drop_table("message_terms")
+    if steps.is_on_sqlite():
+        steps.execute("DROP TABLE IF EXISTS message_index")
+        steps.execute("DROP VIEW IF EXISTS message_index_content")
+    steps.drop_table("message_terms")
