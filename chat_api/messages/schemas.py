@@ -26,7 +26,7 @@ class ListMessagesSchema(PositionPageSchema):
     )
 
     @validates_schema
-    def refuse_two_places(self, values: dict[str, Any], **kwargs: Any) -> None:
+    def refuse_two_cursors(self, values: dict[str, Any], **kwargs: Any) -> None:
         if "around" in values and ("after" in values or "before" in values):
             raise ValidationError({"around": ["Use only one of `around`, `after` and `before`."]})
 
