@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BASE_URL ?= http://127.0.0.1:8000
+DEMO_PORT ?= 8100
 BIN := $(VENV)/bin
 FLASK := $(BIN)/flask --app wsgi
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -23,12 +24,12 @@ READY_FOR_E2E := $(VENV)/.requirements-e2e
 .PHONY: help install run test test-e2e check lint format format-check types migrations-check migration upgrade bench \
 	bench-stream bench-search demo demo-provider lock clean
 
-help: ## List what can be done
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(READY_TO_RUN) ## Make the virtual environment and install what the service needs
 
-run: $(READY_TO_RUN) ## Migrate the database and serve on HOST:PORT (127.0.0.1:8000)
+run: $(READY_TO_RUN) ## Migrate the database and serve on HOST and PORT (127.0.0.1:8000)
 	$(FLASK) db upgrade
 	exec $(BIN)/gunicorn wsgi:app
 
@@ -66,7 +67,7 @@ migration: $(READY_TO_TEST) ## Write a migration from the models: make migration
 	$(BIN)/ruff check --fix-only migrations
 	$(BIN)/ruff format migrations
 
-upgrade: $(READY_TO_RUN) ## Migrate the database
+upgrade: $(READY_TO_RUN) ## Migrate the database to the newest schema
 	$(FLASK) db upgrade
 
 bench: $(READY_TO_TEST) ## Measure the hot endpoints against a bare Flask route
@@ -78,11 +79,11 @@ bench-stream: $(READY_TO_TEST) ## Measure streamed replies, from a provider that
 bench-search: $(READY_TO_TEST) ## Measure full-text search over a million messages; fills databases for a quarter of an hour
 	$(BIN)/python -m bench.search $(ARGS)
 
-demo-provider: $(READY_TO_RUN) ## Serve a model that repeats what it is told, on http://127.0.0.1:8100
-	$(FLASK) demo-provider
+demo-provider: $(READY_TO_RUN) ## Serve a local model that repeats the prompt, on DEMO_PORT (8100)
+	@$(FLASK) demo-provider --port $(DEMO_PORT)
 
-demo: $(READY_TO_RUN) ## Walk through the API of the running service (BASE_URL)
-	BASE_URL="$(BASE_URL)" FLASK="$(BIN)/flask" sh docs/walkthrough.sh
+demo: $(READY_TO_RUN) ## Walk through the API of the running service at BASE_URL (http://127.0.0.1:8000)
+	@BASE_URL="$(BASE_URL)" FLASK="$(BIN)/flask" sh docs/walkthrough.sh
 
 lock: $(READY_TO_TEST) ## Pin all dependencies with hashes; newer ones with ARGS=--upgrade
 	$(LOCK) $(ARGS) pyproject.toml --output-file requirements.txt

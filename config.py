@@ -11,6 +11,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,8 @@ class Config:
                 problems[name] = ["Must be one limit, such as: 10 per 15 minutes."]
         if complaint := _not_a_database(self.database_url):
             problems["DATABASE_URL"] = [complaint]
+        if wrong := [text for text in self.FORWARDED_ALLOW_IPS.split(",") if not _is_network(text.strip())]:
+            problems["FORWARDED_ALLOW_IPS"] = [f"No IP addresses or networks: {', '.join(wrong)}."]
         if self.WORKER_CLASS == "gevent" and self.uses_sqlite:
             problems["WORKER_CLASS"] = [
                 "gevent needs Postgres: on SQLite one waiting writer would block all requests."
@@ -363,6 +366,14 @@ def _is_limit(text: str) -> bool:
     """Whether it is one limit: `parse` reads the first of several and drops the rest."""
     try:
         return parse(text).amount > 0 and not set(text) & set(",;|")
+    except ValueError:
+        return False
+
+
+def _is_network(text: str) -> bool:
+    """Whether gunicorn can read it as one of its trusted addresses; it also takes none, and * for all."""
+    try:
+        return text in ("", "*") or bool(ip_network(text))
     except ValueError:
         return False
 

@@ -1,4 +1,4 @@
-"""How gunicorn serves the application: processes, threads or greenlets, limits, and hooks at start and end."""
+"""Configuration of gunicorn: processes, threads or greenlets, limits, and hooks at start and end."""
 
 import ctypes
 import os
@@ -6,21 +6,21 @@ import shutil
 import signal
 import sys
 
-from config import Config, ConfigError
+from config import Config, ConfigError, misspelt_settings
 
 try:
     settings = Config.from_environment()
 except ConfigError as error:
-    print(error, file=sys.stderr)
+    for line in str(error).splitlines():
+        print(f"Error: {line}", file=sys.stderr)
     sys.exit(os.EX_CONFIG)
 
-if (
-    settings.metrics_folder
-):  # before the application is imported: prometheus-client looks for it at its own import
+# before the application is imported: prometheus-client reads it when it is imported
+if settings.metrics_folder:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(settings.metrics_folder)
 
 if settings.WORKER_CLASS == "gevent":
-    # before the application is imported: psycopg decides at its import whether its waits block a process
+    # before the application is imported: psycopg decides when it is imported whether its waits block the process
     from gevent import monkey
 
     monkey.patch_all()
@@ -28,21 +28,24 @@ if settings.WORKER_CLASS == "gevent":
 else:
     from chat_api.server.threads import Worker
 
+from gunicorn import systemd
+
 from chat_api.server import lifecycle
+from chat_api.server.listening import CannotListen, documentation_url, require_free
 from chat_api.server.log import Logger
 
 PR_SET_PDEATHSIG = 1
 
 
 def post_fork(server, worker):
-    """Bind the worker's life to its master's: an orphan would go on serving and keep the port.
+    """End the worker when its master dies: an orphan would go on serving and keep the port.
 
-    Linux tells the child by a signal. Elsewhere the worker notices within a second and stops gracefully.
+    Linux sends the worker a signal. Elsewhere it notices within a second and stops gracefully.
     """
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != server.pid:  # the master died between fork and prctl: the signal won't come any more
+    if os.getppid() != server.pid:  # the master died between fork and prctl: no signal will come
         os._exit(1)
 
 
@@ -52,20 +55,39 @@ def post_worker_init(worker):
 
 
 def worker_exit(server, worker):
-    """The worker has stopped serving; its process ends with this."""
+    """The worker has stopped serving, and its process is about to end."""
     if worker.is_this_process:
         worker.finish_shutdown()
 
 
 def on_starting(server):
-    """Begin the counters of /metrics at zero: the files of an earlier run would be added up with this one's."""
-    if settings.metrics_folder:
-        shutil.rmtree(settings.metrics_folder, ignore_errors=True)
-        settings.metrics_folder.mkdir(mode=0o700, parents=True)
+    """Check what only a server needs: its port, and a folder for the counters of /metrics, which start at zero."""
+    for sentence in misspelt_settings():
+        server.log.warning(sentence)
+    is_inherited = server.master_pid or systemd.listen_fds(unset_environment=False)
+    try:
+        if not is_inherited:  # an upgrade (USR2) or systemd hands over a socket that is listening
+            require_free(server.cfg.address)
+        if settings.metrics_folder:  # the files of an earlier run would be added to this one's
+            shutil.rmtree(settings.metrics_folder, ignore_errors=True)
+            settings.metrics_folder.mkdir(mode=0o700, parents=True)
+    except CannotListen as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        print(f"Error: setting DATA_DIR: Can't be used: {error.strerror}.", file=sys.stderr)
+        sys.exit(os.EX_CONFIG)
+
+
+def when_ready(server):
+    """Say where to begin."""
+    for listener in server.LISTENERS:
+        if isinstance(listener.getsockname(), tuple):  # no Unix socket
+            server.log.info("The API's documentation is at %s", documentation_url(listener.getsockname()))
 
 
 def child_exit(server, worker):
-    """Tell the metrics that a worker has gone; what it counted stays in the sums."""
+    """Remove an ended worker from the metrics; what it counted stays in the sums."""
     if settings.metrics_folder:
         from prometheus_client import multiprocess
 
@@ -76,13 +98,13 @@ bind = f"[{settings.HOST}]:{settings.PORT}" if ":" in settings.HOST else f"{sett
 workers = settings.worker_count
 worker_class = Worker
 Worker.places = settings.THREADS
-threads = settings.THREADS + settings.MAX_STREAMS  # a stream keeps its thread; they are started when needed
-# so many clients may wait or keep their connection, per worker, beside those that are being answered
+threads = settings.THREADS + settings.MAX_STREAMS  # a stream keeps its thread; threads are started on demand
+# connections per worker: 1,000 that wait or are idle, and those of running requests
 worker_connections = 1000 + (settings.MAX_STREAMS if settings.WORKER_CLASS == "gevent" else threads)
 MEMORY = "/dev/shm"  # noqa: S108  # nosec B108
-worker_tmp_dir = MEMORY if os.access(MEMORY, os.W_OK) else None  # heartbeats don't wait for a busy disk
+worker_tmp_dir = MEMORY if os.access(MEMORY, os.W_OK) else None  # heartbeats must not wait for a busy disk
 
-# the event loop's heartbeat, not a limit on requests; there is none while replies end in `worker_exit`
+# limit of the event loop's heartbeat, not of requests; it does not beat while completions end in `worker_exit`
 timeout = max(60, settings.GRACEFUL_TIMEOUT_S + 30)
 graceful_timeout = settings.GRACEFUL_TIMEOUT_S
 keepalive = settings.KEEPALIVE_S
@@ -92,7 +114,7 @@ limit_request_fields = 100
 limit_request_field_size = 8190
 forwarded_allow_ips = settings.FORWARDED_ALLOW_IPS
 
-control_socket_disable = True  # nothing here uses it, and it needs a writable home
+control_socket_disable = True  # unused here, and it needs a writable home
 logger_class = Logger
 loglevel = settings.LOG_LEVEL
 logconfig_dict = {

@@ -12,12 +12,27 @@ set -eu
 WORK=$(mktemp -d)
 DEMO_PROVIDER=
 trap '[ -z "$DEMO_PROVIDER" ] || kill "$DEMO_PROVIDER"; rm -rf "$WORK"' EXIT
-if [ -z "${PROVIDER_URL:-}" ]; then
-    ${FLASK:-.venv/bin/flask} --app wsgi demo-provider --port 8109 >"$WORK/demo-provider" 2>&1 &
+SERVICE=${BASE_URL:-http://127.0.0.1:8000}
+if ! curl -s -o "$WORK/healthz" --max-time 10 "$SERVICE/healthz"; then
+    echo "No service answers at $SERVICE: start it with \`make run\` in another terminal, or name another" \
+        "address, as in \`make demo BASE_URL=http://127.0.0.1:8001\`." >&2
+    exit 1
+fi
+PROVIDER_URL=${PROVIDER_URL:-}
+if [ -z "$PROVIDER_URL" ]; then
+    # on any free port; it may take seconds to start on a busy machine
+    ${FLASK:-.venv/bin/flask} --app wsgi demo-provider --port 0 >"$WORK/demo-provider" 2>&1 &
     DEMO_PROVIDER=$!
-    PROVIDER_URL=http://127.0.0.1:8109/v1
-    tries=0 # it may take seconds to start on a busy machine
-    until curl -s -o "$WORK/models" "$PROVIDER_URL/models" || [ $((tries += 1)) -ge 100 ]; do sleep 0.2; done
+    tries=0
+    while [ -z "$PROVIDER_URL" ] && kill -0 "$DEMO_PROVIDER" 2>/dev/null && [ $((tries += 1)) -le 100 ]; do
+        sleep 0.2
+        PROVIDER_URL=$(sed -n 's/^Model "echo" at \([^ ]*\) .*/\1/p' "$WORK/demo-provider")
+    done
+    if [ -z "$PROVIDER_URL" ]; then
+        echo "The demo provider did not start:" >&2
+        cat "$WORK/demo-provider" >&2
+        exit 1
+    fi
 fi
 exec 2>&1 # `take` prints responses on standard error; here they belong to the one stream
 

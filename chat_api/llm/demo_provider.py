@@ -390,7 +390,8 @@ def _listen_error(host: str, port: int, error: OSError) -> str:
     """Why the server can't listen on the address, and what to do."""
     if error.errno == errno.EADDRINUSE:
         return (
-            f"Port {port} on {host} is in use: stop what listens there, or choose another port with --port."
+            f"Port {port} on {host} is in use: stop what listens there, or choose another port with --port "
+            "(as in `make demo-provider DEMO_PORT=8101`)."
         )
     if error.errno == errno.EACCES:
         return f"You have no permission to listen on port {port}: choose one above 1023 with --port."

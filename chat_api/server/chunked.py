@@ -1,4 +1,4 @@
-"""A request's body in chunks, for an application that knows only sockets."""
+"""A chunked request body as a stream that raises the errors of a socket."""
 
 import io
 from typing import Any
@@ -7,13 +7,13 @@ from gunicorn.http import errors
 
 
 class ChunkedBody(io.RawIOBase):
-    """Malformed chunks are an OSError, so a 400; gunicorn's own raises its parser's exceptions inside a view."""
+    """Raises OSError for malformed chunks, which becomes a 400; gunicorn's own raises its parser's exceptions."""
 
     def __init__(self, body: Any) -> None:
         self._body = body
 
     def readable(self) -> bool:
-        """Only to be read."""
+        """Always true."""
         return True
 
     def readinto(self, buffer: Any) -> int:

@@ -1,4 +1,4 @@
-"""Answers to requests that never reach the application, in the one shape of all errors of the API."""
+"""Responses to requests that never reach the application, as problem+json like all errors of the API."""
 
 import http
 import json
@@ -8,22 +8,24 @@ from typing import Any
 
 from gunicorn.http import errors
 
-# the order matters, some classes derive from others
+# in this order, as some classes derive from others
 _ANSWERS = (
     ((errors.InvalidResponseHeader, errors.InvalidResponseHeaderName), 500, "The server failed."),
     (errors.ConfigurationProblem, 500, "The server failed."),
     (errors.LimitRequestLine, 414, "The request line is too long."),
     (errors.LimitRequestHeaders, 431, "The header fields are too large or too many."),
-    (errors.ExpectationFailed, 417, "The only expectation that can be met is 100-continue."),
-    (errors.UnsupportedTransferCoding, 501, "The only transfer coding that is understood is chunked."),
-    (errors.ForbiddenProxyRequest, 403, "This address may not act as a proxy."),
+    (errors.ExpectationFailed, 417, "The only supported expectation is 100-continue."),
+    (errors.UnsupportedTransferCoding, 501, "The only supported transfer coding is chunked."),
+    (errors.ForbiddenProxyRequest, 403, "This address is not allowed to act as a proxy."),
     (errors.ParseException, 400, "The request is not well-formed HTTP."),
 )
 
 
 class Refusal:
-    """An answer as bytes, and what the log says about it. Neither repeats what was sent, as gunicorn does:
-    a header line without its colon would put a token into the log."""
+    """A response as bytes, and the fields of its log line.
+
+    Neither repeats the request, as gunicorn's do: a header line without a colon would put a token into the log.
+    """
 
     def __init__(self, error: BaseException, address: Any) -> None:
         self.status, detail = _status_and_detail(error)

@@ -1,1 +1,1 @@
-"""What operators read: log lines, metrics and the request log."""
+"""Logs, metrics and the request log."""

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, on standard output. No body, token or key ever comes in.
+"""Structured logs: one JSON object per line, on standard output, never with a body, token or key.
 
 Tracebacks are written without the values that database errors quote, see `errors.describe`.
 """
@@ -14,12 +14,12 @@ from flask import Flask, g, has_request_context
 
 from ..errors import DATABASE_ERRORS, describe
 
-# what every LogRecord has; anything else was given as `extra`
+# the attributes of every LogRecord; any other was passed as `extra`
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes a record as one line of JSON: a line break in a message can't begin a forged line."""
+    """Formats a record as one line of JSON, so that a line break in a message can't forge a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -37,7 +37,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def safe_traceback(error: BaseException) -> list[str]:
-    """The frames of an error and of what caused it, each with its class and a message without values."""
+    """The frames of an error and its causes, each with class and message, without values from the database."""
     lines: list[str] = []
     current: BaseException | None = error
     while current is not None and len(lines) < 200:
@@ -50,7 +50,7 @@ def safe_traceback(error: BaseException) -> list[str]:
 
 
 def init_app(app: Flask) -> None:
-    """Send the service's records to standard output, as JSON lines from the configured level up."""
+    """Log to standard output, as JSON lines, from the configured level up."""
     logger = logging.getLogger("chat_api")
     if not logger.handlers:
         handler = logging.StreamHandler(sys.stdout)

@@ -1,4 +1,4 @@
-"""Counters for Prometheus, summed over all workers; kept only where the operator turned /metrics on."""
+"""Metrics for Prometheus, summed over all workers; collected only where METRICS_TOKEN enables /metrics."""
 
 import prometheus_client
 from flask import Flask, current_app
@@ -7,29 +7,32 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, multiproces
 EXTENSION = "chat_api.metrics"
 CONTENT_TYPE = prometheus_client.CONTENT_TYPE_LATEST
 
-# process-wide, as prometheus-client has it: made once, however many applications there are
+# one per process, as prometheus-client requires, however many applications there are
 _REQUESTS = Counter(
-    "chat_api_requests_total", "Requests answered.", ["method", "route", "status"], registry=None
+    "chat_api_requests_total",
+    "Requests by method, route and response status.",
+    ["method", "route", "status"],
+    registry=None,
 )
 _SECONDS = Histogram(
     "chat_api_request_seconds",
-    "Seconds from a request's arrival to its answer.",
+    "Duration of requests in seconds, until the response begins.",
     ["method", "route"],
     registry=None,
 )
 _COMPLETIONS = Counter(
-    "chat_api_completions_total", "Replies of providers that ended, by how.", ["status"], registry=None
+    "chat_api_completions_total", "Completions that ended, by status.", ["status"], registry=None
 )
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 def init_app(app: Flask) -> None:
-    """Turn counting on where METRICS_TOKEN is set."""
+    """Enable metrics where METRICS_TOKEN is set."""
     app.extensions[EXTENSION] = bool(app.config["METRICS_TOKEN"])
 
 
 def count(method: str, route: str | None, status: int, duration_s: float) -> None:
-    """Count one answered request. Labels are routes, never paths, so a client can't grow their number."""
+    """Count a request. Labels are routes, never paths, so clients can't increase their number."""
     if not current_app.extensions[EXTENSION]:
         return
     method, route = (method if method in _METHODS else "other"), route or "none"
@@ -38,13 +41,13 @@ def count(method: str, route: str | None, status: int, duration_s: float) -> Non
 
 
 def count_completion(status: str) -> None:
-    """Count one reply of a provider that ended."""
+    """Count a completion that ended."""
     if current_app.extensions[EXTENSION]:
         _COMPLETIONS.labels(status).inc()
 
 
 def exposition() -> bytes:
-    """All counters as text, over all workers where there are several (PROMETHEUS_MULTIPROC_DIR is set)."""
+    """All metrics as text, over all workers (PROMETHEUS_MULTIPROC_DIR is set) or of this process."""
     registry = CollectorRegistry()
     if prometheus_client.values.ValueClass.__name__ == "MmapedValue":
         multiprocess.MultiProcessCollector(registry)

@@ -1,4 +1,4 @@
-"""What happens around every request: its id, the headers of all answers, its log line and its metrics."""
+"""For every request: its id, the common response headers, its log line and its metrics."""
 
 import logging
 import re
@@ -17,7 +17,7 @@ _LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 
 log = logging.getLogger("chat_api.request")
 
-# long enough for any tracing system's id, and nothing that could break a header or a log
+# long enough for the id of any tracing system, without characters that could break a header or a log
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}\Z")
 
 
@@ -29,7 +29,7 @@ def init_app(app: Flask) -> None:
 
 def _begin() -> None:
     sent = request.environ.get("HTTP_X_REQUEST_ID")
-    context = g._get_current_object()  # each use of a proxy costs; this runs for every request
+    context = g._get_current_object()  # a proxy costs each time it is used, and this runs for every request
     context.request_id = sent if sent and _SANE_ID.match(sent) else uuid_utils.uuid4().hex
     context.started_s = time.perf_counter()
 
@@ -51,7 +51,7 @@ def _end(response: Response) -> Response:
 
 
 def _write_line(method: str, route: str | None, status: int, duration_s: float, context: Any) -> None:
-    """One line in the shape of `logs.JsonFormatter`, without the cost of a log record: 3 us instead of 25."""
+    """Write a line like `logs.JsonFormatter`, without the cost of a log record: 3 us instead of 25."""
     caller = context.get("caller")
     line = {
         "time": now(),
@@ -71,4 +71,4 @@ def _write_line(method: str, route: str | None, status: int, duration_s: float, 
         sys.stdout.buffer.write(orjson.dumps(line, option=_LINE))
         sys.stdout.buffer.flush()
     except OSError:
-        pass  # a full disk: the client's answer is worth more than the line about it
+        pass  # a full disk: the client's response matters more than its log line

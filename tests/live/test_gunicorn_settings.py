@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
+from chat_api.server.listening import documentation_url
 from tests.live.client import (
     SETTINGS,
     Answer,
@@ -294,6 +296,145 @@ def test_a_refused_body_does_not_end_the_service_for_others(server: GunicornServ
 
 
 # -- what the operator sees -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    """A port that somebody else listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        yield other.getsockname()[1]
+
+
+def run_make(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run `make` with the programs of this environment."""
+    stamp = ".venv/.requirements"  # -o: as if it were there, so that nothing is installed
+    return subprocess.run(
+        ["make", "-o", stamp, *arguments, f"BIN={Path(sys.executable).parent}"],
+        cwd=REPOSITORY,
+        env={"PATH": os.environ["PATH"], "FLASK_SKIP_DOTENV": "1", "DATA_DIR": str(folder / "data")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_make_run_on_a_taken_port_says_so_in_a_sentence(taken_port: int, tmp_path: Path) -> None:
+    result = run_make("run", f"PORT={taken_port}", folder=tmp_path)
+    assert result.returncode == 2
+    assert (
+        f"\nError: Port {taken_port} on 127.0.0.1 is in use: stop the process that listens there, or set PORT to "
+        f"another one, as in `PORT={taken_port + 1} make run`.\n"
+    ) in "\n" + result.stderr
+    assert "Traceback" not in result.stderr
+    assert "Retrying" not in result.stdout
+    assert "connection to" not in result.stdout  # gunicorn's own words, after each of its tries
+
+
+def test_gunicorn_on_a_taken_port_ends_without_waiting(taken_port: int, tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path), "PORT": str(taken_port)}
+    # the first sleep of its retries would end the process with another message
+    code = "import time, gunicorn.sock as s; s.time.sleep = exit; from gunicorn.app.wsgiapp import run; run()"
+    result = subprocess.run(
+        [sys.executable, "-c", code, "wsgi:app"],
+        cwd=REPOSITORY,
+        env=environment | {"FLASK_SKIP_DOTENV": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"Error: Port {taken_port} on 127.0.0.1 is in use: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_make_demo_provider_on_a_taken_port_names_the_variable(taken_port: int, tmp_path: Path) -> None:
+    result = run_make("demo-provider", f"DEMO_PORT={taken_port}", folder=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"Error: Port {taken_port} on 127.0.0.1 is in use: ")
+    assert "DEMO_PORT" in result.stderr.splitlines()[0]
+
+
+def test_make_demo_without_a_service_says_what_to_do(tmp_path: Path) -> None:
+    result = run_make("demo", "BASE_URL=http://127.0.0.1:1", folder=tmp_path)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.splitlines()[0] == (
+        "No service answers at http://127.0.0.1:1: start it with `make run` in another terminal, or name another "
+        "address, as in `make demo BASE_URL=http://127.0.0.1:8001`."
+    )
+
+
+def test_a_host_that_is_none_is_a_sentence(tmp_path: Path) -> None:
+    result = run_make("run", "HOST=no-host.invalid", "PORT=20999", folder=tmp_path)
+    assert "Error: Can't listen on HOST no-host.invalid, PORT 20999: " in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_log_says_where_the_documentation_is(server: GunicornServer) -> None:
+    url = f"http://127.0.0.1:{server.port}/docs"
+    assert f'"message":"The API\'s documentation is at {url}"' in server.log
+    assert server.request("GET", "/docs")[0] in (200, 308)
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        (("0.0.0.0", 8000), "http://127.0.0.1:8000/docs"),
+        (("::", 8000, 0, 0), "http://[::1]:8000/docs"),
+        (("10.0.0.1", 80), "http://10.0.0.1:80/docs"),
+    ],
+)
+def test_the_address_is_one_that_a_browser_can_open(address: tuple[Any, ...], url: str) -> None:
+    assert documentation_url(address) == url
+
+
+def test_an_upgrade_of_gunicorn_inherits_the_port(tmp_path: Path) -> None:
+    """On USR2 a second master takes over the socket, which is in use all the time."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+    log = tmp_path / "log"
+    environment = {"PATH": os.environ["PATH"], "DATA_DIR": str(tmp_path / "data"), "PORT": str(port)}
+    with log.open("wb") as file:
+        master = subprocess.Popen(  # not `python -m gunicorn`, which can't start itself again
+            [Path(sys.executable).parent / "gunicorn", "wsgi:app"],
+            cwd=REPOSITORY,
+            env=environment | {"FLASK_SKIP_DOTENV": "1"},
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+    try:
+        for workers in (1, 2):
+            wait_until(lambda count=workers: log.read_text().count("Booting worker") >= count)  # type: ignore[misc]
+            if workers == 1:
+                master.send_signal(signal.SIGUSR2)
+        assert "is in use" not in log.read_text()
+    finally:
+        os.killpg(master.pid, signal.SIGKILL)
+        master.wait()
+
+
+@pytest.mark.parametrize("origin", ["environment", ".env"])
+def test_a_misspelt_setting_is_named_at_the_start(origin: str, tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
+    variables = {"DATA_DIR": str(tmp_path / "data"), "MAX_STREAM": "5", "PORT": "http"}
+    if origin == ".env":
+        (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+    else:
+        environment |= variables
+    command = [sys.executable, "-m", "gunicorn", "--config", str(REPOSITORY / "gunicorn.conf.py"), "wsgi:app"]
+    # a wrong setting in the same place shows that it is read; with a right one it starts
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (
+        os.EX_CONFIG,
+        "Error: setting PORT: Not a valid integer.\n",
+    )
+    with socket.create_server(("127.0.0.1", 0)) as other:  # it ends soon after it began
+        port = str(other.getsockname()[1])
+        result = subprocess.run(
+            command, cwd=tmp_path, env=environment | {"PORT": port}, capture_output=True, text=True
+        )
+    assert result.returncode == 1
+    assert '"MAX_STREAM is not a setting; did you mean MAX_STREAMS?"' in result.stdout
 
 
 def test_readyz_is_503_until_the_database_is_migrated() -> None:

@@ -407,7 +407,8 @@ def test_the_command_serves_until_it_is_stopped(tmp_path: Path) -> None:
     [
         (
             ["--host", "127.0.0.1"],
-            "is in use: stop what listens there, or choose another port with --port.",
+            "is in use: stop what listens there, or choose another port with --port "
+            "(as in `make demo-provider DEMO_PORT=8101`).",
         ),
         (["--host", "192.0.2.1"], "Can't listen on 192.0.2.1"),
     ],

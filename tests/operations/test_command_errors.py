@@ -125,6 +125,7 @@ BAD_SETTINGS = {
     "ENCRYPTION_KEYS": ["hunter2", "hunter2-\udcff", "hunter2\n\x1b[2J"],
     "LOGIN_LIMIT_PER_ACCOUNT": ["many"],
     "OUTGOING_ALLOWED": ["http://h"],
+    "FORWARDED_ALLOW_IPS": ["proxy", "127.0.0.1;::1"],
     "OIDC_KEYS": ["/nowhere", "/", __file__, "http://user:hunter2@h/"],
     "DATA_DIR": [__file__, "/proc/none"],
 }
