@@ -13,6 +13,7 @@ from ..messages import service as messages
 from ..messages.models import Message
 from . import import_queries
 from .records import ATTACHMENT, COMPLETION, MESSAGE, Record
+from .schemas import LINES
 
 BATCH_ROWS = 500
 BATCH_BYTES = 4 * 1024 * 1024
@@ -100,23 +101,15 @@ class ConversationImporter:
         self._is_on_path = self._is_on_path and fields["parent_id"] == self._last_id
         if self._is_on_path:
             self._path_ends_at = fields["id"]
-        content, calls = fields["content"], fields.get("tool_calls")
         self._messages.append(
-            {
+            dict.fromkeys(LINES[MESSAGE].fields)
+            | fields
+            | {
                 "user_id": self._user_id,
-                "id": fields["id"],
-                "conversation_id": self.id,
-                "parent_id": fields["parent_id"],
-                "position": fields["position"],
                 "on_path": self._is_on_path,
-                "role": fields["role"],
-                "content": content,
-                "size_bytes": len(content.encode()),
+                "size_bytes": len(fields["content"].encode()),
                 "attachment_count": 0,
-                "status": fields["status"],
-                "tool_calls": orjson.dumps(calls).decode() if calls else None,
-                "tool_call_id": fields.get("tool_call_id"),
-                "created_at": fields["created_at"],
+                "tool_calls": _json(fields.get("tool_calls")),
             }
         )
         self._position, self._last_id, self._attachment_count = fields["position"], fields["id"], 0
@@ -137,11 +130,9 @@ class ConversationImporter:
         fields = record.fields
         self._take_id(COMPLETION, record)
         self._require_message(fields["parent_id"], record.number)
-        names = ("id", "conversation_id", "parent_id", "branch_id", "message_id", "model", "status", "finish_reason",
-                 "omitted_messages", "reasoning", "last_event_id", "created_at", "finished_at")  # fmt: skip
         usage = fields["usage"]
         self._completions.append(
-            {name: fields[name] for name in names}
+            {name: value for name, value in fields.items() if name != "usage"}
             | {
                 "user_id": self._user_id,
                 "provider_id": self._provider_ids.get(fields["provider_id"], fields["provider_id"]),
@@ -186,9 +177,9 @@ class ConversationImporter:
         return most_rows >= BATCH_ROWS or self._batch_bytes >= BATCH_BYTES
 
     def _insert_conversation(self) -> None:
-        names = ("id", "title", "archived", "pinned", "last_position", "created_at", "updated_at")
-        row = {name: self._fields[name] for name in names}
-        if not import_queries.insert_conversation({**row, "user_id": self._user_id, "message_count": 0}):
+        # what depends on its messages is set by `close`
+        row = {**self._fields, "user_id": self._user_id, "active_leaf_id": None, "message_count": 0}
+        if not import_queries.insert_conversation(row):
             raise AlreadyHere()
         self._is_stored = True
 

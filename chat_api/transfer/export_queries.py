@@ -16,7 +16,7 @@ from ..completions.models import Completion
 from ..completions.records import IS_RUNNING
 from ..conversations.models import Conversation
 from ..database.columns import Id
-from ..database.parameters import USER_ID
+from ..database.parameters import ROW_LIMIT, USER_ID, given
 from ..database.statements import Statement
 from ..errors import NotFound
 from ..llm_providers.models import LLMProvider
@@ -24,6 +24,8 @@ from ..messages.models import Message
 from ..user_llm_configs.models import UserLLMConfig
 from ..users.models import User
 from ..web.pagination import FIRST_ID, MAX_PAGE_BYTES, within_page_bytes
+from .records import ATTACHMENT, COMPLETION, CONFIG, CONVERSATION, MESSAGE, PROVIDER
+from .schemas import LINES
 
 PAGE_ROWS = 500
 
@@ -64,7 +66,7 @@ class Source:
                     return found, True
             return found, False
 
-        return self._statement.read(read, limit_=PAGE_ROWS, **parameters)
+        return self._statement.read(read, row_limit=PAGE_ROWS, **parameters)
 
     def after(self, row: Row | None) -> Row:
         """The cursor of the page after this row; of the first page for None."""
@@ -97,14 +99,14 @@ class Source:
         if self._size_bytes is not None:
             size = size + self._size_bytes
         key = [self._columns[name] for name in self._keys]
-        cursor = [sa.bindparam(f"after_{name}", type_=self._cursor_type(name)) for name in self._keys]
+        cursor = [given(f"after_{name}", self._cursor_type(name)) for name in self._keys]
         rows = sa.select(
             *(column.label(name) for name, column in self._columns.items()), size.label("row_bytes")
         )
         if self._tables is not None:
             rows = rows.select_from(self._tables)
         rows = rows.where(*self._conditions, sa.tuple_(*key) > sa.tuple_(*cursor))
-        rows = rows.order_by(*key).limit(sa.bindparam("limit_", type_=sa.Integer()))
+        rows = rows.order_by(*key).limit(ROW_LIMIT)
         if not on_postgres:
             return rows
         sized = within_page_bytes(rows, *self._keys, size="row_bytes")
@@ -114,8 +116,9 @@ class Source:
         return Id() if name in self._ids else sa.BigInteger()
 
 
-def _named(model: Any, *names: str) -> dict[str, Any]:
-    return {name: getattr(model, name) for name in names}
+def _columns(model: Any, kind: str) -> dict[str, Any]:
+    """The columns of the line's fields; `usage` is made of several."""
+    return {name: getattr(model, name) for name in LINES[kind].fields if name != "usage"}
 
 
 _ACCOUNT = Statement(sa.select(User.email, User.role, User.created_at).where(User.id == USER_ID))
@@ -129,52 +132,23 @@ def find_account(*, user_id: str) -> Row:
     return {"id": user_id, **dict(zip(("email", "role", "created_at"), row, strict=True))}
 
 
-PROVIDERS = Source(
-    _named(LLMProvider, "id", "name", "api_endpoint", "api_format", "context_window", "created_at"),
-    LLMProvider.owner_id == USER_ID,
-    keys=("id",),
-)
-CONFIGS = Source(
-    _named(UserLLMConfig, "id", "provider_id", "default_model", "context_window", "created_at", "updated_at"),
-    UserLLMConfig.user_id == USER_ID,
-    keys=("id",),
-)
-CONVERSATIONS = Source(
-    _named(
-        Conversation,
-        "id",
-        "title",
-        "archived",
-        "pinned",
-        "active_leaf_id",
-        "last_position",
-        "created_at",
-        "updated_at",
-    ),
-    Conversation.user_id == USER_ID,
-    keys=("id",),
-)
+PROVIDERS = Source(_columns(LLMProvider, PROVIDER), LLMProvider.owner_id == USER_ID, keys=("id",))
+CONFIGS = Source(_columns(UserLLMConfig, CONFIG), UserLLMConfig.user_id == USER_ID, keys=("id",))
+CONVERSATIONS = Source(_columns(Conversation, CONVERSATION), Conversation.user_id == USER_ID, keys=("id",))
 MESSAGES = Source(
-    _named(
-        Message, "id", "conversation_id", "parent_id", "position", "role", "content", "status", "tool_calls",
-        "tool_call_id", "created_at", "attachment_count",
-    ),
+    _columns(Message, MESSAGE) | {"attachment_count": Message.attachment_count},
     Message.user_id == USER_ID,
     keys=("conversation_id", "position"),
     texts=(Message.tool_calls,),
     size_bytes=Message.size_bytes,
-)  # fmt: skip
+)
 
 # the attachments and completions of one page of messages: after one key and up to another
-_UP_TO = sa.tuple_(
-    sa.bindparam("up_to_conversation", type_=Id()), sa.bindparam("up_to_position", type_=sa.BigInteger())
-)
+_UP_TO = sa.tuple_(given("up_to_conversation"), given("up_to_position", sa.BigInteger()))
 _WITHIN = sa.tuple_(Message.conversation_id, Message.position) <= _UP_TO
 _MESSAGE_KEY = {"conversation_id": Message.conversation_id, "position": Message.position}
 ATTACHMENTS = Source(
-    _MESSAGE_KEY
-    | {"number": Attachment.position}
-    | _named(Attachment, "id", "message_id", "file_type", "file_path", "created_at"),
+    _columns(Attachment, ATTACHMENT) | {"number": Attachment.position} | _MESSAGE_KEY,
     Message.user_id == USER_ID,
     Message.attachment_count > 0,
     _WITHIN,
@@ -187,13 +161,14 @@ ATTACHMENTS = Source(
 )
 _Reply = aliased(Message)
 COMPLETIONS = Source(
-    _MESSAGE_KEY
-    | _named(
-        Completion, "id", "parent_id", "branch_id", "message_id", "provider_id", "model", "status", "finish_reason",
-        "problem", "prompt_tokens", "completion_tokens", "usage_estimated", "omitted_messages", "reasoning", "outline",
-        "last_event_id", "created_at", "finished_at",
-    )
-    | {"reply_position": _Reply.position},
+    _columns(Completion, COMPLETION)
+    | {
+        "prompt_tokens": Completion.prompt_tokens,
+        "completion_tokens": Completion.completion_tokens,
+        "usage_estimated": Completion.usage_estimated,
+        "reply_position": _Reply.position,
+    }
+    | _MESSAGE_KEY,  # of the message, not of the completion: the order is that of an index
     Message.user_id == USER_ID,
     _WITHIN,
     sa.not_(IS_RUNNING),
@@ -204,4 +179,4 @@ COMPLETIONS = Source(
     ).outerjoin(_Reply, sa.and_(_Reply.user_id == Completion.user_id, _Reply.id == Completion.message_id)),
     keys=("conversation_id", "position", "id"),
     texts=(Completion.problem, Completion.reasoning, Completion.outline),
-)  # fmt: skip
+)

@@ -20,7 +20,7 @@ from .export_queries import (
     find_account,
 )
 from .records import ACCOUNT, ATTACHMENT, COMPLETION, CONFIG, CONVERSATION, END, HEADER, MESSAGE, PROVIDER
-from .schemas import VERSION
+from .schemas import LINES, VERSION
 
 CHUNK_BYTES = 64 * 1024
 _LINE = ORJSON_OPTIONS | orjson.OPT_APPEND_NEWLINE
@@ -140,25 +140,22 @@ def _lines_of(message: Row, attachments: _Dependents, completions: _Dependents) 
     """The line of a message, and those of its attachments and completions."""
     yield _line(MESSAGE, MESSAGE_COLUMNS.of(message))
     for attachment in attachments.of(message):
-        yield _line(ATTACHMENT, {name: attachment[name] for name in _ATTACHMENT_FIELDS})
+        yield _line(ATTACHMENT, _fields_of(ATTACHMENT, attachment))
     for completion in completions.of(message):
         yield _line(COMPLETION, _completion_to_json(completion))
 
 
-_ATTACHMENT_FIELDS = ("id", "message_id", "file_type", "file_path", "created_at")
-_COMPLETION_FIELDS = ("id", "conversation_id", "parent_id", "branch_id", "message_id", "provider_id", "model",
-                      "status", "finish_reason", "omitted_messages", "reasoning", "last_event_id", "created_at",
-                      "finished_at")  # fmt: skip
+def _fields_of(kind: str, row: Row) -> Row:
+    """The fields of a line that are columns; `usage` is made of several."""
+    return {name: row[name] for name in LINES[kind].fields if name != "usage"}
 
 
 def _completion_to_json(row: Row) -> Row:
     """A completion with all that is needed to replay its stream."""
-    return {name: row[name] for name in _COMPLETION_FIELDS} | {
-        "usage": {
-            "prompt_tokens": row["prompt_tokens"],
-            "completion_tokens": row["completion_tokens"],
-            "estimated": bool(row["usage_estimated"]),
-        },
-        "problem": orjson.loads(row["problem"]) if row["problem"] else None,
-        "outline": orjson.loads(row["outline"]) if row["outline"] else None,
+    usage = {
+        "prompt_tokens": row["prompt_tokens"],
+        "completion_tokens": row["completion_tokens"],
+        "estimated": bool(row["usage_estimated"]),
     }
+    parsed = {name: orjson.loads(row[name]) if row[name] else None for name in ("problem", "outline")}
+    return {**_fields_of(COMPLETION, row), **parsed, "usage": usage}
