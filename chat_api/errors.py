@@ -169,11 +169,11 @@ ERROR_CODES = {
 
 def init_app(app: Flask) -> None:
     """Register the handlers: one for each of the four origins of an error."""
-    app.register_error_handler(ApiError, _answer_api_error)
-    app.register_error_handler(HTTPException, _answer_http_exception)
+    app.register_error_handler(ApiError, _respond_to_api_error)
+    app.register_error_handler(HTTPException, _respond_to_http_exception)
     for kind in DATABASE_ERRORS:  # connecting raises the drivers' own, which SQLAlchemy does not wrap
-        app.register_error_handler(kind, _answer_database_error)
-    app.register_error_handler(Exception, _answer_unexpected)
+        app.register_error_handler(kind, _respond_to_database_error)
+    app.register_error_handler(Exception, _respond_to_unexpected)
 
 
 def problem_body(status: int, code: str, detail: str, **extra: Any) -> dict[str, Any]:
@@ -194,11 +194,11 @@ def problem(
     return response
 
 
-def _answer_api_error(error: ApiError) -> Response:
+def _respond_to_api_error(error: ApiError) -> Response:
     return problem(error.status, error.code, error.detail, error.extra, error.headers)
 
 
-def _answer_http_exception(error: HTTPException) -> Response:
+def _respond_to_http_exception(error: HTTPException) -> Response:
     """werkzeug's own errors, about routing, methods and sizes, as a problem instead of HTML."""
     status = error.code or 500
     headers: dict[str, str] = {}
@@ -215,15 +215,15 @@ def _answer_http_exception(error: HTTPException) -> Response:
     return problem(status, ERROR_CODES.get(status) or title.lower().replace(" ", "_"), detail, {}, headers)
 
 
-def _answer_database_error(error: Exception) -> Response:
+def _respond_to_database_error(error: Exception) -> Response:
     """503 if the database is away, busy, full or too slow, which passes; anything else is a bug of ours."""
     if is_transient(error):
         log.warning("database unavailable: %s", describe(error))
-        return _answer_api_error(Unavailable())
-    return _answer_unexpected(error)
+        return _respond_to_api_error(Unavailable())
+    return _respond_to_unexpected(error)
 
 
-def _answer_unexpected(error: Exception) -> Response:
+def _respond_to_unexpected(error: Exception) -> Response:
     log.error("unexpected error", exc_info=error)
     return problem(500, "internal_error", "An internal error occurred; it was logged.", {}, {})
 

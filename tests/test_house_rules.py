@@ -30,8 +30,8 @@ ANY_ID = "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071"
 PUBLIC_ENDPOINTS = {
     "auth.register": "makes the account",
     "auth.log_in": "gets the token",
-    "operations.get_health": "asked by load balancers, says nothing",
-    "operations.get_readiness": "asked by load balancers, says nothing",
+    "operations.get_health": "requested by load balancers, reveals nothing",
+    "operations.get_readiness": "requested by load balancers, reveals nothing",
     "documentation.get_openapi": "says what the source code says",
     "documentation.get_root": "leads to /docs",
     "swagger_ui.show": "shows the same to people",
@@ -58,7 +58,7 @@ FLOORS = (
     ("openapi",),
     ("__init__",),
 )
-HEIGHTS = {name: (floor, place) for floor, names in enumerate(FLOORS) for place, name in enumerate(names)}
+HEIGHTS = {name: (floor, column) for floor, names in enumerate(FLOORS) for column, name in enumerate(names)}
 LOOSE = {"__init__.py", "errors.py", "extensions.py", "openapi.py", "keyring.py"}
 FOLDERS_OF_THE_WHOLE = {"live", "e2e"}  # in tests/: what runs against servers in processes of their own
 TABLE_OWNERS = {
@@ -464,7 +464,7 @@ def test_unique_constraints_and_indexes_begin_with_the_owner(name: str) -> None:
     for rule in [*unique, *table.indexes]:
         columns = [column.name for column in rule.columns]
         assert columns[0] == "user_id" or rule.name in INDEXES_WITHOUT_OWNER, (
-            f"{name} has {columns}: put user_id in front, as in every query's WHERE."
+            f"{name} has {columns}: put user_id first, as in every query's WHERE."
         )
 
 
@@ -520,9 +520,9 @@ def test_every_route_but_the_public_ones_asks_for_a_token(offline_app: Flask) ->
         )
         for method in sorted((rule.methods or set()) - {"OPTIONS"}):
             response = Api(offline_app).request(method, path)
-            told = (response.status_code, response.mimetype, response.headers.get("WWW-Authenticate"))
-            assert told == (401, "application/problem+json", "Bearer"), (
-                f"{method} {path} without a token: {told}. Give its blueprint `before_request(guard.require_caller)`, "
+            got = (response.status_code, response.mimetype, response.headers.get("WWW-Authenticate"))
+            assert got == (401, "application/problem+json", "Bearer"), (
+                f"{method} {path} without a token: {got}. Give its blueprint `before_request(guard.require_caller)`, "
                 "or name the endpoint in PUBLIC_ENDPOINTS with a reason."
             )
 
@@ -681,13 +681,19 @@ def test_list_takes_as_many_statements_for_thirty_items_as_for_ten(
 @pytest.mark.parametrize(
     ("send", "on_sqlite"),
     [
-        pytest.param(lambda user, place: user.get(f"/chat/conversations/{place}"), 1, id="get_conversation"),
         pytest.param(
-            lambda user, place: user.get(f"/chat/conversations/{place}/messages"), 1, id="list_messages"
+            lambda user, conversation: user.get(f"/chat/conversations/{conversation}"),
+            1,
+            id="get_conversation",
         ),
         pytest.param(
-            lambda user, place: user.post(
-                "/chat/messages", {"conversation_id": place, "role": "user", "content": "Hello"}
+            lambda user, conversation: user.get(f"/chat/conversations/{conversation}/messages"),
+            1,
+            id="list_messages",
+        ),
+        pytest.param(
+            lambda user, conversation: user.post(
+                "/chat/messages", {"conversation_id": conversation, "role": "user", "content": "Hello"}
             ),
             5,  # BEGIN IMMEDIATE, the update that hands out the position, message, words, COMMIT
             id="create_message",

@@ -13,7 +13,7 @@ def new_key() -> str:
     return Fernet.generate_key().decode()
 
 
-def test_a_secret_opens_in_its_place() -> None:
+def test_a_secret_decrypts_in_its_context() -> None:
     ring = Keyring((new_key(),))
     ciphertext = ring.encrypt(SECRET, encryption_context=CONTEXT)
     assert ring.decrypt(ciphertext, encryption_context=CONTEXT) == SECRET
@@ -36,14 +36,14 @@ def test_the_same_secret_is_never_encrypted_the_same_way() -> None:
         (),
     ],
 )
-def test_a_secret_opens_in_no_other_place(context: tuple[str, ...]) -> None:
+def test_a_secret_decrypts_in_no_other_context(context: tuple[str, ...]) -> None:
     ring = Keyring((new_key(),))
     with pytest.raises(CannotDecrypt) as caught:
         ring.decrypt(ring.encrypt(SECRET, encryption_context=CONTEXT), encryption_context=context)
     assert SECRET.decode() not in str(caught.value)
 
 
-def test_a_changed_secret_does_not_open() -> None:
+def test_a_changed_secret_does_not_decrypt() -> None:
     ring = Keyring((new_key(),))
     ciphertext = ring.encrypt(SECRET, encryption_context=CONTEXT)
     for index in range(
@@ -73,7 +73,7 @@ def test_the_first_key_seals_and_every_key_opens() -> None:
         Keyring((new,)).decrypt(ciphertext, encryption_context=CONTEXT)
 
 
-def test_rotating_moves_a_secret_to_the_first_key_and_keeps_its_place() -> None:
+def test_rotating_moves_a_secret_to_the_first_key_and_keeps_its_context() -> None:
     old, new = new_key(), new_key()
     both = Keyring((new, old))
     ciphertext = Keyring((old,)).encrypt(SECRET, encryption_context=CONTEXT)

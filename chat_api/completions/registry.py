@@ -221,7 +221,7 @@ def _new_client(app: Flask, pace_s: Callable[[], float]) -> Client:
         first_byte_s=config["PROVIDER_FIRST_BYTE_TIMEOUT_S"],
         idle_s=config["PROVIDER_IDLE_TIMEOUT_S"],
         total_s=config["PROVIDER_TOTAL_TIMEOUT_S"],
-        answer_bytes=config["MAX_REPLY_BYTES"],
+        reply_bytes=config["MAX_REPLY_BYTES"],
     )
     return Client(gate, limits, pace_s=pace_s)
 

@@ -13,4 +13,4 @@ class Limits:
     total_s: float = 1800
     line_bytes: int = 1024 * 1024
     response_bytes: int = 64 * 1024 * 1024  # everything read of one response
-    answer_bytes: int = 4 * 1024 * 1024  # text, reasoning and tool calls in UTF-8
+    reply_bytes: int = 4 * 1024 * 1024  # text, reasoning and tool calls in UTF-8

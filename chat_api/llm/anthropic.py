@@ -63,14 +63,14 @@ def corrected_body(sent: Mapping[str, Any], complaint: str) -> dict[str, Any] | 
     return None
 
 
-def parse_stream(reads: Iterable[list[Frame]], *, key: str, answer_bytes: int) -> Iterator[list[Event]]:
+def parse_stream(reads: Iterable[list[Frame]], *, key: str, reply_bytes: int) -> Iterator[list[Event]]:
     """The typed events of a streamed reply."""
-    return stream_parser.parse_stream(AnthropicStreamParser(key, answer_bytes), reads)
+    return stream_parser.parse_stream(AnthropicStreamParser(key, reply_bytes), reads)
 
 
-def parse_answer(answer: Any, *, key: str, answer_bytes: int) -> list[Event]:
+def parse_json_reply(answer: Any, *, key: str, reply_bytes: int) -> list[Event]:
     """The typed events of a reply that came as one JSON object although a stream was requested."""
-    return stream_parser.parse_answer(AnthropicStreamParser(key, answer_bytes), answer)
+    return stream_parser.parse_json_reply(AnthropicStreamParser(key, reply_bytes), answer)
 
 
 class AnthropicStreamParser(stream_parser.StreamParser):
@@ -104,7 +104,7 @@ class AnthropicStreamParser(stream_parser.StreamParser):
         elif kind == "error":
             raise error_of_report(event.get("error"), self.key)
 
-    def take_whole(self, answer: Any, found: list[Event]) -> None:
+    def take_json(self, answer: Any, found: list[Event]) -> None:
         """Append the events of a whole message."""
         fields = as_dict(answer)
         if error := fields.get("error"):

@@ -18,7 +18,7 @@ from .error_responses import error_of_response
 from .events import Event, Finish, ReasoningDelta, TextDelta, ToolCall
 from .request import ChatRequest, Endpoint
 from .sse import Frame, SseReader
-from .stream_parser import AnswerFull
+from .stream_parser import ReplyTooLarge
 from .untrusted_json import as_dict, as_list, parse_json
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ MAX_MODELS = 1000
 MODELS_TOTAL_S = 30.0  # a client's request waits for it, so less than for a reply
 MAX_MODEL_ID_LENGTH = 255
 # JSON may escape a character of one byte in UTF-8 as six
-JSON_BYTES_PER_ANSWER_BYTE = 6
+JSON_BYTES_PER_REPLY_BYTE = 6
 
 _MEDIA_TYPE = re.compile(r"[a-z0-9.+-]{1,40}/[a-z0-9.+-]{1,40}")
 
@@ -68,7 +68,7 @@ class Client:
         cancel_token.check()
         response = self._request_reply(endpoint, request, cancel_token)
         try:
-            yield from _limit_size(self._limits.answer_bytes, self._events(endpoint, response))
+            yield from _limit_size(self._limits.reply_bytes, self._events(endpoint, response))
             response.finish()
         finally:
             response.close()
@@ -140,11 +140,11 @@ class Client:
             raise Failed("The provider's response is compressed although that was not requested.")
         if media_type == "text/event-stream":
             frames = _frames(response, limits, self._pace_s)
-            yield from protocol.parse_stream(frames, key=endpoint.api_key, answer_bytes=limits.answer_bytes)
+            yield from protocol.parse_stream(frames, key=endpoint.api_key, reply_bytes=limits.reply_bytes)
         elif media_type == "application/json" or media_type.endswith("+json"):
-            content = response.read_all(limits.answer_bytes * JSON_BYTES_PER_ANSWER_BYTE)
-            yield protocol.parse_answer(
-                parse_json(content), key=endpoint.api_key, answer_bytes=limits.answer_bytes
+            content = response.read_all(limits.reply_bytes * JSON_BYTES_PER_REPLY_BYTE)
+            yield protocol.parse_json_reply(
+                parse_json(content), key=endpoint.api_key, reply_bytes=limits.reply_bytes
             )
         else:
             name = media_type if _MEDIA_TYPE.fullmatch(media_type) else "another type of content"
@@ -177,9 +177,9 @@ def _frames(response: "Response", limits: Limits, pace_s: Callable[[], float]) -
         yield frames
 
 
-def _limit_size(answer_bytes: int, reads: Iterator[list[Event]]) -> Iterator[list[Event]]:
+def _limit_size(reply_bytes: int, reads: Iterator[list[Event]]) -> Iterator[list[Event]]:
     """The same events up to the size limit; beyond it they end with Finish("length")."""
-    remaining = answer_bytes
+    remaining = reply_bytes
     try:
         for events in reads:
             for number, event in enumerate(events):
@@ -189,7 +189,7 @@ def _limit_size(answer_bytes: int, reads: Iterator[list[Event]]) -> Iterator[lis
                     return
                 remaining -= size
             yield events
-    except AnswerFull:
+    except ReplyTooLarge:
         yield [Finish("length")]
 
 

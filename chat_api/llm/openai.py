@@ -52,14 +52,14 @@ def corrected_body(sent: Mapping[str, Any], complaint: str) -> dict[str, Any] | 
     return None
 
 
-def parse_stream(reads: Iterable[list[Frame]], *, key: str, answer_bytes: int) -> Iterator[list[Event]]:
+def parse_stream(reads: Iterable[list[Frame]], *, key: str, reply_bytes: int) -> Iterator[list[Event]]:
     """The typed events of a streamed reply."""
-    return stream_parser.parse_stream(OpenAIStreamParser(key, answer_bytes), reads)
+    return stream_parser.parse_stream(OpenAIStreamParser(key, reply_bytes), reads)
 
 
-def parse_answer(answer: Any, *, key: str, answer_bytes: int) -> list[Event]:
+def parse_json_reply(answer: Any, *, key: str, reply_bytes: int) -> list[Event]:
     """The typed events of a reply that came as one JSON object although a stream was requested."""
-    return stream_parser.parse_answer(OpenAIStreamParser(key, answer_bytes), answer)
+    return stream_parser.parse_json_reply(OpenAIStreamParser(key, reply_bytes), answer)
 
 
 class OpenAIStreamParser(stream_parser.StreamParser):
@@ -70,9 +70,9 @@ class OpenAIStreamParser(stream_parser.StreamParser):
         if frame.data[:1] != "{" and frame.data.strip() == "[DONE]":
             self.is_done = True
         else:
-            self.take_whole(parse_json(frame.data), found)
+            self.take_json(parse_json(frame.data), found)
 
-    def take_whole(self, chunk: Any, found: list[Event]) -> None:
+    def take_json(self, chunk: Any, found: list[Event]) -> None:
         """Append the events of one object."""
         if isinstance(chunk, list) and len(chunk) == 1:  # Gemini's errors
             chunk = chunk[0]

@@ -18,7 +18,7 @@ TOOL_CALL_BYTES = 100
 ENDED_EARLY = "The provider's response ended before the reply was complete."
 
 
-class AnswerFull(Exception):
+class ReplyTooLarge(Exception):
     """The tool calls alone exceed the limit of a parser."""
 
 
@@ -36,9 +36,9 @@ class PartialToolCall:
 
 
 class StreamParser:
-    """State of one reply while it arrives. A protocol's subclass implements `take` and `take_whole`."""
+    """State of one reply while it arrives. A protocol's subclass implements `take` and `take_json`."""
 
-    def __init__(self, key: str, answer_bytes: int) -> None:
+    def __init__(self, key: str, reply_bytes: int) -> None:
         self.key = key
         self.finish_reason: str | None = None
         self.is_done = False  # the provider marked the end
@@ -47,13 +47,13 @@ class StreamParser:
         self.call_at: dict[object, PartialToolCall] = {}  # by the index in later fragments
         self._has_valid = False
         self._has_invalid = False
-        self._remaining_bytes = answer_bytes
+        self._remaining_bytes = reply_bytes
 
     def take(self, frame: Frame, found: list[Event]) -> None:
         """Append the events in a frame. Raises EgressError if the frame reports an error."""
         raise NotImplementedError
 
-    def take_whole(self, answer: Any, found: list[Event]) -> None:
+    def take_json(self, answer: Any, found: list[Event]) -> None:
         """Append the events of a reply that came as one JSON value. Raises as `take` does."""
         raise NotImplementedError
 
@@ -91,7 +91,7 @@ class StreamParser:
     def _count(self, size: int) -> None:
         self._remaining_bytes -= size
         if self._remaining_bytes < 0:
-            raise AnswerFull
+            raise ReplyTooLarge
 
 
 def add_text(found: list[Event], text: str) -> None:
@@ -127,10 +127,10 @@ def serialize_arguments(arguments: dict[str, object]) -> str:
         raise Failed("The provider sent a tool call with arguments that can't be read.") from None
 
 
-def parse_answer(parser: StreamParser, answer: Any) -> list[Event]:
+def parse_json_reply(parser: StreamParser, answer: Any) -> list[Event]:
     """All events of a reply that came as one JSON value."""
     found: list[Event] = []
-    parser.take_whole(answer, found)
+    parser.take_json(answer, found)
     parser.is_done = True
     return join_texts(found) + parser.end()
 
@@ -140,13 +140,13 @@ def parse_stream(parser: StreamParser, reads: Iterable[list[Frame]]) -> Iterator
     try:
         for frames in reads:
             found: list[Event] = []
-            failure: EgressError | AnswerFull | None = None
+            failure: EgressError | ReplyTooLarge | None = None
             try:
                 for frame in frames:
                     parser.take(frame, found)
                     if parser.is_done:
                         break
-            except (EgressError, AnswerFull) as error:
+            except (EgressError, ReplyTooLarge) as error:
                 failure = error
             if found:
                 yield join_texts(found)

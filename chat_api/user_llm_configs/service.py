@@ -143,8 +143,8 @@ def delete_config(*, config: UserLLMConfig) -> None:
 def delete_configs_of(*, provider: LLMProvider) -> None:
     """Delete all stored keys for a locked provider whose endpoint has changed.
 
-    Each was given for the endpoint that its user saw. Otherwise whoever may change the provider, or has got a token
-    of someone who may, could have keys sent to an address of their own that no response ever reveals.
+    Each was given for the endpoint that its user saw. Otherwise anyone who may change the provider, or has stolen a
+    token of someone who may, could have keys sent to a server of their own.
     """
     configs = [UserLLMConfig.provider_id == provider.id]
     if provider.owner_id is not None:  # nobody else has a key for one's own provider

@@ -61,15 +61,15 @@ def token(algorithm: str = "RS256", name: str = "a", *, kid: str | None = None, 
 
 
 class KeyServer:
-    """A provider's JWKS over HTTP: what it serves may change, and it counts how often it is asked."""
+    """A provider's JWKS over HTTP: what it serves may change, and it counts its requests."""
 
     def __init__(self) -> None:
-        self.body, self.status, self.asked = b"", 200, 0
+        self.body, self.status, self.requests = b"", 200, 0
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                server.asked += 1
+                server.requests += 1
                 self.send_response(server.status)
                 self.send_header("Content-Length", str(len(server.body)))
                 self.end_headers()
@@ -164,7 +164,7 @@ def test_keys_come_from_a_url_and_are_kept(deploy: Deploy, key_server: KeyServer
     with deploy(key_server.url) as app:
         name = algorithm[0].lower()
         assert [status(app, token(algorithm, name, kid=name)) for _ in range(5)] == [200] * 5
-        assert key_server.asked == 1
+        assert key_server.requests == 1
 
 
 def test_an_unknown_key_id_fetches_the_keys_again_but_not_at_a_strangers_pace(
@@ -176,17 +176,17 @@ def test_an_unknown_key_id_fetches_the_keys_again_but_not_at_a_strangers_pace(
         assert status(app, token(name="old", kid="old")) == 200
         key_server.serve(("RS256", "new"))  # the provider has rotated its keys
         assert status(app, token(name="new", kid="new")) == 200
-        assert key_server.asked == 2
+        assert key_server.requests == 2
         strangers = [status(app, token(name="new", kid=f"stranger {number}")) for number in range(10)]
-        assert (strangers, key_server.asked) == ([401] * 10, 2)
+        assert (strangers, key_server.requests) == ([401] * 10, 2)
         assert status(app, token(name="old", kid="old")) == 401
         time.sleep(1.0)
         key_server.serve(("RS256", "newest"))
         assert status(app, token(name="newest", kid="newest")) == 200
-        assert key_server.asked == 3
+        assert key_server.requests == 3
 
 
-def test_without_the_providers_keys_nobody_is_let_in_or_told_off(
+def test_without_the_providers_keys_nobody_is_let_in_or_refused(
     deploy: Deploy, key_server: KeyServer
 ) -> None:
     with deploy(key_server.url) as app:

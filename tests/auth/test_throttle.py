@@ -81,7 +81,7 @@ def test_an_invalid_body_counts_as_a_try_of_its_address(database_url: str, tmp_p
         assert [Api(app).post("/auth/login", {}).status_code for _ in range(3)] == [400, 400, 429]
 
 
-def test_behind_proxies_the_address_is_the_clients(database_url: str, tmp_path: Path, ada: Api) -> None:
+def test_with_proxies_the_address_is_the_clients(database_url: str, tmp_path: Path, ada: Api) -> None:
     with serving(database_url, tmp_path, LOGIN_LIMIT_PER_ADDRESS="1 per hour", TRUSTED_PROXIES=1) as app:
 
         def status_from(forwarded: str) -> int:

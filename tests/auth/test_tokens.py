@@ -292,7 +292,7 @@ def make_script(user: Api, **body: Any) -> tuple[Api, dict[str, Any]]:
 
 
 @pytest.mark.happy_path("create_token", "get_token", "list_tokens")
-def test_a_personal_token_is_shown_once_and_stored_as_a_hash(app: Flask, ada: Api) -> None:
+def test_a_personal_token_is_returned_once_and_stored_as_a_hash(app: Flask, ada: Api) -> None:
     script, made = make_script(ada)
     assert set(made) == {"id", "name", "expires_at", "created_at", "token"}
     (listed,) = ada.get("/auth/tokens").get_json()

@@ -210,8 +210,8 @@ def test_url_is_refused_before_anything_is_looked_up(make_gate: GateMaker, url: 
     ],
 )
 def test_url_is_read(url: str, origin: tuple[str, str, int], target: str) -> None:
-    found, asked = parse(url)
-    assert ((found.scheme, found.host, found.port), asked) == (origin, target)
+    found, found_target = parse(url)
+    assert ((found.scheme, found.host, found.port), found_target) == (origin, target)
 
 
 def test_loopback_is_closed_by_default(make_gate: GateMaker, provider: ScriptedProvider) -> None:
@@ -259,15 +259,15 @@ def test_name_that_changes_its_address_is_called_where_it_was_checked(
 ) -> None:
     """The first answer passes the check, all later ones would lead elsewhere: nobody may ask again."""
     answers = iter([["127.0.0.1"], ["10.0.0.1"], ["10.0.0.1"]])
-    asked = []
+    lookups = []
 
     def resolver(host: str, port: int) -> list[str]:
-        asked.append(host)
+        lookups.append(host)
         return next(answers)
 
     gate = make_gate(allow_loopback=True, resolver=resolver)
     assert get(gate, f"http://rebinding.example.com:{provider.port}/models") == 200
-    assert asked == ["rebinding.example.com"]
+    assert lookups == ["rebinding.example.com"]
     provider.drop_idle_connections()
     with pytest.raises(Blocked):  # a new connection is checked anew
         get(gate, f"http://rebinding.example.com:{provider.port}/models")
@@ -297,7 +297,7 @@ def test_proxies_of_the_environment_are_not_used(
 def test_environment_adds_no_header(
     make_gate: GateMaker, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """~/.netrc and its like are none of ours: only what was asked for goes out."""
+    """~/.netrc and its like are none of ours: only what the caller passed is sent."""
     assert get(make_gate(allow_loopback=True), f"{provider.url}/models") == 200
     assert set(provider.last.headers) == {"host", "user-agent", "accept-encoding", "accept"}
 
@@ -325,7 +325,7 @@ def test_name_that_nobody_knows_is_unreachable(make_gate: GateMaker) -> None:
         get(make_gate(resolver=resolving()), "https://nowhere.example.com/")
 
 
-def test_lookup_that_hangs_ends_at_the_connect_limit(make_gate: GateMaker) -> None:
+def test_lookup_that_blocks_ends_at_the_connect_limit(make_gate: GateMaker) -> None:
     forever = threading.Event()
 
     def resolver(host: str, port: int) -> list[str]:
@@ -372,7 +372,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def names() -> list[str]:
-    """The server names that clients asked for."""
+    """The server names (SNI) that clients sent."""
     return []
 
 
@@ -545,7 +545,7 @@ def test_request_that_got_a_byte_is_not_sent_again(make_gate: GateMaker) -> None
 
 
 def test_surplus_bytes_end_the_connection(make_gate: GateMaker) -> None:
-    """What comes behind an answer would be taken for the next one's."""
+    """Bytes after a response would be read as the next one's."""
     surplus = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 500 Evil\r\nContent-Length: 0\r\n\r\n"
     with ScriptedProvider() as provider:
         provider.script(SurplusReply(surplus))

@@ -152,7 +152,7 @@ def test_answer_limit_cuts_between_characters(
     asking: AskingMaker, provider: ScriptedProvider, kind: str
 ) -> None:
     provider.script(Reply(openai_chunk({kind: "ab"}), Pause(0.05), Endless(openai_chunk({kind: "€€"}), 0.02)))
-    events = asking(answer_bytes=12).events()  # "ab" and three times three bytes, one to spare
+    events = asking(reply_bytes=12).events()  # "ab" and three times three bytes, one to spare
     assert finish_of(events) == "length"
     texts = [event.text for event in events if isinstance(event, (TextDelta, ReasoningDelta))]
     assert "".join(texts) == "ab€€€"
@@ -162,7 +162,7 @@ def test_answer_limit_cuts_between_characters(
 def test_answer_limit_holds_for_tool_calls(asking: AskingMaker, provider: ScriptedProvider) -> None:
     fragment = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "x" * 100}}
     provider.script(openai_stream("a", Endless(openai_chunk({"tool_calls": [fragment]}))))
-    events = asking(answer_bytes=5000).events()
+    events = asking(reply_bytes=5000).events()
     assert [type(event) for event in events] == [TextDelta, Finish]
     assert finish_of(events) == "length"
     assert provider.last.closed.wait(1)
@@ -205,7 +205,7 @@ def test_endless_head_fails(asking: AskingMaker, provider: ScriptedProvider) -> 
 
 def test_endless_answer_in_one_piece_fails(asking: AskingMaker, provider: ScriptedProvider) -> None:
     provider.script(Reply(Endless(b'{"a":"' + b"x" * 10_000), content_type="application/json"))
-    assert isinstance(asking(answer_bytes=10_000).error(), Failed)
+    assert isinstance(asking(reply_bytes=10_000).error(), Failed)
     assert provider.last.closed.wait(1)
 
 

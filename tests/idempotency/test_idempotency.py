@@ -250,12 +250,12 @@ def test_of_the_same_requests_at_once_one_has_an_effect(app: Flask, ada: Api, cr
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(post, range(8)))
     made = [answer for answer in answers if answer.status_code == 201]
-    told_to_wait = [answer for answer in answers if answer.status_code == 409]
-    assert len(made) + len(told_to_wait) == 8
+    still_running = [answer for answer in answers if answer.status_code == 409]
+    assert len(made) + len(still_running) == 8
     assert len([answer for answer in made if REPLAYED not in answer.headers]) == 1
     assert len({answer.get_data() for answer in made}) == 1
     assert all((answer.get_json()["code"], answer.headers["Retry-After"]) == ("still_running", "1")
-               for answer in told_to_wait)  # fmt: skip
+               for answer in still_running)  # fmt: skip
     assert creation.post(ada, body).get_data() == made[0].get_data()
     after = rows(app, ada, body)
     table = {"/auth/register": "accounts", MESSAGES.path: "messages", CONVERSATIONS.path: "conversations",
@@ -276,9 +276,7 @@ def test_a_streamed_reply_and_its_key_belong_together(ada: Api, provider: Script
     assert "completion.completed" in ended
 
 
-def test_a_reply_that_failed_is_told_again_and_not_asked_for_again(
-    ada: Api, provider: ScriptedProvider
-) -> None:
+def test_a_failed_reply_is_replayed_and_not_requested_again(ada: Api, provider: ScriptedProvider) -> None:
     model = ada.user_id
     provider.script(error_answer(401, "Who are you?"), model=model)
     body = {**completion_body(ada), "model": model}
@@ -301,16 +299,16 @@ def lock_id_of(user: Api) -> str:
     return service.lock_id_of(scope=user.user_id, key_id=key_id)
 
 
-def assert_told_to_wait(response: TestResponse) -> None:
+def assert_still_running(response: TestResponse) -> None:
     assert (response.status_code, response.get_json()["code"]) == (409, "still_running")
     assert response.headers["Retry-After"] == "1"
 
 
-def test_while_the_first_request_runs_the_second_is_told_so(app: Flask, ada: Api) -> None:
+def test_while_the_first_request_runs_the_second_is_refused(app: Flask, ada: Api) -> None:
     body = conversation_body(ada)
     # the pool: in this thread a request would share the context, and with it the session that holds the lock
     with ThreadPoolExecutor(1) as pool, app.app_context(), service.lock_key(lock_id=lock_id_of(ada)):
-        assert_told_to_wait(pool.submit(CONVERSATIONS.post, ada, body).result())
+        assert_still_running(pool.submit(CONVERSATIONS.post, ada, body).result())
         assert pool.submit(CONVERSATIONS.post, ada, body, key="another").result().status_code == 201
     assert CONVERSATIONS.post(ada, body).status_code == 201
 
@@ -321,7 +319,7 @@ def test_a_request_that_runs_in_another_process_is_seen_too(app: Flask, ada: Api
     body = conversation_body(ada)
     with psycopg.connect(database_url.replace("+psycopg", "")) as another:
         another.execute("SELECT pg_advisory_xact_lock(%s)", [number])
-        assert_told_to_wait(CONVERSATIONS.post(ada, body))
+        assert_still_running(CONVERSATIONS.post(ada, body))
     assert CONVERSATIONS.post(ada, body).status_code == 201
 
 

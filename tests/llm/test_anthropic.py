@@ -129,7 +129,7 @@ def test_tools_are_translated(
         ("/anthropic", "/anthropic/v1/messages"),
     ],
 )
-def test_path_goes_behind_the_endpoints_own(
+def test_path_is_appended_to_the_endpoints_own(
     asking: AskingMaker, provider: ScriptedProvider, endpoint: str, path: str
 ) -> None:
     ask = asking("anthropic")

@@ -1,4 +1,4 @@
-"""`flask demo-provider`: a local model that repeats what it is told, in both protocols, at a set pace."""
+"""`flask demo-provider`: a local model that repeats the user's message, in both protocols, at a set pace."""
 
 import http.client
 import itertools
@@ -259,7 +259,7 @@ def test_there_is_one_model(quick: RunningProvider, path: str) -> None:
         (MESSAGES, {"messages": "Hello", "max_tokens": 1}, "messages"),
     ],
 )
-def test_a_bad_request_is_told_what_is_wrong(
+def test_a_bad_request_is_refused_with_the_reason(
     quick: RunningProvider, path: str, body: Any, complaint: str
 ) -> None:
     status, answer = quick.ask("POST", path, body)
@@ -354,7 +354,7 @@ def test_a_client_that_leaves_before_the_first_word_is_noticed_at_once(slow: Run
         assert time.monotonic() - left < 2
 
 
-def test_a_client_that_stays_is_told_all(slow: RunningProvider) -> None:
+def test_a_client_that_stays_gets_the_whole_reply(slow: RunningProvider) -> None:
     slow.server.words_per_second = QUICK
     length = len(chat_text(slow.stream(CHAT)).split())
     slow.stream(CHAT, max_tokens=4)

@@ -1,4 +1,4 @@
-"""What is made of answers that are errors: the right kind, a text that may be shown, never the key."""
+"""Providers' error responses: the right kind of error, a message fit for users, never the key."""
 
 import email.utils
 import logging
@@ -67,7 +67,7 @@ def test_message_of_the_provider(
     assert asking().error().detail == f"The provider answered {detail}"
 
 
-def test_markup_is_not_shown(asking: AskingMaker, provider: ScriptedProvider) -> None:
+def test_markup_is_left_out(asking: AskingMaker, provider: ScriptedProvider) -> None:
     page = b"<html><body>Internal host db1.corp</body></html>"
     provider.script(Reply(page, status=502, content_type="text/html"))
     assert asking().error().detail == "The provider answered 502."
@@ -143,8 +143,8 @@ def test_key_is_never_repeated(
     for reply in (*(error_answer(status, message) for status in (400, 401, 403, 429, 500)), in_stream):
         provider.script(reply)
         error = asking(api_format).error()
-        shown = repr(error) + str(error) + error.detail + caplog.text
-        assert not [secret for secret in SECRETS if secret in shown]
+        visible = repr(error) + str(error) + error.detail + caplog.text
+        assert not [secret for secret in SECRETS if secret in visible]
         assert error.__context__ is None or KEY not in repr(error.__context__)
 
 

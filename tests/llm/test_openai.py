@@ -73,7 +73,7 @@ def test_request_is_what_the_protocol_says(asking: AskingMaker, provider: Script
         ("?a=b", "/chat/completions?a=b"),
     ],
 )
-def test_path_goes_behind_the_endpoints_own(
+def test_path_is_appended_to_the_endpoints_own(
     asking: AskingMaker, provider: ScriptedProvider, endpoint: str, path: str
 ) -> None:
     ask = asking()
@@ -350,7 +350,7 @@ def test_stream_that_just_ends_is_no_reply(
 @pytest.mark.parametrize(
     "body", [b"data: {oops\n\n" * 3, b"data: {oops\n\n" + DONE, sse({"other": 1}) + DONE]
 )
-def test_stream_in_which_nothing_is_understood_fails(
+def test_stream_without_any_valid_frame_fails(
     asking: AskingMaker, provider: ScriptedProvider, body: bytes
 ) -> None:
     provider.script(Reply(body))
@@ -369,7 +369,7 @@ def test_texts_of_one_read_are_one_event(asking: AskingMaker, provider: Scripted
 
 
 @pytest.mark.parametrize("status", [400, 422])
-def test_server_that_does_not_know_stream_options_is_asked_without(
+def test_server_that_does_not_know_stream_options_is_called_without(
     asking: AskingMaker, provider: ScriptedProvider, status: int
 ) -> None:
     provider.script(error_answer(status, "Unknown field: stream_options"), openai_stream("ok"))

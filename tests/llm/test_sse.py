@@ -10,9 +10,9 @@ from chat_api.egress.errors import Failed
 from chat_api.llm.sse import Frame, SseReader
 
 
-def read(*pieces: bytes, line_bytes: int = 1000) -> list[Frame]:
+def read(*fragments: bytes, line_bytes: int = 1000) -> list[Frame]:
     reader = SseReader(line_bytes)
-    return [frame for piece in pieces for frame in reader.feed(piece)] + reader.close()
+    return [frame for piece in fragments for frame in reader.feed(piece)] + reader.close()
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ def test_where_the_bytes_are_cut_does_not_matter(
     lines: list[tuple[bytes, bytes]], cuts: list[int], bom: bool
 ) -> None:
     stream = (b"\xef\xbb\xbf" if bom else b"") + b"".join(line + end for line, end in lines)
-    places = [0, *sorted(cuts), len(stream)]
-    pieces = [stream[start:stop] for start, stop in pairwise(places)]
-    assert read(*pieces) == read(stream)
+    offsets = [0, *sorted(cuts), len(stream)]
+    fragments = [stream[start:stop] for start, stop in pairwise(offsets)]
+    assert read(*fragments) == read(stream)
 
 
 def test_an_event_is_given_with_the_bytes_that_complete_it() -> None:
@@ -86,20 +86,20 @@ def test_an_event_is_given_with_the_bytes_that_complete_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "pieces",
+    "fragments",
     [
         pytest.param([b"data: a\n\n", b"data: " + b"x" * 200], id="in-one-piece"),
-        pytest.param([b"data: a\n\n", *[b"x" * 10] * 20], id="in-pieces"),
+        pytest.param([b"data: a\n\n", *[b"x" * 10] * 20], id="in-fragments"),
         pytest.param([b"data: a\n\n", b"data: " + b"x" * 200 + b"\n\n"], id="with-its-end"),
         pytest.param([b"data: a\n\n", b"data: xxxxxxxxxx\n" * 20], id="many-lines-of-one-event"),
         pytest.param([b"data: a\n\n", b"data\n" * 101], id="many-empty-lines-of-one-event"),
     ],
 )
-def test_a_line_that_is_too_long_ends_it_but_takes_nothing_away(pieces: list[bytes]) -> None:
+def test_a_line_that_is_too_long_ends_it_but_takes_nothing_away(fragments: list[bytes]) -> None:
     reader, frames = SseReader(100), list[Frame]()
 
     def feed_all() -> None:
-        for piece in [*pieces, b"more"]:
+        for piece in [*fragments, b"more"]:
             frames.extend(reader.feed(piece))
 
     with pytest.raises(Failed, match="100 bytes"):

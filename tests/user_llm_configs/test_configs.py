@@ -1,4 +1,4 @@
-"""Users' provider keys: encrypted, bound to their place, rotated while the service runs, never shown."""
+"""Users' provider keys: encrypted, bound to user and provider, rotated while the service runs, never returned."""
 
 import io
 import logging
@@ -42,8 +42,8 @@ def register(app: Flask) -> Api:
 def opened(app: Flask, config: dict[str, Any]) -> str:
     """The key that the service would send to the provider."""
     with app.app_context():
-        place = {"user_id": config["user_id"], "provider_id": config["provider_id"]}
-        return service.open_access(**place).endpoint.api_key
+        owner = {"user_id": config["user_id"], "provider_id": config["provider_id"]}
+        return service.open_access(**owner).endpoint.api_key
 
 
 def ciphertexts_of(app: Flask, *configs: dict[str, Any]) -> list[str]:
@@ -89,7 +89,7 @@ def test_a_key_that_is_moved_to_another_row_does_not_open_there(app: Flask, ada:
         assert opened(app, config).endswith("0123456789")
 
 
-def test_a_changed_ciphertext_does_not_open(app: Flask, ada: Api) -> None:
+def test_a_changed_ciphertext_does_not_decrypt(app: Flask, ada: Api) -> None:
     config = ada.config(ada.provider()["id"], KEY)
     (ciphertext,) = ciphertexts_of(app, config)
     overwrite(app, config, ciphertext[:40] + ("A" if ciphertext[40] != "A" else "B") + ciphertext[41:])
@@ -312,7 +312,7 @@ def test_a_forgotten_key_is_gone_and_can_be_given_again(app: Flask, ada: Api) ->
     assert opened(app, again) == "sk-again-0123456789"
 
 
-# -- never shown ------------------------------------------------------------------------------------------
+# -- never returned ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -404,7 +404,7 @@ def refuse_by_a_constraint(app: Flask) -> None:
 
 
 def fail_in_the_middle(app: Flask) -> None:
-    """An error of our own, with another one behind it."""
+    """An error of our own, caused by another one."""
     sa.event.listen(UserLLMConfig, "before_insert", _fail)
 
 
