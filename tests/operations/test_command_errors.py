@@ -99,11 +99,11 @@ def run_command(tmp_path: Path) -> Callable[[Callable[[], Flask], str], Result]:
 
 def assert_one_line(result: Result, name: str) -> None:
     """It fails with a line on standard error and prints nothing else."""
-    told = f"flask {name}: {result.exit_code} {result.output!r} {result.exception!r}"
-    assert isinstance(result.exception, SystemExit), told
-    assert result.exit_code > 0, told
-    assert re.fullmatch(r"Error: [^\n]+\n", result.stderr), told
-    assert result.stdout == "", told
+    outcome = f"flask {name}: {result.exit_code} {result.output!r} {result.exception!r}"
+    assert isinstance(result.exception, SystemExit), outcome
+    assert result.exit_code > 0, outcome
+    assert re.fullmatch(r"Error: [^\n]+\n", result.stderr), outcome
+    assert result.stdout == "", outcome
 
 
 # -- settings ---------------------------------------------------------------------------------------------

@@ -75,24 +75,24 @@ def test_all_that_hangs_on_them_goes_along(app: Flask, ada: Api, provider: Scrip
     assert owned_rows(app, ada.user_id) == before | left
 
 
-def test_dry_run_tells_what_would_go_and_deletes_nothing(app: Flask, ada: Api) -> None:
+def test_dry_run_lists_what_would_be_deleted_and_deletes_nothing(app: Flask, ada: Api) -> None:
     old = [conversation(app, ada, days=DAYS + days, messages=days) for days in (1, 2)]
     kept = conversation(app, ada, days=1), conversation(app, ada, days=DAYS + 1, pinned=True)
-    told = run(app, "--dry-run").output
+    listed = run(app, "--dry-run").output
     assert there(ada, *old, *kept) == [True] * 4
-    lines = [line for line in told.splitlines() if ada.user_id in line]
+    lines = [line for line in listed.splitlines() if ada.user_id in line]
     assert [line.split()[0] for line in lines] == old[::-1]  # oldest first
     assert [line.rpartition(" ")[2] for line in lines] == ["2", "1"]
-    assert "Would delete" in told
-    assert "A conversation" not in told  # titles are nobody's business but their owner's
+    assert "Would delete" in listed
+    assert "A conversation" not in listed  # titles are nobody's business but their owner's
 
 
-def test_what_is_told_is_what_goes(app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_dry_run_lists_is_what_is_deleted(app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "CONVERSATIONS_AT_ONCE", 3)
     monkeypatch.setattr(retention, "MESSAGES_AT_ONCE", 4)
     old = [conversation(app, ada, days=DAYS + 1, messages=messages) for messages in (0, 1, 5, 2, 1, 0, 3)]
-    told = run(app, "--dry-run").output
-    assert {line.split()[0] for line in told.splitlines() if ada.user_id in line} == set(old)
+    listed = run(app, "--dry-run").output
+    assert {line.split()[0] for line in listed.splitlines() if ada.user_id in line} == set(old)
     assert there(ada, *old) == [True] * 7
     assert run(app).exit_code == 0
     assert there(ada, *old) == [False] * 7
@@ -126,7 +126,7 @@ def test_transactions_are_small(
 
 
 def test_one_that_is_used_or_pinned_meanwhile_stays(app: Flask, ada: Api) -> None:
-    """What the dry run told is looked at again when it is deleted."""
+    """What a dry run listed is checked again when it is deleted."""
     used, pinned = (conversation(app, ada, days=DAYS + 1) for _ in range(2))
     assert run(app, "--dry-run").output.count(ada.user_id) == 2
     ada.message(used)
