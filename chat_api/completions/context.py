@@ -10,7 +10,7 @@ from typing import Any
 
 from ..llm.events import ToolCall
 from ..llm.request import ChatMessage
-from ..messages import pages
+from ..messages import active_path, pages
 from ..messages import service as messages
 from ..web.pagination import Page
 
@@ -41,7 +41,7 @@ def choose_context(
     window: int,
     max_tokens: int | None,
 ) -> Context:
-    """The messages of the active path up to a position, and behind them `content` as the user's newest.
+    """The messages of the active path, which ends at this position, and after them `content` as the user's newest.
 
     Where `window` is too small for all of them and the reply, the oldest turns are left out; system messages and the
     newest turn stay. A turn begins with a user's message, so no tool's result is sent without its call.
@@ -63,8 +63,8 @@ def choose_context(
     instructions = [message for message in instructions if message["position"] < first]
     omitted = 0
     if not is_all:
-        place = {"user_id": user_id, "conversation_id": conversation_id}
-        omitted = messages.count_before(**place, position=first) - len(instructions)
+        path_length = active_path.path_length(user_id=user_id, conversation_id=conversation_id)
+        omitted = path_length - len(kept) - len(instructions)
     sent = [*instructions, *kept, *([newest] if newest else [])]
     return Context(
         messages=tuple(

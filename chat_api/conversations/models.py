@@ -41,6 +41,8 @@ class Conversation(OwnedByUser, Model):
     active_leaf_id: Mapped[str | None] = mapped_column(Id)
     # the one before, so that the statement that moves the leaf can return what it was: the new message's parent
     previous_leaf_id: Mapped[str | None] = mapped_column(Id)
+    # how many messages the active path has
+    path_length: Mapped[int] = mapped_column(sa.Integer, default=0, server_default=sa.text("0"))
     # moved by each message
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
 

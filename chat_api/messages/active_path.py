@@ -54,6 +54,7 @@ _LEAVE_PATH = Statement(
     sa.update(Message)
     .where(*IN_CONVERSATION, ON_PATH, Message.position > given("fork", sa.Integer()))
     .values(on_path=sa.false())
+    .returning(Message.position)
 )
 _ENTER_PATH = Statement(
     sa.update(Message)
@@ -62,10 +63,17 @@ _ENTER_PATH = Statement(
         Message.id.in_(sa.select(_ancestor.c.id).where(sa.not_(_ancestor.c.on_path))),
     )
     .values(on_path=sa.true())
+    .returning(Message.position)
 )
 _SET_LEAF = Statement(
-    sa.update(Conversation).where(*THIS_CONVERSATION).values(active_leaf_id=new(Conversation.active_leaf_id))
+    sa.update(Conversation)
+    .where(*THIS_CONVERSATION)
+    .values(
+        active_leaf_id=new(Conversation.active_leaf_id),
+        path_length=Conversation.path_length + given("growth", sa.Integer()),
+    )
 )
+_LENGTH = Statement(sa.select(Conversation.path_length).where(*THIS_CONVERSATION))
 
 
 def set_active_leaf(*, user_id: str, conversation_id: str, message_id: str | None) -> None:
@@ -85,7 +93,13 @@ def set_active_leaf(*, user_id: str, conversation_id: str, message_id: str | Non
         if found is None or str(found[0]) != conversation_id:
             raise NotFound("message in this conversation")
         fork = _FORK.first(user_id=user_id, message_id=message_id)
-    _LEAVE_PATH.all(**scope, fork=fork[0] if fork else 0)
+    growth = -len(_LEAVE_PATH.all(**scope, fork=fork[0] if fork else 0))
     if message_id is not None:
-        _ENTER_PATH.all(user_id=user_id, message_id=message_id)
-    _SET_LEAF.all(**scope, new_active_leaf_id=message_id)
+        growth += len(_ENTER_PATH.all(user_id=user_id, message_id=message_id))
+    _SET_LEAF.all(**scope, new_active_leaf_id=message_id, growth=growth)
+
+
+def path_length(*, user_id: str, conversation_id: str) -> int:
+    """How many messages the active path has; kept with the conversation, so it costs the same for any number."""
+    row = _LENGTH.first(user_id=user_id, conversation_id=conversation_id)
+    return row[0] if row else 0

@@ -10,6 +10,7 @@ from ..database.bulk import delete_in_batches
 from ..database.session import db
 from ..errors import NotFound
 from . import service
+from .active_path import ON_PATH
 from .models import Message
 
 BATCH_ROWS = 1000
@@ -28,10 +29,12 @@ def delete_message(*, user_id: str, message: dict[str, Any]) -> None:
     """Delete a locked message and its descendants. An active path through it ends at its parent from then on."""
     conversation_id = message["conversation_id"]
     is_on_path = service.is_on_path(user_id=user_id, message_id=message["id"])
+    path_end = _count_on_path(user_id, conversation_id, message["position"]) if is_on_path else 0
     count = _delete_from(user_id, conversation_id, message["id"], message["position"])
     changes: dict[str, Any] = {"message_count": Conversation.message_count - count}
     if is_on_path:
         changes["active_leaf_id"] = message["parent_id"]
+        changes["path_length"] = Conversation.path_length - path_end
     here = (Conversation.user_id == user_id, Conversation.id == conversation_id)
     db.session.execute(sa.update(Conversation).where(*here).values(changes))
 
@@ -44,6 +47,13 @@ def delete_conversation(*, user_id: str, conversation_id: str) -> None:
     here = (Conversation.user_id == user_id, Conversation.id == conversation_id)
     if db.session.scalar(sa.delete(Conversation).where(*here).returning(Conversation.id)) is None:
         raise NotFound("conversation")
+
+
+def _count_on_path(user_id: str, conversation_id: str, position: int) -> int:
+    """How many messages the active path has from a position on: those that are deleted with the one there."""
+    on_path = (Message.user_id == user_id, Message.conversation_id == conversation_id, ON_PATH)
+    query = sa.select(sa.func.count()).select_from(Message).where(*on_path, Message.position >= position)
+    return db.session.scalar(query) or 0
 
 
 def _delete_from(user_id: str, conversation_id: str, message_id: str, position: int) -> int:

@@ -37,7 +37,9 @@ _count = (
     )
 )
 _take_position = _count.values(
-    previous_leaf_id=Conversation.active_leaf_id, active_leaf_id=new(Message.id)
+    previous_leaf_id=Conversation.active_leaf_id,
+    active_leaf_id=new(Message.id),
+    path_length=Conversation.path_length + 1,
 ).returning(Conversation.user_id, Conversation.id, Conversation.previous_leaf_id, Conversation.last_position)
 _SCOPE = ("user_id", "conversation_id", "parent_id", "position")
 
@@ -205,7 +207,6 @@ _GET_LAST = Statement(
     sa.select(*MESSAGE.columns).where(*IN_CONVERSATION, ON_PATH).order_by(Message.position.desc()).limit(1)
 )
 _IS_ON_PATH = Statement(sa.select(sa.literal(1)).where(*_THIS_MESSAGE, ON_PATH))
-_BEFORE = Message.position < given("before", sa.BigInteger())
 _INSTRUCTIONS = Statement(
     sa.select(Message.position, Message.role, Message.content)
     .where(
@@ -213,13 +214,10 @@ _INSTRUCTIONS = Statement(
         ON_PATH,
         # literals, as in the partial index; a list of parameters would be laid out only when SQLAlchemy executes it
         Message.role.in_([sa.literal_column("'system'"), sa.literal_column("'developer'")]),
-        _BEFORE,
+        Message.position < given("before", sa.BigInteger()),
     )
     .order_by(Message.position)
     .limit(ROW_LIMIT)
-)
-_COUNT_BEFORE = Statement(
-    sa.select(sa.func.count()).select_from(Message).where(*IN_CONVERSATION, ON_PATH, _BEFORE)
 )
 
 
@@ -247,9 +245,3 @@ def list_instructions(
 ) -> list[tuple[int, str, str]]:
     """Position, role and content of the system messages on the path before a position, oldest first."""
     return _INSTRUCTIONS.all(user_id=user_id, conversation_id=conversation_id, before=before, row_limit=limit)
-
-
-def count_before(*, user_id: str, conversation_id: str, position: int) -> int:
-    """How many messages of the active path come before a position. Costs as much as there are."""
-    row = _COUNT_BEFORE.first(user_id=user_id, conversation_id=conversation_id, before=position)
-    return row[0] if row else 0

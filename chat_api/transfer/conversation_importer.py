@@ -48,6 +48,7 @@ class ConversationImporter:
         # The active path is taken to end where a message does not answer the one before it; `close` corrects that.
         # In nearly all conversations there is nothing to correct.
         self._path_ends_at: str | None = None
+        self._path_length = 0
         self._is_on_path = not self._has_empty_path
         self._begin_batch()
 
@@ -80,6 +81,7 @@ class ConversationImporter:
             message_count=self.counts[MESSAGE],
             last_position=max(self._fields["last_position"], self._position),
             active_leaf_id=self._path_ends_at,
+            path_length=self._path_length,
         )
         if not self._has_empty_path and self._last_id is not None:
             active_path.set_active_leaf(**own, message_id=self._leaf(self._last_id))
@@ -101,6 +103,7 @@ class ConversationImporter:
         self._is_on_path = self._is_on_path and fields["parent_id"] == self._last_id
         if self._is_on_path:
             self._path_ends_at = fields["id"]
+            self._path_length += 1
         self._messages.append(
             dict.fromkeys(LINES[MESSAGE].fields)
             | fields

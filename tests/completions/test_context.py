@@ -102,6 +102,20 @@ def test_only_what_stands_in_front_of_parent_id(narrow: Chat) -> None:
     assert sent_numbers(narrow) == [1, 2, 3]
 
 
+def test_only_messages_of_the_path_count_as_left_out(narrow: Chat) -> None:
+    say(narrow, *("user", "assistant") * 5)
+    place = f"/chat/conversations/{narrow.conversation_id}"
+    ids = [message["id"] for message in narrow.messages]
+    narrow.api.patch(place, {"active_leaf_id": ids[7]})
+    say(narrow, "user", "assistant")  # beside the last two
+    assert narrow.reply(content="Well?")["omitted_messages"] == 6
+    narrow.api.patch(place, {"active_leaf_id": ids[-1]})
+    assert narrow.reply(content="Well?")["omitted_messages"] == 6
+    assert narrow.reply(content=None, parent_id=ids[6])["omitted_messages"] == 4
+    narrow.api.delete(f"/chat/messages/{ids[7]}")
+    assert narrow.reply(content="Well?", parent_id=ids[6])["omitted_messages"] == 4
+
+
 def test_a_long_conversation_is_read_from_its_end(narrow: Chat) -> None:
     """More than a page of messages in front."""
     say(narrow, *("user", "assistant") * 120, content="x" * 40)

@@ -40,7 +40,12 @@ def long_chat(app: Flask, ada: Api) -> Insert:
         with app.app_context():
             db.session.execute(sa.insert(tables["messages"]), rows)
             here = tables["conversations"].c.id == conversation_id
-            values = {"message_count": len(ids), "last_position": len(ids), "active_leaf_id": ids[count - 1]}
+            values = {
+                "message_count": len(ids),
+                "last_position": len(ids),
+                "active_leaf_id": ids[count - 1],
+                "path_length": count,
+            }
             db.session.execute(sa.update(tables["conversations"]).where(here).values(values))
             db.session.commit()
         return ids

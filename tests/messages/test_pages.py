@@ -182,7 +182,12 @@ def overgrown(app: Flask) -> tuple[Api, str, list[str]]:
     with app.app_context():
         db.session.execute(sa.insert(tables["messages"]), rows)
         here = tables["conversations"].c.id == conversation
-        values = {"message_count": 11_000, "last_position": 11_000, "active_leaf_id": path[-1]}
+        values = {
+            "message_count": 11_000,
+            "last_position": 11_000,
+            "active_leaf_id": path[-1],
+            "path_length": len(path),
+        }
         db.session.execute(sa.update(tables["conversations"]).where(here).values(values))
         db.session.commit()
     analyze(app)

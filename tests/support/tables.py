@@ -53,6 +53,7 @@ def path_in_tables(app: Flask, user_id: str, conversation_id: str) -> list[str]:
             path.insert(0, id_)
             id_ = rows[id_].parent_id
         assert [message.id for message in found if message.on_path] == path
+        assert conversation.path_length == len(path)
         return path
 
 

@@ -238,6 +238,7 @@ def assert_paths_are_whole(app: Flask, user_id: str) -> None:
             path.add(current)
             current = by_id[current]["parent_id"]
         assert {row["id"] for row in own if row["on_path"]} == path
+        assert conversation_row["path_length"] == len(path)
         assert conversation_row["message_count"] == len(own)
         for row in own:
             numbers = [a["position"] for a in rows["attachments"] if a["message_id"] == row["id"]]
