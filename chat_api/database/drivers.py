@@ -2,6 +2,7 @@
 
 import select
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -11,6 +12,7 @@ from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, Format
 
 _GOOD = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, ExecStatus.PIPELINE_SYNC)
+_SET_TIMEOUT = "SELECT set_config('statement_timeout', $1, true)"
 INTEGRITY_ERRORS = (psycopg.IntegrityError, sqlite3.IntegrityError)
 Row = tuple[Any, ...]
 Result = TypeVar("Result")
@@ -27,6 +29,9 @@ class Connection(Protocol):
 
     def fetch_all(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row]]:
         """Run statements that have rows, one after the other, and return the rows of each."""
+
+    def fetch_within(self, sql: str, arguments: Row, timeout_s: float) -> list[Row] | None:
+        """Run a read outside a transaction and return its rows, or None where it took longer than this."""
 
     def begin(self) -> None:
         """Begin a transaction that may write."""
@@ -63,6 +68,21 @@ class CursorConnection:
 
     def fetch_all(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row]]:
         return [self.fetch(sql, arguments, list) for sql, arguments in calls]
+
+    def fetch_within(self, sql: str, arguments: Row, timeout_s: float) -> list[Row] | None:
+        timer = threading.Timer(timeout_s, self._driver.interrupt)
+        timer.daemon = True
+        timer.start()
+        try:
+            return self.fetch(sql, arguments, list)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+                return None
+            raise
+        finally:
+            # an interrupt that comes too late has no statement to end (SQLite documentation, c3ref/interrupt.html)
+            timer.cancel()
+            timer.join()
 
     def begin(self) -> None:
         """SQLite takes its write lock here; a Postgres connection that is joined has its transaction already."""
@@ -122,6 +142,19 @@ class PreparedConnection:
             self._decoder.set_pgresult(result)
             rows.append(self._decoder.load_rows(0, result.ntuples, tuple))
         return rows
+
+    def fetch_within(self, sql: str, arguments: Row, timeout_s: float) -> list[Row] | None:
+        """In one round trip, as a transaction whose statements may take so long."""
+        timeout_ms = str(max(int(timeout_s * 1000), 1))
+        try:
+            results = self._run_together(
+                [("BEGIN", ()), (_SET_TIMEOUT, (timeout_ms,)), (sql, arguments), ("COMMIT", ())]
+            )
+        except psycopg.errors.QueryCanceled:
+            self._run("ROLLBACK", ())
+            return None
+        self._decoder.set_pgresult(results[2])
+        return self._decoder.load_rows(0, results[2].ntuples, tuple)
 
     def begin(self) -> None:
         self._begins = True

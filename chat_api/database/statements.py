@@ -54,6 +54,10 @@ class Statement:
         """Run it and return what the reader makes of its rows. The reader may stop before their end."""
         return _pool().run(self, parameters, reader)
 
+    def all_within(self, timeout_s: float, **parameters: Any) -> list[Row] | None:
+        """Run a read outside a transaction and return its rows, or None where the database takes longer than this."""
+        return _pool().run_within(self, parameters, timeout_s)
+
     def first_and_commit(self, **parameters: Any) -> Row | None:
         """Run a write as a transaction of its own, commit it, and return its first row, or None.
 
@@ -228,6 +232,22 @@ class StatementPool:
             raise RuntimeError(f"Inside a transaction that commits later: {compiled.sql}")
         with self._writer_lock():
             return self._run_alone(compiled, compiled.arguments(parameters), reader)
+
+    def run_within(
+        self, statement: Statement, parameters: Mapping[str, Any], timeout_s: float
+    ) -> list[Row] | None:
+        """Run a read that is ended when its time is over."""
+        compiled = self._compiled.get(statement) or self._compile(statement)
+        arguments = compiled.arguments(parameters)
+        connection = self._take()
+        try:
+            with _errors_translated():
+                rows = connection.fetch_within(compiled.sql, arguments, timeout_s)
+        except BaseException:
+            self._discard(connection)
+            raise
+        self._give_back(connection)
+        return rows
 
     def _run_alone(
         self, compiled: "Compiled", arguments: Row, reader: Callable[[Iterable[Row]], Result]

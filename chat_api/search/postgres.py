@@ -1,19 +1,21 @@
-"""Finding the newest messages with given words on Postgres.
+"""Finds the newest messages that match on Postgres.
 
 A GIN index gives all matches of a query at once, in no order, so a common word would cost what all messages with it
 cost. Hence three steps, of which each may be the last:
 
-1. The newest few hundred messages are looked at, one by one: enough for words that are common nowadays.
-2. Of the samples, one message of 512 (`terms.lexemes`), those with the words are found. They cut the ids into spans,
-   each with about 512 messages that have the words, however words and messages are spread.
-3. The index is asked about one span after the other, from the newest on: a span is an intersection with the slices
+1. The newest few hundred messages are looked at, one by one: enough for words that are common in them.
+2. Of the samples, one message of 512 (`search_index.lexemes`), those with the words are found. They cut the ids into
+   spans, each with about 512 messages that have the words, however words and messages are spread.
+3. The index is queried for one span after the other, from the newest on: a span is an intersection with the slices
    of ids that it lies in.
 
-No step depends on what the planner knows or guesses. Where places of words matter ("phrases"), the rows of a span are
-read to see these, and may all be in vain; so a search that takes long ends with what it has, and says where to go on.
+No step depends on what the planner knows or guesses. Where positions of words matter ("phrases"), the rows of a span
+are read to see these, and may all be in vain; so a search that takes long ends with what it has, and says where to go
+on. A prefix is merged from all its words by the index; where that takes too long, messages are looked at one by one.
 """
 
 import time
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -22,13 +24,11 @@ import sqlalchemy as sa
 from ..database.columns import Id
 from ..database.statements import Statement
 from ..search_index.lexemes import SAMPLE, SAMPLED, SLICE_DIGITS, owner_code, slice_lexeme
-from .candidates import Candidates, IndexQuery
+from .candidates import FIRST_ID, LAST_ID, PATIENCE_S, Candidates, IndexQuery, id_before, scan
 
-NEAR = 400  # messages of the first step: about 1 ms
-PATIENCE_S = 0.1  # to go on to a further span; a span of a phrase takes about 2 ms
+NEAR = 400  # messages that are looked at in one batch: about 1 ms
 _MOST_SLICES = 64  # of the longest ones: 140 years of ids of version 7
 _SHORTEST, _LONGEST = SLICE_DIGITS[0], SLICE_DIGITS[-1]
-_FIRST, _LAST = str(UUID(int=0)), str(UUID(int=2**128 - 1))
 
 
 def _ids(sql: str, **kinds: Any) -> Statement:
@@ -37,19 +37,18 @@ def _ids(sql: str, **kinds: Any) -> Statement:
     return Statement(sa.text(sql).bindparams(*parameters).columns(message_id=Id()))
 
 
-# The rows are named by a comparison, and the user's picked out afterwards: of an equation the planner would think that
-# it leaves few rows, so that reading all of them and sorting were cheaper than walking the index backwards.
-_BY_LOOKING = _ids(
-    f"""
-    SELECT message_id FROM (
+# The rows are named by a comparison, and the user's picked out afterwards: of an equation the planner would expect few
+# rows, so that reading all of them and sorting were cheaper than walking the index backwards.
+_BATCH = _ids(
+    """
+    SELECT message_id, terms @@ CAST(:query AS tsquery) AS is_match FROM (
         SELECT user_id, message_id, terms FROM message_terms
-        WHERE (user_id, message_id) <= (:owner, :newest)
-        ORDER BY user_id DESC, message_id DESC LIMIT {NEAR}
+        WHERE (user_id, message_id) <= (:user_id, :newest)
+        ORDER BY user_id DESC, message_id DESC LIMIT :count
     ) AS near
-    WHERE user_id = :owner AND terms @@ CAST(:query AS tsquery)
-    ORDER BY user_id DESC, message_id DESC LIMIT :count
-    """,  # noqa: S608
-    owner=Id(), newest=Id(), query=sa.Text(), count=sa.Integer(),
+    WHERE user_id = :user_id ORDER BY user_id DESC, message_id DESC
+    """,
+    user_id=Id(), newest=Id(), query=sa.Text(), count=sa.Integer(),
 )  # fmt: skip
 # The IS TRUE here and below keeps the planner from adding the primary key to the scan. It doesn't know who has a
 # million messages, and reading all their entries there takes a hundred times as long as the rest.
@@ -59,89 +58,117 @@ _SAMPLES = _ids(
     """
     WITH samples AS MATERIALIZED (
         SELECT message_id, terms FROM message_terms
-        WHERE terms @@ CAST(:samples AS tsquery) AND (user_id = :owner AND message_id <= :newest) IS TRUE
+        WHERE terms @@ CAST(:samples AS tsquery) AND (user_id = :user_id AND message_id <= :newest) IS TRUE
     )
     SELECT message_id FROM samples WHERE terms @@ CAST(:words AS tsquery)
     UNION ALL (
-        SELECT message_id FROM message_terms WHERE user_id = :owner AND message_id <= :newest
+        SELECT message_id FROM message_terms WHERE user_id = :user_id AND message_id <= :newest
         ORDER BY message_id DESC LIMIT 1
     )
     UNION ALL (
-        SELECT message_id FROM message_terms WHERE user_id = :owner AND message_id <= :newest
+        SELECT message_id FROM message_terms WHERE user_id = :user_id AND message_id <= :newest
         ORDER BY message_id LIMIT 1
     )
     """,
-    owner=Id(), newest=Id(), samples=sa.Text(), words=sa.Text(),
+    user_id=Id(), newest=Id(), samples=sa.Text(), words=sa.Text(),
 )  # fmt: skip
 # Two conditions, not one with an AND in it: so the index jumps from a match of either to the next one of the other.
 _BY_INDEX = _ids(
     """
     SELECT message_id FROM message_terms
     WHERE terms @@ CAST(:query AS tsquery) AND terms @@ CAST(:slices AS tsquery)
-    AND (user_id = :owner AND message_id BETWEEN :oldest AND :newest) IS TRUE
+    AND (user_id = :user_id AND message_id BETWEEN :oldest AND :newest) IS TRUE
     ORDER BY message_id DESC LIMIT :count
     """,
-    owner=Id(), oldest=Id(), newest=Id(), query=sa.Text(), slices=sa.Text(), count=sa.Integer(),
+    user_id=Id(), oldest=Id(), newest=Id(), query=sa.Text(), slices=sa.Text(), count=sa.Integer(),
 )  # fmt: skip
 
 
-def find_newest(wanted: IndexQuery) -> Candidates:
-    """The newest messages that are wanted. There may be fewer, even none, where `resume_before` is set."""
-    gives_up_at = time.monotonic() + PATIENCE_S
-    if wanted.before == _FIRST:
+def find_newest(index_query: IndexQuery) -> Candidates:
+    """The newest messages that match. There may be fewer, even none, where `resume_before` is set."""
+    deadline = time.monotonic() + PATIENCE_S
+    if index_query.before == FIRST_ID:
         return Candidates([])
-    newest = _LAST if wanted.before is None else _id_in_front_of(wanted.before)
-    if wanted.count < NEAR:
-        near = _look_at_newest(wanted, newest)
-        if len(near) == wanted.count:
-            return Candidates(near)
-    newest, *ends = _ends_of_spans(wanted, newest) or [_FIRST]
+    before, count = index_query.before or LAST_ID, index_query.count
+    batch = partial(_batch, index_query)
+    if count < NEAR:
+        near = batch(before, NEAR, PATIENCE_S) or []
+        matches = [message_id for message_id, is_match in near if is_match][:count]
+        if len(matches) == count:
+            return Candidates(matches)
+    newest, *ends = _ends_of_spans(index_query, _newest(before)) or [FIRST_ID]
     found: list[str] = []
     while ends:
-        left = wanted.count - len(found)
+        left = count - len(found)
         at_once = 1 + left // SAMPLED
         oldest, ends = ends[:at_once][-1], ends[at_once:]
-        found += _look_into_span(wanted, oldest, newest, left)
-        if len(found) == wanted.count:
+        matches_in_span = _search_span(index_query, oldest, newest, left)
+        if matches_in_span is None:  # too large for the index, whatever the span
+            return _scan_rest(batch, found, before=_after(newest), count=count)
+        found += matches_in_span
+        if len(found) == count:
             break
-        if ends and time.monotonic() > gives_up_at:
+        if ends and time.monotonic() > deadline:
             return Candidates(found, resume_before=oldest)
-        newest = _id_in_front_of(oldest)
+        newest = id_before(oldest)
     return Candidates(found)
 
 
-def _look_at_newest(wanted: IndexQuery, newest: str) -> list[str]:
-    query = wanted.query.as_tsquery(wanted.user_id, also=wanted.also)
-    rows = _BY_LOOKING.all(owner=wanted.user_id, newest=newest, query=query, count=wanted.count)
-    return [str(message_id) for (message_id,) in rows]
+def _scan_rest(batch: Any, found: list[str], *, before: str, count: int) -> Candidates:
+    deadline = time.monotonic() + PATIENCE_S / 2
+    rest = scan(batch, before=before, count=count - len(found), rows=NEAR, deadline=deadline)
+    return Candidates(found + rest.ids, resume_before=rest.resume_before)
 
 
-def _ends_of_spans(wanted: IndexQuery, newest: str) -> list[str]:
+def _batch(
+    index_query: IndexQuery, before: str, count: int, timeout_s: float
+) -> list[tuple[str, bool]] | None:
+    if before == FIRST_ID:
+        return []
+    query = index_query.query.as_tsquery(index_query.user_id, also=index_query.also)
+    scope = {"user_id": index_query.user_id, "newest": _newest(before)}
+    rows = _BATCH.all_within(timeout_s, **scope, query=query, count=count)
+    return None if rows is None else [(str(message_id), is_match) for message_id, is_match in rows]
+
+
+def _newest(before: str) -> str:
+    """The greatest id that may be found."""
+    return LAST_ID if before == LAST_ID else id_before(before)
+
+
+def _after(message_id: str) -> str:
+    return LAST_ID if message_id == LAST_ID else str(UUID(int=UUID(message_id).int + 1))
+
+
+def _ends_of_spans(index_query: IndexQuery, newest: str) -> list[str]:
     """Ids, falling: where the first span begins, then where each one ends. None if there is no message."""
-    query = wanted.query
-    samples = query.as_tsquery_of_words(wanted.user_id, also=(SAMPLE, *wanted.also), has_prefixes=False)
-    words = query.as_tsquery_of_words(wanted.user_id, also=wanted.also)
-    rows = _SAMPLES.all(owner=wanted.user_id, newest=newest, samples=samples, words=words)
+    user_id, query = index_query.user_id, index_query.query
+    samples = query.as_tsquery_of_words(user_id, also=(SAMPLE, *index_query.also), has_prefixes=False)
+    words = query.as_tsquery_of_words(user_id, also=index_query.also)
+    rows = _SAMPLES.all(user_id=user_id, newest=newest, samples=samples, words=words)
     ends = sorted({str(message_id) for (message_id,) in rows}, reverse=True)
     return ends * 2 if len(ends) == 1 else ends
 
 
-def _look_into_span(wanted: IndexQuery, oldest: str, newest: str, count: int) -> list[str]:
-    code = owner_code(wanted.user_id)
+def _search_span(index_query: IndexQuery, oldest: str, newest: str, count: int) -> list[str] | None:
+    """The newest matches of a span; None where the index takes too long."""
+    user_id, query = index_query.user_id, index_query.query
+    code = owner_code(user_id)
     slices = " | ".join(f"'{code}{slice_lexeme(digits)}'" for digits in _slices_between(oldest, newest))
-    rows = _BY_INDEX.all(
-        owner=wanted.user_id,
+    rows = _BY_INDEX.all_within(
+        PATIENCE_S,
+        user_id=user_id,
         oldest=oldest,
         newest=newest,
-        query=wanted.query.as_tsquery(wanted.user_id, also=wanted.also),
-        slices=slices or wanted.query.as_tsquery_of_words(wanted.user_id),
+        query=query.as_tsquery(user_id, also=index_query.also),
+        slices=slices or query.as_tsquery_of_words(user_id),
         count=count,
     )
-    return [str(message_id) for (message_id,) in rows]
+    return None if rows is None else [str(message_id) for (message_id,) in rows]
 
 
 def _slices_between(oldest: str, newest: str) -> list[str]:
-    """The fewest slices that cover a span of ids, and at its ends not much beside it; none if still too many."""
+    """The fewest slices that cover a span of ids, and little more at its ends; none if still too many."""
     first, end = int(oldest[:_LONGEST], 16), int(newest[:_LONGEST], 16) + 1
     slices = []
     for digits in range(_LONGEST, _SHORTEST, -1):
@@ -155,8 +182,3 @@ def _slices_between(oldest: str, newest: str) -> list[str]:
     if end - first > _MOST_SLICES:
         return []
     return slices + [f"{number:0{_SHORTEST}x}" for number in range(first, end)]
-
-
-def _id_in_front_of(message_id: str) -> str:
-    """Ids of any version may have been imported, so also neighbours."""
-    return str(UUID(int=max(UUID(message_id).int - 1, 0)))

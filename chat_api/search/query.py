@@ -1,4 +1,4 @@
-"""What a search asks for: words, "phrases", -exclusions and prefix*; any text is a query, or is refused in words.
+"""The query of a search: words, "phrases", -exclusions and prefix*; any text is a query, or is refused with a reason.
 
 A word of several parts, such as `foo-bar`, is the phrase of its parts; so is a word in a script without spaces, of
 pairs of characters. A phrase's words stand next to each other.
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from ..errors import InvalidInput
 from ..search_index.lexemes import owner_code
-from ..search_index.tokenizer import is_spaceless, places
+from ..search_index.tokenizer import is_spaceless, words_with_spans
 
 MOST_TERMS = 64
+MOST_PREFIXES = 8  # each is merged from all the words that begin so
 _PART = re.compile(
     r'(?P<exclusion>-*)(?:["“”„‟](?P<quoted>[^"“”„‟]*)(?:["“”„‟]|\Z)|(?P<plain>[^\s"“”„‟]+))(?P<prefix>\*?)'
 )
@@ -19,7 +20,7 @@ _PART = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """Words that stand next to each other; with `is_prefix` the last one only begins so.
+    """Words that stand next to each other; with `is_prefix` the last one is a prefix.
 
     `is_character` is the prefix that a single character of a script without spaces is.
     """
@@ -38,7 +39,7 @@ class Query:
 
     @property
     def has_prefix(self) -> bool:
-        """Whether it asks for more words than it names."""
+        """Whether it matches more words than it names."""
         return any(phrase.is_prefix for phrase in (*self.required, *self.excluded))
 
     def as_tsquery(self, user_id: str, *, also: tuple[str, ...] = ()) -> str:
@@ -55,9 +56,9 @@ class Query:
         and excluded phrases don't count.
         """
         required = [
-            Phrase((term,), is_prefix=phrase.is_prefix and place == len(phrase.terms) - 1)
+            Phrase((term,), is_prefix=phrase.is_prefix and position == len(phrase.terms) - 1)
             for phrase in self.required
-            for place, term in enumerate(phrase.terms)
+            for position, term in enumerate(phrase.terms)
         ]
         excluded = [phrase for phrase in self.excluded if len(phrase.terms) == 1]
         kept = [[one for one in some if has_prefixes or not one.is_prefix] for some in (required, excluded)]
@@ -75,7 +76,7 @@ class Query:
 
 
 def parse(text: str) -> Query:
-    """Read what somebody typed. Raises InvalidInput where no word is asked for, or too many."""
+    """Parse a query as a user types it. Raises InvalidInput for one without a word, or with too many."""
     required: dict[Phrase, None] = {}
     excluded: dict[Phrase, None] = {}
     for part in _PART.finditer(text):
@@ -90,12 +91,14 @@ def parse(text: str) -> Query:
         )
     if sum(len(phrase.terms) for phrase in (*required, *excluded)) > MOST_TERMS:
         raise InvalidInput({"q": [f"More than {MOST_TERMS} words."]})
+    if sum(phrase.is_prefix for phrase in (*required, *excluded)) > MOST_PREFIXES:
+        raise InvalidInput({"q": [f"More than {MOST_PREFIXES} prefixes (words with * at the end)."]})
     return Query(tuple(required), tuple(excluded))
 
 
 def _phrase_of(text: str, is_prefix: bool) -> Phrase | None:
     """The phrase of a text's words; None where it has none."""
-    found = places(text)
+    found = list(words_with_spans(text))
     if not found:
         return None
     terms = [word.term for word in found]

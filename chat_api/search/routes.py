@@ -43,9 +43,10 @@ whatever the number of messages on a page."""
 def search_messages(query: dict[str, Any]) -> Response:
     """Search messages by words, "phrases", -exclusions and prefixes*, newest first."""
     user_id = guard.caller().user_id
-    # looked up first: what is left when the search begins may be missed, what is indexed meanwhile does no harm
-    headers = {} if backlog.is_complete(user_id=user_id) else {"Search-Index": "incomplete"}
-    found, after = service.search_messages(user_id=user_id, search=service.Search(**query))
+    with service.search_slots.take(user_id):
+        # looked up first: what is missing when the search begins may be missed, what is indexed later does no harm
+        headers = {} if backlog.is_complete(user_id=user_id) else {"Search-Index": "incomplete"}
+        found, after = service.search_messages(user_id=user_id, search=service.Search(**query))
     return add_link_header(
         json_response(found, headers=headers), Page(query["limit"]), before=None, after=after
     )

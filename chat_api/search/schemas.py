@@ -16,7 +16,7 @@ Words that the message contains, all of them, in any order; also:
 
 Case, accents and width are ignored. In scripts without spaces between words, any part of a sentence matches. All \
 other characters separate words; there are no syntax errors. At most 64 words, of which the first 40 characters \
-count."""
+count, and at most 8 prefixes."""
 LONGEST_QUERY = 500
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100

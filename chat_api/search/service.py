@@ -1,5 +1,6 @@
 """Searches a user's messages, and reads those that were found."""
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +14,25 @@ from ..database.parameters import USER_ID, given
 from ..database.session import db
 from ..database.statements import Statement
 from ..messages.models import MESSAGE, Message
+from ..server.slots import Slots
 from ..web.pagination import MAX_PAGE_BYTES, Page
 from . import postgres, sqlite
 from .candidates import IndexQuery
+from .matching import Matcher
 from .query import parse
 from .ranking import ids_parameter, most_relevant
-from .snippets import snippet_of
+from .snippets import beginning_of, snippet_of
 
 RANKED = 1000  # so many of the newest matches are sorted by relevance
+SNIPPETS_S = 0.1  # for the snippets of a page
+MAX_SEARCHES_PER_USER = 2  # at the same time, in each worker
+
+search_slots = Slots(
+    16,
+    full="This server is at its limit of concurrent searches; retry.",
+    limit_per_user=MAX_SEARCHES_PER_USER,
+    full_for_user=f"You already have {MAX_SEARCHES_PER_USER} searches running here; wait for one to finish.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,30 +83,46 @@ _ROWS = Statement(_rows_of)
 
 
 def search_messages(*, user_id: str, search: Search) -> tuple[list[dict[str, Any]], str | None]:
-    """A page of the messages with the words of the query, and the id before which there may be older ones.
+    """A page of the messages that match, and the id before which there may be older ones.
 
     A page ends early rather than grow beyond MAX_PAGE_BYTES, or take long. Raises InvalidInput for a query without
     words, and NotFound where the user has no such conversation.
     """
     query = parse(search.q)
-    on_postgres = is_postgres(db.engine)
     by_relevance = search.sort == "relevance"
     count = RANKED if by_relevance else search.limit + 1
     index_query = IndexQuery(user_id, query, count, search.after, search.conversation_id)
-    found = postgres.find_newest(index_query) if on_postgres else sqlite.find_newest(index_query)
+    found = (postgres if is_postgres(db.engine) else sqlite).find_newest(index_query)
     ids = found.ids
     if not ids and search.conversation_id:
         conversations.require_conversation(user_id=user_id, conversation_id=search.conversation_id)
     if by_relevance:
         ids = most_relevant(user_id=user_id, message_ids=ids, query=query, count=search.limit)
     page = _page(user_id, ids[: search.limit])
-    for item in page:
-        item["snippet"] = snippet_of(item["message"]["content"], query)
+    _add_snippets(page, Matcher(query), is_ranked=by_relevance)
     if by_relevance:
         return page, None
     if page and (len(ids) > search.limit or page[-1]["message"]["id"] != ids[-1]):
         return page, page[-1]["message"]["id"]
     return page, found.resume_before
+
+
+def _add_snippets(page: list[dict[str, Any]], matcher: Matcher, *, is_ranked: bool) -> None:
+    """Add the snippet of each message, as long as there is time.
+
+    Then a page by time ends, and a `Link` goes on. A page by relevance has no further one: the rest of its messages
+    get their beginnings as snippets.
+    """
+    deadline = time.monotonic() + SNIPPETS_S
+    for index, item in enumerate(page):
+        content = item["message"]["content"]
+        if index and time.monotonic() > deadline:
+            if not is_ranked:
+                del page[index:]
+                return
+            item["snippet"] = beginning_of(content)
+        else:
+            item["snippet"] = snippet_of(content, matcher)
 
 
 def _page(user_id: str, ids: list[str]) -> list[dict[str, Any]]:

@@ -1,49 +1,37 @@
-"""The piece of a message that shows why it was found, and where the words stand in it."""
+"""The excerpt of a message that shows why it was found, and the spans of the matches in it."""
 
-from collections.abc import Iterator
 from typing import Any
 
-from ..search_index.tokenizer import Word, places
-from .query import Phrase, Query
+from ..search_index.tokenizer import words_with_spans
+from .matching import Matcher, Span
 
 LENGTH = 200  # characters that a snippet aims at
-_LEAD = 40  # of them in front of the first match
+_LEAD = 40  # of them before the first match
 _LONGEST = 240
+_WORDS_AFTER_FIRST = 2000  # the excerpt is the best one of those so near to the first match
 
-Span = tuple[int, int]
 
-
-def snippet_of(content: str, query: Query) -> dict[str, Any]:
+def snippet_of(content: str, matcher: Matcher) -> dict[str, Any]:
     """The snippet of a message: text, the matches in it as [start, end] in characters, and where it was cut."""
-    words = places(content)
-    matches = _merged(sorted(span for phrase in query.required for span in _occurrences(phrase, words)))
-    start, end = _window(content, words, matches)
-    shown = [[first - start, min(last, end) - start] for first, last in matches if start <= first < end]
+    spans = matcher.spans(words_with_spans(content), words_after_first=_WORDS_AFTER_FIRST)
+    return _excerpt(content, _merged(sorted(spans)))
+
+
+def beginning_of(content: str) -> dict[str, Any]:
+    """The snippet of a message in which nobody looked for matches."""
+    return _excerpt(content, [])
+
+
+def _excerpt(content: str, matches: list[Span]) -> dict[str, Any]:
+    start, end = _window(content, matches)
     return {
         "text": content[start:end],
-        "matches": shown,
+        "matches": [
+            [first - start, min(last, end) - start] for first, last in matches if start <= first < end
+        ],
         "cut_before": start > 0,
         "cut_after": end < len(content),
     }
-
-
-def _occurrences(phrase: Phrase, words: list[Word]) -> Iterator[Span]:
-    terms, last = phrase.terms[:-1], phrase.terms[-1]
-    count = len(terms)
-    for index in range(len(words) - count):
-        term = words[index + count].term
-        if term != last and not (phrase.is_prefix and term.startswith(last)):
-            continue
-        if all(words[index + place].term == terms[place] for place in range(count)):
-            yield words[index].start, _end_of(phrase, words, index + count)
-
-
-def _end_of(phrase: Phrase, words: list[Word], index: int) -> int:
-    """Of a pair that begins with the character that was asked for, only that character."""
-    end = words[index].end
-    if phrase.is_character and index + 1 < len(words) and words[index].start < words[index + 1].start < end:
-        return words[index + 1].start
-    return end
 
 
 def _merged(spans: list[Span]) -> list[Span]:
@@ -57,8 +45,8 @@ def _merged(spans: list[Span]) -> list[Span]:
     return merged
 
 
-def _window(content: str, words: list[Word], matches: list[Span]) -> Span:
-    """The piece with the most matches in it, the first of those; from word to word."""
+def _window(content: str, matches: list[Span]) -> Span:
+    """The excerpt with the most matches in it, the first of those; from word to word."""
     if len(content) <= _LONGEST:
         return 0, len(content)
     best, most = matches[0] if matches else (0, 0), 0
@@ -75,7 +63,7 @@ def _window(content: str, words: list[Word], matches: list[Span]) -> Span:
 
 
 def _at_a_word(content: str, start: int, match: int) -> int:
-    """Move the beginning behind a space in front of the match, if there is one."""
+    """Move the beginning to the first word before the match, if there is a space."""
     if start == 0:
         return 0
     space = content.find(" ", start - 1, match)

@@ -22,7 +22,7 @@ SAMPLED = 512
 """One message of so many is a sample. With fewer samples spans hold more than a page needs; with more it takes longer
 to find those with common words, and all of them are looked at for a prefix."""
 
-_FEW_PLACES = [f"':{place}" for place in range(1, 513)]
+_FEW_POSITIONS = [f"':{position}" for position in range(1, 513)]
 _GREATEST_NUMBER = 2**63 - 2**33
 
 
@@ -58,12 +58,12 @@ def vector_text(user_id: str, conversation_id: str, message_id: str, words: list
         where += f"{quote}{SAMPLE}'"
     if not words:
         return where
-    places = _FEW_PLACES if len(words) <= len(_FEW_PLACES) else _all_places(len(words))
-    return f"{where}{quote}{quote.join(map(add, words, places))}"
+    positions = _FEW_POSITIONS if len(words) <= len(_FEW_POSITIONS) else _all_positions(len(words))
+    return f"{where}{quote}{quote.join(map(add, words, positions))}"
 
 
 def plain_text(conversation_id: str, words: Iterable[str]) -> str:
-    """The same for SQLite, where a trigger puts the owner's code behind each space, and FTS5 splits at spaces."""
+    """The same for SQLite, where a trigger puts the owner's code after each space, and FTS5 splits at spaces."""
     return f" {conversation_lexeme(conversation_id)} {' '.join(words)}".rstrip()
 
 
@@ -80,10 +80,10 @@ def number_of(message_id: str) -> int:
 
 def spread_of(message_id: str) -> int:
     """31 bits of no meaning. Where an id's number is taken, its next ones to try are within the first 3 bits of
-    these, then 6, 9 …: ids that were made up by counting may all want the same number, and find places all the same.
+    these, then 6, 9 …: ids that were made up by counting may all want the same number, and all find one.
     """
     return crc32(message_id.encode()) >> 1
 
 
-def _all_places(count: int) -> list[str]:
-    return [f"':{place}" for place in range(1, count + 1)]
+def _all_positions(count: int) -> list[str]:
+    return [f"':{position}" for position in range(1, count + 1)]

@@ -1,4 +1,4 @@
-"""Cutting text into words, the same way for both databases, for what is stored and for what is asked.
+"""Cuts text into words, the same way for both databases, for messages and for queries.
 
 A word is a run of letters, digits and the marks on them; everything else separates. Words are compared without
 case, width and accents. Scripts that put no spaces between words give each pair of neighbouring characters, and
@@ -9,13 +9,14 @@ import itertools
 import re
 import sys
 import unicodedata
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
 MOST_WORDS = (
-    16_000  # of a text: places in a tsvector end at 16,383 (PostgreSQL documentation, section 8.11.1)
+    16_000  # of a text: positions in a tsvector end at 16,383 (PostgreSQL documentation, section 8.11.1)
 )
-LONGEST_WORD = 40  # characters; what is behind them makes no difference
+LONGEST_WORD = 40  # characters; the rest makes no difference
 _MOST_BYTES = 400_000  # of a text's words: a tsvector holds less than 1 MiB, and adds some bytes to each
 
 _SPACELESS = (
@@ -46,10 +47,10 @@ class Word(NamedTuple):
 def words(text: str) -> list[str]:
     """The words of a text in their order, as they are compared; at most the first MOST_WORDS."""
     if len(text) > _MOST_BYTES // 4:  # a character has four bytes at the most
-        return [word.term for word in places(text)]
+        return [word.term for word in words_with_spans(text)]
     if not text.isascii():
         return _other_words(text)
-    found = text.lower().translate(_ASCII_TO_WORDS).split(None, MOST_WORDS)  # the fast lane of appending
+    found = text.lower().translate(_ASCII_TO_WORDS).split(None, MOST_WORDS)  # the quick way, for appending
     if found and (len(found) > MOST_WORDS or len(max(found, key=len)) > LONGEST_WORD):
         found = [word[:LONGEST_WORD] for word in found[:MOST_WORDS]]
     return found
@@ -57,7 +58,7 @@ def words(text: str) -> list[str]:
 
 def _other_words(text: str) -> list[str]:
     found: list[str] = []
-    for run in _runs().findall(text):
+    for run in _word_pattern().findall(text):
         if run.isascii():
             found.append(run.lower()[:LONGEST_WORD])
         elif is_spaceless(run):
@@ -67,21 +68,20 @@ def _other_words(text: str) -> list[str]:
     return found[:MOST_WORDS]
 
 
-def places(text: str) -> list[Word]:
-    """The words of a text with their places; the same words as `words`."""
-    found: list[Word] = []
-    left = _MOST_BYTES
-    for match in _runs().finditer(text):
+def words_with_spans(text: str) -> Iterator[Word]:
+    """The words of a text with where they stand, one after the other; the same words as `words`."""
+    count, left = 0, _MOST_BYTES
+    for match in _word_pattern().finditer(text):
         run, start = match[0], match.start()
         more = _pairs(run, start) if is_spaceless(run) else [Word(term_of(run), start, match.end())]
         for word in more:
             if not word.term:
                 continue
             left -= len(word.term) if word.term.isascii() else len(word.term.encode())
-            if len(found) == MOST_WORDS or left < 0:
-                return found
-            found.append(word)
-    return found
+            if count == MOST_WORDS or left < 0:
+                return
+            count += 1
+            yield word
 
 
 def is_spaceless(run: str) -> bool:
@@ -139,17 +139,17 @@ def _characters(run: str, start: int) -> list[Word]:
     """The characters of a run, folded; what is written in parts, as syllables of Hangul or a kana and its voicing
     mark may be, is one."""
     found: list[Word] = []
-    for place, written in enumerate(run, start):
+    for position, written in enumerate(run, start):
         for part in fold(written):
             if found and _may_join(part) and len(composed := _composed(found[-1].term + part)) == 1:
-                found[-1] = Word(composed, found[-1].start, place + 1)
+                found[-1] = Word(composed, found[-1].start, position + 1)
             else:
-                found.append(Word(part, place, place + 1))
+                found.append(Word(part, position, position + 1))
     return found
 
 
 def _may_join(character: str) -> bool:
-    """Whether it may be a part of the character in front of it: a mark, or a vowel or final of Hangul."""
+    """Whether it may be a part of the character before it: a mark, or a vowel or final of Hangul."""
     return "\u1160" <= character <= "\u11ff" or unicodedata.category(character)[0] == "M"
 
 
@@ -158,7 +158,7 @@ def _composed(text: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _runs() -> re.Pattern[str]:
+def _word_pattern() -> re.Pattern[str]:
     """Runs of word characters, each of one kind of script; the first alternative is the quick one."""
     joined = _marks() + _INVISIBLE
     spaceless = f"(?:(?=\\w)[{_SPACELESS}][{joined}]*)+"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chat_api.search import postgres
+from chat_api.search import postgres, sqlite
 from chat_api.search.query import parse
 from chat_api.search_index.lexemes import is_sample, number_of
 from tests.search.test_query import matches
@@ -116,8 +116,9 @@ def test_pages_lead_through_all_matches(searcher: Searcher, q: str) -> None:
 def test_search_that_takes_long_goes_on_at_the_next_page(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch, q: str
 ) -> None:
-    """As if each span took too long. A page may be empty, and lead on all the same."""
-    monkeypatch.setattr(postgres, "PATIENCE_S", 0)
+    """As if each part took too long. A page may be empty, and lead on all the same."""
+    for module in (postgres, sqlite):
+        monkeypatch.setattr(module, "PATIENCE_S", 0.001)
     seen = searcher.walk(q=q)
     assert searcher.comparable(seen) == searcher.comparable(searcher.expected(q))
 

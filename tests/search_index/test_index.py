@@ -255,12 +255,12 @@ def test_postgres_needs_no_statistics(app: Flask, ada: Api) -> None:
         db.session.execute(sa.text(_MULTIPLY), {"owner": ada.user_id})
         db.session.execute(sa.text("ANALYZE message_terms"))
         db.session.commit()
-        given = {"owner": ada.user_id, "newest": ANY[1], "oldest": ANY[0], "count": 21, "query": "'a'",
+        given = {"user_id": ada.user_id, "newest": ANY[1], "oldest": ANY[0], "count": 21, "query": "'a'",
                  "slices": "'a~'", "samples": "'a~'", "words": "'a'"}  # fmt: skip
-        looking = plan_of(postgres._BY_LOOKING, **given)
+        batch = plan_of(postgres._BATCH, **given)
         samples, span = plan_of(postgres._SAMPLES, **given), plan_of(postgres._BY_INDEX, **given)
-    assert "Index Scan Backward using pk_message_terms" in looking
-    assert "Sort" not in looking
+    assert "Index Scan Backward using pk_message_terms" in batch
+    assert "Sort" not in batch
     assert "Index Only Scan Backward using pk_message_terms" in samples
     for plan in (samples, span):
         assert "Bitmap Index Scan on ix_message_terms_terms" in plan

@@ -13,9 +13,9 @@ from chat_api.search_index.tokenizer import (
     Word,
     fold,
     is_spaceless,
-    places,
     term_of,
     words,
+    words_with_spans,
 )
 
 # what the rules are about comes up seldom in all of Unicode
@@ -50,20 +50,20 @@ TEXTS = st.text() | st.text("abzAZ09éÀßıłøﬁ²½ _-'.’🙂東京かが�
 )
 def test_words_of_a_text(text: str, expected: list[str]) -> None:
     assert words(text) == expected
-    assert [word.term for word in places(text)] == expected
+    assert [word.term for word in words_with_spans(text)] == expected
 
 
 @given(TEXTS)
 @example("a" * 100 + " " + "é" * 100)
 def test_words_and_places_agree(text: str) -> None:
-    assert words(text) == [word.term for word in places(text)]
+    assert words(text) == [word.term for word in words_with_spans(text)]
 
 
 @given(TEXTS)
 @example("か\uff9e")
 def test_places_are_where_the_words_stand(text: str) -> None:
     last = 0
-    for word in places(text):
+    for word in words_with_spans(text):
         assert 0 <= last <= word.start < word.end <= len(text)
         last = word.start
         part = text[word.start : word.end]
@@ -81,7 +81,7 @@ def test_words_are_made_of_letters_and_marks_alone(text: str) -> None:
 @given(TEXTS)
 def test_folding_twice_changes_nothing(text: str) -> None:
     assert fold(fold(text)) == fold(text)
-    for word in places(text):
+    for word in words_with_spans(text):
         if not is_spaceless(word.term):
             assert term_of(word.term) == word.term
 
@@ -101,15 +101,15 @@ def test_text_that_is_added_changes_no_earlier_word(first: list[str], second: li
 def test_only_the_first_words_of_a_long_text_count() -> None:
     for one in ("word ", "é ", "東"):
         text = one * (MOST_WORDS + 10)
-        assert len(words(text)) == len(places(text)) == MOST_WORDS
+        assert len(words(text)) == len(list(words_with_spans(text))) == MOST_WORDS
     long = " ".join(f"{number:040}" for number in range(MOST_WORDS))
-    assert words(long) == [word.term for word in places(long)]
+    assert words(long) == [word.term for word in words_with_spans(long)]
     assert len(words(long)) == 10_000  # 400,000 bytes
     assert len(vector_text("u" * 36, "c" * 36, "m" * 36, words(long))) < 1024 * 1024
 
 
 def test_words_have_places_in_characters() -> None:
-    assert places("🙂 Ünïcode!") == [Word("unicode", 2, 9)]
+    assert list(words_with_spans("🙂 Ünïcode!")) == [Word("unicode", 2, 9)]
 
 
 def test_lexemes_begin_with_their_owner() -> None:
