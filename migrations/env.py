@@ -8,12 +8,14 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any
 
+import click
 import sqlalchemy as sa
 from alembic import context
 from flask import current_app
 
 UPGRADE_LOCK = 0x63686174_00000001  # "chat", and a number of our own
 LOOK_AGAIN_S = 0.2
+WAITING = "Another process is changing the schema; waiting for it."
 
 log = logging.getLogger("alembic.env")
 options = dict(current_app.extensions["migrate"].configure_args)
@@ -81,7 +83,7 @@ def lock_on_postgres(connection: sa.Connection) -> None:
     while not connection.scalar(attempt, {"key": UPGRADE_LOCK}):
         connection.commit()
         if not waits:
-            log.warning("Another process is changing the schema; waiting for it.")
+            click.echo(WAITING, err=True)
         waits = True
         time.sleep(LOOK_AGAIN_S)
     connection.commit()
@@ -91,7 +93,7 @@ def lock_file(file: IO[str]) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        log.warning("Another process is changing the schema; waiting for it.")
+        click.echo(WAITING, err=True)
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
