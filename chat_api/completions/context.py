@@ -1,7 +1,7 @@
 """Which messages of a conversation are sent: all, or as many of the newest turns as the model's window takes in.
 
 Tokens are estimated, at four bytes of UTF-8 for one: near enough for English, German or Chinese with the
-tokenizers of today, and no tokenizer is asked for models that we do not know.
+today's tokenizers, and no tokenizer has to be known for every model.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from ..web.pagination import Page
 BYTES_PER_TOKEN = 4
 TOKENS_AROUND_MESSAGE = 4  # role and separators
 MAX_RESERVED_FOR_REPLY = 4096
-MAX_INSTRUCTIONS = 100  # system messages in front of what is sent; more are no instructions any more
+MAX_INSTRUCTIONS = 100  # system messages before what is sent; more than that are hardly instructions
 _PAGE = 200
 
 Message = dict[str, Any]
@@ -83,7 +83,7 @@ def tokens_of(text: str) -> int:
 def _newest_turns(backwards: Iterator[Message], budget: int, *, has_turn: bool) -> tuple[list[Message], bool]:
     """The newest turns that fit, oldest message first, and whether these are all there are.
 
-    The newest turn of all stays even where it alone is too large: the provider will say so better than we can.
+    The newest turn of all stays even where it alone is too large: the provider's error says so best.
     """
     kept: list[Message] = []  # newest first
     turn: list[Message] = []
@@ -95,11 +95,12 @@ def _newest_turns(backwards: Iterator[Message], budget: int, *, has_turn: bool) 
         if message["role"] == "user":
             kept += turn
             turn, has_turn = [], True
-        elif budget < 0 and len(turn) >= _PAGE:  # no user ever spoke: not a turn, but an end has to be found
+        elif (
+            budget < 0 and len(turn) >= _PAGE
+        ):  # no user's message at all: without a turn, a page has to be the limit
             return turn[::-1], False
-    return (kept + turn)[
-        ::-1
-    ], True  # what stands in front of the first user's message belongs to the beginning
+    kept += turn  # what precedes the first user's message belongs to the beginning
+    return kept[::-1], True
 
 
 def _backwards(user_id: str, conversation_id: str, up_to: int) -> Iterator[Message]:

@@ -39,7 +39,7 @@ WORKER_LOST = "worker_lost"
 log = logging.getLogger(__name__)
 
 # Locks both rows: nobody else appends or finalizes until the commit. Postgres locks them in the order of FROM:
-# the conversation first, as whoever deletes it or one of its messages does.
+# the conversation first, as deletions of it or of its messages do.
 _STATE = Statement(
     sa.select(
         Completion.status,

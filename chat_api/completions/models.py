@@ -47,7 +47,7 @@ class Completion(Model):
     conversation_id: Mapped[str] = mapped_column(Id)
     # the message that is answered
     parent_id: Mapped[str] = mapped_column(Id)
-    # the message that the caller named, if any: another run may go on beside this one if it names another
+    # the message that the caller named, if any: runs of one conversation may go on in parallel if each names another
     branch_id: Mapped[str | None] = mapped_column(Id)
     # the id that the reply will have among the messages
     message_id: Mapped[str] = mapped_column(Id)

@@ -1,4 +1,4 @@
-"""The log of one reply: what the provider sent, in order, and a position for every place in it.
+"""The log of one reply: what the provider sent, in order, and a position for every point in it.
 
 A position counts the characters of text and reasoning that came before it, and one for each tool call. It is
 the id of the events of a stream. So ids count up, a client that names one goes on at exactly that character,
@@ -15,11 +15,11 @@ import orjson
 from ..llm.events import ToolCall
 
 TEXT, REASONING, TOOL_CALL = "text", "reasoning", "tool_call"
-START = 0  # the position in front of the first character; the id of `completion.started`
+START = 0  # the position before the first character; the id of `completion.started`
 
 
 class Chunk(NamedTuple):
-    """A piece of a reply: a text that may be cut anywhere, or a tool call, which is whole."""
+    """A part of a reply: a text that may be cut anywhere, or a tool call, which is whole."""
 
     kind: str
     text: str  # of a tool call: the call as JSON
@@ -37,13 +37,13 @@ class ReplyLog:
 
     def __init__(self, chunks: Iterable[Chunk] = ()) -> None:
         self._chunks: list[Chunk] = []
-        self._ends: list[int] = []  # the position behind each chunk
+        self._ends: list[int] = []  # the position after each chunk
         for chunk in chunks:
             self.append(chunk)
 
     @property
     def position(self) -> int:
-        """The position behind the last chunk."""
+        """The position after the last chunk."""
         return self._ends[-1] if self._ends else START
 
     def append(self, chunk: Chunk) -> None:

@@ -28,8 +28,8 @@ class Connection(socket.socket):
             super().sendall(view[start : start + SLICE_BYTES], flags)
 
     def end_input(self) -> None:
-        """Let whoever waits for the client find the end of its input, after what has already arrived. gevent's own
-        `shutdown` would raise in their wait."""
+        """Let a pending read find the end of the client's input, after what has already arrived. gevent's own
+        `shutdown` would raise in it."""
         try:
             self._sock.shutdown(socket.SHUT_RD)
         except OSError:

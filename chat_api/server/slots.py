@@ -35,7 +35,7 @@ class Slot:
         self._slots._give_back(self)
 
     def hand_over(self) -> None:
-        """Keep the slot beyond the block, until whoever has it from now on calls `release`."""
+        """Keep the slot beyond the block, until its new holder calls `release`."""
         self._is_handed_over = True
 
     def until_closed(self, response: Response) -> Response:

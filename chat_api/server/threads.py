@@ -114,14 +114,14 @@ class Worker(ServiceWorker, ThreadWorker):
                 listener.close()
 
     def _cap_keepalive(self, deadline: float) -> None:
-        """A stopping worker waits no longer for clients that have asked nothing yet than for kept connections."""
+        """A stopping worker waits no longer for clients that have sent nothing yet than for kept connections."""
         deadline = min(deadline, self.deadline)
         super()._cap_keepalive(deadline)
         for conn in self.pending_conns:
             conn.timeout = min(conn.timeout, deadline)
 
     def murder_pending(self) -> None:
-        """Called in every turn of the event loop: end what has lingered long enough."""
+        """Called in every round of the event loop: end what has lingered long enough."""
         super().murder_pending()
         while self.lingering:
             oldest = next(iter(self.lingering))

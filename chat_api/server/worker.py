@@ -1,4 +1,4 @@
-"""What both worker classes do in the same way, as a mixin in front of gunicorn's class."""
+"""What both worker classes do in the same way, as a mixin to be named before gunicorn's class."""
 
 import math
 import os

@@ -37,7 +37,7 @@ class NotSentAsExport(ApiError):
 
 @contextmanager
 def received_file() -> Iterator[IO[bytes]]:
-    """The file that the request sends, as a file without a name that is gone with the block.
+    """The file that the request sends, as a file without a name that is deleted with the block.
 
     Raises NotSentAsExport (415), PayloadTooLarge (413), InvalidInput (400), Unavailable where the disk is full.
     """

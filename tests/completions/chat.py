@@ -83,10 +83,10 @@ class Stream:
         assert sum(event.is_end for event in self.seen) == 1
         return self.seen[-1]
 
-    def _read(self, pieces: Iterator[bytes]) -> Iterator[Event]:
+    def _read(self, parts: Iterator[bytes]) -> Iterator[Event]:
         rest = b""
-        for piece in pieces:
-            *frames, rest = (rest + piece).split(b"\n\n")
+        for part in parts:
+            *frames, rest = (rest + part).split(b"\n\n")
             for frame in frames:
                 event = _parsed(frame.decode())
                 self.seen.append(event)
@@ -95,7 +95,7 @@ class Stream:
 
 
 def _parsed(frame: str) -> Event:
-    """An event of exactly one id, one name and one line of JSON; comments may stand in front of it."""
+    """An event of exactly one id, one name and one line of JSON; comments may precede it."""
     lines = _without_comments(frame)
     assert [line.split(": ")[0] for line in lines] == ["id", "event", "data"], frame
     id_, name, content = (line.split(": ", 1)[1] for line in lines)

@@ -1,4 +1,4 @@
-"""Replies to any message: where they go, what the provider is told, and what others do meanwhile."""
+"""Replies to any message: where they go, what is sent to the provider, and what others do at the same time."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -221,8 +221,8 @@ def test_a_dry_run_moves_nothing(app: Flask, chat: Chat) -> None:
     before = stored()
     for content in (None, "Another"):
         preview = chat.ask(query="?dry_run=true", content=content, parent_id=root["id"]).get_json()
-        told = [message["content"] for message in preview["request"]["body"]["messages"]]
-        assert told == ["root", *([content] if content else [])]
+        sent = [message["content"] for message in preview["request"]["body"]["messages"]]
+        assert sent == ["root", *([content] if content else [])]
         assert stored() == before
     refused = chat.ask(query="?dry_run=true", content=None, parent_id=chat.conversation_id)
     assert refused.status_code == 404
@@ -272,12 +272,12 @@ def test_a_reply_whose_worker_died_is_stored_where_it_belongs(
     if not path_stays:
         move(chat, root["id"])
     run_sql(app, "UPDATE completions SET lease_expires_at = created_at WHERE id = :id", id=completion_id)
-    settled = chat.get(completion_id)
-    assert (settled["status"], settled["finish_reason"]) == ("incomplete", "worker_lost")
-    assert (settled["message"]["parent_id"], settled["message"]["content"]) == (
+    finalized = chat.get(completion_id)
+    assert (finalized["status"], finalized["finish_reason"]) == ("incomplete", "worker_lost")
+    assert (finalized["message"]["parent_id"], finalized["message"]["content"]) == (
         question["id"],
         "By the river",
     )
-    assert leaf(chat) == (settled["message"]["id"] if path_stays else root["id"])
-    assert every(chat)[-1] == settled["message"]
+    assert leaf(chat) == (finalized["message"]["id"] if path_stays else root["id"])
+    assert every(chat)[-1] == finalized["message"]
     assert_whole(chat)

@@ -172,7 +172,7 @@ def test_a_dry_run_says_exactly_what_is_sent(eve: Api, provider: ScriptedProvide
     }
     response = chat.ask(query="?dry_run=true", **asked)
     assert response.status_code == 200
-    told = response.get_json()
+    preview = response.get_json()
     assert chat.sent == []
     after = (
         chat.messages,
@@ -182,14 +182,14 @@ def test_a_dry_run_says_exactly_what_is_sent(eve: Api, provider: ScriptedProvide
     assert after == before
     completion = chat.reply(**asked)
     sent = chat.sent[0]
-    assert told["request"]["body"] == sent.json
-    assert told["request"]["method"] == sent.method
-    assert told["request"]["url"] == f"{provider.origin}{sent.path}"
-    for name, value in told["request"]["headers"].items():
+    assert preview["request"]["body"] == sent.json
+    assert preview["request"]["method"] == sent.method
+    assert preview["request"]["url"] == f"{provider.origin}{sent.path}"
+    for name, value in preview["request"]["headers"].items():
         assert value.replace("****", chat.key) == sent.headers[name.lower()]
     assert chat.key not in response.get_data(as_text=True)
-    assert told["omitted_messages"] == completion["omitted_messages"] > 0
-    assert told["prompt_tokens"] > 300
+    assert preview["omitted_messages"] == completion["omitted_messages"] > 0
+    assert preview["prompt_tokens"] > 300
 
 
 def test_a_dry_run_takes_no_place(chat: Chat, serve: Any) -> None:

@@ -29,8 +29,8 @@ class Abandoned:
 
     def __init__(self, chat: Chat, other_app: Flask, said: str = "So ") -> None:
         self._back = threading.Event()
-        pieces = [said] if said else []
-        chat.script(openai_stream(*pieces, self._back, "far", usage=(5, 6)), openai_stream("And on."))
+        texts = [said] if said else []
+        chat.script(openai_stream(*texts, self._back, "far", usage=(5, 6)), openai_stream("And on."))
         self.chat, self.elsewhere = chat, chat.on(other_app)
         self.stream = chat.stream(content="A").until(said)
         chat.request()
@@ -96,7 +96,7 @@ def test_the_next_one_to_look_settles_it(
 
 def test_a_worker_that_comes_back_still_stores_the_whole_reply(chat: Chat, other_app: Flask) -> None:
     abandoned = Abandoned(chat, other_app)
-    settled = abandoned.elsewhere.get(abandoned.stream.id)
+    finalized = abandoned.elsewhere.get(abandoned.stream.id)
     abandoned.elsewhere.reply(content="B")
     completion = abandoned.come_back()
     assert (completion["status"], completion["message"]["content"]) == ("completed", "So far")
@@ -109,7 +109,7 @@ def test_a_worker_that_comes_back_still_stores_the_whole_reply(chat: Chat, other
     assert completion["problem"] is None
     assert (abandoned.stream.text, abandoned.stream.end.name) == ("So far", "completion.completed")
     for name in ("id", "position"):
-        assert completion["message"][name] == settled["message"][name]
+        assert completion["message"][name] == finalized["message"][name]
     assert [content for _, content, _ in chat.said] == ["A", "So far", "B", "And on."]
 
 
@@ -181,7 +181,7 @@ def unreadable(app: Flask, completion_id: str) -> Iterator[None]:
 def test_one_that_cannot_be_settled_stops_no_other(
     chat: Chat, ada: Api, provider: ScriptedProvider, other_app: Flask
 ) -> None:
-    # of two users: who asks again settles their own
+    # of two users: a retry finalizes the user's own
     bad, good = (Abandoned(each, other_app) for each in (chat, Chat.begin(ada, provider)))
     with unreadable(other_app, bad.stream.id), other_app.app_context():
         reap_abandoned_and_commit()
@@ -204,7 +204,7 @@ def test_a_question_beside_one_that_cannot_be_settled_may_be_asked_again(
 def test_a_reply_whose_thread_fails_leaves_nobody_waiting(
     chat: Chat, app: Flask, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A fault of ours in the thread itself: without a context, the tokens of the end can't be told."""
+    """A fault of ours in the thread itself: without a context, its tokens can't be counted."""
     chat.script(openai_stream("So far", usage=None))
     registry = app.extensions[EXTENSION]
     request = CompletionRequest(
@@ -243,7 +243,7 @@ def locked(app: Flask) -> Iterator[None]:
     """Nobody else can write, or on Postgres even read, what belongs to replies."""
     with app.app_context(), db.engine.begin() as connection:  # on SQLite this alone takes the lock
         if connection.dialect.name == "postgresql":
-            # in the order in which the keeper takes them, or one of both would be the victim of a deadlock
+            # in the order in which the supervisor takes them, or one of both would be the victim of a deadlock
             tables = "completion_pieces, completions, messages, conversations"
             connection.execute(sa.text(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE"))
         yield
@@ -284,7 +284,7 @@ def test_a_reply_that_ends_while_the_database_is_locked_is_stored_later(
 
 
 def test_a_table_that_is_missing_for_a_moment_costs_nothing(chat: Chat, other_app: Flask) -> None:
-    """Not even a refused statement ends the keeper: what it could not store it stores the next time."""
+    """Not even a refused statement ends the supervisor: what it could not store it stores the next time."""
     more = threading.Event()
     chat.script(openai_stream("one ", more, "two"))
     run_sql(other_app, "ALTER TABLE completion_pieces RENAME TO missing_pieces")
@@ -327,7 +327,7 @@ def test_a_start_while_the_database_is_locked_stores_nothing(
     assert (chat.messages, chat.completions, chat.sent) == ([], [], [])
 
 
-# -- pieces ---------------------------------------------------------------------------------------------------
+# -- checkpoints --------------------------------------------------------------------------------------------------
 
 
 def test_pieces_are_gone_when_the_reply_is_a_message(chat: Chat, other_app: Flask) -> None:
@@ -337,15 +337,15 @@ def test_pieces_are_gone_when_the_reply_is_a_message(chat: Chat, other_app: Flas
     wait_until_durable(other_app, stream.id, "a")
     end.set()
     stream.rest()
-    assert pieces(other_app, stream) == []
+    assert checkpoints(other_app, stream) == []
 
 
-def pieces(app: Flask, stream: Stream) -> list[Any]:
+def checkpoints(app: Flask, stream: Stream) -> list[Any]:
     return run_sql(app, "SELECT position FROM completion_pieces WHERE completion_id = :id", id=stream.id)
 
 
 def test_a_piece_that_comes_late_is_not_kept(chat: Chat, other_app: Flask) -> None:
-    """The keeper stores a piece in the very moment in which another transaction settles the reply."""
+    """The supervisor saves a checkpoint at the very moment at which another transaction finalizes the reply."""
     end = threading.Event()
     chat.script(openai_stream("a", end))
     stream = chat.stream().until("a")
@@ -365,7 +365,7 @@ def test_a_piece_that_comes_late_is_not_kept(chat: Chat, other_app: Flask) -> No
         saving.start()
         saving.join(0.3)
     saving.join()
-    found = pieces(other_app, stream)
+    found = checkpoints(other_app, stream)
     run_sql(other_app, "UPDATE completions SET status = 'in_progress' WHERE id = :id", id=stream.id)
     end.set()
     stream.rest()

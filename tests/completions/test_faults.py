@@ -1,4 +1,4 @@
-"""What providers do wrong: what the client is told, what is kept, and that the conversation goes on."""
+"""What providers do wrong: what the client gets, what is kept, and that the conversation goes on."""
 
 import logging
 from collections.abc import Iterator
@@ -257,22 +257,22 @@ def test_the_key_is_nowhere(
     answer = error_answer(status, message, {"X-Key": chat.key}, param=chat.key, code=chat.key)
     broken = openai_stream("So far", sse({"error": {"message": message, "code": chat.key}}))
     chat.script(answer, answer, broken, Raw(f"HTTP/1.1 200 {chat.key}\r\n".encode(), BREAK))
-    shown = [
+    seen = [
         chat.ask().get_data(as_text=True),
         *(chat.ask(stream=True).get_data(as_text=True) for _ in range(3)),
     ]
-    shown += [
+    seen += [
         repr(chat.completions),
         repr(chat.messages),
         chat.ask(query="?dry_run=true").get_data(as_text=True),
     ]
-    shown += [chat.api.get(f"/chat/llm-providers/{chat.provider_id}/models").get_data(as_text=True)]
+    seen += [chat.api.get(f"/chat/llm-providers/{chat.provider_id}/models").get_data(as_text=True)]
     output = capfd.readouterr()
-    shown += [everything_logged.text, repr([vars(record) for record in everything_logged.records])]
-    shown += [output.out, output.err, everything_stored(chat.api.app)]
+    seen += [everything_logged.text, repr([vars(record) for record in everything_logged.records])]
+    seen += [output.out, output.err, everything_stored(chat.api.app)]
     assert len(chat.sent) == 4
     assert all(chat.key in request.headers["authorization"] for request in chat.sent)
-    for text in shown:
+    for text in seen:
         assert chat.key not in text
         assert chat.key[3:20] not in text
 

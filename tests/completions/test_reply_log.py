@@ -36,8 +36,8 @@ def flat(chunks: list[Chunk]) -> list[tuple[str, str]]:
     """The chunks in units of one position each: characters and calls."""
     units = []
     for chunk in chunks:
-        pieces = [chunk.text] if chunk.kind == TOOL_CALL else list(chunk.text)
-        units += [(chunk.kind, piece) for piece in pieces]
+        texts = [chunk.text] if chunk.kind == TOOL_CALL else list(chunk.text)
+        units += [(chunk.kind, text) for text in texts]
     return units
 
 
@@ -89,13 +89,13 @@ def test_pieces_as_json_are_the_same(chunks: list[Chunk]) -> None:
 
 @given(CHUNKS, st.data())
 def test_pieces_saved_in_turn_make_up_the_log(chunks: list[Chunk], data: st.DataObject) -> None:
-    """As the keeper saves them, from where the last piece ended, and another worker reads them."""
+    """As the supervisor saves them, from where the last checkpoint ended, and another worker reads them."""
     log, elsewhere, saved = ReplyLog(), ReplyLog(), START
     for chunk in chunks:
         log.append(chunk)
-        if data.draw(st.booleans()) and (piece := log.after(saved)):
-            saved += sum(chunk.length for chunk in piece)
-            for read in from_json(to_json(piece)):
+        if data.draw(st.booleans()) and (chunks := log.after(saved)):
+            saved += sum(chunk.length for chunk in chunks)
+            for read in from_json(to_json(chunks)):
                 elsewhere.append(read)
         assert flat(elsewhere.after(START)) == flat(log.after(START))[: elsewhere.position]
     assert elsewhere.position == saved

@@ -95,7 +95,7 @@ def test_the_last_id_stops_an_event_source_at_once(chat: Chat) -> None:
 
 
 def test_an_id_beyond_the_end_gets_the_end(chat: Chat, reader: Chat) -> None:
-    """Whoever saw more than there is, as after a crash, is told how it ended."""
+    """A client that saw more than there is, as after a crash, gets the end."""
     completion_id = chat.reply()["id"]
     stream = read(reader, completion_id, 10**12)
     assert [event.name for event in stream.seen] == ["completion.completed"]
@@ -129,8 +129,8 @@ def test_a_reader_in_another_worker_follows_live(chat: Chat, other_app: Flask) -
     original = chat.stream().until("one ")
     elsewhere = chat.on(other_app).events(original.id).until("one ")
     assert elsewhere.seen[0] == original.seen[0]
-    shown = chat.on(other_app).get(original.id)
-    assert (shown["status"], shown["message"]["content"]) == ("in_progress", "one ")
+    found = chat.on(other_app).get(original.id)
+    assert (found["status"], found["message"]["content"]) == ("in_progress", "one ")
     more.set()
     elsewhere.until("one two")
     assert not elsewhere.seen[-1].is_end
@@ -284,7 +284,7 @@ def test_a_refused_request_does_not_burn_its_key(chat: Chat) -> None:
 
 
 def test_parallel_requests_with_one_key_are_one_reply(chat: Chat, other_app: Flask) -> None:
-    """Each gets that reply, or is told that the first request has not ended starting it."""
+    """Each gets that reply, or an error that says that the first request has not ended starting it."""
     headers = {"Idempotency-Key": f"parallel {chat.model}"}
     chat.script(openai_stream("on", "ce", pause_s=0.1))
     places = [chat, chat.on(other_app)] * 4

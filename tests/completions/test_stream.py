@@ -69,8 +69,8 @@ def test_text_comes_while_the_provider_still_writes(chat: Chat) -> None:
     more = threading.Event()
     chat.script(openai_stream("Once", more, " more"))
     stream = chat.stream().until("Once")
-    shown = chat.get(stream.id)
-    assert (shown["status"], shown["message"]["content"]) == ("in_progress", "Once")
+    found = chat.get(stream.id)
+    assert (found["status"], found["message"]["content"]) == ("in_progress", "Once")
     assert [role for role, _, _ in chat.said] == ["user"]
     more.set()
     stream.rest()

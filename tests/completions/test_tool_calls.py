@@ -1,4 +1,4 @@
-"""Calls to tools: stored, shown, replayed, and sent back with their results."""
+"""Calls to tools: stored, listed, replayed, and sent back with their results."""
 
 import threading
 
@@ -20,7 +20,7 @@ def chat(request: pytest.FixtureRequest, eve: Api, provider: ScriptedProvider) -
 
 
 def script(chat: Chat, *said: str) -> None:
-    """First the calls, with some words in front of them, then a reply without calls."""
+    """First the calls, with some words before them, then a reply without calls."""
     if _speaks_openai(chat):
         chat.script(openai_stream(*said, tool_calls=CALLS, finish="tool_calls"), openai_stream("Rain."))
     else:
@@ -157,7 +157,7 @@ def test_calls_in_pieces_are_followed_from_another_worker(
 
 
 def test_calls_that_were_cut_off_are_no_calls(eve: Api, provider: ScriptedProvider) -> None:
-    """A half-written call could be taken for a whole one; the words in front of it are kept."""
+    """A half-written call could be taken for a whole one; the words before it are kept."""
     chat = Chat.begin(eve, provider)
     begun = openai_stream("Look", tool_calls=CALLS).steps[2:3]
     chat.script(openai_stream("Look", *begun, STALL))

@@ -97,7 +97,7 @@ def provider(**fields: Any) -> Line:
 
 
 def chain(of: Line, length: int) -> list[Line]:
-    """So many messages, each the answer to the one in front of it."""
+    """So many messages, each the answer to the one before it."""
     messages: list[Line] = []
     for position in range(1, length + 1):
         messages.append(message(of, position, messages[-1] if messages else None))

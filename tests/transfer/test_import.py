@@ -64,7 +64,7 @@ def without(line: Line, name: str) -> Line:
 
 # -- broken lines ----------------------------------------------------------------------------------------------
 
-# what becomes of the third message of a conversation of seven, and a part of what is told
+# what becomes of the third message of a conversation of seven, and a part of the error
 BREAKS: dict[str, tuple[Callable[[Line], Any], str]] = {
     "not JSON": (lambda line: b'{"type":"message", oops', "not JSON"),
     "not UTF-8": (lambda line: b'{"type":"message","content":"\xff"}', "not JSON"),
@@ -107,7 +107,7 @@ def test_broken_line_undoes_its_conversation_and_no_other(
 ) -> None:
     monkeypatch.setattr(conversation_importer, "BATCH_ROWS", batch_rows)
     there = counts(app, eve)
-    spoil, told = BREAKS[name]
+    spoil, expected = BREAKS[name]
     before, broken, after = whole(2), whole(7), whole(2)
     hanging = [attachment(broken[1]), completion(broken[1])]
     lines = [*before, *broken[:2], *hanging, *broken[2:], *after]
@@ -121,7 +121,7 @@ def test_broken_line_undoes_its_conversation_and_no_other(
     # a line that is no message is not counted, and the last line says how many there were
     assert not others or "7 messages" not in others[-1]["detail"]
     assert (error["line"], error["conversation_id"]) == (place + 2, broken[0]["id"])
-    assert told in error["detail"], error["detail"]
+    assert expected in error["detail"], error["detail"]
     assert added(app, eve, there) == [2, 4, 0, 0]
 
 

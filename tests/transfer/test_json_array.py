@@ -1,4 +1,4 @@
-"""The elements of a large array: whatever the pieces in which it is read, and whatever is in them."""
+"""The elements of a large array: however it is cut while it is read, and whatever is in them."""
 
 import io
 import json
@@ -27,7 +27,7 @@ VALUES = st.recursive(
 
 
 def elements(raw: bytes, chunk: int = 7, max_bytes: int = 10**9) -> list[Any]:
-    """What the array holds, read in such pieces."""
+    """What the array holds, read in such parts."""
     file = io.BytesIO(raw)
     found = elements_of(lambda size: file.read(min(size, chunk)), max_bytes=max_bytes)
     return [None if element is None else json.loads(element) for element in found]

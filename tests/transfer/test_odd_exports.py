@@ -82,7 +82,7 @@ def test_file_that_is_cut_anywhere_leaves_whole_conversations(app: Flask) -> Non
     cuts = sorted(
         {cut for end in line_ends for cut in (end - 1, end, end + 1)} | set(range(0, len(content), 211))
     )
-    told = [content.rindex(kind) + len(kind) for kind in (b'{"type":"conversation"', b'{"type":"end"')]
+    ends = [content.rindex(kind) + len(kind) for kind in (b'{"type":"conversation"', b'{"type":"end"')]
     for cut in cuts:
         user_id = an_account(app)
         report = import_into(app, user_id, content[:cut])
@@ -93,8 +93,8 @@ def test_file_that_is_cut_anywhere_leaves_whole_conversations(app: Flask) -> Non
         if report is None:
             assert cut < line_ends[0]  # nothing but a part of the head
         elif cut < len(content) - 1:
-            # where the next conversation begins, or the last line, what is in front of it is complete
-            assert report["conversations"]["imported"] == whole == sum(cut >= place for place in told)
+            # where the next conversation begins, or the last line, what precedes it is complete
+            assert report["conversations"]["imported"] == whole == sum(cut >= end for end in ends)
             assert report["errors"], cut
             assert report["errors"][-1]["line"] == content[:cut].count(b"\n") + (
                 content[cut - 1] != ord("\n")
@@ -198,10 +198,10 @@ def test_first_and_last_times_are_kept(ada: Api, moment: str) -> None:
     said = message(first, 1, created_at=moment)
     own = provider(created_at=moment)
     assert not imported(ada, file_of(own, first, said))["errors"]
-    shown = ada.get(f"/chat/conversations/{first['id']}").get_json()
+    found = ada.get(f"/chat/conversations/{first['id']}").get_json()
     [listed] = ada.get("/chat/conversations").get_json()
-    assert shown == listed
-    assert shown["created_at"][:19] == moment[:19]
+    assert found == listed
+    assert found["created_at"][:19] == moment[:19]
     assert ada.message(first["id"])["position"] == 2
 
 

@@ -1,4 +1,4 @@
-"""What is exported and imported elsewhere is what it was: ids, times, order, branches and all that hangs on them."""
+"""What is exported and imported elsewhere is what it was: ids, times, order, branches attachments and completions."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -80,7 +80,7 @@ def given_out(app: Flask, user_id: str) -> list[Line]:
 
 @st.composite
 def messages_of(draw: st.DrawFn, of: Line) -> list[Line]:
-    """Messages with branches, gaps where some were deleted, and what hangs on them; and the conversation's leaf."""
+    """Messages with branches, gaps after deletions, attachments and completions; and the conversation's leaf."""
     lines: list[Line] = []
     said: list[Line] = []
     position = 0
@@ -272,14 +272,14 @@ def test_account_that_was_lived_in_comes_back(
         assert bob.get(path + query).get_json() == ada.get(path + query).get_json()
     assert bob.get(path).get_json()[-1]["id"] == other["id"]
     replay = f"/chat/completions/{reply['id']}/events"
-    assert told(bob, replay) == told(ada, replay)
-    shown = bob.get(f"/chat/completions/{reply['id']}").get_json()
-    assert shown == {**reply, "provider_id": shown["provider_id"]}
-    assert bob.get(f"/chat/llm-providers/{shown['provider_id']}").status_code == 200
+    assert replayed(bob, replay) == replayed(ada, replay)
+    found = bob.get(f"/chat/completions/{reply['id']}").get_json()
+    assert found == {**reply, "provider_id": found["provider_id"]}
+    assert bob.get(f"/chat/llm-providers/{found['provider_id']}").status_code == 200
 
 
-def told(user: Api, path: str) -> list[str]:
-    """The pieces of a reply as they are replayed."""
+def replayed(user: Api, path: str) -> list[str]:
+    """The text of a reply as it is replayed."""
     with user.get(path) as response:
         text = response.get_data(as_text=True)
     assert text

@@ -36,7 +36,7 @@ EXPORTS = 8
 
 
 @contextmanager
-def meanwhile(*actions: Callable[[int], object]) -> Iterator[None]:
+def repeating(*actions: Callable[[int], object]) -> Iterator[None]:
     """Each action again and again, in a thread of its own, with a number that counts up."""
     ended = threading.Event()
 
@@ -83,7 +83,7 @@ def test_export_of_an_account_that_changes_can_be_imported(
                 "content": "b",
                 "parent_id": parent_id,
             }
-            ada.post("/chat/messages", body)  # refused where it was deleted meanwhile
+            ada.post("/chat/messages", body)  # refused where it has been deleted
 
     def delete(number: int) -> None:
         found = messages(number)
@@ -97,7 +97,7 @@ def test_export_of_an_account_that_changes_can_be_imported(
             ada.patch(f"/chat/conversations/{conversations[number % 4]}", {"active_leaf_id": leaf})
 
     taken: list[list[Line]] = []
-    with meanwhile(append, branch, delete, move):
+    with repeating(append, branch, delete, move):
         # until something has changed
         while len(taken) < EXPORTS or len({len(lines) for lines in taken}) == 1:
             taken.append(exported(ada))
