@@ -12,6 +12,7 @@ from ..llm.events import ToolCall
 from ..llm.request import ChatMessage
 from ..messages import active_path, pages
 from ..messages import service as messages
+from ..messages.active_path import Branch
 from ..web.pagination import Page
 
 BYTES_PER_TOKEN = 4
@@ -19,6 +20,7 @@ TOKENS_AROUND_MESSAGE = 4  # role and separators
 MAX_RESERVED_FOR_REPLY = 4096
 MAX_INSTRUCTIONS = 100  # system messages before what is sent; more than that are hardly instructions
 _PAGE = 200
+_PAGE_BYTES = 1024 * 1024
 
 Message = dict[str, Any]
 
@@ -40,9 +42,11 @@ def choose_context(
     content: str | None,
     window: int,
     max_tokens: int | None,
+    branch: Branch | None = None,
 ) -> Context:
     """The messages of the active path, which ends at this position, and after them `content` as the user's newest.
 
+    With a `branch` those of the path up to its fork and those of the branch: as if the path had been moved there.
     Where `window` is too small for all of them and the reply, the oldest turns are left out; system messages and the
     newest turn stay. A turn begins with a user's message, so no tool's result is sent without its call.
     """
@@ -50,21 +54,18 @@ def choose_context(
     budget = (
         window - (max_tokens or min(MAX_RESERVED_FOR_REPLY, window // 4)) - (_tokens(newest) if newest else 0)
     )
-    backwards = _backwards(user_id, conversation_id, up_to)
-    kept, is_all = _newest_turns(backwards, budget, has_turn=newest is not None)
+    path = _Path(user_id, conversation_id, up_to, branch)
+    kept, is_all = _newest_turns(path.backwards(), budget, has_turn=newest is not None)
     instructions: list[Message] = []
     if not is_all:
-        instructions = _instructions(user_id, conversation_id, up_to)
+        instructions = path.instructions()
         budget -= sum(map(_tokens, instructions))
-        kept, _ = _newest_turns(
-            _backwards(user_id, conversation_id, up_to), budget, has_turn=newest is not None
-        )
+        kept, _ = _newest_turns(path.backwards(), budget, has_turn=newest is not None)
     first = kept[0]["position"] if kept else up_to + 1
     instructions = [message for message in instructions if message["position"] < first]
     omitted = 0
     if not is_all:
-        path_length = active_path.path_length(user_id=user_id, conversation_id=conversation_id)
-        omitted = path_length - len(kept) - len(instructions)
+        omitted = path.length() - len(kept) - len(instructions)
     sent = [*instructions, *kept, *([newest] if newest else [])]
     return Context(
         messages=tuple(
@@ -103,22 +104,71 @@ def _newest_turns(backwards: Iterator[Message], budget: int, *, has_turn: bool) 
     return kept[::-1], True
 
 
-def _backwards(user_id: str, conversation_id: str, up_to: int) -> Iterator[Message]:
-    before, has_more = up_to + 1, up_to > 0
-    while has_more:
-        page = Page(limit=_PAGE, before=before)
-        listing = pages.list_messages(user_id=user_id, conversation_id=conversation_id, page=page)
-        has_more = listing.has_more_before
-        yield from reversed(listing.items)
-        if listing.items:
-            before = listing.items[0]["position"]
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """The messages that lead to where the new one is added."""
+
+    user_id: str
+    conversation_id: str
+    up_to: int
+    branch: Branch | None
+
+    @property
+    def _fork(self) -> int:
+        """Up to which position it is the active path."""
+        return self.up_to if self.branch is None else self.branch.fork
+
+    def backwards(self) -> Iterator[Message]:
+        """All of them, newest first, read page by page."""
+        for message_ids in _pages_of(self.branch) if self.branch else ():
+            yield from reversed(messages.list_by_ids(user_id=self.user_id, message_ids=message_ids))
+        before, has_more = self._fork + 1, self._fork > 0
+        while has_more:
+            page = Page(limit=_PAGE, before=before)
+            listing = pages.list_messages(
+                user_id=self.user_id, conversation_id=self.conversation_id, page=page
+            )
+            has_more = listing.has_more_before
+            yield from reversed(listing.items)
+            if listing.items:
+                before = listing.items[0]["position"]
+
+    def instructions(self) -> list[Message]:
+        """The first of its system messages."""
+        found = messages.list_instructions(
+            user_id=self.user_id,
+            conversation_id=self.conversation_id,
+            before=self._fork + 1,
+            limit=MAX_INSTRUCTIONS,
+        )
+        first = [
+            {"position": position, "role": role, "content": content} for position, role, content in found
+        ]
+        on_branch = self.branch.messages if self.branch else []
+        ids = [message.id for message in reversed(on_branch) if message.role in ("system", "developer")]
+        ids = ids[: MAX_INSTRUCTIONS - len(first)]
+        return first + (messages.list_by_ids(user_id=self.user_id, message_ids=ids) if ids else [])
+
+    def length(self) -> int:
+        """How many they are."""
+        scope = {"user_id": self.user_id, "conversation_id": self.conversation_id}
+        if self.branch is None:
+            return active_path.path_length(**scope)
+        return active_path.branch_length(**scope, branch=self.branch)
 
 
-def _instructions(user_id: str, conversation_id: str, up_to: int) -> list[Message]:
-    found = messages.list_instructions(
-        user_id=user_id, conversation_id=conversation_id, before=up_to + 1, limit=MAX_INSTRUCTIONS
-    )
-    return [{"position": position, "role": role, "content": content} for position, role, content in found]
+def _pages_of(branch: Branch) -> Iterator[list[str]]:
+    """The ids of a branch, newest first, in pages of a bounded size."""
+    page: list[str] = []
+    page_bytes = 0
+    for message in branch.messages:
+        if page and (len(page) == _PAGE or page_bytes + message.size_bytes > _PAGE_BYTES):
+            yield page
+            page, page_bytes = [], 0
+        page.append(message.id)
+        page_bytes += message.size_bytes
+    if page:
+        yield page
 
 
 def _tokens(message: Message) -> int:

@@ -22,7 +22,7 @@ from ..errors import RETRY_AFTER_S, Conflict, InvalidInput, NotFound, TooManyReq
 from ..llm.request import ChatRequest, Endpoint
 from ..messages import active_path
 from ..messages import service as messages
-from ..messages.active_path import THIS_CONVERSATION
+from ..messages.active_path import THIS_CONVERSATION, Branch
 from ..messages.models import Message
 from ..user_llm_configs import service as configs
 from ..web.pagination import FIRST_ID, MAX_POSITION, Listing, Page, within_page_bytes
@@ -147,14 +147,14 @@ def create_completion_and_commit(
 
 
 def preview_completion(*, request: CompletionRequest) -> tuple[Endpoint, ChatRequest, Context]:
-    """What a new completion would send, storing nothing.
+    """What a new completion would send. Only reads, so it waits for nobody and nobody for it.
 
     Raises what `create_completion` raises, except for completions in progress.
     """
     access = configs.open_access(user_id=request.user_id, provider_id=request.provider_id)
     conversations.require_conversation(user_id=request.user_id, conversation_id=request.conversation_id)
-    with statements.rolled_back_transaction():
-        context = _context(request, access, _find_parent(request), last_position=MAX_POSITION - 1)
+    parent, branch = _find_parent_to_preview(request)
+    context = _context(request, access, parent, last_position=MAX_POSITION - 1, branch=branch)
     return (
         access.endpoint,
         ChatRequest(_model(request, access), context.messages, request.parameters),
@@ -273,6 +273,21 @@ def _find_parent(request: CompletionRequest) -> dict[str, Any] | None:
             user_id=request.user_id, conversation_id=request.conversation_id, message_id=request.parent_id
         )
         return messages.get_message(user_id=request.user_id, message_id=request.parent_id)
+    return _find_leaf(request)
+
+
+def _find_parent_to_preview(request: CompletionRequest) -> tuple[dict[str, Any] | None, Branch | None]:
+    """As `_find_parent`, with the branch of a message that is named, to which the path is not moved."""
+    if request.parent_id is None:
+        return _find_leaf(request), None
+    branch = active_path.find_branch(
+        user_id=request.user_id, conversation_id=request.conversation_id, message_id=request.parent_id
+    )
+    return messages.get_message(user_id=request.user_id, message_id=request.parent_id), branch
+
+
+def _find_leaf(request: CompletionRequest) -> dict[str, Any] | None:
+    """The last message of the active path; None where new content follows it."""
     if request.content is not None:
         return None
     last = messages.find_last_message(user_id=request.user_id, conversation_id=request.conversation_id)
@@ -315,7 +330,12 @@ def _conflict_where_busy() -> Iterator[None]:
 
 
 def _context(
-    request: CompletionRequest, access: configs.Access, parent: dict[str, Any] | None, *, last_position: int
+    request: CompletionRequest,
+    access: configs.Access,
+    parent: dict[str, Any] | None,
+    *,
+    last_position: int,
+    branch: Branch | None = None,
 ) -> Context:
     return choose_context(
         user_id=request.user_id,
@@ -324,4 +344,5 @@ def _context(
         content=request.content,
         window=access.context_window or current_app.config["CONTEXT_WINDOW_TOKENS"],
         max_tokens=request.parameters.get("max_tokens"),
+        branch=branch,
     )

@@ -101,21 +101,6 @@ def transaction() -> Iterator[None]:
         yield
 
 
-class _RolledBack(ApiError):
-    """Ends a transaction that is rolled back; nobody else sees it."""
-
-
-@contextmanager
-def rolled_back_transaction() -> Iterator[None]:
-    """As `transaction`, but nothing stays of what the block does. Not inside another transaction."""
-    try:
-        with transaction():
-            yield
-            raise _RolledBack("The transaction is rolled back.")
-    except _RolledBack:
-        pass
-
-
 def init_app(app: Flask) -> None:
     """Give the application a pool; connections are opened when they are first needed, in each worker."""
     with app.app_context():

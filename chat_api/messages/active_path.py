@@ -5,7 +5,7 @@ leaf; its messages are marked, so that reading it is one keyset read whatever ot
 it holds the lock on the conversation's row, as does whoever appends, so it never breaks.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
@@ -74,6 +74,41 @@ _SET_LEAF = Statement(
     )
 )
 _LENGTH = Statement(sa.select(Conversation.path_length).where(*THIS_CONVERSATION))
+_COUNT_UP_TO = Statement(
+    sa.select(sa.func.count())
+    .select_from(Message)
+    .where(*IN_CONVERSATION, ON_PATH, Message.position <= given("fork", sa.Integer()))
+)
+
+
+def _branch() -> sa.Select[Any]:
+    its = (Message.user_id == USER_ID, Message.id == _ancestor.c.id)
+    looked_up = [
+        sa.select(column).where(*its).scalar_subquery() for column in (Message.role, Message.size_bytes)
+    ]
+    way = (_ancestor.c.id, _ancestor.c.position, _ancestor.c.on_path)
+    return sa.select(*way, *looked_up).order_by(_ancestor.c.position.desc())
+
+
+_BRANCH = Statement(_branch())
+
+
+class BranchMessage(NamedTuple):
+    """A message that is not on the active path, without its content."""
+
+    id: str
+    position: int
+    role: str
+    size_bytes: int
+
+
+class Branch(NamedTuple):
+    """How a message continues the active path, as it was when this was read."""
+
+    messages: list[BranchMessage]
+    """The message and those of its ancestors that are not on the path, newest first."""
+    fork: int
+    """The position of the newest ancestor that is on the path; 0 where there is none."""
 
 
 def set_active_leaf(*, user_id: str, conversation_id: str, message_id: str | None) -> None:
@@ -103,3 +138,26 @@ def path_length(*, user_id: str, conversation_id: str) -> int:
     """How many messages the active path has; kept with the conversation, so it costs the same for any number."""
     row = _LENGTH.first(user_id=user_id, conversation_id=conversation_id)
     return row[0] if row else 0
+
+
+def find_branch(*, user_id: str, conversation_id: str, message_id: str) -> Branch:
+    """The branch of a message, found by going up the tree; nothing is moved or locked.
+
+    Raises NotFound where the user has no such message in this conversation.
+    """
+    found = _CONVERSATION_OF.first(user_id=user_id, message_id=message_id)
+    if found is None or str(found[0]) != conversation_id:
+        raise NotFound("message in this conversation")
+    branch, fork = [], 0
+    for id_, position, is_on_path, role, size_bytes in _BRANCH.all(user_id=user_id, message_id=message_id):
+        if is_on_path:
+            fork = position
+        else:
+            branch.append(BranchMessage(str(id_), position, role, size_bytes))
+    return Branch(branch, fork)
+
+
+def branch_length(*, user_id: str, conversation_id: str, branch: Branch) -> int:
+    """How many messages lead to the end of a branch. Costs as much as there are on the active path."""
+    row = _COUNT_UP_TO.first(user_id=user_id, conversation_id=conversation_id, fork=branch.fork)
+    return len(branch.messages) + (row[0] if row else 0)

@@ -1,10 +1,12 @@
 """Appending messages and finding single ones. Lists are in `pages`, the active path in `active_path`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from ..conversations.models import Conversation
 from ..database import statements
@@ -227,6 +229,28 @@ def get_message(*, user_id: str, message_id: str) -> dict[str, Any]:
     if row is None:
         raise NotFound("message")
     return MESSAGE.to_values(row)
+
+
+def _by_ids(on_postgres: bool) -> sa.Executable:
+    ids: Any = given("ids", sa.Text())
+    if on_postgres:
+        array = sa.cast(ids, postgresql.ARRAY(postgresql.UUID(as_uuid=False)))
+        listed = sa.func.unnest(array).table_valued("value", name="listed").render_derived()
+    else:
+        listed = sa.func.json_each(ids).table_valued("value", name="listed")
+    is_it = sa.and_(Message.user_id == USER_ID, Message.id == listed.c.value)
+    return sa.select(*MESSAGE.columns).select_from(listed).join(Message, is_it)
+
+
+_BY_IDS = Statement(_by_ids)
+
+
+def list_by_ids(*, user_id: str, message_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Those of the user's messages that have these ids, in order of position, as plain values."""
+    quote, brackets = ("", "{}") if is_postgres(db.engine) else ('"', "[]")
+    ids = ",".join(f"{quote}{message_id}{quote}" for message_id in message_ids)
+    rows = _BY_IDS.all(user_id=user_id, ids=f"{brackets[0]}{ids}{brackets[1]}")
+    return sorted(map(MESSAGE.to_values, rows), key=itemgetter("position"))
 
 
 def find_last_message(*, user_id: str, conversation_id: str) -> dict[str, Any] | None:

@@ -5,8 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from flask import Flask
 
+from chat_api.database.session import db
 from tests.completions.chat import Chat, run_sql
 from tests.support.api import Api
 from tests.support.provider import Received, Reply, ScriptedProvider, openai_stream
@@ -281,3 +283,38 @@ def test_a_reply_whose_worker_died_is_stored_where_it_belongs(
     assert leaf(chat) == (finalized["message"]["id"] if path_stays else root["id"])
     assert every(chat)[-1] == finalized["message"]
     assert_whole(chat)
+
+
+def test_a_dry_run_of_a_branch_sends_what_a_run_sends(eve: Api, provider: ScriptedProvider) -> None:
+    """Also where the window takes in a part only, with instructions before and after the fork."""
+    chat = Chat.begin(eve, provider, context_window=600)
+    say = chat.api.message
+    root = say(chat.conversation_id, "Be brief.", role="system")
+    fork = say(chat.conversation_id, "0 " + "x" * 400)
+    branch = fork
+    for number in range(1, 7):
+        role = "developer" if number == 1 else ("user", "assistant")[number % 2]
+        branch = say(chat.conversation_id, f"{number} " + "x" * 400, role=role, parent_id=branch["id"])
+    for parent in (root, fork):  # elsewhere, so that the branch leaves the path at `fork`, and then at `root`
+        say(chat.conversation_id, "elsewhere", parent_id=parent["id"])
+        for fields in ({"content": "Well?"}, {"content": None}):
+            asked = {**fields, "parent_id": branch["id"]}
+            place = chat.api.get(f"/chat/conversations/{chat.conversation_id}").get_json()
+            preview = chat.ask(query="?dry_run=true", **asked).get_json()
+            assert chat.api.get(f"/chat/conversations/{chat.conversation_id}").get_json() == place
+            completion = chat.reply(**asked)
+            assert chat.sent[-1].json["messages"] == preview["request"]["body"]["messages"]
+            assert completion["omitted_messages"] == preview["omitted_messages"] > 0
+            assert chat.api.delete(f"/chat/messages/{completion['message']['id']}").status_code == 204
+            say(chat.conversation_id, "elsewhere", parent_id=parent["id"])
+
+
+def test_a_dry_run_waits_for_no_writer(app: Flask, chat: Chat, backend: str) -> None:
+    """It only reads: somebody who holds SQLite's lock, or that of the conversation, does not stop it."""
+    root = chat.api.message(chat.conversation_id, "root")
+    chat.api.message(chat.conversation_id, "after it")
+    with app.app_context(), db.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE conversations SET title = title"))
+        for parent_id in (root["id"], None):
+            asked = {"content": "Well?", "parent_id": parent_id}
+            assert chat.ask(query="?dry_run=true", **asked).status_code == 200
