@@ -5,13 +5,14 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from zlib import crc32
 
 import psycopg
 
 from bench.search.corpus import PER_CONVERSATION, entries, time_of
 from bench.suite import progress
 from chat_api.database.columns import TIME_FORMAT
-from chat_api.search_index.lexemes import number_of, plain_text, vector_text
+from chat_api.search_index.lexemes import SAMPLED, number_of, plain_text, vector_text
 from chat_api.search_index.tokenizer import words
 
 BATCH = 20_000
@@ -107,7 +108,10 @@ def _copy(connection: psycopg.Connection[Any], batch: list[dict[str, Any]]) -> N
 
 
 def _vector(row: dict[str, Any]) -> str:
-    return vector_text(row["user_id"], row["conversation_id"], row["id"], words(row["content"]))
+    as_sample = crc32(row["id"].encode()) % SAMPLED == 0  # the same ones in each run
+    return vector_text(
+        row["user_id"], row["conversation_id"], row["id"], words(row["content"]), as_sample=as_sample
+    )
 
 
 def _fill_sqlite(path: str, users: list[str], size: int) -> None:

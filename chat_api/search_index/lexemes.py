@@ -8,9 +8,9 @@ Lexemes with a `~`, which no word has, say where a message is: its conversation,
 knows no order, the slices of ids that its id lies in. One message of some hundred is also marked as a sample.
 """
 
+import secrets
 from collections.abc import Iterable
 from operator import add
-from zlib import crc32
 
 SLICE_DIGITS = range(3, 8)
 """Hexadecimal digits that an id has in common with its slice. Of a version 7, whose first digits are its time, slices
@@ -41,12 +41,15 @@ def slice_lexeme(digits: str) -> str:
     return f"~{digits}"
 
 
-def is_sample(message_id: str) -> bool:
-    """Whether a message is a sample: by a checksum, as ids that are imported may all end alike."""
-    return crc32(message_id.encode()) % SAMPLED == 0
+def is_sample() -> bool:
+    """Whether the message whose words are being written is a sample. At random: whoever imports messages chooses
+    their ids, and must not be able to have all of them samples, or none."""
+    return secrets.randbelow(SAMPLED) == 0
 
 
-def vector_text(user_id: str, conversation_id: str, message_id: str, words: list[str]) -> str:
+def vector_text(
+    user_id: str, conversation_id: str, message_id: str, words: list[str], *, as_sample: bool = False
+) -> str:
     """The tsvector of a message as Postgres reads it. Repeated lexemes are merged there."""
     quote, first = f" '{owner_code(user_id)}", message_id[:7]
     # by hand, as appending a message is the hottest path
@@ -54,7 +57,7 @@ def vector_text(user_id: str, conversation_id: str, message_id: str, words: list
         f"{quote}~{first[:3]}'{quote}~{first[:4]}'{quote}~{first[:5]}'{quote}~{first[:6]}'{quote}~{first}'"
     )
     where = f"{quote}~{conversation_id.replace('-', '')}'{slices}"
-    if is_sample(message_id):
+    if as_sample:
         where += f"{quote}{SAMPLE}'"
     if not words:
         return where
@@ -71,18 +74,11 @@ def number_of(message_id: str) -> int:
     """The rowid of a message in FTS5, unless another one has it: the id's first 63 bits, less version and variant.
 
     Rowids are what FTS5 sorts by without sorting, so they follow the ids, and these the time. Above the greatest
-    there is room for the numbers that `spread_of` leads to.
+    there is room for those that are tried where it is taken (`writer.INSERT_NUMBERED`).
     """
     bits = int(message_id.replace("-", ""), 16)
     time_ms, counter, more = bits >> 80, bits >> 64 & 0xFFF, bits >> 59 & 0b111
     return min(time_ms << 15 | counter << 3 | more, _GREATEST_NUMBER)
-
-
-def spread_of(message_id: str) -> int:
-    """31 bits of no meaning. Where an id's number is taken, its next ones to try are within the first 3 bits of
-    these, then 6, 9 …: ids that were made up by counting may all want the same number, and all find one.
-    """
-    return crc32(message_id.encode()) >> 1
 
 
 def _all_positions(count: int) -> list[str]:

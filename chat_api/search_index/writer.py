@@ -9,23 +9,27 @@ from ..database.columns import Id
 from ..database.dialect import is_postgres
 from ..database.session import db
 from ..database.statements import Statement
-from .lexemes import number_of, plain_text, spread_of, vector_text
+from .lexemes import is_sample, number_of, plain_text, vector_text
 from .models import MessageTerms
 from .tokenizer import words
 
 INSERT_NUMBERED = """
-    WITH RECURSIVE place (number, mask) AS (
+    WITH RECURSIVE candidate (number, mask) AS (
         SELECT :number, 0
         UNION ALL
-        SELECT CASE WHEN mask < 2147483647 THEN :number + (:spread & (mask * 8 + 7)) ELSE number + 1 END,
-            min(mask * 8 + 7, 2147483647)
-        FROM place WHERE EXISTS (SELECT 1 FROM message_index_docsize WHERE id = place.number)
+        SELECT :number + (random() & min(mask * 8 + 7, 2147483647)), min(mask * 8 + 7, 2147483647)
+        FROM candidate WHERE EXISTS (SELECT 1 FROM message_index_docsize WHERE id = candidate.number)
     )
     INSERT INTO message_terms (user_id, message_id, number, terms)
-    SELECT :owner, :message, number, :terms FROM place
-    WHERE NOT EXISTS (SELECT 1 FROM message_index_docsize WHERE id = place.number)
+    SELECT :owner, :message, number, :terms FROM candidate
+    WHERE NOT EXISTS (SELECT 1 FROM message_index_docsize WHERE id = candidate.number)
 """
-"""For SQLite: insert the words of a message at the first of its numbers that is free (`lexemes.spread_of`).
+"""For SQLite: insert the words of a message under the number of its id, or the next free one that is tried: one of the
+8 from there on at random, then of 64, of 512 …, and of 2**31 at last.
+
+Whoever imports messages chooses their ids, and may have all of them want the same numbers. At random, and with a range
+that grows, n such messages try about log8(n) numbers each; by any rule that follows from the ids, they could be chosen
+to try the same ones.
 
 `message_index_docsize` is FTS5's own table with a row for each number that it has (SQLite documentation, fts5.html,
 section 9)."""
@@ -35,13 +39,12 @@ _OWNER, _MESSAGE = sa.bindparam("owner", type_=Id()), sa.bindparam("message", ty
 
 def vector_of(user_id: str, conversation_id: str, message_id: str, content: str) -> str:
     """What `insert_vector` takes as its parameter `vector`."""
-    return vector_text(user_id, conversation_id, message_id, words(content))
+    return vector_text(user_id, conversation_id, message_id, words(content), as_sample=is_sample())
 
 
 def numbered_of(conversation_id: str, message_id: str, content: str) -> dict[str, Any]:
     """What INSERT_NUMBERED takes beside the owner and the message."""
-    terms = plain_text(conversation_id, words(content))
-    return {"number": number_of(message_id), "spread": spread_of(message_id), "terms": terms}
+    return {"number": number_of(message_id), "terms": plain_text(conversation_id, words(content))}
 
 
 def insert_vector(message: Any) -> sa.Insert:
@@ -65,7 +68,6 @@ _WRITE_NUMBERED = Statement(
         _OWNER,
         _MESSAGE,
         sa.bindparam("number", type_=sa.BigInteger()),
-        sa.bindparam("spread", type_=sa.BigInteger()),
         sa.bindparam("terms", type_=sa.Text()),
     )
 )
