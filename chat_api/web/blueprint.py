@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import lru_cache, partial, wraps
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 import flask_smorest
@@ -19,11 +20,13 @@ from marshmallow.exceptions import SCHEMA
 from webargs.flaskparser import FlaskParser
 
 from ..errors import InvalidInput
+from .echo import field_name
 from .json_body import read_json_object
 from .openapi_components import BEARER, header_parameter
 from .responses import changed_response, entity_response, json_response, no_content
 
 View = Callable[..., Any]
+MAX_ERRORS = 50  # fields that one answer names, and messages for each of them
 _READS_QUERY = "_reads_query"  # the attribute of a view that has a schema for its query
 _HEADER_PARAMETERS = "header_parameters"  # the entry of a view's `_apidoc` for the request headers it reads
 
@@ -205,9 +208,9 @@ def _load_query(schema: Schema, query_string: bytes) -> dict[str, Any]:
         raise InvalidInput(detail="The query string is not UTF-8.") from None
     for name, texts in parameters.lists():
         if len(texts) > 1:
-            raise InvalidInput({name: ["Given more than once."]})
+            raise InvalidInput({field_name(name): ["Given more than once."]})
         if "\x00" in texts[0] or "\ufffd" in texts[0]:
-            raise InvalidInput({name: ["Must not contain a NUL character or malformed UTF-8."]})
+            raise InvalidInput({field_name(name): ["Must not contain a NUL character or malformed UTF-8."]})
         values[name] = texts[0]
     return load(schema, values)
 
@@ -218,16 +221,22 @@ _NO_PARAMETERS = Schema()
 def flat_messages(messages: dict[str, Any]) -> dict[str, list[str]]:
     """Marshmallow nests messages by index and field; clients get one list for each field of the body.
 
-    The path inside a field precedes the message: `tools.0.function.name: Not a valid string.`
+    The path inside a field precedes the message: `tools.0.function.name: Not a valid string.` Of very many errors the
+    first ones are named. Names that are not ours are only repeated where they look like names.
     """
-    return {str(name): list(_texts(found)) for name, found in messages.items()}
+    flat: dict[str, dict[str, None]] = {}
+    for name, found in islice(messages.items(), MAX_ERRORS):
+        flat.setdefault(field_name(name), {}).update(dict.fromkeys(islice(_texts(found), MAX_ERRORS)))
+    return {name: list(texts) for name, texts in flat.items()}
 
 
 def _texts(found: Any, path: str = "") -> Iterator[str]:
     if isinstance(found, dict):
         for name, nested in found.items():
-            # "_schema" is marshmallow's word for the object itself
-            yield from _texts(nested, path if name == SCHEMA else f"{path}.{name}" if path else str(name))
+            if name != SCHEMA:  # marshmallow's word for the object itself
+                yield from _texts(nested, f"{path}.{field_name(name)}" if path else field_name(name))
+            else:
+                yield from _texts(nested, path)
     elif isinstance(found, list):
         for nested in found:
             yield from _texts(nested, path)

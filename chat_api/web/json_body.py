@@ -11,6 +11,7 @@ from flask import current_app, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from ..errors import InvalidInput, NotSentAsJson
+from .echo import field_name
 
 
 def read_json_object() -> dict[str, Any]:
@@ -117,7 +118,7 @@ def _check_text(name: str | None, text: str) -> None:
         return
     if name is None:
         raise InvalidInput(detail="A name in the body contains a NUL character or an unpaired surrogate.")
-    raise InvalidInput({name: [message]})
+    raise InvalidInput({field_name(name): [message]})
 
 
 def is_storable(text: str) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from chat_api.web.echo import field_name
 from tests.support.api import Api
 from tests.support.bad_json import NOT_AS_JSON, NOT_JSON, EndlessBody
 from tests.support.bodies import JSON
@@ -94,7 +95,8 @@ def test_change_of_a_field_that_there_is_not_is_refused(
     change: Callable[..., TestResponse], method: str, path: str
 ) -> None:
     for name in ("id", "user_id", "provider_id", "owner_id", "created_at", "shared", "surprise", ""):
-        assert_problem(change(method, path, json={**CHANGES[method, path], name: "x"}), 400, name)
+        response = change(method, path, json={**CHANGES[method, path], name: "x"})
+        assert_problem(response, 400, field_name(name))
 
 
 @each_change

@@ -1,0 +1,30 @@
+"""What an answer may repeat of the input: a short value, and names that look like names.
+
+Whoever pastes an API key into the wrong field must not find it in answers, and so in logs and error trackers.
+"""
+
+import re
+from typing import Any
+
+MAX_CHARACTERS = 50
+HIDDEN_NAME = "(name not repeated)"
+
+_NAME = re.compile(rf"[A-Za-z0-9_]{{1,{MAX_CHARACTERS}}}")
+
+
+def field_name(name: Any) -> str:
+    """A name of the input as an answer may repeat it: letters, digits and underscores, at most 50."""
+    text = str(name) if isinstance(name, str | int) else ""
+    return text if _NAME.fullmatch(text) else HIDDEN_NAME
+
+
+def short_value(value: Any) -> str:
+    """A value of the input as JSON, at most 50 characters of it; of an array or object only that it is one."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "an array"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int) and value.bit_length() > 128:  # Python refuses to print very large ones
+        return "a large number"
+    text = f'"{value[: MAX_CHARACTERS + 1]}"' if isinstance(value, str) else str(value)
+    return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1] + "…"
