@@ -97,7 +97,7 @@ def child_exit(server, worker):
 bind = f"[{settings.HOST}]:{settings.PORT}" if ":" in settings.HOST else f"{settings.HOST}:{settings.PORT}"
 workers = settings.worker_count
 worker_class = Worker
-Worker.places = settings.THREADS
+Worker.running_requests = settings.THREADS
 threads = settings.THREADS + settings.MAX_STREAMS  # a stream keeps its thread; threads are started on demand
 # connections per worker: 1,000 that wait or are idle, and those of running requests
 worker_connections = 1000 + (settings.MAX_STREAMS if settings.WORKER_CLASS == "gevent" else threads)

@@ -1,4 +1,4 @@
-"""Which of the two databases this is; asked here and nowhere else."""
+"""Which of the two databases this is; nothing else decides it."""
 
 import sqlalchemy as sa
 

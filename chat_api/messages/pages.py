@@ -65,7 +65,7 @@ def list_around(
 ) -> Listing[dict[str, Any]]:
     """A message between its neighbours.
 
-    Raises NotFound, and InvalidInput for a message that is not on the active path, unless all branches are asked for.
+    Raises NotFound, and InvalidInput for a message that is not on the active path, unless `all_branches`.
     """
     scope: dict[str, Any] = {
         "user_id": user_id,

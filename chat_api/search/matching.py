@@ -68,7 +68,7 @@ def _occurrence(phrase: Phrase, words: list[Word], index: int) -> Span | None:
 
 
 def _end_of(phrase: Phrase, words: list[Word], index: int) -> int:
-    """Where a match ends; of a pair that begins with a single character of the query, behind only that character."""
+    """Where a match ends; for a pair that begins with a single character of the query, after that character."""
     end = words[index].end
     if phrase.is_character and index + 1 < len(words) and words[index].start < words[index + 1].start < end:
         return words[index + 1].start

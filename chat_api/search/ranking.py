@@ -20,9 +20,7 @@ from ..database.session import db
 from ..database.statements import Statement
 from .query import Query
 
-RANKED_BYTES = (
-    8 * 1024 * 1024
-)  # of words that are read to rank messages; older messages keep their order behind
+RANKED_BYTES = 8 * 1024 * 1024  # of words that are read to rank messages; older ones are left out
 _TERMS = """
     SELECT t.message_id, t.terms FROM json_each(:ids) AS e
     CROSS JOIN message_terms AS t ON t.user_id = :user_id AND t.message_id = e.value

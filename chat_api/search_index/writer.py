@@ -43,7 +43,7 @@ def vector_of(user_id: str, conversation_id: str, message_id: str, content: str)
 
 
 def numbered_of(conversation_id: str, message_id: str, content: str) -> dict[str, Any]:
-    """What INSERT_NUMBERED takes beside the owner and the message."""
+    """What INSERT_NUMBERED takes besides the owner and the message."""
     return {"number": number_of(message_id), "terms": plain_text(conversation_id, words(content))}
 
 

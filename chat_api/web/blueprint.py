@@ -89,7 +89,7 @@ class Blueprint(flask_smorest.Blueprint):
 
     @classmethod
     def problems(cls, *statuses: int) -> Callable[[View], View]:
-        """Document errors that this endpoint may answer beside those that its kind of endpoint always may."""
+        """Document errors that this endpoint may answer besides those that its kind of endpoint always may."""
         names = {status: HTTPStatus(status).name for status in statuses}
         return cls.doc(
             responses={status: {"$ref": f"#/components/responses/{name}"} for status, name in names.items()}

@@ -1,0 +1,20 @@
+"""gunicorn.conf.py hands our settings to the worker."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+CONF = Path(__file__).resolve().parents[2] / "gunicorn.conf.py"
+
+
+def test_threads_bound_the_requests_that_run_at_the_same_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """More threads than that are for requests that only wait, such as streams."""
+    for name, value in {"DATA_DIR": str(tmp_path), "THREADS": "3", "MAX_STREAMS": "20"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("FLASK_SKIP_DOTENV", "1")
+    settings = runpy.run_path(str(CONF))
+    assert settings["worker_class"].running_requests == 3
+    assert settings["threads"] == 23
