@@ -14,11 +14,13 @@ ApiError                       what goes wrong as a noun; services raise these
     TooManyRequests       429  throttled; `retry_after_s` says for how long
     ProviderFailed        502  an LLM provider gave no reply (429 if it throttles, 504 if it is silent)
     Unavailable           503  the database is unavailable or busy; nothing was stored
+        SchemaMismatch    503  the database is not upgraded to the schema of this version
 
 All of them, werkzeug's own and unexpected ones become application/problem+json (RFC 9457).
 """
 
 import logging
+import re
 import sqlite3
 from collections.abc import Mapping
 from typing import Any
@@ -159,6 +161,15 @@ class Unavailable(ApiError):
         super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
+class SchemaMismatch(Unavailable):
+    """The database lacks tables or columns that this version needs."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The database's schema is older than this version of chat-api needs: run `flask db upgrade`."
+        )
+
+
 # every error status that a route may respond with, and its most frequent code
 ERROR_CODES = {
     kind.status: kind.code
@@ -225,6 +236,8 @@ def _respond_to_database_error(error: Exception) -> Response:
 
 def _respond_to_unexpected(error: Exception) -> Response:
     log.error("unexpected error", exc_info=error)
+    if _is_schema_mismatch(error):  # the database was downgraded while the service runs
+        return _respond_to_api_error(SchemaMismatch())
     return problem(500, "internal_error", "An internal error occurred; it was logged.", {}, {})
 
 
@@ -263,6 +276,21 @@ def _is_transient_in_postgres(error: BaseException) -> bool:
     if sqlstate is None:  # the connection broke or was refused before the server responded
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
     return sqlstate.startswith(_TRANSIENT_SQLSTATES)
+
+
+def _is_schema_mismatch(error: BaseException | None) -> bool:
+    """Whether the database lacks a table or column that a statement names."""
+    while error is not None:
+        original = getattr(error, "orig", None) or error
+        if isinstance(original, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
+            return True
+        if isinstance(original, sqlite3.OperationalError) and _MISSING_IN_SQLITE.search(str(original)):
+            return True
+        error = error.__cause__
+    return False
+
+
+_MISSING_IN_SQLITE = re.compile("no such (table|column)|has no column named")
 
 
 def describe(error: BaseException) -> str:

@@ -136,3 +136,4 @@ else:
         one_at_a_time(connection) if changes_the_schema() else nullcontext(),
     ):
         run_on(connection)
+        connection.invalidate()  # autocommit blocks change how the driver begins transactions: nobody else may get it

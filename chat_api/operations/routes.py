@@ -2,7 +2,7 @@
 
 import hmac
 
-from flask import Response, current_app
+from flask import Response, current_app, request
 
 from ..auth.guard import bearer_token
 from ..errors import NotFound, Unauthorized
@@ -13,6 +13,19 @@ from .schemas import HealthSchema
 
 # load balancers and monitoring may add query parameters of their own; a healthy service must not fail their check
 blp = Blueprint("operations", __name__, description="Health and metrics, for operators.", ignores_query=True)
+
+
+WITHOUT_TOKEN = ("auth.register", "auth.log_in")
+WITHOUT_TABLES = ("operations", "documentation", "swagger_ui", None)
+
+
+@blp.before_app_request
+def require_schema() -> None:
+    """Respond with 503 to all that uses the tables, until the database is upgraded."""
+    # without a token the guard responds with 401, and needs no database for it
+    is_refused_anyway = request.endpoint not in WITHOUT_TOKEN and "Authorization" not in request.headers
+    if request.blueprint not in WITHOUT_TABLES and not is_refused_anyway:
+        service.require_schema()
 
 
 @blp.route("/healthz", methods=["GET"])

@@ -6,11 +6,14 @@ from pathlib import Path
 import sqlalchemy as sa
 from alembic.config import Config as AlembicConfig
 from alembic.script import ScriptDirectory
+from flask import current_app
 
+from ..database.engine import reading
 from ..database.session import db
-from ..errors import DATABASE_ERRORS, Unavailable
+from ..errors import DATABASE_ERRORS, SchemaMismatch, Unavailable
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
+EXTENSION = "chat_api.schema"  # the revision, once it was found to be new enough
 
 
 def require_ready() -> None:
@@ -23,14 +26,27 @@ def require_ready() -> None:
         raise Unavailable(f"The database can't be used: {problem}")
 
 
+def require_schema() -> None:
+    """Raise Unavailable where the database's schema is older than this version needs.
+
+    It is looked up until it is found to be new enough, so requests to a service that runs pay nothing. A newer schema,
+    which this version does not know, is let pass: it serves versions of before, too, while they are replaced.
+    """
+    if EXTENSION in current_app.extensions:
+        return
+    with reading(db.engine).connect() as connection:
+        revision = _schema_revision(connection)
+    if revision is None or revision in _revisions()[1:]:
+        raise SchemaMismatch()
+    current_app.extensions[EXTENSION] = revision
+
+
 def schema_problem() -> str | None:
     """What is wrong with the database's schema and what to do; None if it is that of this version.
 
     Raises the database's errors.
     """
-    if not sa.inspect(db.session.connection()).has_table("alembic_version"):
-        return "it has no schema yet; run `flask db upgrade`."
-    revision = db.session.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    revision = _schema_revision(db.session.connection())
     if revision is None:
         return "it has no schema yet; run `flask db upgrade`."
     if revision == _revisions()[0]:
@@ -40,6 +56,12 @@ def schema_problem() -> str | None:
     return (
         f"this version of chat-api does not know its schema ({revision}); install the version that made it."
     )
+
+
+def _schema_revision(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
 
 
 @cache
