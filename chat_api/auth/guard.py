@@ -1,6 +1,7 @@
 """The blueprints' guards, which verify the token and set the caller, or respond with 401."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from flask import current_app, g, request
 
@@ -21,11 +22,18 @@ class Caller:
     actor_id: str  # who sent it
     login_id: str | None = None  # None for a personal access token or an identity provider's token
     is_script: bool = False  # sent with a personal access token
+    proved_at: float | None = None  # when the identity provider saw the password, or made its token
 
     @property
     def may_act_for_others(self) -> bool:
         """Whether the sender may name another user as owner."""
         return self.role in ACTING_ROLES
+
+    @property
+    def sender(self) -> str:
+        """Who sent the request, with which kind of token: those who may get each other's responses."""
+        kind = "script" if self.is_script else "login" if self.login_id else "identity provider"
+        return f"{self.actor_id} {kind}"
 
     def owner(self, user_id: str) -> str:
         """The owner named in a body. Raises Forbidden if it is another user and the role does not allow that."""
@@ -63,6 +71,11 @@ def require_password_login() -> Caller:
     return g.caller
 
 
+def require_owner(body: dict[str, Any]) -> None:
+    """Raise Forbidden if the `user_id` of a body is not one that the caller may name."""
+    g.caller.owner(body["user_id"])
+
+
 def caller() -> Caller:
     """The caller of this request, in a blueprint with a guard."""
     return g.caller
@@ -74,8 +87,8 @@ def identify(token: str) -> Caller:
         user_id, role = service.check_personal_token(token=token)
         return Caller(user_id, role, user_id, is_script=True)
     if identity_provider.is_external_token(token):
-        user_id, role = identity_provider.check_external_token(token)
-        return Caller(user_id, role, user_id)
+        user_id, role, proved_at = identity_provider.check_external_token(token)
+        return Caller(user_id, role, user_id, proved_at=proved_at)
     if not current_app.config["LOCAL_ACCOUNTS"]:
         raise tokens.InvalidToken()
     claims = tokens.read_token(token, kind="access")

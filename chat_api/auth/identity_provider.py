@@ -3,56 +3,21 @@
 Keys come from a PEM file, a JWKS file or a JWKS URL, never from the token (RFC 8725 section 3.10).
 """
 
-import json
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import jwt
 from flask import Flask, current_app
-from jwt import PyJWKClient, PyJWKSet
 
-from ..egress.cancellation import CancelToken
-from ..egress.errors import EgressError
-from ..egress.gate import Gate, HttpRequest
-from ..egress.limits import Limits
-from ..errors import Unavailable
 from ..users import service as users
 from ..web.json_body import is_storable
+from .provider_keys import ALGORITHMS, FileKeys, RemoteKeys
 from .tokens import MAX_TOKEN_LENGTH, InvalidToken, has_our_header
 
 EXTENSION = "chat_api.identity_provider"
-ALGORITHMS = ["RS256", "ES256"]
 CLOCK_SKEW_S = 30
-FETCH_TIMEOUT_S = 5
-KEEP_KEYS_S = 300
-MAX_KEYS_BYTES = 1024 * 1024
-REFRESH_INTERVAL_S = 10  # an unknown key id makes us fetch the keys again, but not more often than this
-
-
-class GatedJWKClient(PyJWKClient):
-    """Fetches keys through the gate for outgoing calls. The operator configured the address, so any is allowed."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(url, lifespan=KEEP_KEYS_S, timeout=FETCH_TIMEOUT_S)
-        self._gate = Gate(allowed_origins=(url,))
-
-    def fetch_data(self) -> Any:
-        request = HttpRequest("GET", self.uri, {"Accept": "application/json"})
-        limits = Limits(first_byte_s=FETCH_TIMEOUT_S, idle_s=FETCH_TIMEOUT_S, total_s=FETCH_TIMEOUT_S)
-        try:
-            response = self._gate.send(request, cancel_token=CancelToken(), limits=limits)
-            try:
-                content = response.read_all(MAX_KEYS_BYTES) if response.status == 200 else b""
-            finally:
-                response.close()
-        except EgressError as error:
-            raise jwt.PyJWKClientConnectionError(error.detail) from None
-        keys = json.loads(content)
-        if self.jwk_set_cache is not None:
-            self.jwk_set_cache.put(keys)
-        return keys
+READ_ERRORS = (jwt.PyJWTError, ValueError, TypeError, RecursionError)
 
 
 class IdentityProvider:
@@ -62,72 +27,52 @@ class IdentityProvider:
         self.issuer = issuer
         self._audience = audience
         is_url = keys.startswith(("http://", "https://"))
-        self._client = GatedJWKClient(keys) if is_url else None
-        self._static_keys = [] if self._client else _keys_of_file(Path(keys))
-        self._lock = threading.Lock()
-        self._refreshed_at = float("-inf")
+        self._keys = RemoteKeys(keys) if is_url else FileKeys(Path(keys))
 
-    def subject(self, token: str) -> str:
-        """The subject of a valid token. Raises InvalidToken, or Unavailable if the keys can't be fetched."""
+    def claims(self, token: str) -> dict[str, Any]:
+        """The claims of a valid token. Raises InvalidToken, or Unavailable if the keys can't be fetched."""
+        key_id, algorithm = self._unverified(token)
         try:
-            header = jwt.get_unverified_header(token)
-            claims = jwt.decode(
+            claims: dict[str, Any] = jwt.decode(
                 token,
-                self._key(header.get("kid"), header.get("alg")),
+                self._key(key_id, algorithm),
                 algorithms=ALGORITHMS,
                 issuer=self.issuer,
                 audience=self._audience,
                 leeway=CLOCK_SKEW_S,
                 options={"require": ["exp", "iss", "aud", "sub"]},
             )
-        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+        except READ_ERRORS:
             raise InvalidToken() from None
         subject = claims["sub"]
         if not subject or len(subject) > 255 or not is_storable(subject):
             raise InvalidToken()
-        return subject
+        return claims
+
+    def _unverified(self, token: str) -> tuple[str | None, str | None]:
+        """Key id and algorithm of a token that says it is for us and still valid. Raises InvalidToken.
+
+        Whatever a token says, anybody may have written; but only for one that could be valid are keys fetched.
+        """
+        try:
+            parts = jwt.decode_complete(token, options={"verify_signature": False})
+            header, claims = parts["header"], parts["payload"]
+            audience = claims.get("aud")
+            is_for_us = claims.get("iss") == self.issuer and (
+                audience == self._audience or (isinstance(audience, list) and self._audience in audience)
+            )
+            is_over = float(claims.get("exp") or 0) < time.time() - CLOCK_SKEW_S
+        except (*READ_ERRORS, AttributeError, OverflowError):
+            raise InvalidToken() from None
+        if not is_for_us or is_over:
+            raise InvalidToken()
+        return header.get("kid"), header.get("alg")
 
     def _key(self, key_id: str | None, algorithm: str | None) -> Any:
-        candidates = [key for key in self._known_keys() if key_id is None or key[0] in (key_id, None)]
-        if not candidates and self._client is not None:
-            candidates = [key for key in self._refetch() if key[0] == key_id]
-        for _, key_algorithms, key in candidates:
-            if algorithm in key_algorithms:
-                return key
+        for key in self._keys.find(key_id):
+            if algorithm in key.algorithms:
+                return key.value
         raise InvalidToken()
-
-    def _known_keys(self) -> list[Any]:
-        return self._fetch(refresh=False) if self._client is not None else self._static_keys
-
-    def _refetch(self) -> list[Any]:
-        """Fetch the keys again, as they may have been rotated; rate-limited, as anyone can send unknown key ids."""
-        with self._lock:
-            if time.monotonic() - self._refreshed_at < REFRESH_INTERVAL_S:
-                return self._fetch(refresh=False)
-            self._refreshed_at = time.monotonic()
-            return self._fetch(refresh=True)
-
-    def _fetch(self, *, refresh: bool) -> list[Any]:
-        assert self._client is not None  # noqa: S101 - callers checked
-        try:
-            return _entries(self._client.get_jwk_set(refresh))
-        except (jwt.PyJWTError, OSError, ValueError) as error:  # unreachable, not JSON, or without keys
-            raise Unavailable("The identity provider's keys could not be fetched; retry.") from error
-
-
-def _keys_of_file(path: Path) -> list[Any]:
-    """(key id, algorithms, key) of each key in a JWKS file, or of the one in a PEM file."""
-    text = path.read_text()
-    if text.lstrip().startswith("{"):
-        return _entries(PyJWKSet.from_dict(json.loads(text)))
-    return [(None, ALGORITHMS, text)]
-
-
-def _entries(keys: PyJWKSet) -> list[Any]:
-    """(key id, algorithms, key) of each key that may sign (RFC 7517 section 4.2)."""
-    return [
-        (key.key_id, [key.algorithm_name], key) for key in keys.keys if key.public_key_use in (None, "sig")
-    ]
 
 
 def init_app(app: Flask) -> None:
@@ -150,9 +95,22 @@ def is_external_token(token: str) -> bool:
         return False
 
 
-def check_external_token(token: str) -> tuple[str, str]:
-    """User id and role of a valid token; the user is created on first use. Raises InvalidToken."""
+def check_external_token(token: str) -> tuple[str, str, float | None]:
+    """User id and role of a valid token, and when its user proved who they are; created on first use.
+
+    Raises InvalidToken.
+    """
     provider: IdentityProvider = current_app.extensions[EXTENSION]
-    return users.find_or_create_external_user_and_commit(
-        issuer=provider.issuer, subject=provider.subject(token)
+    claims = provider.claims(token)
+    user_id, role = users.find_or_create_external_user_and_commit(
+        issuer=provider.issuer, subject=claims["sub"]
     )
+    return user_id, role, _proved_at(claims)
+
+
+def _proved_at(claims: dict[str, Any]) -> float | None:
+    """When the user logged in at the provider (OpenID Connect Core, section 2), or else when it made the token."""
+    moment = claims.get("auth_time", claims.get("iat"))
+    if not isinstance(moment, int | float) or moment > time.time() + CLOCK_SKEW_S:
+        return None
+    return float(moment)

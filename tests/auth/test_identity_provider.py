@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import jwt
@@ -21,7 +21,7 @@ from flask import Flask
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from jwt.utils import base64url_encode
 
-from chat_api.auth import identity_provider
+from chat_api.auth import provider_keys
 from chat_api.database.session import db
 from chat_api.users.models import User
 from tests.conftest import serving
@@ -65,11 +65,14 @@ class KeyServer:
 
     def __init__(self) -> None:
         self.body, self.status, self.requests = b"", 200, 0
+        self.answers = Event()
+        self.answers.set()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 server.requests += 1
+                server.answers.wait()
                 self.send_response(server.status)
                 self.send_header("Content-Length", str(len(server.body)))
                 self.end_headers()
@@ -86,7 +89,12 @@ class KeyServer:
     def serve(self, *keys: tuple[str, str]) -> None:
         self.body = json.dumps(jwks(*keys)).encode()
 
+    def hang(self) -> None:
+        """Take connections and requests from now on, and answer nothing."""
+        self.answers.clear()
+
     def stop(self) -> None:
+        self.answers.set()
         if self._thread.is_alive():
             self._server.shutdown()
             self._server.server_close()
@@ -170,7 +178,7 @@ def test_keys_come_from_a_url_and_are_kept(deploy: Deploy, key_server: KeyServer
 def test_an_unknown_key_id_fetches_the_keys_again_but_not_at_a_strangers_pace(
     deploy: Deploy, key_server: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(identity_provider, "REFRESH_INTERVAL_S", 1.0)
+    monkeypatch.setattr(provider_keys, "REFRESH_INTERVAL_S", 1.0)
     key_server.serve(("RS256", "old"))
     with deploy(key_server.url) as app:
         assert status(app, token(name="old", kid="old")) == 200
@@ -210,6 +218,61 @@ def test_keys_that_are_known_survive_an_outage_of_the_provider(deploy: Deploy, k
         key_server.stop()
         assert status(app, token(kid="unknown")) == 503
         assert status(app, token(kid="a")) == 200
+
+
+def test_keys_that_are_old_are_used_while_newer_ones_are_fetched(
+    deploy: Deploy, key_server: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider_keys, "KEEP_KEYS_S", 0.0)
+    key_server.serve(("RS256", "a"))
+    with deploy(key_server.url) as app:
+        assert status(app, token(kid="a")) == 200
+        key_server.hang()
+        began = time.monotonic()
+        assert [status(app, token(kid="a")) for _ in range(5)] == [200] * 5
+        assert time.monotonic() - began < 1
+        assert key_server.requests == 2, "One fetch at a time."
+        monkeypatch.setattr(provider_keys, "LONGEST_KEEP_S", 0.0)
+        assert status(app, token(kid="a")) == 503, "Nobody can say for ever that the provider is only away."
+
+
+def test_a_provider_that_hangs_is_asked_once_and_only_a_few_wait_for_it(
+    deploy: Deploy, key_server: KeyServer
+) -> None:
+    key_server.serve(("RS256", "a"))
+    with deploy(key_server.url) as app:
+        assert status(app, token(kid="a")) == 200
+        key_server.hang()
+
+        def timed(kid: str) -> tuple[int, float]:
+            began = time.monotonic()
+            return status(app, token(kid=kid)), time.monotonic() - began
+
+        with ThreadPoolExecutor(24) as pool:
+            strangers = [pool.submit(timed, f"stranger {number}") for number in range(24)]
+            time.sleep(0.3)
+            known = timed("a")
+            answers = [stranger.result() for stranger in strangers]
+        assert known[0] == 200
+        assert known[1] < 1
+        assert {answer for answer, _ in answers} == {503}
+        waited = [seconds for _, seconds in answers if seconds > 3]
+        assert len(waited) <= provider_keys.MAX_WAITING
+        answer, seconds = timed("yet another stranger")  # the failure is remembered
+        assert (answer, seconds < 1, key_server.requests) == (503, True, 2)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [{"iss": "https://id.example.com/"}, {"aud": "billing"}, {"exp": 1_700_000_000}],
+    ids=["another issuer", "another audience", "expired"],
+)
+def test_a_token_that_can_not_be_valid_causes_no_fetch(
+    deploy: Deploy, key_server: KeyServer, claims: dict[str, Any]
+) -> None:
+    with deploy(key_server.url) as app:
+        assert status(app, token(kid="a", **claims)) == 401
+        assert key_server.requests == 0
 
 
 # -- what is checked --------------------------------------------------------------------------------------
@@ -320,7 +383,7 @@ def test_local_accounts_and_the_provider_may_stand_side_by_side(
 
 def test_external_users_have_personal_tokens_but_no_password(deploy: Deploy, rs256_file: Path) -> None:
     with deploy(rs256_file) as app:
-        external = Api(app, token(sub=new_email()))
+        external = Api(app, token(sub=new_email(), iat=time.time()))
         script = Api(app, external.made("/auth/tokens", {"name": "script"})["token"])
         assert script.get("/auth/me").get_json() == external.get("/auth/me").get_json()
         change = {"current_password": "x", "password": "nine lives of a cat"}
@@ -328,3 +391,23 @@ def test_external_users_have_personal_tokens_but_no_password(deploy: Deploy, rs2
         assert external.post("/auth/logout").status_code == 403
         assert external.delete("/auth/me").status_code == 204
         assert script.get("/auth/me").status_code == 401
+
+
+def test_an_external_user_makes_a_token_right_after_a_login(deploy: Deploy, rs256_file: Path) -> None:
+    subject, moment = new_email(), int(time.time())
+    with deploy(rs256_file) as app:
+
+        def create(**claims: Any) -> Any:
+            answer = Api(app, token(sub=subject, **claims)).post("/auth/tokens", {"name": "script"})
+            return answer.status_code, answer.get_json().get("code")
+
+        created, refused = (201, None), (403, "recent_login_required")
+        assert create(iat=moment) == created
+        assert create(iat=moment, auth_time=moment - 60) == created
+        assert create(iat=moment - 600) == refused
+        assert create(iat=moment, auth_time=moment - 600) == refused, "A refreshed token is no login."
+        assert create() == refused
+        assert create(auth_time=moment + 6000) == refused
+        assert create(iat=moment, auth_time="now") == refused
+        body = {"name": "script", "current_password": PASSWORD}
+        assert Api(app, token(sub=subject)).post("/auth/tokens", body).status_code == 403
