@@ -10,7 +10,7 @@ ApiError                       what goes wrong as a noun; services raise these
     PreconditionFailed    412  If-Match names a version that is no longer current
     PayloadTooLarge       413  larger than the limit
     NotSentAsJson         415  Content-Type is not application/json
-    KeyReused             422  this Idempotency-Key was used with another body
+    KeyReused             422  this Idempotency-Key was used with another body or role
     TooManyRequests       429  throttled; `retry_after_s` says for how long
     ProviderFailed        502  an LLM provider gave no reply (429 if it throttles, 504 if it is silent)
     Unavailable           503  the database is unavailable or busy; nothing was stored
@@ -124,7 +124,7 @@ class KeyReused(ApiError):
     status, code = 422, "idempotency_key_reused"
 
     def __init__(self) -> None:
-        super().__init__("This Idempotency-Key was used with another body; use a new key.")
+        super().__init__("This Idempotency-Key was used with another body or in another role; use a new key.")
 
 
 class TooManyRequests(ApiError):

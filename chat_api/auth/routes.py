@@ -12,7 +12,7 @@ from ..web.blueprint import Blueprint
 from ..web.pagination import IdPageSchema, Page, id_of, listing_response
 from ..web.responses import location, no_content, require_match
 from . import guard, service
-from .decorator import throttled_by_address
+from .decorator import client_network, throttled_by_address
 from .models import PersonalAccessToken
 from .schemas import (
     ChangePasswordSchema,
@@ -36,11 +36,23 @@ blp = Blueprint(
 blp.before_request(guard.require_account)
 
 
+def _require_recent_login(body: dict[str, Any]) -> None:
+    """Raise Forbidden for a script, and for a login that began a while ago if the body has no password."""
+    caller = guard.require_password_login()
+    service.require_recent_login(
+        user_id=caller.user_id,
+        login_id=caller.login_id,
+        proved_at=caller.proved_at,
+        current_password=body["current_password"],
+        network=client_network(),
+    )
+
+
 @public_blp.route("/register", methods=["POST"])
 @public_blp.problems(403)
 @throttled_by_address("REGISTER_LIMIT_PER_ADDRESS")
 @public_blp.arguments(RegisterSchema)
-@commits_once(anonymous_field="email")
+@commits_once(check=lambda _: service.require_local_accounts(), anonymous_field="email")
 @public_blp.response(201, UserSchema)
 def register(credentials: dict[str, str]) -> Any:
     """Create an account."""
@@ -54,7 +66,7 @@ def register(credentials: dict[str, str]) -> Any:
 @public_blp.response(200, TokenPairSchema)
 def log_in(credentials: dict[str, str]) -> service.TokenPair:
     """Log in: get an access token and a refresh token."""
-    pair = service.log_in(**credentials)
+    pair = service.log_in(**credentials, network=client_network())
     db.session.commit()
     return pair
 
@@ -93,10 +105,12 @@ def get_me() -> User:
 @blp.route("/me", methods=["PATCH"])
 @blp.arguments(ChangePasswordSchema)
 @blp.response(200, UserSchema)
-def update_me(passwords: dict[str, str]) -> User:
-    """Change the password. All other logins end."""
+def update_me(passwords: dict[str, Any]) -> User:
+    """Change the password. All other logins end, and all personal access tokens unless `keep_tokens` is true."""
     caller = guard.require_password_login()
-    user = service.update_password(user_id=caller.user_id, login_id=caller.login_id, **passwords)
+    user = service.update_password(
+        user_id=caller.user_id, login_id=caller.login_id, network=client_network(), **passwords
+    )
     require_match(UserSchema().dump(user))
     db.session.commit()
     return user
@@ -126,12 +140,20 @@ def list_tokens(query: dict[str, Any]) -> Response:
 @blp.route("/tokens", methods=["POST"])
 @blp.links("get_token", "delete_token", token_id="id")  # noqa: S106 - a name, no secret
 @blp.arguments(CreateTokenSchema)
-@commits_once
+@commits_once(check=_require_recent_login, secret_field="token")  # noqa: S106 - a name, no secret
 @blp.response(201, NewTokenSchema)
 def create_token(body: dict[str, Any]) -> Any:
-    """Create a personal access token for a script. Only this answer contains the token itself."""
-    caller = guard.require_password_login()
-    row, token = service.create_token(user_id=caller.user_id, **body)
+    """Create a personal access token for a script. Only this response contains the token itself.
+
+    It takes `current_password`, or a login of the last minutes.
+    """
+    caller = guard.caller()
+    row, token = service.create_token(
+        user_id=caller.user_id,
+        login_id=caller.login_id,
+        name=body["name"],
+        expires_in_days=body["expires_in_days"],
+    )
     return {**TokenSchema().dump(row), "token": token}, location(f"/auth/tokens/{row.id}")
 
 

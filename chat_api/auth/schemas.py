@@ -3,12 +3,11 @@
 from marshmallow import Schema, fields, validate
 
 from ..users.models import ROLES
-from ..web.fields import IdField, Output, Text, Time, WholeNumber, whole
-from . import passwords
+from ..web.fields import Flag, IdField, Output, Text, Time, WholeNumber, whole
+from . import passwords, tokens
 
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 EMAIL_PATTERN = rf"^[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{_LABEL}(?:\.{_LABEL})+$"
-MAX_EXPIRY_DAYS = 3650
 
 
 class _Password(Text):
@@ -48,6 +47,10 @@ class LogInSchema(Schema):
 class ChangePasswordSchema(Schema):
     current_password = Text(longest=1024, metadata={"example": "correct horse battery staple"})
     password = _Password()
+    keep_tokens = Flag(
+        load_default=False,
+        metadata={"example": False, "description": "Keep the personal access tokens, which end otherwise."},
+    )
 
 
 class UserSchema(Output):
@@ -74,8 +77,23 @@ class CreateTokenSchema(Schema):
     name = Text(longest=100, metadata={"example": "nightly export"})
     expires_in_days = WholeNumber(
         load_default=90,
-        validate=validate.Range(1, MAX_EXPIRY_DAYS),
-        metadata={"example": 90, "description": "Days until the token expires."},
+        validate=validate.Range(1, max(tokens.MAX_PERSONAL_DAYS.values())),
+        metadata={
+            "example": 90,
+            "description": "Days until the token expires; at most {admin} for an admin and {service} for a service "
+            "account.".format(**tokens.MAX_PERSONAL_DAYS),
+        },
+    )
+    current_password = Text(
+        longest=1024,
+        required=False,
+        load_default=None,
+        load_only=True,
+        metadata={
+            "format": "password",
+            "example": "correct horse battery staple",
+            "description": "Needed unless the login is only minutes old.",
+        },
     )
 
 
@@ -88,8 +106,9 @@ class TokenSchema(Output):
 
 class NewTokenSchema(TokenSchema):
     token = fields.String(
+        allow_none=True,
         metadata={
             "example": "chat_pat_0193…_u7Xk…",
-            "description": "The token itself. No other answer contains it.",
-        }
+            "description": "The token itself. No other response contains it: it is null in a replayed one.",
+        },
     )

@@ -51,11 +51,10 @@ def list_conversations(query: dict[str, Any]) -> Response:
 )
 @blp.links("create_message", "create_completion", body={"conversation_id": "id"})
 @blp.arguments(CreateConversationSchema)
-@commits_once
+@commits_once(check=guard.require_owner)
 @blp.response(201, ConversationSchema)
 def create_conversation(body: dict[str, str]) -> Any:
     """Create a conversation."""
-    guard.caller().owner(body["user_id"])
     conversation = service.create_conversation(**body)
     return conversation, location(f"/chat/conversations/{conversation.id}")
 

@@ -1,9 +1,11 @@
 """Commits a creating view's work once, however many times the request arrives."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial, wraps
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
+import orjson
 from flask import Response, g, request
 
 from ..database.session import db
@@ -20,26 +22,42 @@ MAX_KEY_LENGTH = 255
 _TAKES_KEY = "_takes_idempotency_key"
 
 
-def commits_once(view: View | None = None, *, anonymous_field: str | None = None) -> Any:
+def commits_once(
+    view: View | None = None,
+    *,
+    check: Callable[..., None] | None = None,
+    anonymous_field: str | None = None,
+    secret_field: str | None = None,
+) -> Any:
     """Decorate a creating view, below its `arguments` and above its `response`, to commit the view's work.
 
     With an Idempotency-Key the response is stored in the same transaction and replayed to the same request. A
-    request that fails stores nothing. `anonymous_field` names the field of the body that identifies the account
-    when there is no caller yet.
+    request that fails stores nothing.
+
+    `check` gets the view's arguments and refuses callers who may not make this request. It runs before a response is
+    replayed, and outside a transaction, so all that the view refuses by who calls belongs there. `anonymous_field`
+    names the field of the body that identifies the account when there is no caller yet. `secret_field` names the
+    field of the response that is sent once: it is not stored, and null in a replayed response.
     """
     if view is None:
-        return lambda wrapped: commits_once(wrapped, anonymous_field=anonymous_field)
+        return partial(commits_once, check=check, anonymous_field=anonymous_field, secret_field=secret_field)
 
     @wraps(view)
     def committed(*args: Any, **kwargs: Any) -> Response:
+        if has_key():
+            _key()
+        if check is not None:
+            check(*args, **kwargs)
         create = partial(view, *args, **kwargs)
         if not has_key():
             response = create()
             _commit()
             return response
-        scope = args[0][anonymous_field].lower() if anonymous_field else g.caller.user_id
         response, _ = _create_once(
-            create, _unchanged, [args, kwargs], scope, is_anonymous=bool(anonymous_field)
+            create,
+            _unchanged,
+            _Claim.of_request([args, kwargs], anonymous_email=args[0].get(anonymous_field)),
+            secret_field=secret_field,
         )
         return response
 
@@ -69,38 +87,71 @@ def create_once(
         created = create()
         _commit()
         return respond(created), created
-    result = _create_once(create, respond, [[body], {}], g.caller.user_id, is_anonymous=False)
+    result = _create_once(create, respond, _Claim.of_request([[body], {}]))
     if result[1] is None:
         db.session.rollback()  # finding the response began a transaction, which on SQLite would block writers
     return result
 
 
+@dataclass(frozen=True)
+class _Claim:
+    """What a request with an Idempotency-Key claims: the key, for one sender, and its content."""
+
+    scope: str  # the id of the acting user, or the address of somebody who registers
+    is_anonymous: bool
+    key_id: str
+    fingerprint: str
+
+    @classmethod
+    def of_request(cls, content: Any, *, anonymous_email: str | None = None) -> Self:
+        """The claim of this request.
+
+        Whoever sends a request, for whom and with which kind of token, has keys of their own, so a response never
+        goes to somebody who might have been refused. Nor does it after a change of role, but then the key is known:
+        the request is refused as a different one, instead of having a second effect.
+        """
+        route = f"{request.method} {request.url_rule}"
+        if anonymous_email is not None:
+            key_id = service.key_id_of(route=route, sender="anonymous", key=_key())
+            return cls(anonymous_email.lower(), True, key_id, service.fingerprint_of(content=content))
+        key_id = service.key_id_of(route=route, sender=g.caller.sender, key=_key())
+        fingerprint = service.fingerprint_of(content=[content, g.caller.role])
+        return cls(g.caller.user_id, False, key_id, fingerprint)
+
+    def owner(self) -> str | None:
+        """The user who owns the response; None if nobody has registered this address."""
+        return _account(self.scope) if self.is_anonymous else self.scope
+
+
 def _create_once(
     create: Callable[[], Created],
     respond: Callable[[Created], Response],
-    content: Any,
-    scope: str,
+    claim: _Claim,
     *,
-    is_anonymous: bool,
+    secret_field: str | None = None,
 ) -> tuple[Response, Created] | tuple[Response, None]:
-    key_id = service.key_id_of(route=f"{request.method} {request.url_rule}", key=_key())
-    fingerprint = service.fingerprint_of(content=content)
-    with service.lock_key(lock_id=service.lock_id_of(scope=scope, key_id=key_id)):
-        owner = _account(scope) if is_anonymous else scope
+    kept = {"key_id": claim.key_id, "fingerprint": claim.fingerprint}
+    with service.lock_key(lock_id=service.lock_id_of(scope=claim.scope, key_id=claim.key_id)):
+        owner = claim.owner()
         if owner is not None:
-            first = service.find_response(user_id=owner, key_id=key_id, fingerprint=fingerprint)
+            first = service.find_response(user_id=owner, **kept)
             if first is not None:
                 return _replay(first), None
         created = create()
         response = respond(created)
-        owner = owner or _account(scope)
+        owner = owner or claim.owner()
         if owner is not None:
-            first = StoredResponse(
-                response.status_code, response.get_data(), response.headers.get("Location")
-            )
-            service.store_response(user_id=owner, key_id=key_id, fingerprint=fingerprint, response=first)
+            service.store_response(user_id=owner, response=_storable(response, secret_field), **kept)
         _commit()
         return response, created
+
+
+def _storable(response: Response, secret_field: str | None) -> StoredResponse:
+    """The response to replay, without its secret."""
+    body = response.get_data()
+    if secret_field is not None:
+        body = orjson.dumps({**orjson.loads(body), secret_field: None})
+    return StoredResponse(response.status_code, body, response.headers.get("Location"))
 
 
 def _unchanged(response: Response) -> Response:

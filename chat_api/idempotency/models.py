@@ -16,12 +16,12 @@ class IdempotencyKey(Model):
     __table_args__ = (sa.Index(None, "user_id", "created_at"),)
 
     user_id: Mapped[str] = mapped_column(Id, sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
-    # a hash of route and key, whose length does not depend on the client
+    # a hash of route, sender and key, whose length does not depend on the client
     id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
     # a keyed hash of the request: a plain hash of a body with a password would allow guessing
     fingerprint: Mapped[str] = mapped_column(sa.String(64))
     status: Mapped[int] = mapped_column(sa.SmallInteger)
     location: Mapped[str | None] = mapped_column(sa.String(255))
-    # the body, encrypted: it may contain a token
+    # the body without secrets, encrypted all the same: it is the user's content
     answer: Mapped[str] = mapped_column(sa.Text)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)

@@ -93,9 +93,9 @@ def store_response(*, user_id: str, key_id: str, fingerprint: str, response: Sto
     db.session.flush()
 
 
-def key_id_of(*, route: str, key: str) -> str:
-    """The id of a key on a route: the same key on another route is a different one."""
-    return hashlib.sha256(f"{route}\x1f{key}".encode()).hexdigest()
+def key_id_of(*, route: str, sender: str, key: str) -> str:
+    """The id of a key on a route: the same key on another route, or of another sender, is a different one."""
+    return hashlib.sha256(f"{route}\x1f{sender}\x1f{key}".encode()).hexdigest()
 
 
 def lock_id_of(*, scope: str, key_id: str) -> str:

@@ -38,12 +38,11 @@ def list_providers(query: dict[str, Any]) -> Response:
 @blp.links("get_provider", "update_provider", "delete_provider", "list_models", provider_id="id")
 @blp.links("create_config", body={"user_id": "owner_id", "provider_id": "id"})
 @blp.arguments(CreateProviderSchema)
-@commits_once
+@commits_once(check=lambda body: service.check_sharing(is_admin=_is_admin(), shared=body["shared"]))
 @blp.response(201, ProviderSchema)
 def create_provider(body: dict[str, Any]) -> Any:
     """Add an LLM provider: the caller's own, or, as an admin with `shared`, one for all users."""
-    caller = guard.caller()
-    provider = service.create_provider(user_id=caller.user_id, is_admin=caller.role == "admin", **body)
+    provider = service.create_provider(user_id=guard.caller().user_id, is_admin=_is_admin(), **body)
     return provider, location(f"/chat/llm-providers/{provider.id}")
 
 
@@ -86,7 +85,10 @@ def delete_provider(provider_id: str) -> Response:
 
 
 def _locked(provider_id: str) -> LLMProvider:
-    caller = guard.caller()
     return service.lock_provider(
-        user_id=caller.user_id, provider_id=provider_id, is_admin=caller.role == "admin"
+        user_id=guard.caller().user_id, provider_id=provider_id, is_admin=_is_admin()
     )
+
+
+def _is_admin() -> bool:
+    return guard.caller().role == "admin"

@@ -43,8 +43,7 @@ def create_provider(
 
     Raises Forbidden for a shared one unless `is_admin`.
     """
-    if shared and not is_admin:
-        raise Forbidden("Only an admin may add a shared provider.")
+    check_sharing(is_admin=is_admin, shared=shared)
     provider = LLMProvider(
         owner_id=None if shared else user_id,
         name=name,
@@ -58,6 +57,12 @@ def create_provider(
     except IntegrityError as error:
         raise NotFound("user") from error
     return provider
+
+
+def check_sharing(*, is_admin: bool, shared: bool) -> None:
+    """Raise Forbidden if somebody other than an admin is about to add a shared provider."""
+    if shared and not is_admin:
+        raise Forbidden("Only an admin may add a shared provider.")
 
 
 def get_provider(*, user_id: str, provider_id: str) -> LLMProvider:

@@ -38,11 +38,10 @@ def list_configs(query: dict[str, Any]) -> Response:
 @blp.links("get_provider", "list_models", provider_id="provider_id")
 @blp.links("create_completion", body={"provider_id": "provider_id"})
 @blp.arguments(CreateConfigSchema)
-@commits_once
+@commits_once(check=guard.require_owner)
 @blp.response(201, ConfigSchema)
 def create_config(body: dict[str, Any]) -> Any:
     """Store a user's API key for a provider. It is encrypted, and no answer contains it."""
-    guard.caller().owner(body["user_id"])
     config = service.create_config(**body)
     return config, _location(config)
 

@@ -2,22 +2,30 @@
 
 import json
 import threading
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 import sqlalchemy as sa
+import time_machine
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from chat_api.auth import service as auth
 from chat_api.database.columns import now
 from chat_api.database.session import db
 from chat_api.idempotency import service
 from chat_api.idempotency.models import IdempotencyKey
+from chat_api.keyring import keyring
+from tests.conftest import serving
 from tests.support.api import PASSWORD, POSTS, Api, new_email
 from tests.support.bodies import Body
 from tests.support.problems import assert_problem
@@ -120,7 +128,8 @@ def test_the_same_request_has_one_effect_and_one_answer(app: Flask, ada: Api, cr
     there = rows(app, ada, body)
     for again in (creation.post(ada, body), creation.post(ada, dict(reversed(body.items())))):
         assert (again.status_code, again.headers[REPLAYED]) == (201, "true")
-        assert again.get_data() == first.get_data()
+        secret = {"token": None} if creation is TOKENS else {}  # sent once, and kept nowhere
+        assert again.get_json() == {**first.get_json(), **secret}
         assert again.headers.get("Location") == first.headers.get("Location")
         assert again.mimetype == "application/json"
     assert rows(app, ada, body) == there
@@ -190,13 +199,119 @@ def test_a_trusted_back_end_uses_keys_for_each_of_its_users(trusted: Api, ada: A
     assert [REPLAYED in answer.headers for answer in answers] == [False, False, True]
 
 
-def test_an_answer_is_not_given_to_whoever_lost_the_right_to_it(ada: Api, stranger: Api) -> None:
+# -- to whom a response is replayed -----------------------------------------------------------------------
+
+
+def assert_like_a_first_request(creation: Creation, user: Api, body: Any, **headers: str) -> int:
+    """Whoever did not send the first request gets what one of their own would get, and nobody's response.
+
+    The status, which is that of a request with a key that nobody used.
+    """
+    response = creation.post(user, body, **headers)
+    fresh = creation.post(user, body, key=f"fresh {uuid.uuid4()}", **headers)
+    assert REPLAYED not in response.headers
+    assert response.status_code == fresh.status_code, response.get_data(as_text=True)
+    return response.status_code
+
+
+def script_of(user: Api) -> Api:
+    return Api(user.app, user.made("/auth/tokens", {"name": "script"})["token"], user.user)
+
+
+def set_role(user: Api, role: str) -> Api:
+    """The user with another role, and the login that the change makes necessary."""
+    with user.app.app_context():
+        auth.set_role(email=user.user["email"], role=role)
+        db.session.commit()
+    return user.log_in()
+
+
+@pytest.mark.parametrize("creation", CREATIONS[1:], ids=lambda creation: creation.path)
+def test_another_kind_of_token_gets_no_response_of_the_first(ada: Api, creation: Creation) -> None:
+    body, script = creation.body(ada), script_of(ada)
+    first = creation.post(ada, body)
+    assert first.status_code == 201
+    expected = {TOKENS.path: 403, CONFIGS.path: 409}.get(creation.path, 201)
+    assert assert_like_a_first_request(creation, script, body) == expected
+    assert creation.post(ada, body).headers[REPLAYED] == "true"
+    assert creation.post(ada.log_in(), body).headers[REPLAYED] == "true"
+
+
+@pytest.mark.parametrize("creation", CREATIONS[1:], ids=lambda creation: creation.path)
+def test_who_acts_for_a_user_and_the_user_have_keys_of_their_own(
+    trusted: Api, admin: Api, ada: Api, creation: Creation
+) -> None:
+    body, act_as = creation.body(ada), {"X-Act-As": ada.user_id}
+    first = creation.post(trusted, body, **act_as)
+    assert first.status_code == (403 if creation is TOKENS else 201)
+    assert_like_a_first_request(creation, ada, body)
+    assert_like_a_first_request(creation, admin, body, **act_as)
+    assert_like_a_first_request(creation, script_of(trusted), body, **act_as)
+    if creation is not TOKENS:
+        assert creation.post(trusted, body, **act_as).headers[REPLAYED] == "true"
+
+
+@pytest.mark.parametrize("creation", CREATIONS[1:], ids=lambda creation: creation.path)
+@pytest.mark.parametrize("role", ["service", "admin"])
+def test_after_a_change_of_role_no_response_is_replayed(
+    app: Flask, make_user: Callable[..., Api], creation: Creation, role: str
+) -> None:
+    user = make_user(role)
+    body = creation.body(user)
+    assert creation.post(user, body).status_code == 201
+    there = rows(app, user, body)
+    demoted = set_role(user, "user")
+    refused = creation.post(demoted, body)
+    assert (refused.status_code, refused.get_json()["code"]) == (422, "idempotency_key_reused")
+    assert {**rows(app, user, body), "logins": 0} == {**there, "logins": 0}
+    assert creation.post(set_role(user, role), body).headers[REPLAYED] == "true"
+
+
+def test_what_a_role_allowed_is_refused_without_it(make_user: Callable[..., Api], ada: Api) -> None:
+    """The refusal of a first request comes before any response of an earlier one."""
+    provider_id = make_user("admin").provider(shared=True)["id"]
+    bodies: list[tuple[Creation, dict[str, Any]]] = [
+        (CREATIONS[5], {**provider_body(ada), "shared": True}),
+        (CONVERSATIONS, conversation_body(ada)),
+        (CONFIGS, {"user_id": ada.user_id, "provider_id": provider_id, "api_key": "sk-0123456789abcdef"}),
+    ]
+    for creation, body in bodies:
+        admin = make_user("admin")
+        assert creation.post(admin, body).status_code == 201
+        assert creation.post(set_role(admin, "user"), body).status_code == 403
+
+
+def test_an_admins_response_does_not_go_to_the_user_acted_for(admin: Api, ada: Api) -> None:
+    body = {**provider_body(ada), "shared": True}
+    assert CREATIONS[5].post(admin, body, **{"X-Act-As": ada.user_id}).status_code == 201
+    assert CREATIONS[5].post(ada, body).status_code == 403
+
+
+def test_a_replay_needs_what_the_first_request_needed(ada: Api) -> None:
+    """A token takes a recent login, and so does the response that names it."""
+    assert TOKENS.post(ada, token_body(ada)).status_code == 201
+    with time_machine.travel(now() + timedelta(minutes=6)):
+        assert TOKENS.post(ada, token_body(ada)).get_json()["code"] == "recent_login_required"
+
+
+def test_a_registration_is_not_replayed_where_there_are_no_accounts(
+    database_url: str, tmp_path: Path, stranger: Api
+) -> None:
+    body = register_body(stranger)
+    assert CREATIONS[0].post(stranger, body).status_code == 201
+    public = ec.generate_private_key(ec.SECP256R1()).public_key()
+    key_file = tmp_path / "provider.pem"
+    key_file.write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    provider = {"OIDC_ISSUER": "https://id.example/", "OIDC_AUDIENCE": "chat", "OIDC_KEYS": str(key_file)}
+    settings = {"JWT_SECRET_KEY": stranger.app.config["JWT_SECRET_KEY"], "LOCAL_ACCOUNTS": False}
+    with serving(database_url, tmp_path, **settings, **provider) as app:
+        assert CREATIONS[0].post(Api(app), body).status_code == 403
+
+
+def test_no_response_goes_to_a_stranger(ada: Api, stranger: Api) -> None:
     body = conversation_body(ada)
     assert CONVERSATIONS.post(ada, body).status_code == 201
     assert CONVERSATIONS.post(stranger, body).status_code == 401
-    script = Api(ada.app, ada.made("/auth/tokens", {"name": "script"})["token"])
-    assert TOKENS.post(ada, token_body(ada)).status_code == 201
-    assert TOKENS.post(script, token_body(ada)).status_code in (201, 403)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +410,8 @@ def test_a_preview_takes_no_key(ada: Api) -> None:
 
 def lock_id_of(user: Api) -> str:
     """What a request of this user with the key "k" claims."""
-    key_id = service.key_id_of(route="POST /chat/conversations", key="k")
+    sender = f"{user.user_id} login"
+    key_id = service.key_id_of(route="POST /chat/conversations", sender=sender, key="k")
     return service.lock_id_of(scope=user.user_id, key_id=key_id)
 
 
@@ -344,11 +460,17 @@ def test_an_effect_that_fails_stores_no_key(app: Flask, ada: Api, creation: Crea
 
 def test_the_stored_answer_cannot_be_read_in_the_database(app: Flask, ada: Api) -> None:
     created = TOKENS.post(ada, token_body(ada), key="a-key-of-the-client")
-    secret = created.get_json()["token"].split("_", 3)[3]
+    token = created.get_json()["token"]
     stored = everything_stored(app)
-    assert secret not in stored
+    assert token.split("_", 3)[3] not in stored
     assert "a-key-of-the-client" not in stored
-    assert TOKENS.post(ada, token_body(ada), key="a-key-of-the-client").get_json()["token"].endswith(secret)
+    with app.app_context():
+        own = sa.select(IdempotencyKey).where(IdempotencyKey.user_id == ada.user_id)
+        [row] = db.session.scalars(own)
+        context = ("idempotency_keys", ada.user_id, row.id)
+        kept = keyring().decrypt(row.answer, encryption_context=context).decode()
+    assert created.get_json()["id"] in kept
+    assert token.split("_", 3)[3] not in kept, "Whoever has the database and the keys must not find a secret."
 
 
 def test_the_order_of_names_and_the_spacing_do_not_count(ada: Api) -> None:

@@ -124,7 +124,7 @@ def test_keys_are_rotated_while_requests_write_and_then_the_old_one_is_not_neede
             configs += [
                 user.config(user.provider()["id"], f"sk-before-{number}-0123456789") for number in range(10)
             ]
-        tokens = [user.made("/auth/tokens", token_body, headers=replay)["token"] for user in users]
+        tokens = [user.made("/auth/tokens", token_body, headers=replay)["id"] for user in users]
     with serving(own_url, tmp_path, ENCRYPTION_KEYS=(new, old)) as app:
         ended = threading.Event()
 
@@ -151,7 +151,7 @@ def test_keys_are_rotated_while_requests_write_and_then_the_old_one_is_not_neede
         assert keys[:30] == [f"sk-before-{number}-0123456789" for number in range(10)] * 3
         assert set(keys[30:]) == {"sk-during-0123456789"}
         answers = [Api(app, user.token).post("/auth/tokens", token_body, headers=replay) for user in users]
-        assert [answer.get_json()["token"] for answer in answers] == tokens
+        assert [answer.get_json()["id"] for answer in answers] == tokens
 
 
 def test_a_key_that_is_replaced_while_it_is_rotated_stays_the_newer_one(own_url: str, tmp_path: Path) -> None:
