@@ -24,6 +24,7 @@ from marshmallow.validate import OneOf, Range
 
 MINIMUM_SECRET_BYTES = 32  # RFC 7518 section 3.2: a key for HS256 is at least as long as its hash
 MINIMUM_DISTINCT_CHARACTERS = 12  # "aaaa…" and "change-me-change-me-…" are long, but no secrets
+MINIMUM_TOKEN_CHARACTERS = 16  # of METRICS_TOKEN, which is only compared
 # what the gate for outgoing calls accepts, see chat_api/egress/addresses.py
 ORIGIN = re.compile(
     r"https?://(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:(?P<port>[0-9]{1,5}))", re.ASCII
@@ -33,6 +34,12 @@ KEYS_URL = re.compile(ORIGIN.pattern + r"?([/?][\x21\x22\x24-\x7e]*)?", re.ASCII
 DATABASE_URL_SHAPE = re.compile(
     r"(?P<driver>sqlite|postgresql\+psycopg)://([^:/]*(:[^@]*)?@)?"
     r"(\[[^/?]+\]|[^/:?]+)?(:(?P<port>[0-9]{1,5}))?(/(?P<database>[^?]*))?(\?(?P<query>.*))?"
+)
+RATE_LIMITS = (
+    "LOGIN_LIMIT_PER_ACCOUNT",
+    "LOGIN_LIMIT_ALL_NETWORKS",
+    "LOGIN_LIMIT_PER_ADDRESS",
+    "REGISTER_LIMIT_PER_ADDRESS",
 )
 PROJECT_FOLDER = Path(__file__).resolve().parent
 # upper bounds of numbers, by the unit at the end of the name: none overflows a timestamp, a driver or a kernel
@@ -107,8 +114,12 @@ class Config:
     REFRESH_TOKEN_DAYS: int = 30
     # days after which a login ends, however often it was refreshed
     LOGIN_MAX_DAYS: int = 180
-    # rate limit of failed logins per account
+    # minutes after a login in which a personal access token can be created without the password
+    RECENT_LOGIN_MINUTES: int = 5
+    # rate limit of failed logins per account and client network
     LOGIN_LIMIT_PER_ACCOUNT: str = "10 per 15 minutes"
+    # rate limit of logins per account from all networks together that it has not logged in from before
+    LOGIN_LIMIT_ALL_NETWORKS: str = "100 per hour"
     # rate limit of logins per client address, over all accounts
     LOGIN_LIMIT_PER_ADDRESS: str = "300 per 15 minutes"
     # rate limit of registrations per client address
@@ -203,7 +214,12 @@ class Config:
             problems["JWT_SECRET_KEY"] = [complaint]
         if complaint := _not_fernet_keys(self.ENCRYPTION_KEYS):
             problems["ENCRYPTION_KEYS"] = [complaint]
-        for name in ("LOGIN_LIMIT_PER_ACCOUNT", "LOGIN_LIMIT_PER_ADDRESS", "REGISTER_LIMIT_PER_ADDRESS"):
+        if self.APP_ENV == "production" and self.METRICS_TOKEN and _is_guessable(self.METRICS_TOKEN):
+            problems["METRICS_TOKEN"] = [
+                f"Too weak: at least {MINIMUM_TOKEN_CHARACTERS} random characters; "
+                "`openssl rand -hex 16` makes one."
+            ]
+        for name in RATE_LIMITS:
             if not _is_limit(getattr(self, name)):
                 problems[name] = ["Must be one limit, such as: 10 per 15 minutes."]
         if complaint := _not_a_database(self.database_url):
@@ -423,6 +439,11 @@ def _weakness(secret: str) -> str | None:
     if len(secret.encode()) < MINIMUM_SECRET_BYTES or len(set(secret)) < MINIMUM_DISTINCT_CHARACTERS:
         return f"Too weak: at least {MINIMUM_SECRET_BYTES} random bytes; `python -m config` generates one."
     return None
+
+
+def _is_guessable(token: str) -> bool:
+    """Whether a token is short, or repeats few characters."""
+    return len(token) < MINIMUM_TOKEN_CHARACTERS or len(set(token)) < MINIMUM_TOKEN_CHARACTERS // 2
 
 
 def _not_fernet_keys(keys: tuple[str, ...]) -> str | None:

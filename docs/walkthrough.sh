@@ -285,7 +285,7 @@ SCRIPT_TOKEN=$(curl -s "$BASE_URL/auth/tokens" -H "$AUTH" -H "$JSON" \
 step 200 'The script reads with it'
 curl -s "$BASE_URL/chat/conversations/$CONVERSATION_ID" -H "Authorization: Bearer $SCRIPT_TOKEN" | show
 
-step 200 'PATCH /auth/me: a new password ends all other logins'
+step 200 'PATCH /auth/me: a new password ends all other logins and all personal access tokens'
 curl -s -X PATCH "$BASE_URL/auth/me" -H "$AUTH" -H "$JSON" \
   -d '{"current_password": "'"$PASSWORD"'", "password": "a longer horse and a newer staple"}' | show
 

@@ -82,6 +82,23 @@ def test_production_refuses_a_weak_secret_naming_the_variable_and_not_the_value(
         assert not secret or secret not in message
 
 
+@pytest.mark.parametrize("token", ["short-token-123", "0" * 64, "ab" * 20])
+def test_production_refuses_a_token_of_the_metrics_that_can_be_guessed(
+    environment: pytest.MonkeyPatch, token: str
+) -> None:
+    in_production(environment, METRICS_TOKEN=token)
+    with pytest.raises(ConfigError, match="METRICS_TOKEN: Too weak: at least 16") as refusal:
+        Config.from_environment()
+    assert token not in str(refusal.value)
+    environment.setenv("APP_ENV", "development")
+    assert token == Config.from_environment().METRICS_TOKEN
+
+
+def test_production_takes_a_token_of_sixteen_characters(environment: pytest.MonkeyPatch) -> None:
+    in_production(environment, METRICS_TOKEN="0123456789abcdef")
+    assert Config.from_environment().METRICS_TOKEN == "0123456789abcdef"
+
+
 @pytest.mark.parametrize("name", ["JWT_SECRET_KEY", "ENCRYPTION_KEYS"])
 def test_production_refuses_to_start_without_a_secret(environment: pytest.MonkeyPatch, name: str) -> None:
     in_production(environment)

@@ -1,16 +1,16 @@
 """Accounts: registering, logging in and out, rotating refresh tokens, personal access tokens."""
 
+import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from flask import current_app
-from sqlalchemy.exc import IntegrityError
 
-from ..database.columns import UTCDateTime, new_id, now
+from ..database.columns import UTCDateTime, new_id, now, seconds_of
 from ..database.session import db
 from ..database.statements import Statement
-from ..errors import Forbidden, InvalidInput, NotFound, Unauthorized
+from ..errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorized
 from ..users import service as users
 from ..users.models import User
 from ..web.pagination import Listing, Page
@@ -29,6 +29,33 @@ _PERSONAL_TOKEN = Statement(
         PersonalAccessToken.expires_at > sa.bindparam("moment", type_=UTCDateTime),
     )
 )
+_LOGIN_BEGAN = Statement(
+    sa.select(Login.created_at).where(
+        Login.user_id == sa.bindparam("user_id"), Login.id == sa.bindparam("login_id")
+    )
+)
+
+
+class RecentLoginRequired(Forbidden):
+    """The login is too old for what would outlive it."""
+
+    code = "recent_login_required"
+
+    def __init__(self, minutes: int) -> None:
+        super().__init__(
+            f"The login is older than {minutes} minutes; send `current_password`, or log in again first."
+        )
+
+
+class TooManyTokens(Conflict):
+    """The user has as many personal access tokens as one may have."""
+
+    code = "too_many_tokens"
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"You already have {tokens.MAX_PERSONAL_TOKENS} personal access tokens; delete one first."
+        )
 
 
 @dataclass(frozen=True)
@@ -42,9 +69,15 @@ class TokenPair:
     token_type: str = "Bearer"  # noqa: S105 - RFC 6749 section 7.1
 
 
+def require_local_accounts() -> None:
+    """Raise Forbidden in a deployment whose accounts are those of an identity provider."""
+    if not current_app.config["LOCAL_ACCOUNTS"]:
+        raise Forbidden("Accounts of this deployment are managed by an identity provider; log in there.")
+
+
 def register(*, email: str, password: str) -> User:
     """Create an account. Raises InvalidInput for a common password, Conflict for a taken address."""
-    _require_local_accounts()
+    require_local_accounts()
     if password.lower() == email.lower():
         raise InvalidInput({"password": ["Must not be your email address."]})
     return register_with_role(email=email, password=password, role="user")
@@ -55,15 +88,16 @@ def register_with_role(*, email: str, password: str, role: str) -> User:
     return users.create_user(email=email, password_hash=_hash_new_password(password), role=role)
 
 
-def log_in(*, email: str, password: str) -> TokenPair:
+def log_in(*, email: str, password: str, network: str) -> TokenPair:
     """Log in. Raises Unauthorized, the same for a wrong password and an unknown address."""
-    _require_local_accounts()
-    throttle.count_attempt_and_commit("LOGIN_LIMIT_PER_ACCOUNT", email.lower())
+    require_local_accounts()
+    attempt = {"account": email.lower(), "network": network}
+    throttle.count_password_attempt_and_commit(**attempt)
     # no transaction is open while Argon2 runs: on SQLite it would block all other writers
     user_id, password_hash = users.find_credentials(email=email)
     if not passwords.verify_password(password, password_hash) or user_id is None:
         raise Unauthorized("Email or password is wrong.")
-    throttle.reset_attempts_and_commit("LOGIN_LIMIT_PER_ACCOUNT", email.lower())
+    throttle.note_right_password_and_commit(**attempt)
     rehashed = passwords.hash_password(password) if passwords.needs_rehash(password_hash or "") else None
     try:
         user = users.lock_user(user_id=user_id)
@@ -83,7 +117,7 @@ def refresh(*, refresh_token: str) -> TokenPair | None:
     A second use means that somebody else has a copy, so the whole login ends (RFC 9700 section 4.14.2). The caller
     commits in both cases. Raises InvalidToken for a token that is malformed, expired or of a login that has ended.
     """
-    _require_local_accounts()
+    require_local_accounts()
     claims = tokens.read_token(refresh_token, kind="refresh")
     user_id, login_id = claims["sub"], claims["sid"]
     login = db.session.scalar(
@@ -121,36 +155,68 @@ def end_logins(*, user_id: str, login_id: str | None = None, keep_login_id: str 
     db.session.flush()
 
 
-def update_password(*, user_id: str, current_password: str, password: str, login_id: str | None) -> User:
-    """Set a new password and end all other logins. Raises Forbidden if the current one is wrong.
+def check_password(*, user_id: str, password: str, network: str) -> str:
+    """The hash of the user's password, if this is it. Raises Forbidden if not.
 
-    Guessing the current one is throttled like logging in.
+    Guessing is throttled like logging in. No transaction may be open: Argon2 takes long.
     """
-    throttle.count_attempt_and_commit("LOGIN_LIMIT_PER_ACCOUNT", user_id)
+    attempt = {"account": user_id, "network": network}
+    throttle.count_password_attempt_and_commit(**attempt)
     password_hash = users.find_password_hash(user_id=user_id)
     if password_hash is None:
-        raise Forbidden("This account has no password here; change it with your identity provider.")
-    if not passwords.verify_password(current_password, password_hash):
+        raise Forbidden("This account has no password here; its identity provider has.")
+    if not passwords.verify_password(password, password_hash):
         raise Forbidden("`current_password` is wrong.")
-    throttle.reset_attempts_and_commit("LOGIN_LIMIT_PER_ACCOUNT", user_id)
+    throttle.note_right_password_and_commit(**attempt)
+    return password_hash
+
+
+def update_password(
+    *,
+    user_id: str,
+    current_password: str,
+    password: str,
+    login_id: str | None,
+    keep_tokens: bool,
+    network: str,
+) -> User:
+    """Set a new password, and end all other logins and, unless they are kept, the personal access tokens.
+
+    Raises Forbidden if the current password is wrong.
+    """
+    password_hash = check_password(user_id=user_id, password=current_password, network=network)
     new_hash = _hash_new_password(password)
-    user = users.get_user(user_id=user_id)
+    user = users.lock_user(user_id=user_id)
+    if user.password_hash != password_hash:  # changed while Argon2 ran
+        raise Forbidden("`current_password` is wrong.")
     user.password_hash = new_hash
     end_logins(user_id=user_id, keep_login_id=login_id)
+    if not keep_tokens:
+        db.session.execute(sa.delete(PersonalAccessToken).where(PersonalAccessToken.user_id == user_id))
     return user
 
 
 def delete_account(*, user_id: str) -> None:
-    """Delete the user with all data, and end all logins."""
+    """Delete the user with all data, and end all logins. Raises NotFound.
+
+    The user is locked first: a login that begins at the same time either ends here, or finds no account.
+    """
+    users.lock_user(user_id=user_id)
     end_logins(user_id=user_id)
     users.delete_user(user_id=user_id)
 
 
 def set_role(*, email: str, role: str) -> User:
-    """Change a user's role, and end their logins, whose tokens contain the old one."""
-    user = users.get_user_by_email(email=email)
+    """Change a user's role, and end their logins, whose tokens contain the old one.
+
+    Personal access tokens have the role of today, so they expire as soon as new ones of this role would.
+    """
+    user = users.lock_user(user_id=users.get_user_by_email(email=email).id)
     user.role = role
     end_logins(user_id=user.id)
+    latest = now() + timedelta(days=tokens.MAX_PERSONAL_DAYS[role])
+    own = (PersonalAccessToken.user_id == user.id, PersonalAccessToken.expires_at > latest)
+    db.session.execute(sa.update(PersonalAccessToken).where(*own).values(expires_at=latest))
     return user
 
 
@@ -161,13 +227,43 @@ def list_tokens(*, user_id: str, page: Page) -> Listing[PersonalAccessToken]:
     return page.listing(list(db.session.scalars(query)))
 
 
-def create_token(*, user_id: str, name: str, expires_in_days: int) -> tuple[PersonalAccessToken, str]:
+def require_recent_login(
+    *, user_id: str, login_id: str | None, proved_at: float | None, current_password: str | None, network: str
+) -> None:
+    """Refuse somebody who may only have copied an access token: for what outlives it.
+
+    Either the password is right, or it was given in the last minutes: to the login, or to the identity provider at
+    `proved_at`. Raises Forbidden. No transaction may be open.
+    """
+    if current_password is not None:
+        check_password(user_id=user_id, password=current_password, network=network)
+        return
+    if login_id is not None:
+        login = _LOGIN_BEGAN.first(user_id=user_id, login_id=login_id)
+        if login is None:  # it has just ended
+            raise tokens.InvalidToken()
+        proved_at = seconds_of(login[0])
+    minutes = current_app.config["RECENT_LOGIN_MINUTES"]
+    if proved_at is None or time.time() - proved_at > minutes * 60:
+        raise RecentLoginRequired(minutes)
+
+
+def create_token(
+    *, user_id: str, login_id: str | None, name: str, expires_in_days: int
+) -> tuple[PersonalAccessToken, str]:
     """Create a personal access token: its row, and the token itself, which is not stored.
 
-    Raises NotFound if the user was deleted.
+    Raises InvalidInput for a lifetime that is too long for the user's role, Conflict if the user has too many tokens,
+    NotFound if the user was deleted, InvalidToken if the login has ended.
     """
-    token, token_id, secret_hash = tokens.make_personal_token(user_id=user_id)
+    user = users.lock_user(user_id=user_id)
+    _require_login(user_id=user_id, login_id=login_id)
+    longest = tokens.MAX_PERSONAL_DAYS[user.role]
+    if expires_in_days > longest:
+        raise InvalidInput({"expires_in_days": [f"Must be at most {longest} for the role `{user.role}`."]})
     moment = now()
+    _require_room_for_token(user_id=user_id, moment=moment)
+    token, token_id, secret_hash = tokens.make_personal_token(user_id=user_id)
     row = PersonalAccessToken(
         user_id=user_id,
         id=token_id,
@@ -177,11 +273,25 @@ def create_token(*, user_id: str, name: str, expires_in_days: int) -> tuple[Pers
         created_at=moment,
     )
     db.session.add(row)
-    try:
-        db.session.flush()
-    except IntegrityError as error:
-        raise NotFound("user") from error
+    db.session.flush()
     return row, token
+
+
+def _require_login(*, user_id: str, login_id: str | None) -> None:
+    """Raise InvalidToken if this login of a locked user has ended: by a new password that ended all tokens, say."""
+    if login_id is not None:
+        own = sa.select(Login.id).where(Login.user_id == user_id, Login.id == login_id)
+        if db.session.scalar(own) is None:
+            raise tokens.InvalidToken()
+
+
+def _require_room_for_token(*, user_id: str, moment: datetime) -> None:
+    """Delete the expired tokens of a locked user. Raises Conflict if as many as one may have are left."""
+    own = PersonalAccessToken.user_id == user_id
+    db.session.execute(sa.delete(PersonalAccessToken).where(own, PersonalAccessToken.expires_at <= moment))
+    count = sa.select(sa.func.count()).select_from(PersonalAccessToken).where(own)
+    if (db.session.scalar(count) or 0) >= tokens.MAX_PERSONAL_TOKENS:
+        raise TooManyTokens()
 
 
 def get_token(*, user_id: str, token_id: str, lock: bool = False) -> PersonalAccessToken:
@@ -237,11 +347,6 @@ def _refresh_expiry(ends_at: datetime) -> datetime:
 
 def _access_token_lifetime() -> timedelta:
     return timedelta(minutes=current_app.config["ACCESS_TOKEN_MINUTES"])
-
-
-def _require_local_accounts() -> None:
-    if not current_app.config["LOCAL_ACCOUNTS"]:
-        raise Forbidden("Accounts of this deployment are managed by an identity provider; log in there.")
 
 
 def _hash_new_password(password: str) -> str:

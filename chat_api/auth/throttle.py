@@ -22,6 +22,8 @@ from ..errors import TooManyRequests
 from ..keyring import keyed_hash
 from .models import ThrottleCounter as Counter
 
+KNOWN_NETWORK_S = 30 * 86_400  # for so long after a login its network counts as the account's own
+
 
 def _increment(on_postgres: bool) -> sa.Executable:
     """Add one to the counter, or restart it if its window has ended."""
@@ -47,6 +49,57 @@ _RESET = Statement(
         )
     )
 )
+_EXPIRY = Statement(
+    sa.select(Counter.expires_at).where(
+        Counter.key == sa.bindparam("key"), Counter.expires_at > sa.bindparam("moment", type_=UTCDateTime)
+    )
+)
+
+
+def _remember(on_postgres: bool) -> sa.Executable:
+    insert: Any = (postgresql if on_postgres else sqlite).insert(Counter)
+    row = insert.values(key=sa.bindparam("key"), count=0, expires_at=sa.bindparam("expires_at"))
+    return row.on_conflict_do_update(
+        index_elements=[Counter.key], set_={"expires_at": row.excluded.expires_at}
+    )
+
+
+_REMEMBER = Statement(_remember)
+
+
+def count_password_attempt_and_commit(*, account: str, network: str) -> None:
+    """Count an attempt at an account's password. Raises TooManyRequests.
+
+    The limit is one for each account and network, so that a stranger elsewhere can't lock somebody out. One for all
+    networks together bounds an attack from many; networks that the account has logged in from do not count there,
+    so that such an attack doesn't lock its owner out either.
+    """
+    count_attempt_and_commit("LOGIN_LIMIT_PER_ACCOUNT", _pair(account, network))
+    if _known_for_s(account, network) <= 0:
+        count_attempt_and_commit("LOGIN_LIMIT_ALL_NETWORKS", account)
+
+
+def note_right_password_and_commit(*, account: str, network: str) -> None:
+    """Reset the account's counter for this network, and remember the network as the account's own."""
+    reset_attempts_and_commit("LOGIN_LIMIT_PER_ACCOUNT", _pair(account, network))
+    if _known_for_s(account, network) < KNOWN_NETWORK_S / 2:
+        expires_at = _utc(time.time() + KNOWN_NETWORK_S)
+        _REMEMBER.first_and_commit(key=_known_key(account, network), expires_at=expires_at)
+
+
+def _known_for_s(account: str, network: str) -> float:
+    """For how much longer the network counts as the account's own; 0 if it does not."""
+    moment = time.time()
+    row = _EXPIRY.first(key=_known_key(account, network), moment=_utc(moment))
+    return seconds_of(row[0]) - moment if row else 0
+
+
+def _known_key(account: str, network: str) -> str:
+    return _key("known network", _pair(account, network))
+
+
+def _pair(account: str, network: str) -> str:
+    return f"{account}\x1f{network}"
 
 
 def count_attempt_and_commit(setting: str, subject: str) -> None:

@@ -25,6 +25,9 @@ from ..extensions import ISSUER
 
 MAX_TOKEN_LENGTH = 4096
 PERSONAL_PREFIX = "chat_pat_"
+MAX_PERSONAL_TOKENS = 50  # of one user
+# of a personal access token, by its user's role: the more it may do, the sooner it has to be replaced
+MAX_PERSONAL_DAYS = {"user": 3650, "service": 365, "admin": 90}
 
 # {"alg":"HS256","typ":"JWT"} as PyJWT writes it
 _HEADER = base64.urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=").decode() + "."

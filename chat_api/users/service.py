@@ -42,7 +42,8 @@ def get_user(*, user_id: str) -> User:
 
 def lock_user(*, user_id: str) -> User:
     """The user, locked against changes and deletion until the transaction ends. Raises NotFound."""
-    user = db.session.scalar(sa.select(User).where(User.id == user_id).with_for_update())
+    query = sa.select(User).where(User.id == user_id).with_for_update()
+    user = db.session.scalar(query.execution_options(populate_existing=True))
     if user is None:
         raise NotFound("user")
     return user

@@ -1,5 +1,6 @@
 """Registering, logging in, changing the password and erasing an account."""
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -292,3 +293,58 @@ def test_a_login_does_not_survive_a_password_change_that_overtakes_it(app: Flask
             time.sleep(0.5)  # it has compared the old password by now, and waits for the row
             changing.commit()
             assert login.result().status_code == 401
+
+
+def login_of(app: Flask, user: Api) -> TestResponse:
+    return log_in(Api(app), user.user["email"])
+
+
+@pytest.mark.parametrize("backend", ["postgres"], indirect=True, scope="session")
+def test_a_login_that_begins_while_its_account_is_erased_is_refused(app: Flask, ada: Api) -> None:
+    """On SQLite one of the two waits for the other. Here the deletion has locked the user, and takes its time."""
+    for _ in range(3):  # logins that it ends
+        ada.log_in()
+    with ThreadPoolExecutor(1) as thread, app.app_context():
+        auth.delete_account(user_id=ada.user_id)
+        login = thread.submit(login_of, app, ada)
+        time.sleep(0.5)  # it has compared the password by now, and waits for the user
+        assert not login.done()
+        db.session.commit()
+        assert login.result().status_code == 401
+
+
+@pytest.mark.parametrize("backend", ["postgres"], indirect=True, scope="session")
+def test_a_login_that_an_erasure_overtakes_ends_with_its_account(app: Flask, ada: Api) -> None:
+    """The login has the user's lock, and the deletion begins before it is committed."""
+    with ThreadPoolExecutor(1) as thread, app.app_context():
+        pair = auth.log_in(email=ada.user["email"], password=PASSWORD, network="192.0.2.0")
+        deletion = thread.submit(ada.delete, "/auth/me")
+        time.sleep(0.5)
+        assert not deletion.done()
+        db.session.commit()
+        assert deletion.result().status_code == 204
+    late = Api(app, pair.access_token, refresh_token=pair.refresh_token)
+    assert is_refused_within_a_second(late)
+    assert refresh(late).status_code == 401
+
+
+def test_logins_and_an_erasure_at_once_leave_no_login_behind(
+    app: Flask, make_user: Callable[..., Api]
+) -> None:
+    for _ in range(3):
+        user, start = make_user(), threading.Barrier(5)
+
+        def begin(number: int, user: Api = user, start: threading.Barrier = start) -> TestResponse:
+            start.wait()
+            if number == 0:
+                time.sleep(0.05)  # the logins hash
+                return user.delete("/auth/me")
+            return login_of(app, user)
+
+        with ThreadPoolExecutor(5) as pool:
+            deletion, *logins = pool.map(begin, range(5))
+        assert deletion.status_code == 204
+        assert {answer.status_code for answer in logins} <= {200, 401}
+        for answer in logins:
+            if answer.status_code == 200:
+                assert is_refused_within_a_second(Api(app, answer.get_json()["access_token"]))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+import time_machine
 from werkzeug.test import TestResponse
 
 from chat_api.auth.models import ThrottleCounter
@@ -41,6 +42,57 @@ def test_an_account_has_to_wait_after_too_many_tries(
         assert refused.headers["Retry-After"].isdigit()
         assert 1 <= int(refused.headers["Retry-After"]) <= 90
         assert log_in(api, bob.user["email"], PASSWORD).status_code == 200
+
+
+def test_strangers_elsewhere_lock_nobody_out(database_url: str, tmp_path: Path, ada: Api) -> None:
+    limits = {"LOGIN_LIMIT_PER_ACCOUNT": "2 per hour", "LOGIN_LIMIT_ALL_NETWORKS": "5 per hour"}
+    with serving(database_url, tmp_path, **limits) as app:
+        api, email = Api(app), ada.user["email"]
+        strange = [log_in(api, email, WRONG, "198.51.100.1").status_code for _ in range(9)]
+        assert strange == [401, 401] + [429] * 7
+        assert log_in(api, email, PASSWORD, "198.51.100.1").status_code == 429
+        assert log_in(api, email, PASSWORD, "192.0.2.1").status_code == 200
+
+
+def test_an_attack_from_many_networks_is_bounded_and_spares_the_networks_of_the_account(
+    database_url: str, tmp_path: Path, ada: Api
+) -> None:
+    limits = {"LOGIN_LIMIT_PER_ACCOUNT": "2 per hour", "LOGIN_LIMIT_ALL_NETWORKS": "5 per hour"}
+    with serving(database_url, tmp_path, **limits) as app:
+        api, email = Api(app), ada.user["email"]
+        assert log_in(api, email, PASSWORD, "192.0.2.1").status_code == 200  # this one counts, too
+        attack = [log_in(api, email, WRONG, f"198.51.100.{number}").status_code for number in range(9)]
+        assert attack == [401] * 4 + [429] * 5
+        assert log_in(api, email, PASSWORD, "203.0.113.5").status_code == 429  # even with the password
+        own = [log_in(api, email, password, "192.0.2.1").status_code for password in (WRONG, PASSWORD, WRONG)]
+        assert own == [401, 200, 401]
+        guesses = [log_in(api, email, WRONG, "192.0.2.1").status_code for _ in range(3)]
+        assert guesses == [401, 429, 429], "The account's own network has a limit as well."
+        with time_machine.travel(
+            time.time() + 31 * 86_400
+        ):  # long after the attack, and after the last login
+            again = [log_in(api, email, WRONG, f"198.51.100.{number}").status_code for number in range(6)]
+            assert again == [401] * 5 + [429]
+            assert log_in(api, email, PASSWORD, "192.0.2.1").status_code == 429, (
+                "It is a strange network again."
+            )
+
+
+def test_guesses_with_a_stolen_token_keep_nobody_from_changing_the_password(
+    database_url: str, tmp_path: Path, ada: Api
+) -> None:
+    with serving(database_url, tmp_path, LOGIN_LIMIT_PER_ACCOUNT="2 per hour") as app:
+        api = Api(app, user=ada.user).log_in()
+
+        def change(current: str, address: str) -> int:
+            body = {"current_password": current, "password": PASSWORD}
+            return api.patch("/auth/me", body, environ_overrides={"REMOTE_ADDR": address}).status_code
+
+        assert [change(WRONG, "198.51.100.1") for _ in range(3)] == [403, 403, 429]
+        assert change(PASSWORD, "192.0.2.1") == 200
+        body = {"name": "script", "current_password": WRONG}
+        thief = {"environ_overrides": {"REMOTE_ADDR": "198.51.100.1"}}
+        assert api.post("/auth/tokens", body, **thief).status_code == 429, "Another way to guess the same."
 
 
 def test_an_unknown_account_has_to_wait_like_a_known_one(database_url: str, tmp_path: Path) -> None:

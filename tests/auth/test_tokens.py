@@ -4,8 +4,10 @@ import base64
 import hashlib
 import hmac
 import json
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,8 +19,9 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from chat_api.auth.models import PersonalAccessToken
+from chat_api.auth.tokens import MAX_PERSONAL_DAYS, MAX_PERSONAL_TOKENS
 from chat_api.database.session import db
-from tests.support.api import Api
+from tests.support.api import PASSWORD, Api
 from tests.support.problems import assert_problem
 from tests.support.tables import everything_stored
 
@@ -354,6 +357,106 @@ def test_a_personal_token_opens_with_its_whole_secret_only(app: Flask, ada: Api,
     ):
         assert status_of(app, wrong) == 401
     assert status_of(app, token) == 200
+
+
+def create_token(user: Api, **body: Any) -> TestResponse:
+    return user.post("/auth/tokens", {"name": "script", "expires_in_days": 1, **body})
+
+
+def refreshed(user: Api) -> Api:
+    pair = refresh(user.app, user.refresh_token).get_json()
+    return Api(user.app, pair["access_token"], user.user, pair["refresh_token"])
+
+
+def test_a_copied_access_token_becomes_no_personal_token(ada: Api) -> None:
+    """It may be of any age, and refreshing makes the login no younger: the password has to be given again."""
+    later = datetime.now(UTC) + timedelta(minutes=6)
+    with time_machine.travel(later):
+        for user in (ada, refreshed(ada)):
+            refused = create_token(user)
+            assert (refused.status_code, refused.get_json()["code"]) == (403, "recent_login_required")
+            wrong = create_token(user, current_password="a wrong password")
+            assert (wrong.status_code, wrong.get_json()["code"]) == (403, "forbidden")
+            assert create_token(user, current_password=PASSWORD).status_code == 201
+        assert create_token(ada.log_in()).status_code == 201
+    assert len(ada.get("/auth/tokens").get_json()) == 3
+
+
+def test_an_ended_login_creates_no_token_that_outlives_it(app: Flask, ada: Api) -> None:
+    """The access token may still be accepted for half a second after a new password has ended all tokens."""
+    other = ada.log_in()
+    ada.get("/auth/me")  # the copy of revoked logins is fresh now
+    change = {"current_password": PASSWORD, "password": "nine lives of a tabby cat"}
+    assert ada.patch("/auth/me", change).status_code == 200
+    for password in ({}, {"current_password": "nine lives of a tabby cat"}):
+        assert create_token(other, **password).status_code == 401
+    assert ada.get("/auth/tokens").get_json() == []
+
+
+@pytest.mark.parametrize(
+    ("keep", "status"), [({}, 401), ({"keep_tokens": False}, 401), ({"keep_tokens": True}, 200)]
+)
+def test_a_new_password_ends_personal_tokens_unless_they_are_kept(
+    ada: Api, bob: Api, keep: dict[str, bool], status: int
+) -> None:
+    script, _ = make_script(ada)
+    others, _ = make_script(bob)
+    change = {"current_password": PASSWORD, "password": "nine lives of a tabby cat", **keep}
+    assert ada.patch("/auth/me", change).status_code == 200
+    assert script.get("/auth/me").status_code == status
+    assert others.get("/auth/me").status_code == 200
+
+
+@pytest.mark.parametrize("keep", [1, "true", None])
+def test_whether_tokens_are_kept_is_true_or_false(ada: Api, keep: Any) -> None:
+    change = {"current_password": PASSWORD, "password": "nine lives of a tabby cat", "keep_tokens": keep}
+    assert_problem(ada.patch("/auth/me", change), 400, "keep_tokens")
+
+
+def test_a_user_has_a_limited_number_of_tokens(ada: Api) -> None:
+    short, longer = 1, 2
+    for number in range(MAX_PERSONAL_TOKENS):
+        assert create_token(ada, expires_in_days=longer if number else short).status_code == 201
+    refused = create_token(ada)
+    assert (refused.status_code, refused.get_json()["code"]) == (409, "too_many_tokens")
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=short, minutes=1)):  # one of them has expired
+        user = ada.log_in()
+        assert create_token(user).status_code == 201
+        assert create_token(user).status_code == 409
+
+
+def test_tokens_created_at_once_are_counted(ada: Api) -> None:
+    for _ in range(MAX_PERSONAL_TOKENS - 2):
+        create_token(ada)
+    start = threading.Barrier(6)
+
+    def create(_: int) -> int:
+        start.wait()
+        return create_token(ada).status_code
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sorted(pool.map(create, range(6))) == [201, 201, 409, 409, 409, 409]
+
+
+@pytest.mark.parametrize(("role", "days"), MAX_PERSONAL_DAYS.items())
+def test_the_more_a_token_may_do_the_shorter_it_lasts(
+    make_user: Callable[..., Api], role: str, days: int
+) -> None:
+    user = make_user(role)
+    assert create_token(user, expires_in_days=days).status_code == 201
+    assert_problem(create_token(user, expires_in_days=days + 1), 400, "expires_in_days")
+
+
+def test_a_token_of_somebody_who_becomes_an_admin_lasts_no_longer_than_an_admins(
+    app: Flask, ada: Api
+) -> None:
+    long, short = (make_script(ada, expires_in_days=days)[1] for days in (3650, 3))
+    result = app.test_cli_runner().invoke(args=["users", "set-role", ada.user["email"], "admin"])
+    assert result.exit_code == 0, result.output
+    expiries = {token["id"]: token["expires_at"] for token in ada.log_in().get("/auth/tokens").get_json()}
+    latest = datetime.now(UTC) + timedelta(days=MAX_PERSONAL_DAYS["admin"])
+    assert abs(datetime.fromisoformat(expiries[long["id"]]) - latest) < timedelta(minutes=1)
+    assert expiries[short["id"]] == short["expires_at"]
 
 
 def test_a_script_cannot_change_the_account(ada: Api) -> None:
