@@ -65,14 +65,18 @@ def check_sharing(*, is_admin: bool, shared: bool) -> None:
         raise Forbidden("Only an admin may add a shared provider.")
 
 
-def get_provider(*, user_id: str, provider_id: str) -> LLMProvider:
-    """The provider, if it is this user's or shared. Raises NotFound."""
-    provider = db.session.scalar(
-        sa.select(LLMProvider).where(
-            LLMProvider.id == provider_id,
-            sa.or_(LLMProvider.owner_id == user_id, LLMProvider.owner_id.is_(None)),
-        )
+def get_provider(*, user_id: str, provider_id: str, lock: bool = False) -> LLMProvider:
+    """The provider, if it is this user's or shared. `lock` keeps it as it is until the transaction ends.
+
+    Raises NotFound.
+    """
+    query = sa.select(LLMProvider).where(
+        LLMProvider.id == provider_id,
+        sa.or_(LLMProvider.owner_id == user_id, LLMProvider.owner_id.is_(None)),
     )
+    if lock:  # not FOR UPDATE: users of a shared provider do not wait for each other
+        query = query.with_for_update(read=True).execution_options(populate_existing=True)
+    provider = db.session.scalar(query)
     if provider is None:
         raise NotFound("LLM provider")
     return provider

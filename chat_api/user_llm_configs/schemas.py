@@ -29,6 +29,17 @@ class ReplaceConfigSchema(Schema):
         metadata={"example": "gpt-5-mini", "description": "The model for completions that name none."},
     )
     context_window = ContextWindow(load_default=None)
+    api_endpoint = Text(
+        longest=2048,
+        required=False,
+        load_default=None,
+        load_only=True,
+        metadata={
+            "example": "https://api.example.com/v1",
+            "description": "The provider's `api_endpoint` for which the key is meant. If the provider has another one "
+            "by now, the answer is 409 and the key is not stored.",
+        },
+    )
 
 
 class CreateConfigSchema(ReplaceConfigSchema):

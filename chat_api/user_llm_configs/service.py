@@ -22,6 +22,15 @@ from .models import UserLLMConfig
 MAX_HINT_LENGTH = 4
 
 
+class EndpointChanged(Conflict):
+    """The provider is no longer at the endpoint for which a key was meant. The key is not repeated."""
+
+    code = "endpoint_changed"
+
+    def __init__(self) -> None:
+        super().__init__("The provider has another `api_endpoint` by now; get it again, and decide anew.")
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """What a call to a provider on behalf of a user needs."""
@@ -67,12 +76,28 @@ def list_configs(*, user_id: str, page: Page) -> Listing[UserLLMConfig]:
     return page.listing(list(db.session.scalars(query)))
 
 
-def create_config(*, user_id: str, provider_id: str, **content: Any) -> UserLLMConfig:
-    """Store a user's key for a provider, see `replace_config`.
+def require_endpoint(*, user_id: str, provider_id: str, api_endpoint: str | None) -> None:
+    """Raise EndpointChanged unless the provider is at this endpoint, where it stays until the transaction ends.
 
-    Raises NotFound for user or provider, Conflict if there is a key already.
+    None is any endpoint. Otherwise this comes before the config is locked: whoever moves a provider locks both in
+    this order.
+    """
+    if api_endpoint is None:
+        return
+    provider = llm_providers.get_provider(user_id=user_id, provider_id=provider_id, lock=True)
+    if provider.api_endpoint != api_endpoint:
+        raise EndpointChanged()
+
+
+def create_config(
+    *, user_id: str, provider_id: str, api_endpoint: str | None = None, **content: Any
+) -> UserLLMConfig:
+    """Store a user's key for a provider, see `replace_config`; with `api_endpoint`, only for that one.
+
+    Raises NotFound for user or provider, Conflict if there is a key already, EndpointChanged.
     """
     users.get_user(user_id=user_id)
+    require_endpoint(user_id=user_id, provider_id=provider_id, api_endpoint=api_endpoint)
     llm_providers.get_provider(user_id=user_id, provider_id=provider_id)
     config = UserLLMConfig(user_id=user_id, provider_id=provider_id)
     replace_config(config=config, **content)
