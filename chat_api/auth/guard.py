@@ -1,11 +1,13 @@
 """The blueprints' guards, which verify the token and set the caller, or respond with 401."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from flask import current_app, g, request
+from flask import Flask, current_app, g, request
 
-from ..errors import Forbidden, NotFound, Unauthorized
+from ..errors import Forbidden, NotFound, Unauthorized, Unavailable
 from ..users import service as users
 from ..web.fields import is_uuid
 from . import identity_provider, revocations, service, tokens
@@ -95,6 +97,24 @@ def identify(token: str) -> Caller:
     if revocations.is_revoked(claims["sid"]):
         raise tokens.InvalidToken()
     return Caller(claims["sub"], claims["role"], claims["sub"], claims["sid"])
+
+
+def later_check() -> Callable[[], None]:
+    """A check for streams, which outlive their request: it raises InvalidToken once the token was revoked.
+
+    A token that merely expires does not end what began before. Nor does a database that is away for a moment.
+    """
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    sender, token = caller(), bearer_token()
+
+    def check() -> None:
+        with app.app_context(), suppress(Unavailable):
+            if sender.is_script:
+                service.check_personal_token(token=token)
+            elif sender.login_id is not None and revocations.is_revoked(sender.login_id):
+                raise tokens.InvalidToken()
+
+    return check
 
 
 def bearer_token() -> str:

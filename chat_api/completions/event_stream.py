@@ -35,6 +35,7 @@ OPEN = b": open\n"
 KEEPALIVE_EVERY_S = 10.0
 LOOK_FOR_CLIENT_EVERY_S = 0.5
 LOOK_FOR_READER_EVERY_S = 2.0  # where its leaving only releases a slot
+CHECK_TOKEN_EVERY_S = 2.0
 POLL_EVERY_S = 0.25
 
 Found = TypeVar("Found")
@@ -92,9 +93,13 @@ class Reader:
         completion_id: str,
         after: int = EVERYTHING,
         has_left: Callable[[], bool] | None = None,
+        check_token: Callable[[], None] | None = None,
         cancels: bool = False,
     ) -> None:
-        """`has_left` says whether the client has left. With `cancels` its leaving cancels the reply."""
+        """`has_left` says whether the client has left. With `cancels` its leaving cancels the reply.
+
+        `check_token` raises an ApiError once the client may read no more; the reply continues without it.
+        """
         self._registry = registry
         self._key = {"user_id": user_id, "completion_id": completion_id}
         self._position = max(after, START)
@@ -102,7 +107,8 @@ class Reader:
         self._has_left, self._cancels = has_left, cancels
         self._look_every_s = LOOK_FOR_CLIENT_EVERY_S if cancels else LOOK_FOR_READER_EVERY_S
         self._seems_gone = False
-        self._looked_at = self._sent_at = time.monotonic()
+        self._check_token = check_token
+        self._looked_at = self._sent_at = self._checked_at = time.monotonic()
 
     def stream(self, run: Run | None, stored: StoredCompletion | None = None) -> Iterator[bytes]:
         """The events, to the end. Nothing of the request is used: it is over when this runs."""
@@ -110,25 +116,29 @@ class Reader:
         try:
             yield from self._live(run) if run is not None else self._elsewhere(stored)
             is_over = True
-        except ApiError:  # deleted, or the database stays away: the client comes back and gets an error
+        except (
+            ApiError
+        ):  # deleted, the token revoked, or the database stays away: the client comes back and gets an error
             is_over = True
         finally:
             if not is_over and self._cancels:  # the client left while something was sent
                 self.cancel()
 
     def wait(self, run: Run | None, at_most_s: float = float("inf")) -> StoredCompletion:
-        """Wait for the end, or so long, and return the completion. Raises NotFound, or Unavailable."""
+        """Wait for the end, or so long, and return the completion. Raises NotFound, Unavailable, or InvalidToken."""
         ends_at = time.monotonic() + at_most_s
         while run is not None:
             if run.wait(LOOK_FOR_CLIENT_EVERY_S) or time.monotonic() > ends_at:
                 if run.lost is not None:
                     raise run.lost
                 return run.ended or self._find()
+            self._require_token()
             self._cancel_if_client_left()
         while True:
             stored = self._find()
             if not stored.in_progress or self._registry.has_stopped or time.monotonic() > ends_at:
                 return stored
+            self._require_token()
             self._cancel_if_client_left()
             time.sleep(POLL_EVERY_S)
 
@@ -157,6 +167,13 @@ class Reader:
         self.cancel()
         return True
 
+    def _require_token(self) -> None:
+        """Raise what the check of the token raises, if one is due."""
+        moment = time.monotonic()
+        if self._check_token is not None and moment - self._checked_at >= CHECK_TOKEN_EVERY_S:
+            self._checked_at = moment
+            self._check_token()
+
     def _live(self, run: Run) -> Iterator[bytes]:
         """Follow a reply of this process, by its log."""
         if self._wants_start:
@@ -167,6 +184,7 @@ class Reader:
         while True:
             with run.changed:
                 run.changed.wait_for(lambda: run.is_over or run.log.position > self._position, pause)
+            self._require_token()
             if not run.is_over and self._cancel_if_client_left():
                 return
             was_over = run.is_over  # before the log is read: nothing is appended after
@@ -192,6 +210,7 @@ class Reader:
         while stored.in_progress and not self._registry.has_stopped:
             for chunk in self._unless_away(partial(read_checkpoints, begin=log.position), nothing):
                 log.append(chunk)
+            self._require_token()
             if self._cancel_if_client_left():
                 return
             if chunks := log.after(self._position):

@@ -184,6 +184,7 @@ def _reader(completion_id: str, **options: Any) -> event_stream.Reader:
         user_id=guard.caller().user_id,
         completion_id=completion_id,
         has_left=event_stream.watch(request.environ.get("gunicorn.socket")),
+        check_token=guard.later_check(),
         **options,
     )
 

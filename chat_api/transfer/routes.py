@@ -1,6 +1,7 @@
 """Endpoints of the transfer: /chat/export and /chat/import."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 from flask import Flask, Response, current_app
 
@@ -15,6 +16,8 @@ from . import documentation, service
 from .schemas import ImportSchema
 from .slots import transfer_slots
 from .upload import received_file
+
+CHECK_TOKEN_EVERY_S = 2.0
 
 blp = Blueprint(
     "transfer",
@@ -38,7 +41,7 @@ def export_all() -> Response:
         chunks = service.export_all(user_id)
         first = next(chunks)  # what goes wrong before anything is sent can still be answered
         response = current_app.response_class(
-            _in_app_context(current_app._get_current_object(), first, chunks),  # type: ignore[attr-defined]
+            _in_app_context(current_app._get_current_object(), guard.later_check(), first, chunks),  # type: ignore[attr-defined]
             content_type="application/x-ndjson",
             headers={"Content-Disposition": f'attachment; filename="chat-export-{now():%Y-%m-%d}.ndjson"'},
         )
@@ -65,10 +68,19 @@ def import_all() -> Response:
         return json_response(report.to_json())
 
 
-def _in_app_context(app: Flask, first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The chunks, each made within the application's context: the request is over by then."""
+def _in_app_context(
+    app: Flask, check_token: Callable[[], None], first: bytes, chunks: Iterator[bytes]
+) -> Iterator[bytes]:
+    """The chunks, each made within the application's context: the request is over by then.
+
+    Raises InvalidToken, which breaks the response off, once the token was revoked.
+    """
     chunk: bytes | None = first
+    checked_at = time.monotonic()
     while chunk is not None:
         yield chunk
+        if time.monotonic() - checked_at >= CHECK_TOKEN_EVERY_S:
+            check_token()
+            checked_at = time.monotonic()
         with app.app_context():
             chunk = next(chunks, None)

@@ -1,12 +1,16 @@
 """A streamed reply: its events, their order, and what the stream looks like from outside."""
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from flask import Flask
 
 from tests.completions.chat import Chat, joined, wait_for, wait_until_durable
+from tests.support.api import Api
 from tests.support.provider import BREAK, STALL, error_answer, openai_chunk, openai_stream
 
 
@@ -243,3 +247,58 @@ def test_no_session_is_held_while_the_provider_is_silent(chat: Chat, serve: Any)
             stream.rest()
             assert stream.text == "ab"
         wait_for(lambda: all(chat.get(stream.id)["status"] == "completed" for stream in streams))
+
+
+# -- a token that is revoked ------------------------------------------------------------------------------
+
+
+def read_with(chat: Chat, user: Api) -> Chat:
+    """The same conversation, with another token of its user."""
+    return replace(chat, api=user)
+
+
+def script_of(user: Api) -> tuple[Api, str]:
+    """A personal access token of the user, and its path."""
+    made = user.log_in().made("/auth/tokens", {"name": "script"})
+    return Api(user.app, made["token"], user.user), f"/auth/tokens/{made['id']}"
+
+
+@pytest.mark.parametrize("on_disconnect", ["continue", "cancel"])
+@pytest.mark.parametrize("is_script", [False, True], ids=["login", "personal token"])
+def test_a_stream_ends_when_its_token_is_revoked_and_the_reply_continues(
+    chat: Chat, is_script: bool, on_disconnect: str
+) -> None:
+    more = threading.Event()
+    chat.script(openai_stream("one ", more, "two"))
+    reader, path = script_of(chat.api) if is_script else (chat.api.log_in(), "")
+    stream = read_with(chat, reader).stream(on_disconnect=on_disconnect).until("one ")
+    revoked = chat.api.log_in().delete(path) if is_script else reader.post("/auth/logout")
+    assert revoked.status_code == 204
+    began = time.monotonic()
+    stream.rest()
+    assert time.monotonic() - began < 5
+    assert not stream.seen[-1].is_end
+    assert chat.get(stream.id)["status"] == "in_progress"
+    more.set()
+    assert chat.ended(stream.id)["message"]["content"] == "one two"
+
+
+def test_a_stream_of_another_worker_and_a_waiting_request_end_with_their_login(
+    chat: Chat, other_app: Flask
+) -> None:
+    more = threading.Event()
+    chat.script(openai_stream("one ", more, "two"))
+    user = chat.api.log_in()
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(read_with(chat, user).ask)
+        wait_for(lambda: chat.completions)
+        [completion] = chat.completions
+        stream = read_with(chat, user).on(other_app).events(completion["id"]).until("one ")
+        assert user.post("/auth/logout").status_code == 204
+        began = time.monotonic()
+        stream.rest()
+        assert waiting.result().status_code == 401
+        assert time.monotonic() - began < 6
+    assert not stream.seen[-1].is_end
+    more.set()
+    assert chat.ended(completion["id"])["status"] == "completed"

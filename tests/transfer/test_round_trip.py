@@ -1,5 +1,6 @@
 """What is exported and imported elsewhere is what it was: ids, times, order, branches attachments and completions."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,9 +10,10 @@ import orjson
 import pytest
 from flask import Flask
 
+from chat_api.auth.tokens import InvalidToken
 from chat_api.database.columns import new_id
 from chat_api.database.session import db
-from chat_api.transfer import conversation_importer, export_queries, service
+from chat_api.transfer import conversation_importer, export_queries, routes, service
 from chat_api.transfer.formats.ids import id_at
 from chat_api.users.models import User
 from tests.completions.chat import Chat
@@ -284,3 +286,15 @@ def replayed(user: Api, path: str) -> list[str]:
         text = response.get_data(as_text=True)
     assert text
     return [line for line in text.splitlines() if "delta" in line]
+
+
+def test_an_export_breaks_off_when_its_login_is_revoked(ada: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "CHECK_TOKEN_EVERY_S", 0.0)
+    user = ada.log_in()
+    with user.get("/chat/export", buffered=False) as export:
+        parts = export.iter_encoded()
+        assert next(parts)
+        assert user.post("/auth/logout").status_code == 204
+        time.sleep(1)
+        with pytest.raises(InvalidToken):
+            list(parts)
