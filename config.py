@@ -161,8 +161,7 @@ class Config:
         load_env_files()
         config = replace(cls(**_read_environment(problems)), **overrides)
         try:
-            if config.METRICS_TOKEN or not config.DATABASE_URL:
-                # private: it holds the embedded database, or the counters of /metrics
+            if not config.DATABASE_URL:  # private: it holds the embedded database
                 Path(config.DATA_DIR).mkdir(mode=0o700, parents=True, exist_ok=True)
             if config.APP_ENV == "development":
                 config = config._with_development_secrets()
@@ -187,11 +186,6 @@ class Config:
         if scheme in ("postgres", "postgresql"):
             scheme = "postgresql+psycopg"
         return scheme + separator + rest
-
-    @property
-    def metrics_folder(self) -> Path | None:
-        """The folder of the counters that the workers of this port share; None where /metrics is disabled."""
-        return Path(self.DATA_DIR).resolve() / "metrics" / str(self.PORT) if self.METRICS_TOKEN else None
 
     @property
     def uses_sqlite(self) -> bool:

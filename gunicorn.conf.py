@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import shutil
 import signal
 import sys
 
@@ -14,10 +13,6 @@ except ConfigError as error:
     for line in str(error).splitlines():
         print(f"Error: {line}", file=sys.stderr)
     sys.exit(os.EX_CONFIG)
-
-# before the application is imported: prometheus-client reads it when it is imported
-if settings.metrics_folder:
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(settings.metrics_folder)
 
 if settings.WORKER_CLASS == "gevent":
     # before the application is imported: psycopg decides when it is imported whether its waits block the process
@@ -33,8 +28,16 @@ from gunicorn import systemd
 from chat_api.server import lifecycle
 from chat_api.server.listening import CannotListen, documentation_url, require_free
 from chat_api.server.log import Logger
+from chat_api.telemetry import metrics
 
 PR_SET_PDEATHSIG = 1
+
+
+def pre_fork(server, worker):
+    """Reserve counters for the worker: those of all workers are in memory that the master has."""
+    worker.counters = metrics.reserve_counters(settings.worker_count) if settings.METRICS_TOKEN else None
+    if settings.METRICS_TOKEN and worker.counters is None:
+        server.log.warning("/metrics does not count one of the workers: there are too many")
 
 
 def post_fork(server, worker):
@@ -42,6 +45,7 @@ def post_fork(server, worker):
 
     Linux sends the worker a signal. Elsewhere it notices within a second and stops gracefully.
     """
+    metrics.use_counters(worker.counters)
     if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -61,22 +65,16 @@ def worker_exit(server, worker):
 
 
 def on_starting(server):
-    """Check what only a server needs: its port, and a folder for the counters of /metrics, which start at zero."""
+    """Check what only a server needs: its port."""
     for sentence in misspelt_settings():
         server.log.warning(sentence)
     is_inherited = server.master_pid or systemd.listen_fds(unset_environment=False)
     try:
         if not is_inherited:  # an upgrade (USR2) or systemd hands over a socket that is listening
             require_free(server.cfg.address)
-        if settings.metrics_folder:  # the files of an earlier run would be added to this one's
-            shutil.rmtree(settings.metrics_folder, ignore_errors=True)
-            settings.metrics_folder.mkdir(mode=0o700, parents=True)
     except CannotListen as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
-    except OSError as error:
-        print(f"Error: setting DATA_DIR: Can't be used: {error.strerror}.", file=sys.stderr)
-        sys.exit(os.EX_CONFIG)
 
 
 def when_ready(server):
@@ -87,11 +85,8 @@ def when_ready(server):
 
 
 def child_exit(server, worker):
-    """Remove an ended worker from the metrics; what it counted stays in the sums."""
-    if settings.metrics_folder:
-        from prometheus_client import multiprocess
-
-        multiprocess.mark_process_dead(worker.pid)
+    """Keep what an ended worker has counted."""
+    metrics.keep_counters(worker.counters)
 
 
 bind = f"[{settings.HOST}]:{settings.PORT}" if ":" in settings.HOST else f"{settings.HOST}:{settings.PORT}"

@@ -29,6 +29,7 @@ from .telemetry import logs, metrics, request_log
 from .transfer.routes import blp as transfer
 from .user_llm_configs.routes import blp as user_llm_configs
 from .web import responses, url_converters
+from .web.application import Application
 
 BLUEPRINTS = (
     auth,
@@ -54,7 +55,7 @@ class NoSessions(SessionInterface):
         return self.session
 
 
-class ChatApi(Flask):
+class ChatApi(Application):
     """The application class, without what each request would pay for and none uses: sessions and coroutines."""
 
     session_interface = NoSessions()

@@ -16,7 +16,8 @@ ApiError                       what goes wrong as a noun; services raise these
     Unavailable           503  the database is unavailable or busy; nothing was stored
         SchemaMismatch    503  the database is not upgraded to the schema of this version
 
-All of them, werkzeug's own and unexpected ones become application/problem+json (RFC 9457).
+All of them, werkzeug's own and unexpected ones become application/problem+json (RFC 9457). What is done after a
+response was made can't change it any more, see `BestEffort`.
 """
 
 import logging
@@ -239,6 +240,31 @@ def _respond_to_unexpected(error: Exception) -> Response:
     if _is_schema_mismatch(error):  # the database was downgraded while the service runs
         return _respond_to_api_error(SchemaMismatch())
     return problem(500, "internal_error", "An internal error occurred; it was logged.", {}, {})
+
+
+class BestEffort:
+    """A block whose failure is logged and goes no further: `with BestEffort("counting a request"): …`.
+
+    Whatever is done after a view has returned stands in such blocks. Its work is committed by then, and an error
+    would report as failed what was stored.
+    """
+
+    __slots__ = ("_step",)
+
+    def __init__(self, step: str) -> None:
+        self._step = step
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if error is None or not isinstance(error, Exception):
+            return False
+        try:
+            log.error("%s failed", self._step, exc_info=error)
+        except Exception:  # noqa: S110 - logging is best effort, too  # nosec
+            pass
+        return True
 
 
 def is_transient(error: BaseException) -> bool:

@@ -16,7 +16,7 @@ from flask import Flask, current_app
 from ..database.columns import new_id
 from ..egress.errors import EgressError
 from ..egress.gate import Gate
-from ..errors import ApiError, NotFound, ProviderFailed, Unavailable
+from ..errors import ApiError, BestEffort, NotFound, ProviderFailed, Unavailable
 from ..llm.client import Client, Limits
 from ..llm.request import Endpoint
 from ..server import lifecycle
@@ -188,7 +188,8 @@ class RunRegistry:
                     run, slot
                 )  # first: a client that sees the end may ask for the next reply at once
             run.close(ended, lost)
-            metrics.count_completion(run.ended.row["status"] if run.ended else "lost")
+            with BestEffort("counting a completion"):
+                metrics.count_completion(run.ended.row["status"] if run.ended else "lost")
 
     def _finalized(self, run: Run, outcome: Outcome) -> StoredCompletion:
         """Store the end; keep trying while the database is away.

@@ -6,7 +6,7 @@ from typing import Self
 
 from flask import Flask, Response, current_app, request
 
-from ..errors import RETRY_AFTER_S, TooManyRequests, Unavailable
+from ..errors import RETRY_AFTER_S, BestEffort, TooManyRequests, Unavailable
 
 EXTENSION = "chat_api.stream_slots"
 RELEASE_REQUEST_SLOT = "chat_api.release_request_slot"  # key of the WSGI environment, see threads.py
@@ -32,7 +32,8 @@ class Slot:
 
     def release(self) -> None:
         """Let others have the slot; the second call does nothing. Any thread may call this."""
-        self._slots._give_back(self)
+        with BestEffort("releasing a slot"):
+            self._slots._give_back(self)
 
     def hand_over(self) -> None:
         """Keep the slot beyond the block, until its new holder calls `release`."""

@@ -11,6 +11,7 @@ import uuid_utils
 from flask import Flask, Response, g, request
 
 from ..database.columns import now
+from ..errors import BestEffort
 from . import metrics
 
 _LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
@@ -44,9 +45,11 @@ def _end(response: Response) -> Response:
         headers.add("Cache-Control", "no-store")
     method, rule = current.environ["REQUEST_METHOD"], current.url_rule
     route = rule.rule if rule is not None else None
-    metrics.count(method, route, response.status_code, duration_s)
-    if log.isEnabledFor(logging.INFO):
-        _write_line(method, route, response.status_code, duration_s, context)
+    with BestEffort("counting a request"):
+        metrics.count(method, route, response.status_code, duration_s)
+    with BestEffort("logging a request"):
+        if log.isEnabledFor(logging.INFO):
+            _write_line(method, route, response.status_code, duration_s, context)
     return response
 
 

@@ -71,7 +71,6 @@ def test_a_reload_keeps_the_numbers_and_a_start_begins_at_zero(server: GunicornS
     os.kill(server.pid, signal.SIGHUP)
     wait_until(lambda: not set(old_workers) & set(all_workers(server)))
     assert count_of(server, "/auth/me", 401) >= 1
-    folder = Path(server.environment["DATA_DIR"], "metrics", str(server.port))
-    assert folder.stat().st_mode & 0o077 == 0
+    assert not Path(server.environment["DATA_DIR"], "metrics").exists()  # no disk is needed to count
     server.restart()
     assert count_of(server, "/auth/me", 401) == 0
