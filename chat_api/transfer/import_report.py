@@ -17,6 +17,16 @@ class ImportReport:
         self.keys_left_out = 0
         self.errors: list[dict[str, Any]] = []
         self.errors_omitted = 0
+        self.ended_early: dict[str, str] | None = None
+
+    @property
+    def error_count(self) -> int:
+        """All errors, also those that are not listed."""
+        return len(self.errors) + self.errors_omitted
+
+    def end_early(self, reason: str, detail: str) -> None:
+        """Note that the rest of the file was not read, and why."""
+        self.ended_early = {"reason": reason, "detail": detail}
 
     def add_error(self, number: int, detail: str, conversation_id: str | None = None) -> None:
         """Keep an error, up to MAX_ERRORS of them."""
@@ -49,5 +59,6 @@ class ImportReport:
             },
             "errors": self.errors,
             "errors_omitted": self.errors_omitted,
+            "ended_early": self.ended_early,
             "notes": notes,
         }

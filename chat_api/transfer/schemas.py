@@ -15,6 +15,7 @@ from ..messages.models import ROLES, STATUSES
 from ..messages.schemas import MAX_CONTENT_BYTES
 from ..web.fields import Flag, IdField, Output, Text, Time, WholeNumber
 from .formats.ids import EPOCH
+from .limits import REASONS, TOO_MANY_ERRORS
 from .records import ACCOUNT, ATTACHMENT, COMPLETION, CONFIG, CONVERSATION, END, HEADER, MESSAGE, PROVIDER
 
 VERSION = 1
@@ -228,6 +229,13 @@ class ImportErrorSchema(Output):
     detail = fields.String(metadata={"example": "content: Missing data for required field."})
 
 
+class EndedEarlySchema(Output):
+    reason = fields.String(validate=validate.OneOf(REASONS), metadata={"example": TOO_MANY_ERRORS})
+    detail = fields.String(
+        metadata={"example": "There were 1000 errors; what comes after them was not read."}
+    )
+
+
 class ImportSchema(Output):
     format = fields.String(
         validate=validate.OneOf(["chat-api", "chatgpt"]),
@@ -240,6 +248,11 @@ class ImportSchema(Output):
     providers = fields.Nested(ProviderCountsSchema)
     errors = fields.List(fields.Nested(ImportErrorSchema), metadata={"description": "The first 100 errors."})
     errors_omitted = _count(0, "Number of further errors.")
+    ended_early = fields.Nested(
+        EndedEarlySchema,
+        allow_none=True,
+        metadata={"description": "Why the rest of the file was not read; null if all of it was."},
+    )
     notes = fields.List(
         fields.String(),
         metadata={

@@ -1,6 +1,7 @@
 """Exporting all that a user owns, and importing such a file or one of ChatGPT's."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
@@ -16,6 +17,8 @@ from ..database.session import db
 from ..database.statements import Statement
 from ..errors import Unavailable
 from ..server import lifecycle
+from ..web.json_values import has_more_values
+from .budget import ReadingBudget
 from .exporter import write_export
 from .formats.chatgpt import read_conversation
 from .formats.chatgpt_zip import read_members
@@ -23,12 +26,20 @@ from .formats.json_array import elements_of
 from .formats.ndjson import read_export
 from .import_report import ImportReport
 from .importer import Importer
-from .limits import MAX_CONVERSATION_BYTES, UnreadableFile, longest_line
+from .limits import (
+    MAX_CONVERSATION_BYTES,
+    MAX_ELEMENTS,
+    MAX_VALUES,
+    TOO_MANY_CONVERSATIONS,
+    ReadingEnded,
+    UnreadableFile,
+    longest_line,
+)
 from .records import CONVERSATION, END, Fault, Record, Records
 
 OURS, CHATGPT = "chat-api", "chatgpt"
 _HEAD_BYTES = 4096
-_BOM = b"\xef\xbb\xbf"
+_BOM, _GZIP = b"\xef\xbb\xbf", b"\x1f\x8b"
 # SQLite has one writer: others that wait to write try again at least every 100 ms, and succeed in the pauses
 LONGEST_PAUSE_S = 0.2
 
@@ -47,8 +58,12 @@ def import_file(*, user_id: str, file: IO[bytes]) -> tuple[ImportReport, Iterato
 
     Raises UnreadableFile, also by the first step, for what is no export at all.
     """
-    file_format, records = _records(file)
+    size_bytes = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    budget = ReadingBudget(size_bytes)
+    file_format, records = _records(file, size_bytes, budget)
     report = ImportReport(file_format)
+    records = budget.spend_on(records, report, whole=file_format == CHATGPT)
     return report, _with_pauses(Importer(user_id=user_id, report=report).restore(records))
 
 
@@ -67,30 +82,40 @@ def _with_pauses(steps: Iterator[None]) -> Iterator[None]:
         began = time.monotonic()
 
 
-def _records(file: IO[bytes]) -> tuple[str, Records]:
+def _records(file: IO[bytes], size_bytes: int, budget: ReadingBudget) -> tuple[str, Records]:
     """The format of a file, judged by its content, and its records. Raises UnreadableFile."""
     head = file.read(_HEAD_BYTES)
     limit: int = current_app.config["MAX_IMPORT_BYTES"]
     file.seek(len(_BOM) if head.startswith(_BOM) else 0)
     begin = head.removeprefix(_BOM).lstrip()[:1]
     if head.startswith(b"PK"):
-        return CHATGPT, _chatgpt_records(read_members(file, max_bytes=limit))
+        members = read_members(file, size_bytes=size_bytes, max_bytes=limit)
+        return CHATGPT, _chatgpt_records(members, budget)
     if begin == b"[":
-        return CHATGPT, _chatgpt_records([file.read])
+        return CHATGPT, _chatgpt_records([file.read], budget)
     if begin == b"{":
-        return OURS, read_export(file, max_line_bytes=longest_line(current_app.config["MAX_REPLY_BYTES"]))
+        longest = longest_line(current_app.config["MAX_REPLY_BYTES"])
+        return OURS, read_export(file, max_line_bytes=longest, check=budget.check_time)
+    if head.startswith(_GZIP):
+        raise UnreadableFile("It is a gzip file: unpack it, and send what is in it.")
     raise UnreadableFile(
         "It is neither an export of this service nor one of ChatGPT (conversations.json, or the zip)."
     )
 
 
-def _chatgpt_records(files: Iterable[Callable[[int], bytes]]) -> Iterator[Record | Fault]:
+def _chatgpt_records(
+    files: Iterable[Callable[[int], bytes]], budget: ReadingBudget
+) -> Iterator[Record | Fault]:
     """The records of all files of a ChatGPT export. Raises UnreadableFile where there is no conversation in them."""
     number, has_any, problem = 0, False, None
     for read in files:
         try:
-            for element in elements_of(read, max_bytes=MAX_CONVERSATION_BYTES):
+            for element in elements_of(read, max_bytes=MAX_CONVERSATION_BYTES, check=budget.check_time):
                 number += 1
+                if number > MAX_ELEMENTS:
+                    detail = f"There are more than {MAX_ELEMENTS} conversations; split the file."
+                    raise ReadingEnded(TOO_MANY_CONVERSATIONS, detail)
+                budget.check_time()
                 for record in _read_element(element, number):
                     has_any = has_any or isinstance(record, Record)
                     yield record
@@ -104,6 +129,8 @@ def _chatgpt_records(files: Iterable[Callable[[int], bytes]]) -> Iterator[Record
 def _read_element(element: bytes | None, number: int) -> Iterator[Record | Fault]:
     if element is None:
         return iter([Fault(number, f"It is larger than {MAX_CONVERSATION_BYTES} bytes.", CONVERSATION)])
+    if has_more_values(element, MAX_VALUES):
+        return iter([Fault(number, f"It has more than {MAX_VALUES} values.", CONVERSATION)])
     try:
         source = _parsed(element)
     except ValueError as error:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...messages.models import ROLES
 from ...messages.schemas import MAX_CONTENT_BYTES
+from ..limits import MAX_NODES
 from ..records import CONVERSATION, MESSAGE, Fault, Record
 from .ids import EPOCH, id_at
 
@@ -28,6 +29,9 @@ def read_conversation(source: Any, number: int) -> Iterator[Record | Fault]:
         yield Fault(
             number, "It is no conversation of a ChatGPT export: it has no `mapping`.", kind=CONVERSATION
         )
+        return
+    if len(source["mapping"]) > MAX_NODES:
+        yield Fault(number, f"It has more than {MAX_NODES} nodes.", kind=CONVERSATION)
         return
     source_id = _source_id(source)
     tree = _Tree(source["mapping"])
@@ -190,7 +194,7 @@ def _visible_text(message: Mapping[str, Any]) -> str:
     if isinstance(metadata, dict) and metadata.get("is_visually_hidden_from_conversation") is True:
         return ""
     content = message.get("content")
-    if not isinstance(content, dict) or content.get("content_type") in _UNSAID:
+    if not isinstance(content, dict) or _string(content.get("content_type")) in _UNSAID:
         return ""
     parts = content.get("parts")
     if not isinstance(parts, list):
@@ -214,8 +218,13 @@ def _text_of_part(part: Any) -> str:
         pointer = sound.get("asset_pointer") if isinstance(sound, dict) else None
     if not isinstance(pointer, str):
         return ""
-    kind = _NOTES.get(str(part.get("content_type")).partition("_")[0], "file")
+    kind = _NOTES.get(_string(part.get("content_type")).partition("_")[0], "file")
     return f"[{kind}: {storable(pointer.rpartition('://')[2])}]"
+
+
+def _string(value: Any) -> str:
+    """A value that should be a string: empty where it is not one."""
+    return value if isinstance(value, str) else ""
 
 
 def storable(text: str) -> str:

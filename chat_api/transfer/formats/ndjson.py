@@ -1,15 +1,17 @@
 """Our own export as records: one JSON object in each line, checked line by line."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 import orjson
 from marshmallow import ValidationError
 
 from ...web.blueprint import flat_messages
+from ...web.echo import short_value
 from ...web.fields import is_uuid
-from ..limits import UnreadableFile
+from ...web.json_values import has_more_values
+from ..limits import MAX_VALUES, UnreadableFile
 from ..records import (
     ATTACHMENT,
     COMPLETION,
@@ -27,6 +29,8 @@ from ..schemas import LINES, VERSION, content_limit
 _RECORDS = (CONVERSATION, MESSAGE, ATTACHMENT, COMPLETION, PROVIDER, CONFIG)
 # how our own lines begin: of a line that is otherwise unreadable, whether it starts a conversation
 _BEGINNING = re.compile(rb'\s*\{\s*"type"\s*:\s*"(%s)"' % "|".join(LINES).encode())
+LINES_PER_CHECK = 1000
+MAX_DETAIL_LENGTH = 500
 CUT_OFF = "The file ends without its last line: it was cut off."
 
 
@@ -34,11 +38,16 @@ class _Refused(Exception):
     """What is wrong with a line."""
 
 
-def read_export(file: IO[bytes], *, max_line_bytes: int) -> Iterator[Record | Fault]:
-    """The records of an export of ours, and the faults in it. Raises UnreadableFile where the head is not one."""
-    lines = _lines(file, max_line_bytes)
+def read_export(
+    file: IO[bytes], *, max_line_bytes: int, check: Callable[[], None] = lambda: None
+) -> Iterator[Record | Fault]:
+    """The records of an export of ours, and the faults in it. Raises UnreadableFile where the head is not one.
+
+    `check` is called every now and then, and may end it all by raising.
+    """
+    lines = _lines(file, max_line_bytes, check)
     number, line = next(lines, (1, b""))
-    _require_head(line)
+    _require_head(line, max_line_bytes)
     counts = {CONVERSATION: 0, MESSAGE: 0}
     end: dict[str, Any] | None = None
     for number, line in lines:
@@ -80,11 +89,13 @@ def _claimed_id(kind: str | None, fields: dict[str, Any]) -> str | None:
     return claimed.lower() if isinstance(claimed, str) and is_uuid(claimed) else None
 
 
-def _lines(file: IO[bytes], max_bytes: int) -> Iterator[tuple[int, bytes | None]]:
+def _lines(file: IO[bytes], max_bytes: int, check: Callable[[], None]) -> Iterator[tuple[int, bytes | None]]:
     """The lines that are not blank, with their numbers; None for one that is too long."""
     number = 0
     while line := file.readline(max_bytes + 1):
         number += 1
+        if not number % LINES_PER_CHECK:
+            check()
         if len(line) > max_bytes and not line.endswith(b"\n"):
             while (rest := file.readline(1024 * 1024)) and not rest.endswith(b"\n"):
                 pass
@@ -95,23 +106,26 @@ def _lines(file: IO[bytes], max_bytes: int) -> Iterator[tuple[int, bytes | None]
             yield number, line
 
 
-def _require_head(line: bytes | None) -> None:
+def _require_head(line: bytes | None, max_bytes: int) -> None:
     """Raise UnreadableFile unless this is the first line of an export that this version can read."""
     try:
-        kind, fields = _parsed(line, 0)
+        kind, fields = _parsed(line, max_bytes)
     except _Refused as error:
         raise UnreadableFile(f"Line 1: {error}") from None
     if kind != HEADER:
         raise UnreadableFile('Line 1: An export begins with {"type":"export"}.')
     version = fields.get("version")
     if version != VERSION:
-        raise UnreadableFile(f"Line 1: This is version {version!r} of the format; {VERSION} can be read.")
+        found = short_value(version)
+        raise UnreadableFile(f"Line 1: This is version {found} of the format; {VERSION} can be read.")
 
 
 def _parsed(line: bytes | None, max_bytes: int) -> tuple[str, dict[str, Any]]:
     """The type of a line and its fields."""
     if line is None:
         raise _Refused(f"The line is longer than {max_bytes} bytes.")
+    if has_more_values(line, MAX_VALUES):
+        raise _Refused(f"The line has more than {MAX_VALUES} values.")
     try:
         fields = orjson.loads(line)
     except orjson.JSONDecodeError as error:
@@ -134,9 +148,8 @@ def _checked(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
         loaded: dict[str, Any] = LINES[kind].load(fields)
     except ValidationError as error:
         found = flat_messages(error.normalized_messages())
-        raise _Refused(
-            " ".join(f"{name}: {text}" for name, texts in found.items() for text in texts)
-        ) from None
+        text = " ".join(f"{name}: {text}" for name, texts in found.items() for text in texts)
+        raise _Refused(text if len(text) <= MAX_DETAIL_LENGTH else text[:MAX_DETAIL_LENGTH] + "…") from None
     if kind == MESSAGE:
         limit = content_limit(loaded["role"])
         if not loaded["content"] and loaded["role"] != "assistant":
