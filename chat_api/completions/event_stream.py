@@ -67,7 +67,7 @@ def ended_event(stored: StoredCompletion) -> bytes:
     content: dict[str, Any] = {"completion": stored.to_json()}
     if stored.problem is not None:
         content["problem"] = stored.problem
-    return event(stored.row["last_event_id"], f"completion.{stored.row['status']}", content)
+    return event(stored.last_event_id, f"completion.{stored.row['status']}", content)
 
 
 def chunk_events(chunks: list[Chunk], position: int) -> bytes:

@@ -92,6 +92,12 @@ class StoredCompletion:
         """Why it did not end well, as a problem (RFC 9457)."""
         return orjson.loads(self.row["problem"]) if self.row["problem"] else None
 
+    @property
+    def last_event_id(self) -> int:
+        """The id of the last event of its stream, which an import need not have; of a completion that has ended."""
+        stored: int | None = self.row["last_event_id"]
+        return self.log().position + 1 if stored is None else stored
+
     def log(self) -> ReplyLog:
         """The whole reply of a completion that has ended."""
         message = self.message or {}
@@ -111,7 +117,9 @@ def _to_json(
     row: Mapping[str, Any], message: dict[str, Any] | None, problem: dict[str, Any] | None
 ) -> dict[str, Any]:
     usage = None
-    if row["completion_tokens"] is not None:
+    if (
+        row["prompt_tokens"] is not None and row["completion_tokens"] is not None
+    ):  # an import may have only one
         usage = {
             "prompt_tokens": row["prompt_tokens"],
             "completion_tokens": row["completion_tokens"],

@@ -99,7 +99,7 @@ def get_events(query: dict[str, str], completion_id: str) -> Response:
     after = _position(request.headers.get("Last-Event-ID", query.get("after")))
     run = run_registry().find(user_id, completion_id)
     stored = service.find_completion(user_id=user_id, completion_id=completion_id) if run is None else None
-    if stored is not None and not stored.in_progress and after == stored.row["last_event_id"]:
+    if stored is not None and not stored.in_progress and after == stored.last_event_id:
         return no_content()
     with stream_slots().take(user_id) as slot:
         return _event_stream(_reader(completion_id, after=after).stream(run, stored), slot)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 from marshmallow import Schema, ValidationError, fields, validate
 
 from ..attachments.schemas import CreateAttachmentSchema
@@ -24,6 +25,9 @@ _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 _MAX_INTEGER = 2**31 - 1
 _MAX_POSITION = 2**30  # as many are left for what is appended afterwards
 _MAX_EVENT_ID = 2**53 - 1
+# of a completion's problem: what providers say of an error is cut to less
+MAX_PROBLEM_DEPTH = 16
+MAX_PROBLEM_BYTES = 256 * 1024
 _NO_OBJECTS = ("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff")
 
 
@@ -153,6 +157,34 @@ class OutlineField(fields.List):
         return parts
 
 
+class ProblemField(fields.Dict):
+    """A problem (RFC 9457). Other members than its own are kept, but only as deep as readers of JSON can go."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(keys=fields.String(), required=True, allow_none=True, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        problem = super()._deserialize(value, attr, data, **kwargs)
+        if _is_deeper(problem, MAX_PROBLEM_DEPTH):
+            raise ValidationError(f"Nested deeper than {MAX_PROBLEM_DEPTH} levels.")
+        if len(orjson.dumps(problem)) > MAX_PROBLEM_BYTES:
+            raise ValidationError(f"Longer than {MAX_PROBLEM_BYTES} bytes as JSON.")
+        return problem
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    """Whether arrays and objects are nested deeper than that; level by level, as recursion has an end of its own."""
+    level = [value]
+    for _ in range(depth):
+        level = [
+            item
+            for container in level
+            for item in (container.values() if isinstance(container, dict) else container)
+            if isinstance(item, dict | list)
+        ]
+    return bool(level)
+
+
 class CompletionLine(Schema):
     id = OwnIdField()
     conversation_id = IdField()
@@ -166,7 +198,7 @@ class CompletionLine(Schema):
         validate=validate.OneOf([status for status in COMPLETION_STATUSES if status != IN_PROGRESS]),
     )
     finish_reason = Text(shortest=0, longest=64, allow_none=True)
-    problem = fields.Dict(keys=fields.String(), required=True, allow_none=True)
+    problem = ProblemField()
     usage = fields.Nested(UsageLine, required=True)
     omitted_messages = Number(0)
     reasoning = Text(max_bytes=MAX_REPLY_BYTES, allow_none=True)

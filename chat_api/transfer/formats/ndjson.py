@@ -115,7 +115,7 @@ def _require_head(line: bytes | None, max_bytes: int) -> None:
     if kind != HEADER:
         raise UnreadableFile('Line 1: An export begins with {"type":"export"}.')
     version = fields.get("version")
-    if version != VERSION:
+    if version != VERSION or isinstance(version, bool):
         found = short_value(version)
         raise UnreadableFile(f"Line 1: This is version {found} of the format; {VERSION} can be read.")
 
