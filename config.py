@@ -84,7 +84,7 @@ class Config:
     LOG_LEVEL: str = "INFO"
 
     # -- storage --------------------------------------------------------------------------------------
-    # folder of the embedded database and of the development secrets
+    # folder of the embedded database, of the development secrets and of temporary files of uploads
     DATA_DIR: str = str(PROJECT_FOLDER / "data")
     # empty means SQLite in DATA_DIR; postgresql://user:password@host/name for production
     DATABASE_URL: str = ""

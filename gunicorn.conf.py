@@ -29,6 +29,7 @@ from chat_api.server import lifecycle
 from chat_api.server.listening import CannotListen, documentation_url, require_free
 from chat_api.server.log import Logger
 from chat_api.telemetry import metrics
+from chat_api.web import spool
 
 PR_SET_PDEATHSIG = 1
 
@@ -65,7 +66,8 @@ def worker_exit(server, worker):
 
 
 def on_starting(server):
-    """Check what only a server needs: its port."""
+    """Check what only a server needs: its port. Delete the temporary files of processes that were killed."""
+    spool.remove_leftovers(settings.DATA_DIR)
     for sentence in misspelt_settings():
         server.log.warning(sentence)
     is_inherited = server.master_pid or systemd.listen_fds(unset_environment=False)

@@ -16,6 +16,7 @@ from ..database.session import db
 from ..transfer import service
 from ..transfer.import_report import ImportReport
 from ..users import service as users
+from ..web.spool import disk_space_needed, spool_file
 from .command_errors import uses_database
 from .terminal import echo, printable
 
@@ -82,10 +83,11 @@ def import_account(email: str, file: IO[bytes]) -> None:
 
     Importing the same file again changes nothing.
     """
-    with tempfile.TemporaryFile() as copy:
+    with spool_file() as copy:
         user_id = _user_id(email)
         if not file.seekable():
-            shutil.copyfileobj(file, copy)
+            with disk_space_needed():
+                shutil.copyfileobj(file, copy)
             file = copy
         size_bytes = file.seek(0, os.SEEK_END)
         file.seek(0)
@@ -112,6 +114,8 @@ def _print_report(report: ImportReport) -> None:
         f"Imported {conversations['imported']} conversations with {result['messages']['imported']} messages; "
         f"{conversations['unchanged']} were here already, {conversations['failed']} failed."
     )
+    if result["ended_early"]:
+        echo(f"The rest of the file was not read. {result['ended_early']['detail']}", err=True)
     for note in result["notes"]:
         echo(note)
     for error in result["errors"]:

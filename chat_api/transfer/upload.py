@@ -1,18 +1,15 @@
 """Receiving a file that may be large: to disk, so that nothing else waits while a client sends it."""
 
-import logging
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import IO, Any
 
 from flask import current_app, request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import MultiPartParser
 
-from ..errors import ApiError, InvalidInput, PayloadTooLarge, Unavailable
-
-log = logging.getLogger(__name__)
+from ..errors import ApiError, InvalidInput, PayloadTooLarge
+from ..web.spool import disk_space_needed, spool_file
 
 FORM = "multipart/form-data"
 # the content decides what the file is; these are the types that it may be sent as
@@ -46,8 +43,8 @@ def received_file() -> Iterator[IO[bytes]]:
     ).lower() not in ("", "identity"):
         raise NotSentAsExport()
     limit = current_app.config["MAX_IMPORT_BYTES"]
-    with _temporary_file() as body:
-        with _disk_space_needed():
+    with spool_file() as body:
+        with disk_space_needed():
             size_bytes = _receive(body, limit)
             body.seek(0)
         if not size_bytes:
@@ -57,25 +54,6 @@ def received_file() -> Iterator[IO[bytes]]:
             return
         with _part(body, size_bytes) as file:
             yield file
-
-
-@contextmanager
-def _temporary_file() -> Iterator[IO[bytes]]:
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed below
-    try:
-        yield file
-    finally:
-        with suppress(OSError):  # a failed write has been reported already
-            file.close()
-
-
-@contextmanager
-def _disk_space_needed() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        log.warning("no disk space for an import: %s", error)
-        raise Unavailable("The server has no disk space for the file; retry later.") from error
 
 
 def _receive(body: IO[bytes], limit: int) -> int:
@@ -113,11 +91,11 @@ def _part(body: IO[bytes], size_bytes: int) -> Iterator[IO[bytes]]:
     with ExitStack() as opened:
 
         def open_file(*args: Any, **kwargs: Any) -> IO[bytes]:
-            return opened.enter_context(_temporary_file())
+            return opened.enter_context(spool_file())
 
         parser = MultiPartParser(open_file, max_form_memory_size=CHUNK_BYTES, max_form_parts=MAX_PARTS)
         try:
-            with _disk_space_needed():
+            with disk_space_needed():
                 _, files = parser.parse(body, boundary, size_bytes)
         except (ValueError, RequestEntityTooLarge):
             raise missing from None

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Any
 
 import orjson
@@ -10,8 +11,9 @@ from flask import Flask
 
 from chat_api.database.columns import new_id
 from chat_api.server import lifecycle
-from chat_api.transfer import conversation_importer, upload
+from chat_api.transfer import conversation_importer
 from chat_api.transfer.slots import transfer_slots
+from chat_api.web import spool
 from tests.support.api import PASSWORD, Api, new_email
 from tests.support.problems import assert_problem
 from tests.support.tables import owned_rows
@@ -333,17 +335,31 @@ def test_full_disk_is_told_as_such(
     app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch, files_with_room: int
 ) -> None:
     """At the body, or at the part of a form, which is a second file."""
-    files = [upload.tempfile.TemporaryFile() for _ in range(files_with_room)]
+    files = [spool.tempfile.TemporaryFile() for _ in range(files_with_room)]
 
-    def open_file() -> IO[bytes]:
+    def open_file(**options: Any) -> IO[bytes]:
         return files.pop() if files else open("/dev/full", "w+b")
 
-    monkeypatch.setattr(upload.tempfile, "TemporaryFile", open_file)
+    monkeypatch.setattr(spool.tempfile, "TemporaryFile", open_file)
     form = {"file": (io.BytesIO(file_of(*whole(1))), "export.ndjson")}
     assert_problem(ada.post("/chat/import", data=form), 503)
     monkeypatch.undo()
     assert counts(app, ada) == [0, 0, 0, 0]
     assert transfer_slots.taken == 0
+
+
+def test_data_folder_that_can_not_be_used_is_503(app: Flask, ada: Api, tmp_path: Path) -> None:
+    """Nothing is lost: what is stored stays, and the same request succeeds when the folder is there again."""
+    content, kept = file_of(*whole(1)), app.config["DATA_DIR"]
+    (tmp_path / "file").write_text("")
+    app.config["DATA_DIR"] = str(tmp_path / "file")
+    try:
+        assert_problem(send(ada, content), 503)
+    finally:
+        app.config["DATA_DIR"] = kept
+    assert counts(app, ada) == [0, 0, 0, 0]
+    assert transfer_slots.taken == 0
+    assert imported(ada, content)["conversations"]["imported"] == 1
 
 
 def test_malformed_idempotency_key_is_refused(app: Flask, ada: Api) -> None:
