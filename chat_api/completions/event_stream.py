@@ -37,6 +37,7 @@ LOOK_FOR_CLIENT_EVERY_S = 0.5
 LOOK_FOR_READER_EVERY_S = 2.0  # where its leaving only releases a slot
 CHECK_TOKEN_EVERY_S = 2.0
 POLL_EVERY_S = 0.25
+EVENTS_AT_ONCE = 1000
 
 Found = TypeVar("Found")
 
@@ -189,7 +190,7 @@ class Reader:
                 return
             was_over = run.is_over  # before the log is read: nothing is appended after
             if chunks := run.log.after(self._position):
-                yield self._sent(chunks)
+                yield from self._sent(chunks)
             elif self._take_keepalive_due():
                 yield KEEPALIVE
             if was_over:
@@ -214,7 +215,7 @@ class Reader:
             if self._cancel_if_client_left():
                 return
             if chunks := log.after(self._position):
-                yield self._sent(chunks)
+                yield from self._sent(chunks)
             elif self._take_keepalive_due():
                 yield KEEPALIVE
             time.sleep(POLL_EVERY_S)
@@ -222,7 +223,7 @@ class Reader:
         if stored.in_progress:
             return  # this process must end: the client comes back to another
         if chunks := stored.log().after(self._position):
-            yield self._sent(chunks)
+            yield from self._sent(chunks)
         yield ended_event(stored)
 
     def _find(self) -> StoredCompletion:
@@ -243,11 +244,14 @@ class Reader:
         except Unavailable:
             return otherwise
 
-    def _sent(self, chunks: list[Chunk]) -> bytes:
-        frames = chunk_events(chunks, self._position)
-        self._position += sum(chunk.length for chunk in chunks)
-        self._sent_at = time.monotonic()
-        return frames
+    def _sent(self, chunks: list[Chunk]) -> Iterator[bytes]:
+        """Their events, so many at a time: an event takes far more bytes than a part of one character."""
+        for begin in range(0, len(chunks), EVENTS_AT_ONCE):
+            batch = chunks[begin : begin + EVENTS_AT_ONCE]
+            frames = chunk_events(batch, self._position)
+            self._position += sum(chunk.length for chunk in batch)
+            self._sent_at = time.monotonic()
+            yield frames
 
     def _take_keepalive_due(self) -> bool:
         """True where nothing has been sent for so long that a comment is due; the next one counts from now."""

@@ -94,14 +94,17 @@ def joined(chunks: Sequence[Chunk]) -> Iterator[Chunk]:
 
 def rebuilt(outline: str, *, text: str, reasoning: str, tool_calls: list[Any]) -> ReplyLog:
     """The log of a reply that has ended, from what was stored of it."""
-    log, rest, calls = ReplyLog(), {TEXT: text, REASONING: reasoning}, iter(tool_calls)
+    log, calls = ReplyLog(), iter(tool_calls)
+    texts, taken = {TEXT: text, REASONING: reasoning}, {TEXT: 0, REASONING: 0}
     for kind, length in orjson.loads(outline):
         if kind == TOOL_CALL:
             if (call := next(calls, None)) is not None:  # of a message that was deleted there is none
                 log.append(Chunk(kind, orjson.dumps(call).decode()))
-        else:
-            log.append(Chunk(kind, rest[kind][:length]))
-            rest[kind] = rest[kind][length:]
+            continue
+        begin = taken[kind]
+        taken[kind] = begin + length
+        if part := texts[kind][begin : begin + length]:  # cut from the whole: what remains is never copied
+            log.append(Chunk(kind, part))
     return log
 
 

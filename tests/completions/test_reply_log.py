@@ -1,5 +1,7 @@
 """The log of a reply: whatever came, and wherever a reader stands in it, the rest is exact."""
 
+import time
+
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,3 +125,23 @@ def test_texts_and_calls_are_told_apart() -> None:
     as_json = {"id": "call_1", "name": "look", "arguments": '{"at": "Ü"}'}
     assert orjson.loads(log.tool_calls() or "") == [as_json, as_json]
     assert [chunk.kind for chunk in log.after(START)] == [REASONING, TEXT, TOOL_CALL, TOOL_CALL, TEXT]
+
+
+def test_rebuilding_takes_time_in_proportion_to_the_parts() -> None:
+    """Each part was once cut off what remained, which copied a megabyte for each of them."""
+
+    def cpu_s(parts: int) -> float:
+        outline = orjson.dumps([(TEXT, 5), (REASONING, 5)] * (parts // 2)).decode()
+        begin = time.process_time()
+        log = rebuilt(outline, text="\N{EURO SIGN}" * 5 * parts, reasoning="r" * 5 * parts, tool_calls=[])
+        assert log.position == 5 * parts
+        return time.process_time() - begin
+
+    few, many = min(cpu_s(4_000) for _ in range(3)), min(cpu_s(100_000) for _ in range(3))
+    assert many < 25 * few * 4 + 0.1
+
+
+def test_parts_of_nothing_make_no_events() -> None:
+    log = rebuilt('[["text",0],["text",2],["text",7],["text",7]]', text="abc", reasoning="", tool_calls=[])
+    assert log.after(START) == [Chunk(TEXT, "abc")]
+    assert log.position == 3
