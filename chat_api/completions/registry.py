@@ -216,7 +216,11 @@ class RunRegistry:
 
 def _new_client(app: Flask, pace_s: Callable[[], float]) -> Client:
     config = app.config
-    gate = Gate(allowed_origins=config["OUTGOING_ALLOWED"], allow_loopback=config["APP_ENV"] == "development")
+    gate = Gate(
+        allowed_origins=config["OUTGOING_ALLOWED"],
+        allow_loopback=config["APP_ENV"] == "development",
+        own_port=config["PORT"],
+    )
     limits = Limits(
         connect_s=config["PROVIDER_CONNECT_TIMEOUT_S"],
         first_byte_s=config["PROVIDER_FIRST_BYTE_TIMEOUT_S"],

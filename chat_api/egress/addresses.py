@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -92,3 +93,18 @@ def is_public(address: IPAddress) -> bool:
             and not any(address in network for network in _NOT_PUBLIC_IPV6)
         )
     return address.is_global and not any(address in network for network in _NOT_PUBLIC_IPV4)
+
+
+def is_own(address: IPAddress) -> bool:
+    """Whether it is an address of this very machine, public or not: what listens there expects no calls from here.
+
+    Connecting a datagram socket sends nothing, but selects the address to send from, and only to itself does a machine
+    send from the same address. An address that a router translates to this machine can't be recognized.
+    """
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((str(address), 9))  # any port
+            return bool(parse_address(probe.getsockname()[0]) == address)
+    except OSError:  # no route there
+        return False

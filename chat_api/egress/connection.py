@@ -6,6 +6,7 @@ Only the gate imports this, on first use: urllib3 and ssl take memory that an id
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
@@ -22,6 +23,10 @@ Resolver = Callable[[str, int], list[str]]
 Check = Callable[[Origin, list[IPAddress]], None]
 
 MAX_ADDRESSES = 8  # to try; all of a host's addresses are checked
+# A lookup can't be ended: where a name server does not respond, its thread outlives the call by up to a minute. So
+# their number is limited, and so is that of lookups of names whose last two labels are the same.
+MAX_LOOKUPS = 64
+MAX_LOOKUPS_PER_DOMAIN = 8
 
 
 class PinnedConnection(HTTPConnection):
@@ -101,6 +106,32 @@ def resolve(host: str, port: int) -> list[str]:
     return [str(address[0]) for _, _, _, _, address in entries]
 
 
+class _Lookups:
+    """Counts the lookups in progress in this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: Counter[str] = Counter()  # by domain
+
+    def begin(self, domain: str) -> None:
+        """Count one more. Raises OSError beyond the limits."""
+        with self._lock:
+            is_full = self._running.total() >= MAX_LOOKUPS
+            if is_full or self._running[domain] >= MAX_LOOKUPS_PER_DOMAIN:
+                raise OSError("too many lookups of names are waiting for a name server")
+            self._running[domain] += 1
+
+    def end(self, domain: str) -> None:
+        """Count one less."""
+        with self._lock:
+            self._running[domain] -= 1
+            if not self._running[domain]:
+                del self._running[domain]
+
+
+_lookups = _Lookups()
+
+
 def _resolve(
     origin: Origin, resolver: Resolver, cancel_token: CancelToken, deadline: float
 ) -> list[IPAddress]:
@@ -108,15 +139,23 @@ def _resolve(
     if (address := parse_address(origin.host)) is not None:
         return [address]
     outcome: SimpleQueue[list[str] | OSError | None] = SimpleQueue()
+    domain = ".".join(origin.host.rstrip(".").split(".")[-2:])
 
     def look_up() -> None:
         try:
             outcome.put(resolver(origin.host, origin.port))
         except (OSError, UnicodeError):
             outcome.put(OSError("its name could not be resolved"))
+        finally:
+            _lookups.end(domain)
 
     cancel_token.on_cancel(lambda: outcome.put(None))
-    threading.Thread(target=look_up, name="look up provider", daemon=True).start()
+    _lookups.begin(domain)
+    try:
+        threading.Thread(target=look_up, name="look up provider", daemon=True).start()
+    except RuntimeError:  # the system gives no more threads
+        _lookups.end(domain)
+        raise OSError("its name could not be resolved") from None
     try:
         found = outcome.get(timeout=max(deadline - time.monotonic(), 0.001))
     except Empty:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from .addresses import IPAddress, Origin, is_public, parse
+from .addresses import IPAddress, Origin, is_own, is_public, parse
 from .cancellation import CancelToken
 from .errors import Blocked, Failed, TimedOut, Unreachable
 from .limits import Limits
@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 MAX_IDLE = 64  # connections kept open, in the whole process
 MAX_IDLE_S = 30.0
 
-NOT_PUBLIC = "The endpoint's address is not public. An operator can allow its origin with OUTGOING_ALLOWED."
+# one text for both: who may not call an address need not learn whose it is
+NOT_PUBLIC = (
+    "The endpoint's address is not public, or it is this server's own. An operator can allow its origin with "
+    "OUTGOING_ALLOWED."
+)
 NOT_ENCRYPTED = (
     "The endpoint is not https, so the key would be sent unencrypted. An operator can allow its origin with "
     "OUTGOING_ALLOWED."
@@ -47,8 +51,8 @@ class Gate:
     """Opens connections to allowed addresses only, and keeps them for reuse. One per process, shared by all threads.
 
     `allowed_origins` (`scheme://host:port`) may have any address and may be http; `allow_loopback` allows this
-    machine itself, for development. Everything else must be https at a public address. `resolver` replaces the
-    system's in tests.
+    machine itself, for development, except at `own_port`: the service would call itself. Everything else must be https
+    at a public address of another machine. `resolver` replaces the system's in tests.
     """
 
     def __init__(
@@ -56,10 +60,12 @@ class Gate:
         allowed_origins: tuple[str, ...] = (),
         allow_loopback: bool = False,
         *,
+        own_port: int | None = None,
         resolver: "Resolver | None" = None,
     ) -> None:
         self._allowed = frozenset(parse(origin)[0] for origin in allowed_origins)
         self._allow_loopback = allow_loopback
+        self._own_port = own_port
         self._resolver = resolver
         self._lock = threading.Lock()
         self._idle: list[PinnedConnection] = []  # most recently used last
@@ -158,8 +164,10 @@ class Gate:
             return
         for address in addresses:
             if self._allow_loopback and address.is_loopback:
+                if origin.port == self._own_port:
+                    raise Blocked(NOT_PUBLIC)
                 continue
-            if not is_public(address):
+            if not is_public(address) or is_own(address):
                 raise Blocked(NOT_PUBLIC)
             if origin.scheme == "http":
                 raise Blocked(NOT_ENCRYPTED)

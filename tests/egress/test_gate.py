@@ -9,14 +9,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from chat_api.egress.addresses import is_public, parse
+from chat_api.egress.addresses import is_own, is_public, parse
 from chat_api.egress.cancellation import CancelToken
 from chat_api.egress.errors import Blocked, EgressError, Failed, TimedOut, Unreachable
 from chat_api.egress.gate import Gate, HttpRequest
@@ -124,6 +126,39 @@ def test_address_is_not_public(address: str) -> None:
 @pytest.mark.parametrize("address", ["1.1.1.1", "8.8.8.8", "172.32.0.1", "2606:4700::1111", "2a00:1450::1"])
 def test_address_is_public(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
+
+
+def own_addresses() -> list[str]:
+    """The addresses of this machine's interfaces; some need an interface named to be reached."""
+    kinds = (socket.AF_INET, socket.AF_INET6)
+    found = [one.address for all in psutil.net_if_addrs().values() for one in all if one.family in kinds]
+    return [address for address in found if "%" not in address]
+
+
+@pytest.mark.parametrize("address", own_addresses())
+def test_address_of_this_machine_is_not_called(
+    make_gate: GateMaker, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    assert is_own(ipaddress.ip_address(address))
+    # a machine for tests has no public address, so those that it has count as such
+    monkeypatch.setattr("chat_api.egress.gate.is_public", lambda address: True)
+    with pytest.raises(Blocked, match="this server's own"):
+        get(make_gate(resolver=resolving("192.0.2.77", address)), "https://api.example.com/")
+
+
+@pytest.mark.parametrize("address", ["1.1.1.1", "192.0.2.77", "2606:4700::1111"])
+def test_address_of_another_machine_is_not_own(address: str) -> None:
+    assert not is_own(ipaddress.ip_address(address))
+
+
+def test_own_port_is_not_called_even_where_loopback_is_allowed(
+    make_gate: GateMaker, provider: ScriptedProvider
+) -> None:
+    port = urlsplit(provider.url).port
+    with pytest.raises(Blocked, match="this server's own"):
+        get(make_gate(allow_loopback=True, own_port=port), provider.url)
+    provider.script(Reply(b"ok"))
+    assert get(make_gate((provider.url,), True, own_port=port), provider.url) == 200
 
 
 @pytest.mark.parametrize("address", NOT_PUBLIC)
