@@ -22,10 +22,15 @@ if TYPE_CHECKING:
 READ_BYTES = 65536
 MAX_HEAD_BYTES = 65536
 MAX_CHUNK_LINE_BYTES = 4096
+# A chunk of one byte takes six on the wire and as long as a large one. In reads whose chunks are smaller than this on
+# average so many are taken in a whole response.
+SMALL_CHUNK_BYTES = 16
+MAX_SMALL_CHUNKS = 100_000
 MAX_INFORMATION_HEADS = 10
 MORE_IS_WAITING_BYTES = READ_BYTES // 4
 END_WAIT_S = 0.02
 
+INVALID_CHUNKS = "invalid chunked encoding"
 BROKEN = "The provider's response broke off."
 
 
@@ -79,8 +84,8 @@ class Response:
         """The next bytes of the body, empty at its end. Reads a fast body at most once in `pace_s` seconds."""
         framing = self._framing
         while not framing.ended:
-            if framing.is_garbled:  # checked late, so that what came before it is still delivered
-                raise Failed("The provider's response is malformed (invalid chunked encoding).")
+            if framing.fault:  # checked late, so that what came before it is still delivered
+                raise Failed(f"The provider's response is malformed ({framing.fault}).")
             received = self._rest or self._receive_paced(pace_s)
             self._rest = b""
             if not received:
@@ -125,7 +130,9 @@ class Response:
 
     def _read_until_blank_line(self, head: bytes) -> tuple[bytes, bytes]:
         """The next head, and the bytes received after it."""
-        while (end := head.find(b"\r\n\r\n")) < 0:
+        searched = 0
+        while (end := head.find(b"\r\n\r\n", max(searched - 3, 0))) < 0:
+            searched = len(head)
             if len(head) > MAX_HEAD_BYTES:
                 raise Failed("The provider sent too many headers.")
             received = self._receive(time.monotonic())
@@ -197,7 +204,8 @@ class Response:
 class _Sized:
     """A body of a known length, or one that ends with the connection (None)."""
 
-    has_surplus = is_garbled = False
+    has_surplus = False
+    fault = ""
 
     def __init__(self, size_bytes: int | None) -> None:
         self._remaining = size_bytes
@@ -221,7 +229,9 @@ class _Chunked:
     ends_with_connection = False
 
     def __init__(self) -> None:
-        self.ended = self.has_surplus = self.is_garbled = False
+        self.ended = self.has_surplus = False
+        self.fault = ""  # what is wrong with it
+        self._small_chunks = self._trailer_bytes = 0
         self._remaining = 0  # bytes of the current chunk and of the line end after it
         self._line = b""  # an incomplete line
         self._in_trailer = False
@@ -231,7 +241,7 @@ class _Chunked:
         contents, at = [], 0
         if self._line:
             received, self._line = self._line + received, b""
-        while at < len(received) and not (self.ended or self.is_garbled):
+        while at < len(received) and not (self.ended or self.fault):
             if self._remaining:
                 taken = min(self._remaining, len(received) - at)
                 content_bytes = min(taken, self._remaining - 2)
@@ -242,21 +252,32 @@ class _Chunked:
             end = received.find(b"\n", at)
             if end < 0:
                 self._line = received[at:]
-                self.is_garbled = len(self._line) > MAX_CHUNK_LINE_BYTES
+                if len(self._line) > MAX_CHUNK_LINE_BYTES:
+                    self.fault = INVALID_CHUNKS
                 break
             self._read_line(received[at:end])
             at = end + 1
         self.has_surplus = at < len(received) and self.ended
-        return contents[0] if len(contents) == 1 else b"".join(contents)
+        if len(contents) == 1:  # costs no more than the read
+            return contents[0]
+        content = b"".join(contents)
+        if len(contents) * SMALL_CHUNK_BYTES > len(content):
+            self._small_chunks += len(contents)
+            if self._small_chunks > MAX_SMALL_CHUNKS:
+                self.fault = "too many tiny chunks"
+        return content
 
     def _read_line(self, line: bytes) -> None:
         """Read a chunk size, or a trailer."""
         if self._in_trailer:
             self.ended = not line.rstrip(b"\r")
+            self._trailer_bytes += len(line) + 1
+            if self._trailer_bytes > MAX_HEAD_BYTES:
+                self.fault = "too many trailers"
             return
         digits = line.split(b";", 1)[0].strip()
         if not (0 < len(digits) <= 16) or digits.strip(b"0123456789abcdefABCDEF"):
-            self.is_garbled = True
+            self.fault = INVALID_CHUNKS
             return
         size_bytes = int(digits, 16)
         self._in_trailer = size_bytes == 0

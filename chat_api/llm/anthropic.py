@@ -9,7 +9,7 @@ from .events import Event, Usage
 from .request import ChatMessage, ChatRequest, Endpoint
 from .sse import Frame
 from .stream_parser import add_reasoning, add_text, serialize_arguments
-from .untrusted_json import as_count, as_dict, as_list, as_text, is_serializable, parse_json
+from .untrusted_json import as_count, as_dict, as_list, as_text, is_serializable, items_of, parse_json
 
 VERSION = "2023-06-01"
 DEFAULT_MAX_TOKENS = 4096  # the protocol requires a limit
@@ -113,7 +113,7 @@ class AnthropicStreamParser(stream_parser.StreamParser):
         self.note_frame(is_valid=is_valid)
         if not is_valid:
             return
-        for index, block in enumerate(fields["content"]):
+        for index, block in enumerate(items_of(fields["content"])):
             self._take_block(index, as_dict(block), found)
         self._take_stop(fields.get("stop_reason"))
         self._take_usage(as_dict(fields.get("usage")))

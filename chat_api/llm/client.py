@@ -19,7 +19,7 @@ from .events import Event, Finish, ReasoningDelta, TextDelta, ToolCall
 from .request import ChatRequest, Endpoint
 from .sse import Frame, SseReader
 from .stream_parser import ReplyTooLarge
-from .untrusted_json import as_dict, as_list, parse_json
+from .untrusted_json import as_dict, as_list, parse_whole
 
 if TYPE_CHECKING:
     from ..egress.response import Response
@@ -34,6 +34,8 @@ MODELS_TOTAL_S = 30.0  # a client's request waits for it, so less than for a rep
 MAX_MODEL_ID_LENGTH = 255
 # JSON may escape a character of one byte in UTF-8 as six
 JSON_BYTES_PER_REPLY_BYTE = 6
+# what each change between text, reasoning and tool calls counts towards the size of a reply: it makes a part of its own
+PART_BYTES = 50
 
 _MEDIA_TYPE = re.compile(r"[a-z0-9.+-]{1,40}/[a-z0-9.+-]{1,40}")
 
@@ -91,7 +93,7 @@ class Client:
             content = response.read_all(MAX_MODELS_BYTES + 1)
         finally:
             response.close()
-        answer = parse_json(content) if len(content) <= MAX_MODELS_BYTES else None
+        answer = parse_whole(content) if len(content) <= MAX_MODELS_BYTES else None
         if not isinstance(answer, dict) or not isinstance(answer.get("data"), list):
             raise Failed("The provider's response is not a list of models.")
         ids = (as_dict(model).get("id") for model in as_list(answer["data"]))
@@ -144,7 +146,7 @@ class Client:
         elif media_type == "application/json" or media_type.endswith("+json"):
             content = response.read_all(limits.reply_bytes * JSON_BYTES_PER_REPLY_BYTE)
             yield protocol.parse_json_reply(
-                parse_json(content), key=endpoint.api_key, reply_bytes=limits.reply_bytes
+                parse_whole(content), key=endpoint.api_key, reply_bytes=limits.reply_bytes
             )
         else:
             name = media_type if _MEDIA_TYPE.fullmatch(media_type) else "another type of content"
@@ -179,11 +181,14 @@ def _frames(response: "Response", limits: Limits, pace_s: Callable[[], float]) -
 
 def _limit_size(reply_bytes: int, reads: Iterator[list[Event]]) -> Iterator[list[Event]]:
     """The same events up to the size limit; beyond it they end with Finish("length")."""
-    remaining = reply_bytes
+    remaining, kind = reply_bytes, None
     try:
         for events in reads:
             for number, event in enumerate(events):
                 size = _size(event)
+                if size and type(event) is not kind:
+                    remaining -= PART_BYTES if kind else 0
+                    kind = type(event)
                 if size > remaining:
                     yield [*events[:number], *_truncate(event, remaining), Finish("length")]
                     return
@@ -208,6 +213,6 @@ def _utf8_size(text: str) -> int:
 def _truncate(event: Event, size_bytes: int) -> list[Event]:
     """As much of a text as fits, cut between characters; nothing of any other event."""
     if isinstance(event, (TextDelta, ReasoningDelta)):
-        text = event.text.encode()[:size_bytes].decode(errors="ignore")
+        text = event.text.encode()[: max(size_bytes, 0)].decode(errors="ignore")
         return [type(event)(text)] if text else []
     return []

@@ -9,7 +9,7 @@ from .events import Event, Usage
 from .request import ChatMessage, ChatRequest, Endpoint
 from .sse import Frame
 from .stream_parser import PartialToolCall, add_reasoning, add_text, serialize_arguments
-from .untrusted_json import as_count, as_dict, as_list, as_text, parse_json
+from .untrusted_json import as_count, as_dict, as_text, items_of, parse_json
 
 COMPLETIONS_PATH = "/chat/completions"
 MODELS_PATH = "/models"
@@ -86,7 +86,7 @@ class OpenAIStreamParser(stream_parser.StreamParser):
             return
         if (usage := chunk.get("usage")) and isinstance(usage, dict):
             self.usage = Usage(as_count(usage.get("prompt_tokens")), as_count(usage.get("completion_tokens")))
-        for choice in as_list(chunk.get("choices")):
+        for choice in items_of(chunk.get("choices")):
             if isinstance(choice, dict) and not choice.get("index"):  # the first of several alternatives
                 self._take_choice(choice, found)
 
@@ -99,7 +99,7 @@ class OpenAIStreamParser(stream_parser.StreamParser):
         elif refusal := delta.get("refusal"):
             add_text(found, as_text(refusal))
         if calls := delta.get("tool_calls"):
-            for fragment in as_list(calls):
+            for fragment in items_of(calls):
                 self._take_call(as_dict(fragment))
         if (reason := choice.get("finish_reason")) and isinstance(reason, str):
             self.finish_reason = reason
@@ -109,7 +109,7 @@ class OpenAIStreamParser(stream_parser.StreamParser):
         id, name = as_text(fragment.get("id")), as_text(function.get("name"))
         index = fragment.get("index")
         call = self._call_of_fragment(index if isinstance(index, int) else None, id, name)
-        call.id, call.name = call.id or id, call.name or name
+        self.name_call(call, id, name)
         arguments = function.get("arguments")
         if isinstance(arguments, dict):
             arguments = serialize_arguments(arguments)
@@ -129,7 +129,7 @@ class OpenAIStreamParser(stream_parser.StreamParser):
 def _text(content: object, found: list[Event]) -> str:
     """The text of a delta that has several parts; reasoning parts are added to `found`."""
     text = ""
-    for part in as_list(content):
+    for part in items_of(content):
         if isinstance(part, dict) and part.get("type") in ("thinking", "reasoning"):
             add_reasoning(found, as_text(part.get("thinking") or part.get("text")))
         else:

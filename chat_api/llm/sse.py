@@ -5,6 +5,10 @@ from typing import NamedTuple
 from ..egress.errors import Failed
 
 _BOM = b"\xef\xbb\xbf"
+# A comment or an empty line takes two bytes and as long as any other line, so their number is limited: so many lines
+# may come for each frame, and so many more in a whole stream (a comment every second, for a day).
+LINES_PER_FRAME = 16
+SPARE_LINES = 100_000
 
 
 class Frame(NamedTuple):
@@ -25,12 +29,16 @@ class SseReader:
         self._after_cr = False
         self._is_first_line = True
         self._too_long = False
+        self._spare_lines = SPARE_LINES
         self._event = b""
         self._data: list[bytes] = []
         self._data_bytes = 0
 
     def feed(self, received: bytes) -> list[Frame]:
-        """The events that are complete now. Raises Failed, on the next call, if a line or event is too long."""
+        """The events that are complete now.
+
+        Raises Failed, on the next call, if a line or event is too long, or too many lines belong to no event.
+        """
         self._check()
         if self._after_cr and received:
             self._after_cr = False
@@ -49,6 +57,8 @@ class SseReader:
         read_line = self._read_line
         for line in lines:
             read_line(line, frames)
+        if len(lines) > LINES_PER_FRAME:  # fewer cost no more than the read
+            self._spare_lines -= max(len(lines) - LINES_PER_FRAME * len(frames), 0)
         if rest:
             self._partial_line.append(rest)
             self._partial_bytes += len(rest)
@@ -69,6 +79,8 @@ class SseReader:
     def _check(self) -> None:
         if self._too_long:
             raise Failed(f"The provider sent a line of more than {self._line_bytes} bytes.")
+        if self._spare_lines < 0:
+            raise Failed("The provider sent too many lines that belong to no event, such as comments.")
 
     def _read_line(self, line: bytes, frames: list[Frame]) -> None:
         if self._is_first_line:

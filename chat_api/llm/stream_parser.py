@@ -14,6 +14,13 @@ from .sse import Frame
 
 # what a tool call counts towards the limit in addition to its text, so that the number of empty ones is bounded
 TOOL_CALL_BYTES = 100
+MAX_TOOL_CALLS = 500  # in one reply
+# A frame costs some microseconds however little it brings. No model writes so many tokens in one reply.
+MAX_FRAMES = 500_000
+# Of frames that bring nothing (pings, empty deltas of a model that thinks in silence) less is taken: each counts
+# its bytes and so many more.
+EMPTY_FRAME_BYTES = 200
+MAX_EMPTY_BYTES = 24 * 1024 * 1024
 
 ENDED_EARLY = "The provider's response ended before the reply was complete."
 
@@ -48,6 +55,9 @@ class StreamParser:
         self._has_valid = False
         self._has_invalid = False
         self._remaining_bytes = reply_bytes
+        self._remaining_frames = MAX_FRAMES
+        self._remaining_empty_bytes = MAX_EMPTY_BYTES
+        self._fragments = 0  # of tool calls that brought something, since the last read
 
     def take(self, frame: Frame, found: list[Event]) -> None:
         """Append the events in a frame. Raises EgressError if the frame reports an error."""
@@ -66,20 +76,47 @@ class StreamParser:
 
     def begin_call(self, id: str, name: str) -> PartialToolCall:
         """Start a tool call."""
+        if len(self.calls) >= MAX_TOOL_CALLS:
+            raise Failed(f"The provider's reply has more than {MAX_TOOL_CALLS} tool calls.")
         self._count(TOOL_CALL_BYTES + len(id) + len(name))
         call = PartialToolCall(id, name)
         self.calls.append(call)
         return call
 
+    def name_call(self, call: PartialToolCall, id: str, name: str) -> None:
+        """Give a call the id and the name that its first fragment did not have."""
+        if id and not call.id:
+            self._count(len(id))
+            call.id = id
+        if name and not call.name:
+            self._count(len(name))
+            call.name = name
+
     def add_arguments(self, call: PartialToolCall, fragment: str) -> None:
         """Append to a call's arguments."""
-        self._count(len(fragment))
-        call.arguments.append(fragment)
+        if fragment:
+            self._count(len(fragment))
+            call.arguments.append(fragment)
+
+    def note_read(self, frames: list[Frame], brought: int) -> None:
+        """Count the frames of a read that brought so many events. Raises Failed beyond the limits."""
+        self._remaining_frames -= len(frames)
+        if self._remaining_frames < 0:
+            raise Failed(f"The provider sent more than {MAX_FRAMES} events in one reply.")
+        brought += self._fragments
+        self._fragments = 0
+        if brought < len(frames):
+            empty_bytes = (len(frames) - brought) * EMPTY_FRAME_BYTES
+            if not brought:  # else the frame that brought something may be the long one
+                empty_bytes += sum([len(frame.data) for frame in frames])
+            self._remaining_empty_bytes -= empty_bytes
+            if self._remaining_empty_bytes < 0:
+                raise Failed("The provider sent too many events that bring nothing of a reply.")
 
     def end(self) -> list[Event]:
         """The last events: tool calls, usage, finish. Raises EgressError if the reply is incomplete."""
         if self._has_invalid and not self._has_valid:
-            raise Failed("The provider's stream contains no parser.")
+            raise Failed("The provider's stream contains nothing of its protocol.")
         if self.finish_reason is None and not self.is_done:
             raise Unreachable(ENDED_EARLY)
         reason = self.finish_reason or "stop"
@@ -89,6 +126,8 @@ class StreamParser:
         return [*(call.complete() for call in self.calls), *usage, Finish(reason)]
 
     def _count(self, size: int) -> None:
+        """Count what a tool call brings, which becomes an event only at the end."""
+        self._fragments += 1
         self._remaining_bytes -= size
         if self._remaining_bytes < 0:
             raise ReplyTooLarge
@@ -146,6 +185,8 @@ def parse_stream(parser: StreamParser, reads: Iterable[list[Frame]]) -> Iterator
                     parser.take(frame, found)
                     if parser.is_done:
                         break
+                if len(frames) > 1 or not found:  # one that brings something costs no more than the read
+                    parser.note_read(frames, len(found))
             except (EgressError, ReplyTooLarge) as error:
                 failure = error
             if found:

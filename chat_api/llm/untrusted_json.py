@@ -6,9 +6,16 @@ from typing import Any
 
 import orjson
 
+from ..egress.errors import Failed
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 MAX_COUNT = 2**31 - 1
 MAX_TEXT_DEPTH = 4  # of nested parts
+MAX_ITEMS = 1000  # of a list that is gone through item by item, such as the parts of a text
+MAX_CONTAINERS = (
+    200_000  # objects and arrays of a whole response: each takes 60 bytes and more, and "{}," only three
+)
 REQUEST_DEPTH = 16  # levels of a request around a value
 
 
@@ -17,13 +24,22 @@ def parse_json(text: str | bytes) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        pass
+        if not text:
+            return None
+    if isinstance(text, bytes):
+        text = text.decode(errors="replace")
     try:
-        return _without_surrogates(
-            json.loads(text.decode(errors="replace") if isinstance(text, bytes) else text)
-        )
+        value = json.loads(text)
+        return _without_surrogates(value) if _ESCAPED_SURROGATE.search(text) else value
     except (ValueError, RecursionError):
         return None
+
+
+def parse_whole(content: bytes) -> Any:
+    """Parse a whole response, as `parse_json` does. Raises Failed where it would take much more memory than bytes."""
+    if content.count(b"{") + content.count(b"[") > MAX_CONTAINERS:
+        raise Failed(f"The provider's response has more than {MAX_CONTAINERS} objects and arrays.")
+    return parse_json(content)
 
 
 def _without_surrogates(value: Any) -> Any:
@@ -47,13 +63,22 @@ def as_list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def items_of(value: object) -> list[Any]:
+    """The value if it is a list, else an empty one. Raises Failed where it has more items than any server sends."""
+    items = as_list(value)
+    if len(items) > MAX_ITEMS:
+        raise Failed(f"The provider sent a list of more than {MAX_ITEMS} items.")
+    return items
+
+
 def as_text(value: object, depth: int = MAX_TEXT_DEPTH) -> str:
-    """The value if it is text, or the joined texts of its parts, else an empty text."""
+    """The value if it is text, or the joined texts of its parts, else an empty text. Raises as `items_of` does."""
     if isinstance(value, str):
         return value
     if isinstance(value, list) and depth:
         return "".join(
-            as_text(part.get("text") if isinstance(part, dict) else part, depth - 1) for part in value
+            as_text(part.get("text") if isinstance(part, dict) else part, depth - 1)
+            for part in items_of(value)
         )
     return ""
 

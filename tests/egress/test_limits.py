@@ -168,11 +168,7 @@ def test_answer_limit_holds_for_tool_calls(asking: AskingMaker, provider: Script
     assert provider.last.closed.wait(1)
 
 
-@pytest.mark.parametrize("api_format", ["openai", "anthropic"])
-def test_many_small_texts_in_one_piece_take_little_time(
-    asking: AskingMaker, provider: ScriptedProvider, api_format: str
-) -> None:
-    texts = ["a" * 26] * 100_000
+def texts_in_one_response(api_format: str, texts: list[str]) -> Reply:
     answer = {
         "openai": {"choices": [{"message": {"content": text}, "finish_reason": "stop"} for text in texts]},
         "anthropic": {
@@ -180,10 +176,99 @@ def test_many_small_texts_in_one_piece_take_little_time(
             "stop_reason": "end_turn",
         },
     }[api_format]
-    provider.script(Reply(json.dumps(answer).encode(), content_type="application/json"))
-    begin = time.process_time()
+    return Reply(json.dumps(answer).encode(), content_type="application/json")
+
+
+@pytest.mark.parametrize("api_format", ["openai", "anthropic"])
+def test_several_texts_in_one_response_are_joined(
+    asking: AskingMaker, provider: ScriptedProvider, api_format: str
+) -> None:
+    texts = ["a" * 26] * 1000
+    provider.script(texts_in_one_response(api_format, texts))
     assert text_of(asking(api_format).events()) == "".join(texts)
-    assert time.process_time() - begin < 8  # each added to those before, they took a minute
+
+
+@pytest.mark.parametrize("api_format", ["openai", "anthropic"])
+def test_very_many_texts_in_one_response_are_refused_at_once(
+    asking: AskingMaker, provider: ScriptedProvider, api_format: str
+) -> None:
+    provider.script(texts_in_one_response(api_format, ["a" * 26] * 50_000))
+    begin = time.process_time()
+    assert asking(api_format).error().detail == "The provider sent a list of more than 1000 items."
+    assert time.process_time() - begin < 1
+
+
+def test_a_response_of_very_many_objects_is_refused_before_it_is_parsed(
+    asking: AskingMaker, provider: ScriptedProvider
+) -> None:
+    content = b'{"choices": [' + b"{}," * 200_000 + b"{}]}"
+    provider.script(Reply(content, content_type="application/json"))
+    assert "more than 200000 objects and arrays" in asking().error().detail
+
+
+EMPTY_STREAMS = {
+    "frames": (b"data:\n\n", "too many events that bring nothing"),
+    "no-json": (b"data:x\n\n", "too many events that bring nothing"),
+    "no-choices": (b'data:{"choices":[]}\n\n', "too many events that bring nothing"),
+    "empty-texts": (b'data:{"choices":[{"delta":{"content":""}}]}\n\n', "too many events that bring nothing"),
+    "long-frames": (b"data:" + b"x" * 1_000_000 + b"\n\n", "too many events that bring nothing"),
+    "comments": (b":\n", "too many lines"),
+    "line-ends": (b"\n", "too many lines"),
+    "ids": (b"id:1\n", "too many lines"),
+    "data-lines": (b"data\n" * 50_000 + b"\n", "too many lines"),
+    "tool-calls": (
+        b'data:{"choices":[{"delta":{"tool_calls":[{"function":{"name":"a"}}]}}]}\n\n',
+        "more than 500 tool calls",
+    ),
+}
+
+
+@pytest.mark.parametrize(("block", "detail"), EMPTY_STREAMS.values(), ids=EMPTY_STREAMS.keys())
+def test_a_stream_that_brings_nothing_ends_soon(
+    asking: AskingMaker, provider: ScriptedProvider, block: bytes, detail: str
+) -> None:
+    """Up to 64 MiB of it were read, at up to 22 seconds of CPU."""
+    provider.script(openai_stream("a", Endless(block * max(65536 // len(block), 1))))
+    begin = time.process_time()
+    events, error = asking().until_error()
+    assert isinstance(error, Failed)
+    assert detail in error.detail
+    assert text_of(events) == "a"
+    assert time.process_time() - begin < 5  # with the provider, which is this process, too
+
+
+def test_a_stream_of_tiny_texts_ends_with_a_clear_error(
+    asking: AskingMaker, provider: ScriptedProvider
+) -> None:
+    block = b'data:{"choices":[{"delta":{"content":"a"}}]}\n\n' * 5000
+    provider.script(Reply(Endless(block)))
+    events, error = asking(reply_bytes=16 * 1024 * 1024).until_error()
+    assert "more than 500000 events" in error.detail
+    assert 490_000 < len(text_of(events)) <= 505_000
+
+
+def test_each_change_between_text_and_reasoning_counts(
+    asking: AskingMaker, provider: ScriptedProvider
+) -> None:
+    block = b'data:{"choices":[{"delta":{"content":"a","reasoning":"b"}}]}\n\n' * 100
+    provider.script(Reply(Endless(block)))
+    events = asking(reply_bytes=10_000).events()
+    assert finish_of(events) == "length"
+    assert len(events) == 197 + 1  # each 1 byte and 50, except the first; and the end
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        pytest.param(b"1\r\n\n\r\n" * 5000, "too many tiny chunks", id="chunks"),
+        pytest.param(b"0\r\n" + b"a\n" * 50_000, "too many trailers", id="trailers"),
+    ],
+)
+def test_chunked_encoding_of_very_many_parts_is_refused(
+    asking: AskingMaker, provider: ScriptedProvider, body: bytes, detail: str
+) -> None:
+    provider.script(Raw(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", Endless(body)))
+    assert detail in asking().error().detail
 
 
 def test_list_of_models_has_a_limit_of_its_own(
@@ -310,6 +395,35 @@ def test_cancel_while_the_name_is_looked_up() -> None:
     ask = Asking(Gate(resolver=resolver), "https://slow.example.com", "openai", connect_s=5)
     assert cancelled_after(ask, 0.1) < 1
     forever.set()
+
+
+def test_lookups_that_outlive_their_calls_are_limited() -> None:
+    forever, begun = threading.Event(), []
+
+    def resolver(host: str, port: int) -> list[str]:
+        begun.append(host)
+        forever.wait(30)
+        return []
+
+    def look_up(host: str) -> EgressError:
+        gate = Gate(resolver=resolver)
+        return Asking(gate, f"https://{host}", "openai", connect_s=0.02).error()
+
+    try:
+        errors = [look_up(f"{number}.slow.example.com") for number in range(10)]
+        assert [type(error) for error in errors] == [TimedOut] * 8 + [Unreachable] * 2
+        assert "too many lookups" in errors[-1].detail
+        for number in range(70):  # other names are looked up, up to a limit of all
+            look_up(f"slow.domain-{number}.com")
+        assert len(begun) == 64
+    finally:
+        forever.set()
+    for _ in range(100):
+        if not any(thread.name == "look up provider" for thread in threading.enumerate()):
+            break
+        time.sleep(0.02)
+    assert isinstance(look_up("again.example.com"), Unreachable)
+    assert begun[-1] == "again.example.com"
 
 
 def test_cancel_while_connecting(gate: Gate, silent_port: int) -> None:
