@@ -76,6 +76,9 @@ class Config:
     GRACEFUL_TIMEOUT_S: int = 30
     # seconds that an idle client connection is kept open
     KEEPALIVE_S: int = 75
+    # slowest rate at which a client may send a body or read a response, and the longest time for either
+    CLIENT_MIN_BYTES_PER_S: int = 8192
+    CLIENT_TIMEOUT_S: int = 3600
     # addresses of the reverse proxies whose X-Forwarded-* headers are trusted
     FORWARDED_ALLOW_IPS: str = "127.0.0.1,::1"
     # number of reverse proxies before the service; 0 takes the client's address from the connection

@@ -5,6 +5,7 @@ ApiError                       what goes wrong as a noun; services raise these
     Unauthorized          401  no valid token
     Forbidden             403  a valid token, but not for this
     NotFound              404  it does not exist or belongs to somebody else: the same answer
+    RequestTimeout        408  the client took too long to send its request
     Conflict              409  it conflicts with the current state
         StillRunning      409  the first request with this Idempotency-Key is still in progress
     PreconditionFailed    412  If-Match names a version that is no longer current
@@ -87,6 +88,16 @@ class NotFound(ApiError):
 
     def __init__(self, kind: str) -> None:
         super().__init__(f"There is no such {kind}.")
+
+
+class RequestTimeout(ApiError):
+    status, code = 408, "request_timeout"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The body arrived too slowly; send it again over a faster connection.",
+            headers={"Connection": "close"},
+        )
 
 
 class Conflict(ApiError):
@@ -174,8 +185,9 @@ class SchemaMismatch(Unavailable):
 # every error status that a route may respond with, and its most frequent code
 ERROR_CODES = {
     kind.status: kind.code
-    for kind in (InvalidInput, Unauthorized, Forbidden, NotFound, Conflict, PreconditionFailed, PayloadTooLarge,
-                 NotSentAsJson, KeyReused, TooManyRequests, ApiError, ProviderFailed, Unavailable, ProviderTimedOut)
+    for kind in (InvalidInput, Unauthorized, Forbidden, NotFound, RequestTimeout, Conflict, PreconditionFailed,
+                 PayloadTooLarge, NotSentAsJson, KeyReused, TooManyRequests, ApiError, ProviderFailed, Unavailable,
+                 ProviderTimedOut)
 }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from .web.url_converters import IdConverter
 
 VERSION = "0.1.0"
 EXTENSION = "chat_api.openapi"
-BODY_ERRORS = (400, 413, 415)
+BODY_ERRORS = (400, 408, 413, 415)
 METHODS = ("get", "post", "put", "patch", "delete")
 DESCRIPTION = """The headless back end of LLM chat applications: accounts, conversations, messages, attachments, \
 LLM providers and API keys, and streamed completions.

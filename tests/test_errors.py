@@ -99,7 +99,7 @@ def test_error_of_ours_is_a_problem(raising: Callable[..., TestResponse], error:
 
 def test_error_tree_is_complete() -> None:
     assert len(OURS) >= 14
-    assert {400, 401, 403, 404, 409, 412, 413, 415, 422, 429, 500, 502, 503, 504} == {
+    assert {400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 429, 500, 502, 503, 504} == {
         error.status for error in OURS.values()
     }
 

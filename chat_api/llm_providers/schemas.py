@@ -25,7 +25,7 @@ class EndpointField(Text):
 
     def __init__(self, **kwargs: Any) -> None:
         metadata = {"example": "https://api.example.com/v1", "format": "uri", "pattern": URL_PATTERN}
-        super().__init__(longest=2048, metadata=metadata, **kwargs)
+        super().__init__(longest=2048, is_ascii=True, metadata=metadata, **kwargs)
 
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any

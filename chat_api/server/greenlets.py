@@ -7,25 +7,20 @@ from gevent import Timeout, socket
 from gunicorn.workers.ggevent import GeventWorker
 
 from . import LINGER_BYTES, LINGER_S, STALLED_CLIENT_S
+from .pace import PacedSocket
 from .worker import ServiceWorker
 
-SLICE_BYTES = 65536
 
-
-class Connection(socket.socket):
+class Connection(PacedSocket, socket.socket):
     """A client's connection. Its timeout counts from the last progress, and its end loses no answer."""
 
     @classmethod
     def taking_over(cls, accepted: socket.socket) -> "Connection":
         """The same connection; `accepted` has none any more."""
         family, kind, protocol = accepted.family, accepted.type, accepted.proto
-        return cls(family, kind, protocol, fileno=accepted.detach())
-
-    def sendall(self, data: Any, flags: int = 0) -> None:
-        """In slices, each with the whole timeout: a slow download isn't cut off."""
-        view = memoryview(data)
-        for start in range(0, len(view), SLICE_BYTES):
-            super().sendall(view[start : start + SLICE_BYTES], flags)
+        taken = cls(family, kind, protocol, fileno=accepted.detach())
+        taken.begin_request()
+        return taken
 
     def end_input(self) -> None:
         """Let a pending read find the end of the client's input, after what has already arrived. gevent's own
@@ -70,6 +65,7 @@ class Worker(ServiceWorker, GeventWorker):
         """Serve a request, waiting STALLED_CLIENT_S for its client; between requests it is KEEPALIVE_S."""
         self._idle.discard(sock)
         sock.settimeout(STALLED_CLIENT_S)
+        sock.begin_request()
         super().handle_request(listener_name, req, sock, addr)
         sock.settimeout(None)
         self._idle.add(sock)

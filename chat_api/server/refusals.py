@@ -10,6 +10,7 @@ from gunicorn.http import errors
 
 # in this order, as some classes derive from others
 _ANSWERS = (
+    (TimeoutError, 408, "The request took too long to arrive."),
     ((errors.InvalidResponseHeader, errors.InvalidResponseHeaderName), 500, "The server failed."),
     (errors.ConfigurationProblem, 500, "The server failed."),
     (errors.LimitRequestLine, 414, "The request line is too long."),

@@ -2,14 +2,20 @@
 
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from flask import Flask, Response, current_app, request
 
 from ..errors import RETRY_AFTER_S, BestEffort, TooManyRequests, Unavailable
 
+MAX_RECEIVING = 32  # in each worker
+MAX_RECEIVING_PER_CLIENT = 8
 EXTENSION = "chat_api.stream_slots"
-RELEASE_REQUEST_SLOT = "chat_api.release_request_slot"  # key of the WSGI environment, see threads.py
+# keys of the WSGI environment, see threads.py
+RELEASE_REQUEST_SLOT = "chat_api.release_request_slot"
+WHILE_WAITING = "chat_api.while_waiting"
 
 
 class Slot:
@@ -105,6 +111,36 @@ class Slots:
                 if not self._taken_by[slot._user_id]:
                     del self._taken_by[slot._user_id]
             self._released.notify()
+
+
+class RequestSlot:
+    """The slot of a running request, which it does not keep while it waits."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots, self._slot = slots, slots.wait()
+
+    def release(self) -> None:
+        """Let another request run: this one only waits from now on."""
+        self._slot.release()
+
+    @contextmanager
+    def while_waiting(self) -> Iterator[None]:
+        """Let others run during the block."""
+        self.release()
+        try:
+            yield
+        finally:
+            self._slot = self._slots.wait()
+
+
+def receiving_slots() -> Slots:
+    """The slots for requests that wait for a body: a large one, or one whose length is not known."""
+    return Slots(
+        MAX_RECEIVING,
+        full="This server is receiving as many large bodies as it can; retry.",
+        limit_per_user=MAX_RECEIVING_PER_CLIENT,
+        full_for_user=f"You are already sending {MAX_RECEIVING_PER_CLIENT} large bodies to this server; retry.",
+    )
 
 
 def init_app(app: Flask) -> None:

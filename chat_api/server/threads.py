@@ -10,7 +10,9 @@ from typing import Any
 from gunicorn.workers.gthread import ThreadWorker
 
 from . import LINGER_BYTES, LINGER_S, STALLED_CLIENT_S
-from .slots import RELEASE_REQUEST_SLOT, Slots
+from .arrival import ARRIVAL_S, Arrival, take_buffered
+from .pace import ClientSocket, ClientTooSlow
+from .slots import RELEASE_REQUEST_SLOT, WHILE_WAITING, RequestSlot, Slots
 from .worker import ServiceWorker
 
 
@@ -22,6 +24,7 @@ class Worker(ServiceWorker, ThreadWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.arrivals: dict[Any, Arrival] = {}  # by connection
         self.lingering: dict[Any, int] = {}  # connection -> bytes it may still send; oldest first
 
     def load_wsgi(self) -> None:
@@ -35,32 +38,65 @@ class Worker(ServiceWorker, ThreadWorker):
         request_slots = Slots(self.running_requests, full="")
 
         def in_slot(environ: dict[str, Any], start_response: Any) -> Any:
-            with request_slots.wait() as slot:
-                environ[RELEASE_REQUEST_SLOT] = slot.release
+            slot = RequestSlot(request_slots)
+            environ[RELEASE_REQUEST_SLOT] = slot.release
+            environ[WHILE_WAITING] = slot.while_waiting
+            try:
                 return application(environ, start_response)
+            finally:
+                slot.release()
 
         self.wsgi = in_slot
 
     def enqueue_req(self, conn: Any) -> None:
-        """Hand a readable connection to a thread, which may wait for the client, but not for ever.
-
-        The kernel's timeouts outlive the `setblocking(True)` of the stock worker, Python's would not. Each
-        counts from the last progress, so a slow download isn't cut off. For a client's first byte no thread
-        waits at all, the poller does: as many silent clients as there are threads would stop the stock worker for 5 s.
-        """
-        if not (conn.initialized or conn.data_ready):
-            conn.sock.setblocking(False)
-            conn.timeout = time.monotonic() + STALLED_CLIENT_S
+        """Hand a connection to a thread as soon as its next request is there."""
+        if not isinstance(conn.sock, ClientSocket):
+            conn.sock = ClientSocket.taking_over(conn.sock)
+            # of the kernel: they outlive the `setblocking(True)` of the stock worker, Python's would not
+            limit = struct.pack("ll", STALLED_CLIENT_S, 0)
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        conn.sock.setblocking(False)
+        self.arrivals[conn] = Arrival(take_buffered(conn))
+        if not self._receive(conn):
+            conn.timeout = time.monotonic() + ARRIVAL_S
             self.pending_conns.append(conn)
             self.poller.register(
                 conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn)
             )
-            return
-        if not conn.initialized:
-            limit = struct.pack("ll", STALLED_CLIENT_S, 0)
-            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        super().enqueue_req(conn)
+
+    def on_pending_socket_readable(self, conn: Any, client: Any) -> None:
+        """More of a request has arrived."""
+        if self._receive(conn):
+            self.poller.unregister(client)
+            self.pending_conns.remove(conn)
+
+    def _receive(self, conn: Any) -> bool:
+        """Take what has arrived; whether the event loop has to wait for no more of it."""
+        arrival = self.arrivals[conn]
+        try:
+            if not arrival.is_complete:
+                arrival.receive(conn.sock)
+        except OSError:
+            arrival.data.clear()
+            arrival.has_ended = True
+        if not arrival.is_complete:
+            return False
+        del self.arrivals[conn]
+        if arrival.data:
+            conn.data_ready = True
+            conn.init()
+            conn.parser.unreader.unread(bytes(arrival.data))
+            super().enqueue_req(conn)
+        else:  # the client has left
+            self.nr_conns -= 1
+            conn.close()
+        return True
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Serve a request, whose client has time of its own."""
+        conn.sock.begin_request()
+        return super().handle_request(req, conn)
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         """Keep the connection, or close it without stopping the event loop.
@@ -122,9 +158,18 @@ class Worker(ServiceWorker, ThreadWorker):
 
     def murder_pending(self) -> None:
         """Called in every round of the event loop: end what has lingered long enough."""
-        super().murder_pending()
+        while self.pending_conns and self.pending_conns[0].timeout <= time.monotonic():
+            self._refuse_late(self.pending_conns.popleft())
         while self.lingering:
             oldest = next(iter(self.lingering))
             if oldest.timeout > time.monotonic():
                 break
             self.drop(oldest)
+
+    def _refuse_late(self, conn: Any) -> None:
+        """Close a connection whose request has not arrived in time."""
+        self.poller.unregister(conn.sock)
+        if self.arrivals.pop(conn).data:
+            self.handle_error(None, conn.sock, conn.client, ClientTooSlow("the request did not arrive"))
+        self.nr_conns -= 1
+        conn.close()

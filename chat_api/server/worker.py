@@ -2,13 +2,17 @@
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from gunicorn import util
 
+from ..web.request_body import WAITING_FOR_CLIENT
 from . import lifecycle
 from .chunked import ChunkedBody
 from .refusals import Refusal
+from .slots import WHILE_WAITING, receiving_slots
 
 
 class ServiceWorker:
@@ -23,11 +27,21 @@ class ServiceWorker:
     deadline = math.inf  # when replies have to end, in a worker that is being stopped (monotonic time)
 
     def load_wsgi(self) -> None:
-        """Have malformed chunks reach the application as what it can expect from a socket: an OSError, so a 400."""
+        """Bound how many requests wait for their bodies, and have malformed chunks reach the application as what it
+        can expect from a socket: an OSError, so a 400."""
         super().load_wsgi()  # type: ignore[misc]
         self.application = application = self.wsgi
+        receiving = receiving_slots()
 
         def with_checked_body(environ: dict[str, Any], start_response: Any) -> Any:
+            while_waiting = environ.get(WHILE_WAITING, nullcontext)
+
+            @contextmanager
+            def waiting_for_client(client: str) -> Iterator[None]:
+                with receiving.take(client), while_waiting():
+                    yield
+
+            environ[WAITING_FOR_CLIENT] = waiting_for_client
             if "HTTP_TRANSFER_ENCODING" in environ:
                 environ["wsgi.input"] = ChunkedBody(environ["wsgi.input"])
             return application(environ, start_response)

@@ -13,6 +13,7 @@ MASK = "****"
 class ReplaceConfigSchema(Schema):
     api_key = Text(
         longest=4096,
+        is_ascii=True,
         load_only=True,
         validate=[
             validate.Regexp(

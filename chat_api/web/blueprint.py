@@ -21,7 +21,7 @@ from webargs.flaskparser import FlaskParser
 
 from ..errors import InvalidInput
 from .echo import field_name
-from .json_body import read_json_object
+from .json_body import json_object, needs_small_body
 from .openapi_components import BEARER, header_parameter
 from .responses import changed_response, entity_response, json_response, no_content
 
@@ -40,6 +40,7 @@ class StrictParser(FlaskParser):
         schema: Schema = argmap() if isinstance(argmap, type) else argmap
         # the result depends on the query string alone, and clients repeat the same few
         load_query = lru_cache(maxsize=512)(partial(_load_query, schema))
+        is_small = needs_small_body(schema)
 
         def decorator(view: View) -> View:
             @wraps(view)
@@ -47,7 +48,8 @@ class StrictParser(FlaskParser):
                 if location == "query":
                     values = dict(load_query(request.query_string))
                 else:
-                    values = load(schema, read_json_object())
+                    with json_object(is_small=is_small) as body:
+                        values = load(schema, body)
                 return view(values, *args, **kwargs)
 
             if location == "query":
@@ -196,7 +198,11 @@ def load(schema: Schema, values: dict[str, Any]) -> dict[str, Any]:
     try:
         return schema.load(values)
     except ValidationError as error:
-        raise InvalidInput(flat_messages(error.normalized_messages())) from None
+        # marshmallow's frames refer to the error, and it to them and to all that was sent: megabytes until the
+        # collector comes
+        error.__traceback__ = None
+        messages = flat_messages(error.normalized_messages())
+    raise InvalidInput(messages)
 
 
 def _load_query(schema: Schema, query_string: bytes) -> dict[str, Any]:

@@ -32,24 +32,31 @@ class Text(fields.String):
     """Text of `shortest` to `longest` characters, and of at most `max_bytes` bytes in UTF-8."""
 
     def __init__(
-        self, *, shortest: int = 1, longest: int | None = None, max_bytes: int | None = None, **kwargs: Any
+        self,
+        *,
+        shortest: int = 1,
+        longest: int | None = None,
+        max_bytes: int | None = None,
+        is_ascii: bool = False,
+        **kwargs: Any,
     ) -> None:
+        """`is_ascii` promises that a validator refuses other characters."""
         kwargs.setdefault("required", True)
         limits = {"minLength": shortest, "maxLength": longest or max_bytes}
         metadata = {"pattern": STORABLE_PATTERN} | limits | kwargs.pop("metadata", {})
         super().__init__(metadata=metadata, **kwargs)
-        self._max_bytes = max_bytes
-        self._shortest, self._longest = shortest, longest or max_bytes or sys.maxsize
-        self._refuse_length = validate.Length(min=shortest, max=self._longest)
+        self.max_bytes = longest if is_ascii else max_bytes
+        self._shortest, self.longest = shortest, longest or max_bytes or sys.maxsize
+        self._refuse_length = validate.Length(min=shortest, max=self.longest)
 
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
     ) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
-        if not self._shortest <= len(text) <= self._longest:
+        if not self._shortest <= len(text) <= self.longest:
             self._refuse_length(text)
         # the encoded length is only worth computing where the characters alone could be too long
-        limit = self._max_bytes
+        limit = self.max_bytes
         if limit is not None and len(text) * 4 > limit and len(text.encode()) > limit:
             raise ValidationError(f"Longer than maximum length of {limit} bytes in UTF-8.")
         return text

@@ -5,42 +5,83 @@ RFC 8259 leaves duplicate names undefined (section 4), so they are refused; NaN 
 """
 
 import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from flask import current_app, request
-from werkzeug.exceptions import RequestEntityTooLarge
+from marshmallow import Schema, fields
 
 from ..errors import InvalidInput, NotSentAsJson
 from .echo import field_name
+from .fields import Text
+from .request_body import SMALL_BODY_BYTES, receive_body, waiting_for_client
+
+# A completion with all that its limits allow has some thousand. As objects they take 5 to 20 MB of memory.
+MAX_VALUES = 50_000
+MAX_DIGITS = 400  # of an integer: the largest float has 309, and the time to convert grows with their square
+_SEPARATORS = b"[{,:"  # each value but the first follows one
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"(?=[\s,:\]}]|\Z)'
+# counts separators outside of strings up to the limit, in one pass and without memory
+_TOO_MANY_VALUES = re.compile(
+    rb"(?:(?:[^\"\[{,:]++|" + _STRING + rb")*+[\[{,:]){%d}+" % (MAX_VALUES + 1), re.DOTALL
+)
+SHORT_FIELD_CHARACTERS = 64  # of an id, a word of a list, a number
+LONGEST_ESCAPE = 12  # bytes of a character beyond the Basic Multilingual Plane, as two \uXXXX
+LONGEST_ESCAPE_OF_BYTE = 6  # bytes that one byte of text may take: \u0001
+
+_one_large_body = threading.Lock()
 
 
-def read_json_object() -> dict[str, Any]:
-    """The request's body as an object.
+def needs_small_body(schema: Schema) -> bool:
+    """Whether SMALL_BODY_BYTES are enough for the longest values that a schema takes."""
+    longest = sum(
+        _longest_json(field) + LONGEST_ESCAPE * len(name) for name, field in schema.load_fields.items()
+    )
+    return longest <= SMALL_BODY_BYTES
 
-    Raises NotSentAsJson (415), RequestEntityTooLarge (413, before more than the limit is read) and InvalidInput (400).
+
+def _longest_json(field: fields.Field) -> float:
+    """The most bytes that a valid value takes, with everything escaped; infinity where the field does not say."""
+    if isinstance(field, Text):
+        if field.max_bytes is not None:
+            return LONGEST_ESCAPE_OF_BYTE * field.max_bytes
+        return LONGEST_ESCAPE * field.longest
+    if isinstance(field, fields.String | fields.Boolean | fields.Number):
+        return LONGEST_ESCAPE * SHORT_FIELD_CHARACTERS
+    return float("inf")
+
+
+@contextmanager
+def json_object(*, is_small: bool) -> Iterator[dict[str, Any]]:
+    """The request's body as an object. While the block loads it, this process has no other large one in memory.
+
+    Raises NotSentAsJson (415), PayloadTooLarge (413, before more than the limit is read) and InvalidInput (400).
     """
     environ = request.environ
     if environ.get("CONTENT_TYPE") != "application/json" or "HTTP_CONTENT_ENCODING" in environ:
         _require_json()
-    body = parse_json(_read_body(environ))
-    if not isinstance(body, dict):
+    limit: int = current_app.config["MAX_BODY_BYTES"]
+    body = receive_body(min(SMALL_BODY_BYTES, limit) if is_small else limit)
+    if isinstance(body, bytes):
+        yield _parsed_object(body)
+        return
+    with body:
+        with waiting_for_client():  # without a slot, which the others need that don't wait
+            _one_large_body.acquire()
+        try:
+            yield _parsed_object(body.read())
+        finally:
+            _one_large_body.release()
+
+
+def _parsed_object(raw: bytes) -> dict[str, Any]:
+    value = parse_json(raw)
+    if not isinstance(value, dict):
         raise InvalidInput(detail="The body must be a JSON object.")
-    return body
-
-
-def _read_body(environ: dict[str, Any]) -> bytes:
-    """The bytes of the body; the usual case, a body of a given length, without werkzeug's streams around it."""
-    limit, length = current_app.config["MAX_CONTENT_LENGTH"], environ.get("CONTENT_LENGTH", "")
-    if length.isdecimal() and int(length) <= limit and "HTTP_TRANSFER_ENCODING" not in environ:
-        raw: bytes = environ["wsgi.input"].read(int(length))
-        if len(raw) != int(length):
-            raise InvalidInput(detail="The body ended before its Content-Length.")
-        return raw
-    raw = request.get_data(cache=False)
-    # werkzeug silently truncates a body without a Content-Length at the limit
-    if "HTTP_TRANSFER_ENCODING" in environ and len(raw) >= limit:
-        raise RequestEntityTooLarge()
-    return raw
+    return value
 
 
 def _require_json() -> None:
@@ -58,6 +99,8 @@ def _require_json() -> None:
 
 def parse_json(raw: bytes) -> Any:
     """Parse strictly. Raises InvalidInput, with line and column of the error where there are any."""
+    if _has_too_many_values(raw):
+        raise InvalidInput(detail=f"The body has more than {MAX_VALUES} values.")
     try:
         value = _DECODER.decode(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -69,11 +112,16 @@ def parse_json(raw: bytes) -> Any:
         raise InvalidInput(detail="The body is nested too deeply.") from None
     except _Refused as error:
         raise InvalidInput(detail=str(error)) from None
-    except ValueError:  # int() refuses numbers of more than 4,300 digits
-        raise InvalidInput(detail="The body contains a number with too many digits.") from None
     if b"\\u" in raw:  # the only way for NUL and lone surrogates to come in: as escapes
         _refuse_unstorable_text(value)
     return value
+
+
+def _has_too_many_values(raw: bytes) -> bool:
+    """Whether the parser would find more than MAX_VALUES, at least as far as it can read the text."""
+    if sum(raw.count(separator) for separator in _SEPARATORS) <= MAX_VALUES:
+        return False  # even if none of them is part of a text
+    return _TOO_MANY_VALUES.match(raw) is not None
 
 
 class _Refused(ValueError):
@@ -91,7 +139,15 @@ def _refuse_constant(name: str) -> None:
     raise _Refused(f"The body is not JSON: {name} is not a JSON value.")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique_names, parse_constant=_refuse_constant)
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise _Refused("The body contains a number with too many digits.")
+    return int(digits)
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique_names, parse_constant=_refuse_constant, parse_int=_integer
+)
 
 
 def _refuse_unstorable_text(value: Any) -> None:

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flask import Flask
 from werkzeug.test import TestResponse
 
 from chat_api.web.echo import field_name
+from chat_api.web.request_body import SMALL_BODY_BYTES
 from tests.support.api import Api
 from tests.support.bad_json import NOT_AS_JSON, NOT_JSON, EndlessBody
 from tests.support.bodies import JSON
@@ -101,7 +101,7 @@ def test_change_of_a_field_that_there_is_not_is_refused(
 
 @each_change
 def test_change_that_is_no_json_object_with_fields_is_refused(
-    app: Flask, change: Callable[..., TestResponse], method: str, path: str
+    change: Callable[..., TestResponse], method: str, path: str
 ) -> None:
     for raw in NOT_JSON.values():
         assert_problem(change(method, path, data=raw, content_type=JSON), 400)
@@ -111,7 +111,7 @@ def test_change_that_is_no_json_object_with_fields_is_refused(
     for content_type, headers in NOT_AS_JSON.values():
         refused = change(method, path, data=raw, content_type=content_type, headers=headers)
         assert_problem(refused, 415)
-    huge = EndlessBody().with_length(app.config["MAX_BODY_BYTES"] + 1)
+    huge = EndlessBody().with_length(SMALL_BODY_BYTES + 1)
     assert_problem(change(method, path, content_type=JSON, environ_overrides=huge), 413)
 
 

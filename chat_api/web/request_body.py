@@ -1,0 +1,124 @@
+"""Receiving a request's body: within its limit, and without keeping what others need while its client sends.
+
+A small body has arrived before its request is handled at all (`server/arrival.py`). Whoever waits for another one keeps
+neither a slot for requests nor a database connection, and the server sees to it that the client is not too slow.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from flask import current_app, g, request
+
+from ..database.session import db
+from ..errors import InvalidInput, PayloadTooLarge, RequestTimeout
+
+# what has no long text fits easily: the longest of them, a PUT of an API key, takes 52 KiB when all is escaped
+SMALL_BODY_BYTES = 64 * 1024
+CHUNK_BYTES = 256 * 1024
+ENDED_EARLY = "The body ended early."
+WAITING_FOR_CLIENT = (
+    "chat_api.waiting_for_client"  # key of the WSGI environment: a WaitingForClient of the server
+)
+
+
+class WaitingForClient(Protocol):
+    """What a server does around a wait for a client; raises TooManyRequests or Unavailable if too many wait already."""
+
+    def __call__(self, client: str) -> AbstractContextManager[None]:
+        """`client` is whose share of these waits it is."""
+
+
+def receive_body(limit: int) -> bytes | IO[bytes]:
+    """The body: as bytes if it is small, otherwise as a file without a name.
+
+    Raises PayloadTooLarge (413, before more than `limit` bytes are read), InvalidInput, RequestTimeout.
+    """
+    environ = request.environ
+    length = body_length(limit)
+    if length is not None and length <= SMALL_BODY_BYTES and "HTTP_EXPECT" not in environ:
+        raw = read_from_client(length)
+        if len(raw) != length:
+            raise InvalidInput(detail=ENDED_EARLY)
+        return raw
+    with waiting_for_client():
+        file = spool()
+        try:
+            size_bytes = copy_body(file, limit)
+            file.seek(0)
+            if size_bytes > SMALL_BODY_BYTES:
+                return file
+            raw = file.read()
+        except BaseException:
+            file.close()
+            raise
+    file.close()
+    return raw
+
+
+def body_length(limit: int) -> int | None:
+    """How long the body says it is; None for one in chunks. Raises PayloadTooLarge."""
+    if "HTTP_TRANSFER_ENCODING" in request.environ:
+        return None
+    text = request.environ.get("CONTENT_LENGTH") or "0"
+    if not text.isdecimal():
+        raise InvalidInput(detail="Content-Length is not a number.")
+    if int(text) > limit:
+        raise too_large(limit)
+    return int(text)
+
+
+def too_large(limit: int) -> PayloadTooLarge:
+    """The error of a body beyond its limit."""
+    return PayloadTooLarge(f"The body is larger than the limit of {limit} bytes.")
+
+
+def copy_body(target: IO[bytes], limit: int) -> int:
+    """Write the body to `target`; its size. Raises as `receive_body`."""
+    announced, received = body_length(limit), 0
+    while announced is None or received < announced:
+        left = (limit + 1 if announced is None else announced) - received  # a client may wait for the 413
+        chunk = read_from_client(min(CHUNK_BYTES, left))
+        if not chunk:
+            break
+        received += len(chunk)
+        if received > limit:
+            raise too_large(limit)
+        target.write(chunk)
+    if announced is not None and received < announced:
+        raise InvalidInput(detail=ENDED_EARLY)
+    return received
+
+
+def read_from_client(size: int) -> bytes:
+    """Up to `size` bytes of the body. Raises RequestTimeout for a client that is too slow, InvalidInput."""
+    try:
+        raw: bytes = request.environ["wsgi.input"].read(size)
+    except (TimeoutError, BlockingIOError):
+        raise RequestTimeout() from None
+    except OSError:  # malformed chunks, or a client that has left
+        raise InvalidInput(detail=ENDED_EARLY) from None
+    return raw
+
+
+@contextmanager
+def waiting_for_client() -> Iterator[None]:
+    """Keep neither a slot for requests nor a database connection during the block."""
+    if db.session.registry.has():
+        db.session.rollback()  # the guard's reads; nothing is written before a body is there
+    wait: WaitingForClient | None = request.environ.get(WAITING_FOR_CLIENT)
+    if wait is None:
+        yield
+        return
+    caller = g.get("caller")
+    with wait(caller.user_id if caller else f"address {request.remote_addr}"):
+        yield
+
+
+def spool() -> IO[Any]:
+    """A file without a name in DATA_DIR: /tmp may be memory. It is gone when it is closed."""
+    folder = Path(current_app.config["DATA_DIR"])
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return tempfile.TemporaryFile(dir=folder)
