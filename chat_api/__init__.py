@@ -20,7 +20,7 @@ from .conversations.routes import blp as conversations
 from .database import statements
 from .llm_providers.routes import blp as llm_providers
 from .messages.routes import blp as messages
-from .operations import cli, transfer_cli
+from .operations import backup_cli, cli, transfer_cli
 from .operations.routes import blp as operations
 from .search import indexer
 from .search.routes import blp as search
@@ -90,6 +90,7 @@ def create_app(config: Config | None = None) -> Flask:
     errors.init_app(app)  # after flask-smorest, whose handlers it replaces
     cli.init_app(app)
     transfer_cli.init_app(app)
+    backup_cli.init_app(app)
     if config.TRUSTED_PROXIES:
         count = config.TRUSTED_PROXIES
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]

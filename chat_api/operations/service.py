@@ -36,7 +36,7 @@ def require_schema() -> None:
         return
     with reading(db.engine).connect() as connection:
         revision = _schema_revision(connection)
-    if revision is None or revision in _revisions()[1:]:
+    if revision is None or revision in known_revisions()[1:]:
         raise SchemaMismatch()
     current_app.extensions[EXTENSION] = revision
 
@@ -49,10 +49,10 @@ def schema_problem() -> str | None:
     revision = _schema_revision(db.session.connection())
     if revision is None:
         return "it has no schema yet; run `flask db upgrade`."
-    if revision == _revisions()[0]:
+    if revision == known_revisions()[0]:
         return None
-    if revision in _revisions():
-        return f"its schema is older ({revision}, not {_revisions()[0]}); run `flask db upgrade`."
+    if revision in known_revisions():
+        return f"its schema is older ({revision}, not {known_revisions()[0]}); run `flask db upgrade`."
     return (
         f"this version of chat-api does not know its schema ({revision}); install the version that made it."
     )
@@ -65,8 +65,8 @@ def _schema_revision(connection: sa.Connection) -> str | None:
 
 
 @cache
-def _revisions() -> tuple[str, ...]:
-    """All revisions, newest first."""
+def known_revisions() -> tuple[str, ...]:
+    """The revisions that this version knows, newest first."""
     alembic = AlembicConfig()
     alembic.set_main_option("script_location", str(MIGRATIONS))
     return tuple(script.revision for script in ScriptDirectory.from_config(alembic).walk_revisions())

@@ -35,6 +35,8 @@ ARGUMENTS = {
     "users delete": ["nobody@example.org", "--yes"],
     "export": ["nobody@example.org", "-"],
     "import": ["nobody@example.org", "{file}"],
+    "backup": ["{file}.new"],
+    "restore": ["{file}"],
     "openapi write": ["{file}"],
     "db merge": ["head"],
     "db stamp": ["head"],
@@ -51,7 +53,7 @@ USES_DATABASE = {
         "purge",
         "retention",
     ),
-    *("export", "import"),
+    *("export", "import", "backup"),
 }
 CONNECTS = USES_DATABASE | {"db upgrade", "db downgrade", "db current", "db stamp", "db migrate", "db check"}
 
