@@ -42,10 +42,11 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def app(database_url: str, tmp_path: Path) -> Iterator[Flask]:
+@pytest.fixture(scope="session")
+def app(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     """The service with /metrics turned on, so that the page is checked like the others."""
-    with serving(database_url, tmp_path, METRICS_TOKEN=METRICS_TOKEN) as application:
+    folder = tmp_path_factory.mktemp("schemathesis")
+    with serving(database_url, folder, METRICS_TOKEN=METRICS_TOKEN) as application:
         application.wsgi_app = closing(application.wsgi_app)  # type: ignore[method-assign]
         yield application
 
@@ -177,7 +178,7 @@ def operations_that_succeeded(event: events.ScenarioFinished) -> set[str]:
 def chat_of(user: Api, provider: ScriptedProvider) -> dict[str, str]:
     """A conversation and a provider that replies in it: ids by the name of the field that holds them.
 
-    The spare provider has a key, too, which is there to be deleted.
+    The spare provider's key and the spare token are there to be deleted.
     """
     conversation = user.conversation()["id"]
     replying = user.provider(api_endpoint=provider.url)["id"]
@@ -191,6 +192,8 @@ def chat_of(user: Api, provider: ScriptedProvider) -> dict[str, str]:
         "provider_id": replying,
         "parent_id": user.message(conversation)["id"],
         "spare_provider_id": spare,
+        "token_id": user.made("/auth/tokens", {"name": "to get"})["id"],
+        "spare_token_id": user.made("/auth/tokens", {"name": "to delete"})["id"],
     }
 
 
@@ -211,6 +214,11 @@ def within_reach(case: schemathesis.Case, own: dict[str, str]) -> schemathesis.C
         case.path_parameters["provider_id"] = own["provider_id"]
     if name == "delete_config" and is_uuid(str((case.path_parameters or {}).get("provider_id"))):
         case.path_parameters["provider_id"] = own["spare_provider_id"]
+    for operation, token in (("get_token", "token_id"), ("delete_token", "spare_token_id")):
+        if name == operation and is_uuid(str((case.path_parameters or {}).get("token_id"))):
+            case.path_parameters["token_id"] = own[token]
+    if name == "update_me" and isinstance(case.body, dict) and case.body.get("keep_tokens", False) is False:
+        case.body["keep_tokens"] = True  # a new password would end those of the next requests
     strangers = {"create_message": "parent_id", "update_conversation": "active_leaf_id"}
     if name in strangers and isinstance(case.body, dict) and is_made_up(case.body.get(strangers[name])):
         case.body[strangers[name]] = None

@@ -2,6 +2,8 @@
 
 from flask import Flask
 
+from chat_api.database.session import db
+from chat_api.search_index.models import SearchBacklog
 from tests.support.api import Api
 from tests.support.provider import ScriptedProvider
 from tests.support.tables import begin_elsewhere, owned_rows
@@ -18,6 +20,9 @@ def test_deleting_the_account_erases_all_that_it_owns_in_every_table(
         user.completion(message["conversation_id"], provider_id)
         begin_elsewhere(app, user.user_id, message, provider_id)
         user.made("/auth/tokens", {"name": "script"}, headers={"Idempotency-Key": "one"})
+        with app.app_context():
+            db.session.add(SearchBacklog(user_id=user.user_id, upto_id=message["id"], replaces=False))
+            db.session.commit()
     bobs = owned_rows(app, bob.user_id)
     assert all(owned_rows(app, ada.user_id).values()), "This test must fill every table that knows a user."
     assert ada.delete("/auth/me").status_code == 204
