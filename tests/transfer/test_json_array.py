@@ -47,6 +47,25 @@ def test_array_is_read_whatever_the_pieces(values: list[Any], chunk: int, indent
         ]
 
 
+@hypothesis.settings(deadline=None, derandomize=True, database=None, max_examples=200)
+@hypothesis.given(
+    shape=st.lists(
+        st.tuples(st.integers(0, 20), st.sampled_from(['"]"', "1", "[]", '{"a":[1]}', ""])), max_size=6
+    ),
+    chunk=st.integers(1, 40),
+    blank=st.sampled_from(["", " "]),
+)
+def test_nesting_of_any_depth_is_followed(shape: list[tuple[int, str]], chunk: int, blank: str) -> None:
+    """Deeper than the pattern passes at once: an element after the other, and in each other."""
+    texts = []
+    for depth, inner in shape:
+        within = ",".join(text for text in ["2", inner, *texts[-1:]] if text)
+        texts.append(f"[{blank}1,{blank}" * depth + f"[{within}]" + f"{blank}]" * depth)
+    raw = f"[{','.join(texts)}]".encode()
+    assert list(elements_of(bytes_of(raw, chunk), max_bytes=10**9)) == [text.encode() for text in texts]
+    assert list(elements_of(bytes_of(raw, 10**6), max_bytes=10**9)) == [text.encode() for text in texts]
+
+
 def bytes_of(raw: bytes, chunk: int) -> Any:
     file = io.BytesIO(raw)
     return lambda size: file.read(min(size, chunk))
