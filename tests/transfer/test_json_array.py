@@ -57,7 +57,7 @@ def test_array_is_read_whatever_the_pieces(values: list[Any], chunk: int, indent
 )
 def test_nesting_of_any_depth_is_followed(shape: list[tuple[int, str]], chunk: int, blank: str) -> None:
     """Deeper than the pattern passes at once: an element after the other, and in each other."""
-    texts = []
+    texts: list[str] = []
     for depth, inner in shape:
         within = ",".join(text for text in ["2", inner, *texts[-1:]] if text)
         texts.append(f"[{blank}1,{blank}" * depth + f"[{within}]" + f"{blank}]" * depth)

@@ -1,0 +1,99 @@
+"""Files made to be expensive to read: a bomb costs what its size allows, and others hardly notice."""
+
+import json
+import time
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from tests.live.client import SETTINGS, Answer, Person, at_once
+from tests.live.exhaustion import cpu_of, percentile, watching
+from tests.support.server import GunicornServer
+from tests.transfer.exports import file_of, whole
+from tests.transfer.test_chatgpt import numbered, zipped
+
+MIB = 1024 * 1024
+JSON, ZIP, NDJSON = "application/json", "application/zip", "application/x-ndjson"
+ZEROS = zipped({"conversations.json": b"[" + b"0," * 500_000 + b"0]"})
+BRACKETS = zipped({"conversations.json": b"[[" + b"[]," * (32 * MIB) + b"0]]"})  # 96 MiB in 100 KB
+DEEP = zipped({"conversations.json": b"[[" + (b"[1," * 30 + b"1" + b"]" * 30 + b",") * 200_000 + b"0]]"})
+ENTRIES = zipped({f"{number}": b"" for number in range(60_000)})
+FAULTS = file_of(*whole(1), *[b"x"] * 1_000_000)
+BLANK = b"[" + b" " * (20 * MIB) + b"0]"
+NODES = b'[{"mapping":{%b}}]' % b",".join(b'"%d":{}' % number for number in range(1_000_000))
+BOMBS = {
+    "zeros": (ZEROS, ZIP),
+    "brackets": (BRACKETS, ZIP),
+    "deep": (DEEP, ZIP),
+    "entries": (ENTRIES, ZIP),
+    "faults": (FAULTS, NDJSON),
+    "blank": (BLANK, JSON),
+    "nodes": (NODES, JSON),
+}
+
+
+@pytest.fixture(scope="module")
+def server(database_url: str) -> Iterator[GunicornServer]:
+    settings = SETTINGS | {"DATABASE_URL": database_url, "WEB_CONCURRENCY": "2", "THREADS": "8"}
+    with GunicornServer(settings, migrate=False) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def innocent(server: GunicornServer) -> Person:
+    return Person(server)
+
+
+@pytest.fixture(scope="module")
+def attacker(server: GunicornServer) -> Person:
+    return Person(server)
+
+
+def import_file(person: Person, content: bytes, content_type: str) -> Answer:
+    headers = {"Content-Type": content_type}
+    return Answer(
+        *person.server.request("POST", "/chat/import", token=person.token, headers=headers, body=content)
+    )
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_costs_what_its_size_allows(server: GunicornServer, attacker: Person, name: str) -> None:
+    content, content_type = BOMBS[name]
+    before_s = cpu_of(server)
+    answer = import_file(attacker, content, content_type)
+    cost_s = cpu_of(server) - before_s
+    print(f"{name}: {len(content)} bytes, {cost_s:.2f} s of CPU, {answer.status}")
+    assert answer.status in (200, 400), answer
+    assert cost_s < 5 + len(content) / MIB + 1  # the budget for reading, and a second around it
+    assert cost_s < 2 or len(content) > MIB or name in ("brackets", "deep")
+
+
+def test_others_hardly_notice_bombs(server: GunicornServer, innocent: Person, attacker: Person) -> None:
+    statuses = set[int]()
+
+    def keep_importing(name: str) -> None:
+        ends_at = time.monotonic() + 3
+        while time.monotonic() < ends_at:
+            try:
+                statuses.add(import_file(attacker, *BOMBS[name]).status)
+            except OSError:  # refused while the body was still being sent
+                statuses.add(429)
+
+    with watching(server, innocent) as watch:
+        at_once([partial(keep_importing, name) for name in ("zeros", "brackets", "deep", "nodes")])
+    assert statuses <= {200, 400, 429}
+    assert not watch.failures
+    assert percentile(watch.health_s, 99) < 2
+    assert watch.rss_growth_mib < 600
+
+
+def test_an_early_end_is_reported_and_nothing_is_lost(attacker: Person) -> None:
+    first = json.loads(numbered(7))
+    content = json.dumps([*first, *[0] * 20_000]).encode()
+    answer = import_file(attacker, content, JSON)
+    assert answer.status == 200
+    assert answer.body["ended_early"]["reason"] == "too_many_errors"
+    assert answer.body["conversations"]["imported"] == 1
+    again = import_file(attacker, content, JSON)
+    assert again.body["conversations"]["unchanged"] == 1
