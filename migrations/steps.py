@@ -13,6 +13,8 @@ from alembic import context, op
 
 from migrations.distribution import distribute, refer
 
+f = op.f  # marks a name as final, in what `make migration` writes
+
 REPEATABLE = (
     "CREATE VIEW IF NOT EXISTS ",
     "CREATE VIRTUAL TABLE IF NOT EXISTS ",
@@ -77,9 +79,9 @@ def drop_column(table: str, name: str) -> None:
         op.drop_column(table, name)
 
 
-def drop_index(name: str, table: str) -> None:
+def drop_index(name: str, table_name: str) -> None:
     """Drop an index of a table."""
-    op.drop_index(name, table, if_exists=True)
+    op.drop_index(name, table_name, if_exists=True)
 
 
 def execute(statement: str) -> None:
