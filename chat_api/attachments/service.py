@@ -1,19 +1,27 @@
 """Adding, reading and deleting attachments."""
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from ..database.session import db
 from ..errors import NotFound
+from ..messages.active_path import IN_VISIBLE
 from ..messages.models import Message
 from ..web.pagination import Listing, Page
 from .models import Attachment
+
+_ITS_MESSAGE: sa.Select[Any] = sa.select(sa.literal_column("1")).where(
+    Message.user_id == Attachment.user_id, Message.id == Attachment.message_id, IN_VISIBLE
+)
+_OF_VISIBLE = sa.exists(_ITS_MESSAGE.correlate(Attachment))
 
 
 def create_attachment(*, user_id: str, message_id: str, file_type: str, file_path: str) -> Attachment:
     """Attach a label to the user's message; the message's row numbers it. Raises NotFound."""
     position = db.session.scalar(
         sa.update(Message)
-        .where(Message.user_id == user_id, Message.id == message_id)
+        .where(Message.user_id == user_id, Message.id == message_id, IN_VISIBLE)
         .values(attachment_count=Message.attachment_count + 1)
         .returning(Message.attachment_count)
     )
@@ -29,7 +37,9 @@ def create_attachment(*, user_id: str, message_id: str, file_type: str, file_pat
 
 def list_attachments(*, user_id: str, message_id: str, page: Page) -> Listing[Attachment]:
     """A page of a message's attachments, oldest first. Raises NotFound where the user has no such message."""
-    query = sa.select(Attachment).where(Attachment.user_id == user_id, Attachment.message_id == message_id)
+    query = sa.select(Attachment).where(
+        Attachment.user_id == user_id, Attachment.message_id == message_id, _OF_VISIBLE
+    )
     if page.after is not None:
         query = query.where(Attachment.position > _cursor(page.after))
     if page.before is not None:
@@ -46,7 +56,8 @@ def get_attachment(*, user_id: str, attachment_id: str, lock: bool = False) -> A
 
     Raises NotFound.
     """
-    query = sa.select(Attachment).where(Attachment.user_id == user_id, Attachment.id == attachment_id)
+    own = (Attachment.user_id == user_id, Attachment.id == attachment_id, _OF_VISIBLE)
+    query = sa.select(Attachment).where(*own)
     attachment = db.session.scalar(query.with_for_update() if lock else query)
     if attachment is None:
         raise NotFound("attachment")
@@ -65,6 +76,6 @@ def _cursor(position: int) -> sa.ColumnElement[int]:
 
 
 def _require_message(*, user_id: str, message_id: str) -> None:
-    own = sa.select(Message.id).where(Message.user_id == user_id, Message.id == message_id)
+    own = sa.select(Message.id).where(Message.user_id == user_id, Message.id == message_id, IN_VISIBLE)
     if db.session.scalar(own) is None:
         raise NotFound("message")

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from ..conversations.models import Conversation
+from ..conversations.models import IS_VISIBLE, Conversation
 from ..database import statements
 from ..database.columns import UTCDateTime, now, seconds_of
 from ..database.dialect import is_postgres
@@ -53,7 +53,7 @@ _STATE = Statement(
         Completion,
         sa.and_(Conversation.user_id == Completion.user_id, Conversation.id == Completion.conversation_id),
     )
-    .where(*THIS_COMPLETION)
+    .where(*THIS_COMPLETION, IS_VISIBLE)
     .with_for_update()
 )
 _delete_checkpoints = sa.delete(CompletionCheckpoint).where(

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
+from ..conversations.models import is_in_visible
 from ..database.columns import now, seconds_of
 from ..database.parameters import USER_ID, given
 from ..database.statements import Statement
@@ -26,7 +27,7 @@ READ = sa.select(*COMPLETION_ROW.columns, *MESSAGE.columns).join_from(
     sa.and_(Message.user_id == Completion.user_id, Message.id == Completion.message_id),
     isouter=True,
 )
-_GET = Statement(READ.where(*THIS_COMPLETION))
+_GET = Statement(READ.where(*THIS_COMPLETION, is_in_visible(Completion.user_id, Completion.conversation_id)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

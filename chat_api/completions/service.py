@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from flask import current_app
 
 from ..conversations import service as conversations
-from ..conversations.models import Conversation
+from ..conversations.models import Conversation, is_in_visible
 from ..database import statements
 from ..database.columns import new_id, now, seconds_of
 from ..database.parameters import CONVERSATION_ID, ROW_LIMIT, USER_ID, given, named_new, new
@@ -23,6 +23,7 @@ from ..llm.request import ChatRequest, Endpoint
 from ..messages import active_path
 from ..messages import service as messages
 from ..messages.active_path import THIS_CONVERSATION, Branch
+from ..messages.long_moves import after_long_moves_and_commit
 from ..messages.models import Message
 from ..user_llm_configs import service as configs
 from ..web.pagination import FIRST_ID, MAX_POSITION, Listing, Page, within_page_bytes
@@ -80,7 +81,7 @@ def _page(on_postgres: bool, *, backwards: bool) -> sa.Executable:
     scope = (Completion.user_id == USER_ID, Completion.conversation_id == CONVERSATION_ID)
     rows = (
         READ.add_columns(_SIZE)
-        .where(*scope, beyond)
+        .where(*scope, is_in_visible(USER_ID, CONVERSATION_ID), beyond)
         .order_by(Completion.id.desc() if backwards else Completion.id)
         .limit(ROW_LIMIT)
     )
@@ -126,24 +127,34 @@ def create_completion(*, request: CompletionRequest, worker_id: str, running_lim
     """
     with _conflict_where_busy():
         try:
-            return _create(request, worker_id, running_limit)
+            return _create_after_moves_and_commit(request, worker_id, running_limit)
         except _WorkerLost:
             reap_abandoned_and_commit(user_id=request.user_id)
-            return _create(request, worker_id, running_limit)
+            return _create_after_moves_and_commit(request, worker_id, running_limit)
+
+
+def _create_after_moves_and_commit(
+    request: CompletionRequest, worker_id: str, running_limit: int
+) -> StartedCompletion:
+    """Commits a long move of the path only, which comes before the completion."""
+    return after_long_moves_and_commit(lambda _: _create(request, worker_id, running_limit))
 
 
 def create_completion_and_commit(
     *, request: CompletionRequest, worker_id: str, running_limit: int
 ) -> StartedCompletion:
     """As `create_completion`, in a transaction of its own, whose last statement and commit are one round trip."""
-    with _conflict_where_busy():
-        try:
-            with statements.transaction():
-                return _create(request, worker_id, running_limit)
-        except _WorkerLost:
-            reap_abandoned_and_commit(user_id=request.user_id)
+
+    def create(_: bool) -> StartedCompletion:
         with statements.transaction():
             return _create(request, worker_id, running_limit)
+
+    with _conflict_where_busy():
+        try:
+            return after_long_moves_and_commit(create)
+        except _WorkerLost:
+            reap_abandoned_and_commit(user_id=request.user_id)
+        return after_long_moves_and_commit(create)
 
 
 def preview_completion(*, request: CompletionRequest) -> tuple[Endpoint, ChatRequest, Context]:
@@ -233,8 +244,8 @@ def _create(request: CompletionRequest, worker_id: str, running_limit: int) -> S
     model = _model(request, access)
     if not locked:
         raise NotFound("conversation")
-    parent = _find_parent(request)
     _require_none_running(request, running, running_limit, moment)
+    parent = _find_parent(request)
     context = _context(request, access, parent, last_position=locked[0][0])
     if request.content is not None:
         parent = messages.append_message(**scope, role="user", content=request.content)

@@ -1,6 +1,7 @@
 """The table of conversations."""
 
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
@@ -10,6 +11,7 @@ from ..database.projection import Projection
 from ..database.session import Model
 
 _PINNED = sa.text("pinned")
+_HIDDEN = sa.text("hidden_by IS NOT NULL")
 
 
 class Conversation(OwnedByUser, Model):
@@ -28,6 +30,8 @@ class Conversation(OwnedByUser, Model):
             sqlite_where=_PINNED,
             postgresql_where=_PINNED,
         ),
+        # what is not whole: to be continued or removed
+        sa.Index("ix_conversations_hidden", "user_id", "id", sqlite_where=_HIDDEN, postgresql_where=_HIDDEN),
     )
 
     title: Mapped[str] = mapped_column(sa.String(255))
@@ -43,6 +47,9 @@ class Conversation(OwnedByUser, Model):
     previous_leaf_id: Mapped[str | None] = mapped_column(Id)
     # how many messages the active path has
     path_length: Mapped[int] = mapped_column(sa.Integer, default=0, server_default=sa.text("0"))
+    # NULL, or what hides the conversation and all that is in it from every reader: the id of the import that is storing
+    # it batch by batch, or its own id while it is being deleted
+    hidden_by: Mapped[str | None] = mapped_column(Id)
     # moved by each message
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
 
@@ -59,3 +66,13 @@ CONVERSATION = Projection(
     "created_at",
     "updated_at",
 )
+
+IS_VISIBLE = Conversation.hidden_by.is_(None)
+
+
+def is_in_visible(user_id: Any, conversation_id: Any) -> sa.ColumnElement[bool]:
+    """Whether the conversation of a row, with these columns or parameters, is visible; for the WHERE of a reader."""
+    its = (Conversation.user_id == user_id, Conversation.id == conversation_id, IS_VISIBLE)
+    return sa.exists(
+        sa.select(sa.literal_column("1")).select_from(Conversation).where(*its).correlate_except(Conversation)
+    )

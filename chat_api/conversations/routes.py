@@ -5,9 +5,11 @@ from typing import Any
 from flask import Response
 
 from ..auth import guard
+from ..database.bulk import with_rests
 from ..database.session import db
 from ..idempotency import commits_once
 from ..messages import active_path, deletion
+from ..messages.long_moves import after_long_moves_and_commit
 from ..web.blueprint import Blueprint
 from ..web.pagination import Page, listing_response
 from ..web.responses import changed_response, entity_response, location, no_content, require_match
@@ -73,14 +75,24 @@ def get_conversation(conversation_id: str) -> Response:
 @blp.arguments(UpdateConversationSchema)
 @blp.response(200, ConversationSchema)
 def update_conversation(changes: dict[str, Any], conversation_id: str) -> Response:
-    """Rename, archive or pin a conversation, or switch its active path to another message."""
+    """Rename, archive or pin a conversation, or switch its active path to another message.
+
+    A path of many messages may be moved in several transactions: first back to where the branches part, then on. After
+    503, or without a response, send the request again.
+    """
     own = {"user_id": guard.caller().user_id, "conversation_id": conversation_id}
-    require_match(service.lock_conversation(**own))
-    if "active_leaf_id" in changes:
-        active_path.set_active_leaf(**own, message_id=changes.pop("active_leaf_id"))
-    if changes:
-        service.update_conversation(**own, changes=changes)
-    updated = service.get_conversation(**own)
+
+    def update(has_moved: bool) -> dict[str, Any]:
+        conversation = service.lock_conversation(**own)
+        if not has_moved:  # a long move changes the entity before
+            require_match(conversation)
+        if "active_leaf_id" in changes:
+            active_path.set_active_leaf(**own, message_id=changes["active_leaf_id"])
+        if others := {name: value for name, value in changes.items() if name != "active_leaf_id"}:
+            service.update_conversation(**own, changes=others)
+        return service.get_conversation(**own)
+
+    updated = after_long_moves_and_commit(update)
     db.session.commit()
     return changed_response(updated)
 
@@ -88,9 +100,12 @@ def update_conversation(changes: dict[str, Any], conversation_id: str) -> Respon
 @blp.route("/<id:conversation_id>", methods=["DELETE"])
 @blp.response(204)
 def delete_conversation(conversation_id: str) -> Response:
-    """Delete a conversation with all its messages, their attachments and completions."""
+    """Delete a conversation with all its messages, their attachments and completions.
+
+    It is gone for every reader at once. If it is long, what is in it is deleted in several transactions: after 503, or
+    without a response, send the request again.
+    """
     own = {"user_id": guard.caller().user_id, "conversation_id": conversation_id}
-    require_match(service.lock_conversation(**own))
-    deletion.delete_conversation(**own)
-    db.session.commit()
+    for _ in with_rests(deletion.delete_conversation(**own, check=require_match)):
+        db.session.commit()
     return no_content()

@@ -14,9 +14,9 @@ from ..database.session import db
 from ..database.statements import Statement
 from ..errors import NotFound
 from ..web.pagination import Listing, Page
-from .models import CONVERSATION, Conversation
+from .models import CONVERSATION, IS_VISIBLE, Conversation
 
-_OURS = (Conversation.user_id == USER_ID, Conversation.id == CONVERSATION_ID)
+_OURS = (Conversation.user_id == USER_ID, Conversation.id == CONVERSATION_ID, IS_VISIBLE)
 _READ = sa.select(*CONVERSATION.columns)
 _GET = Statement(_READ.where(*_OURS))
 _EXISTS = Statement(sa.select(sa.literal(1)).where(*_OURS))
@@ -41,6 +41,7 @@ def _page(*, pinned: bool | None, has_text: bool, backwards: bool) -> Statement:
         cursor = sa.tuple_(given("cursor_updated_at", UTCDateTime()), given("cursor_id"))
         rows = _READ.where(
             Conversation.user_id == USER_ID,
+            IS_VISIBLE,
             Conversation.archived == given("archived", sa.Boolean()),
             recency > cursor if backwards else recency < cursor,
         )
@@ -101,7 +102,7 @@ def get_conversation(*, user_id: str, conversation_id: str) -> dict[str, Any]:
 
 def lock_conversation(*, user_id: str, conversation_id: str) -> dict[str, Any]:
     """The conversation, which nobody else can change until the session's transaction ends. Raises NotFound."""
-    own = (Conversation.user_id == user_id, Conversation.id == conversation_id)
+    own = (Conversation.user_id == user_id, Conversation.id == conversation_id, IS_VISIBLE)
     db.session.execute(sa.select(Conversation.id).where(*own).with_for_update())
     return get_conversation(user_id=user_id, conversation_id=conversation_id)
 

@@ -1,57 +1,80 @@
-"""Very many rows at once: deleted in statements that each end in time, inserted in as few as it takes. All of it is
-in the caller's transaction."""
+"""Very many rows at once: inserted in as few statements as it takes, and written or deleted batch by batch.
 
+SQLite has one writer at a time, so what takes long is a series of steps, each a transaction that ends soon. With
+`with_rests` others write between them. Each step leaves what every reader may see, and what a repetition finishes.
+"""
+
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from .dialect import is_postgres
+from .fleet_lock import only_long_write
 from .session import db
 
-BATCH_ROWS = 10_000
+LONGEST_REST_S = 0.2
+# others that wait for the end of a rest get the lock before the one that has rested
+LET_OTHERS_GO_FIRST_S = 0.001
+ROWS_ON_POSTGRES = 10_000
+ROWS_ON_SQLITE = 200
 
 
-def delete_in_batches(
-    table: sa.Table, *conditions: sa.ColumnElement[bool], order: sa.Column[Any] | None = None
-) -> None:
-    """Delete the rows of an owned table that meet the conditions, one of which names the owner; in the order of the
-    primary key, or of another column that follows those of the conditions in an index.
+def rows_at_once() -> int:
+    """How many small rows a step writes."""
+    return ROWS_ON_POSTGRES if is_postgres(db.engine) else ROWS_ON_SQLITE
 
-    A cascade would do it in one statement, which for a million messages takes longer than any statement may. Each
-    batch is a range of an index: joined with a list of keys instead, Postgres may go through all that the owner has
-    for each key, where its statistics expect little of it.
+
+def with_rests(steps: Iterator[Any]) -> Iterator[Any]:
+    """The steps of a long write, each to be committed by the caller before the next one begins.
+
+    On SQLite a step is followed by a rest that is as long. Steps and rests of all that is written like this, in all
+    threads and processes, come one after the other: however many clients ask for such writes, half of the time is
+    left to the others.
     """
-    key = [column for column in table.primary_key if column.name != "user_id"] if order is None else [order]
-    cursor = sa.tuple_(*key) if len(key) > 1 else key[0]
-    batch = sa.select(*key).where(*conditions).order_by(*key).limit(BATCH_ROWS)
-    delete = sa.delete(table).where(*conditions)
-    remaining: tuple[sa.ColumnElement[bool], ...] = ()
-    while found := db.session.execute(batch.where(*remaining)).all():
-        last = sa.tuple_(*found[-1], types=[column.type for column in key]) if len(key) > 1 else found[-1][0]
-        db.session.execute(delete.where(*remaining, cursor <= last))
-        if len(found) < BATCH_ROWS:
-            return
-        remaining = (cursor > last,)
+    if is_postgres(db.engine):
+        yield from steps
+        return
+    end = object()
+    while True:
+        with only_long_write():
+            began = time.monotonic()
+            step = next(steps, end)
+            if step is end:
+                return
+            yield step
+            time.sleep(min(time.monotonic() - began, LONGEST_REST_S))
+        time.sleep(LET_OTHERS_GO_FIRST_S)
 
 
-def delete_owned_rows(*, user_id: str) -> None:
-    """Delete all rows of a user in all owned tables, children before parents.
+def delete_owned_rows(*, user_id: str) -> Iterator[None]:
+    """Delete all rows of a user in all owned tables, children before parents; in steps, each to be committed.
 
-    Any table may be one of them: whether it is owned, and what points at it, is read from the schema. The rows at the
-    top of the user's tree are locked first, as whoever writes below one (in a conversation) does that first, too.
+    Any table may be one of them: whether it is owned, and what points at it, is read from the schema. The foreign keys
+    would do it in one statement, which for a million rows takes longer than any statement may.
     """
-    owned = [table for table in db.metadata.sorted_tables if "user_id" in table.c]
-    parents = {key.column.table for table in owned for key in table.foreign_keys} & set(owned)
-    for table in owned:
-        if table in parents and not any(key.column.table in owned for key in table.foreign_keys):
-            locked = sa.select(table.c.id).where(table.c.user_id == user_id).with_for_update()
-            db.session.execute(sa.select(sa.func.count()).select_from(locked.subquery()))
-    for table in reversed(owned):
-        if len(table.primary_key) > 1:
-            delete_in_batches(table, table.c.user_id == user_id)
-        else:  # the key of one row
+    for table in reversed([table for table in db.metadata.sorted_tables if "user_id" in table.c]):
+        key = [column for column in table.primary_key if column.name != "user_id"]
+        if not key:  # the key of one row
             db.session.execute(sa.delete(table).where(table.c.user_id == user_id))
+            yield
+            continue
+        yield from _delete_by_key(table, key, user_id)
+
+
+def _delete_by_key(table: sa.Table, key: list[Any], user_id: str) -> Iterator[None]:
+    """Each batch is a range of the key: joined with a list of keys instead, Postgres may go through all that the owner
+    has for each key, where its statistics expect little of it."""
+    limit = rows_at_once()
+    batch = sa.select(*key).where(table.c.user_id == user_id).order_by(*key).limit(limit)
+    while found := db.session.execute(batch).all():
+        upto = sa.tuple_(*key) <= sa.tuple_(*found[-1], types=[column.type for column in key])
+        db.session.execute(sa.delete(table).where(table.c.user_id == user_id, upto))
+        yield
+        if len(found) < limit:
+            return
 
 
 def insert_rows(model: Any, rows: list[dict[str, Any]]) -> None:
@@ -70,3 +93,27 @@ def insert_rows(model: Any, rows: list[dict[str, Any]]) -> None:
     ]
     source = sa.func.unnest(*arrays).table_valued(*rows[0]).render_derived()
     connection.execute(sa.insert(model).from_select(list(rows[0]), sa.select(*source.c)))
+
+
+def delete_children(model: Any, *, user_id: str, ids: list[str], limit: int) -> bool:
+    """Delete rows of other tables that go with these rows of a user, at most `limit`; whether some may be left.
+
+    For what a client may have added by the thousand to one row, which a cascade would delete in one statement.
+    """
+    for table in db.metadata.sorted_tables:
+        for key in table.foreign_key_constraints:
+            if key.referred_table is not model.__table__ or "user_id" not in table.c:
+                continue
+            [column] = [element.parent for element in key.elements if element.parent.name != "user_id"]
+            own = [each for each in table.primary_key if each.name != "user_id"]
+            children = sa.select(*own).where(table.c.user_id == user_id, column.in_(ids)).limit(limit)
+            found = [tuple(row) for row in db.session.execute(children)]
+            if found:
+                is_found = (
+                    sa.tuple_(*own).in_(found) if len(own) > 1 else own[0].in_([row[0] for row in found])
+                )
+                db.session.execute(sa.delete(table).where(table.c.user_id == user_id, is_found))
+            limit -= len(found)
+            if limit <= 0:
+                return True
+    return False

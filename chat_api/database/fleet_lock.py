@@ -28,6 +28,14 @@ def try_fleet_lock(name: str) -> Iterator[bool]:
 
 
 @contextmanager
+def only_long_write() -> Iterator[None]:
+    """Be the only one of all threads and processes that is inside such a block, on SQLite, which has one writer."""
+    with open(f"{db.engine.url.database}-long-write-lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def _advisory_lock(name: str) -> Iterator[bool]:
     with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.detach()

@@ -3,29 +3,36 @@
 Messages form a tree by their `parent_id`. The active path leads from a first message to the conversation's active
 leaf; its messages are marked, so that reading it is one keyset read whatever other branches there are. Whoever moves
 it holds the lock on the conversation's row, as does whoever appends, so it never breaks.
+
+Moving it costs a row for each message that enters or leaves it. On SQLite nobody else writes during that, so a long
+move is refused (`LongMove`) until `long_moves` has done most of it in steps.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
-from ..conversations.models import Conversation
-from ..database.parameters import CONVERSATION_ID, MESSAGE_ID, USER_ID, given, new
+from ..conversations.models import IS_VISIBLE, Conversation, is_in_visible
+from ..database.dialect import is_postgres
+from ..database.parameters import CONVERSATION_ID, MESSAGE_ID, ROW_LIMIT, USER_ID, given, new
+from ..database.session import db
 from ..database.statements import Statement
-from ..errors import NotFound
+from ..errors import Conflict, NotFound
 from .models import Message
 
+IN_VISIBLE = is_in_visible(Message.user_id, Message.conversation_id)
 IN_CONVERSATION = (Message.user_id == USER_ID, Message.conversation_id == CONVERSATION_ID)
 # as the partial index has it, and of no type: for a Boolean SQLAlchemy writes `= 1` on SQLite, which that does not
 # take for the same
 ON_PATH: sa.ColumnElement[Any] = sa.literal_column("messages.on_path")
-THIS_CONVERSATION = (Conversation.user_id == USER_ID, Conversation.id == CONVERSATION_ID)
+THIS_CONVERSATION = (Conversation.user_id == USER_ID, Conversation.id == CONVERSATION_ID, IS_VISIBLE)
 
 _LOCK = Statement(sa.select(Conversation.active_leaf_id).where(*THIS_CONVERSATION).with_for_update())
 # by the key alone: with the conversation named, too, Postgres may look for the id among all messages there
 _CONVERSATION_OF = Statement(
-    sa.select(Message.conversation_id).where(Message.user_id == USER_ID, Message.id == MESSAGE_ID)
+    sa.select(Message.conversation_id).where(Message.user_id == USER_ID, Message.id == MESSAGE_ID, IN_VISIBLE)
 )
 
 
@@ -48,6 +55,8 @@ def _ancestors() -> sa.CTE:
     )
 
 
+LONGEST_MOVE = 500  # messages, in one transaction on SQLite: about 10 ms
+
 _ancestor = _ancestors()
 _FORK = Statement(sa.select(_ancestor.c.position).where(_ancestor.c.on_path))
 _LEAVE_PATH = Statement(
@@ -65,9 +74,18 @@ _ENTER_PATH = Statement(
     .values(on_path=sa.true())
     .returning(Message.position)
 )
+# so many of them that a longer way is noticed
+_NEAREST = Statement(sa.select(_ancestor.c.position, _ancestor.c.on_path).limit(ROW_LIMIT))
+_AFTER = Statement(
+    sa.select(Message.id, Message.position)
+    .where(*IN_CONVERSATION, ON_PATH, Message.position > given("fork", sa.Integer()))
+    .order_by(Message.position.desc())
+    .limit(ROW_LIMIT)
+)
+# whether it is visible is checked where it is locked
 _SET_LEAF = Statement(
     sa.update(Conversation)
-    .where(*THIS_CONVERSATION)
+    .where(Conversation.user_id == USER_ID, Conversation.id == CONVERSATION_ID)
     .values(
         active_leaf_id=new(Conversation.active_leaf_id),
         path_length=Conversation.path_length + given("growth", sa.Integer()),
@@ -111,10 +129,19 @@ class Branch(NamedTuple):
     """The position of the newest ancestor that is on the path; 0 where there is none."""
 
 
+class LongMove(Conflict):
+    """Moving the path would keep other writers waiting; `long_moves` does it in steps and tries again."""
+
+    def __init__(self, *, user_id: str, conversation_id: str, message_id: str | None) -> None:
+        super().__init__("The active path is far from this message: it is moved in steps.")
+        self.target = {"user_id": user_id, "conversation_id": conversation_id, "message_id": message_id}
+
+
 def set_active_leaf(*, user_id: str, conversation_id: str, message_id: str | None) -> None:
     """Make this message the active leaf; None: no active path. Costs a row for each message that enters or leaves it.
 
-    Inside a transaction. Raises NotFound where the user has no such conversation, or no such message in it.
+    Inside a transaction. Raises NotFound where the user has no such conversation, or no such message in it; and
+    LongMove, before anything is written.
     """
     scope = {"user_id": user_id, "conversation_id": conversation_id}
     row = _LOCK.first(**scope)
@@ -127,11 +154,28 @@ def set_active_leaf(*, user_id: str, conversation_id: str, message_id: str | Non
         found = _CONVERSATION_OF.first(user_id=user_id, message_id=message_id)
         if found is None or str(found[0]) != conversation_id:
             raise NotFound("message in this conversation")
+    if not is_postgres(db.engine):
+        _require_short_move(**scope, message_id=message_id)
+    if message_id is not None:
         fork = _FORK.first(user_id=user_id, message_id=message_id)
     growth = -len(_LEAVE_PATH.all(**scope, fork=fork[0] if fork else 0))
     if message_id is not None:
         growth += len(_ENTER_PATH.all(user_id=user_id, message_id=message_id))
     _SET_LEAF.all(**scope, new_active_leaf_id=message_id, growth=growth)
+
+
+def _require_short_move(*, user_id: str, conversation_id: str, message_id: str | None) -> None:
+    """Raise LongMove where more messages enter or leave the path than one transaction is to mark. Reads as many."""
+    scope = {"user_id": user_id, "conversation_id": conversation_id}
+    too_many, fork = LONGEST_MOVE + 1, 0
+    if message_id is not None:
+        way = _NEAREST.all(user_id=user_id, message_id=message_id, row_limit=too_many)
+        found = [position for position, is_on_path in way if is_on_path]
+        if not found and len(way) == too_many:
+            raise LongMove(**scope, message_id=message_id)
+        fork = found[0] if found else 0
+    if len(_AFTER.all(**scope, fork=fork, row_limit=too_many)) == too_many:
+        raise LongMove(**scope, message_id=message_id)
 
 
 def path_length(*, user_id: str, conversation_id: str) -> int:
@@ -148,6 +192,11 @@ def find_branch(*, user_id: str, conversation_id: str, message_id: str) -> Branc
     found = _CONVERSATION_OF.first(user_id=user_id, message_id=message_id)
     if found is None or str(found[0]) != conversation_id:
         raise NotFound("message in this conversation")
+    return branch_of(user_id=user_id, message_id=message_id)
+
+
+def branch_of(*, user_id: str, message_id: str) -> Branch:
+    """The branch of a message, whatever conversation it is in, and whoever sees that."""
     branch, fork = [], 0
     for id_, position, is_on_path, role, size_bytes in _BRANCH.all(user_id=user_id, message_id=message_id):
         if is_on_path:
@@ -155,6 +204,31 @@ def find_branch(*, user_id: str, conversation_id: str, message_id: str) -> Branc
         else:
             branch.append(BranchMessage(str(id_), position, role, size_bytes))
     return Branch(branch, fork)
+
+
+def end_of_path(*, user_id: str, conversation_id: str, fork: int, limit: int) -> list[tuple[str, int]]:
+    """Id and position of the path's messages after a position, newest first, at most so many."""
+    rows = _AFTER.all(user_id=user_id, conversation_id=conversation_id, fork=fork, row_limit=limit)
+    return [(str(id_), position) for id_, position in rows]
+
+
+def shorten_path(*, user_id: str, conversation_id: str, leaf: tuple[str, int] | None) -> None:
+    """End the path of a locked conversation at one of its messages, with id and position, or nowhere."""
+    scope = {"user_id": user_id, "conversation_id": conversation_id}
+    message_id, position = leaf or (None, 0)
+    growth = -len(_LEAVE_PATH.all(**scope, fork=position))
+    _SET_LEAF.all(**scope, new_active_leaf_id=message_id, growth=growth)
+
+
+def extend_path(*, user_id: str, conversation_id: str, message_ids: Sequence[str]) -> None:
+    """Continue the path of a locked conversation with messages that each reply to the one before. Raises NotFound
+    where one is gone."""
+    entering = (Message.user_id == user_id, Message.id.in_(message_ids))
+    mark = sa.update(Message).where(*entering).values(on_path=sa.true())
+    if db.session.connection().execute(mark).rowcount != len(message_ids):
+        raise NotFound("message in this conversation")
+    scope = {"user_id": user_id, "conversation_id": conversation_id}
+    _SET_LEAF.all(**scope, new_active_leaf_id=message_ids[-1], growth=len(message_ids))
 
 
 def branch_length(*, user_id: str, conversation_id: str, branch: Branch) -> int:

@@ -6,11 +6,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..conversations import service as conversations
-from ..database.parameters import MESSAGE_ID, ROW_LIMIT, USER_ID, given
+from ..conversations.models import is_in_visible
+from ..database.parameters import CONVERSATION_ID, MESSAGE_ID, ROW_LIMIT, USER_ID, given
 from ..database.statements import Statement
 from ..errors import InvalidInput, NotFound
 from ..web.pagination import Listing, Page, within_page_bytes
-from .active_path import IN_CONVERSATION, ON_PATH
+from .active_path import IN_CONVERSATION, IN_VISIBLE, ON_PATH
 from .models import MESSAGE, Message
 
 
@@ -20,7 +21,11 @@ def _page(on_postgres: bool, *, all_branches: bool, backwards: bool) -> sa.Execu
     cursor = given("cursor", sa.BigInteger())
     rows = (
         sa.select(*MESSAGE.columns, Message.size_bytes)
-        .where(*IN_CONVERSATION, Message.position < cursor if backwards else Message.position > cursor)
+        .where(
+            *IN_CONVERSATION,
+            is_in_visible(USER_ID, CONVERSATION_ID),
+            Message.position < cursor if backwards else Message.position > cursor,
+        )
         .order_by(Message.position.desc() if backwards else Message.position)
         .limit(ROW_LIMIT)
     )
@@ -39,7 +44,7 @@ _PAGES = {
 # by the key alone, see active_path
 _POSITION_OF = Statement(
     sa.select(Message.conversation_id, Message.position, ON_PATH).where(
-        Message.user_id == USER_ID, Message.id == MESSAGE_ID
+        Message.user_id == USER_ID, Message.id == MESSAGE_ID, IN_VISIBLE
     )
 )
 

@@ -5,12 +5,14 @@ from typing import Any
 from flask import Response
 
 from ..auth import guard
+from ..database.bulk import with_rests
 from ..database.session import db
 from ..idempotency import commits_once, has_key
 from ..web.blueprint import Blueprint
 from ..web.pagination import Page, listing_response, position_of
 from ..web.responses import entity_response, json_response, location, no_content, require_match
 from . import deletion, pages, service
+from .long_moves import after_long_moves_and_commit
 from .schemas import ALL, CreateMessageSchema, ListMessagesSchema, MessageSchema
 
 blp = Blueprint(
@@ -48,7 +50,8 @@ def list_messages(query: dict[str, Any], conversation_id: str) -> Response:
 def create_message(body: dict[str, Any]) -> Response:
     """Append a message to a conversation: at the end of its active path, or as a reply to an earlier message."""
     append = service.append_message if has_key() else service.append_message_and_commit
-    message = append(user_id=guard.caller().user_id, **body)
+    user_id = guard.caller().user_id
+    message = after_long_moves_and_commit(lambda _: append(user_id=user_id, **body))
     return json_response(message, 201, location(f"/chat/messages/{message['id']}"))
 
 
@@ -64,11 +67,10 @@ def get_message(message_id: str) -> Response:
 def delete_message(message_id: str) -> Response:
     """Delete a message with all its descendants, their attachments and completions.
 
-    If it was on the active path, its parent becomes the end of that path.
+    If it was on the active path, its parent becomes the end of that path. A long branch is deleted in several
+    transactions, the newest messages first: after 503, or without a response, send the request again.
     """
-    user_id = guard.caller().user_id
-    message = deletion.lock_message(user_id=user_id, message_id=message_id)
-    require_match(message)
-    deletion.delete_message(user_id=user_id, message=message)
-    db.session.commit()
+    own = {"user_id": guard.caller().user_id, "message_id": message_id}
+    for _ in with_rests(deletion.delete_message(**own, check=require_match)):
+        db.session.commit()
     return no_content()

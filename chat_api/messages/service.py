@@ -18,7 +18,7 @@ from ..database.session import db
 from ..database.statements import Statement
 from ..errors import NotFound
 from ..search_index import writer as index_writer
-from .active_path import IN_CONVERSATION, ON_PATH, THIS_CONVERSATION, set_active_leaf
+from .active_path import IN_CONVERSATION, IN_VISIBLE, ON_PATH, THIS_CONVERSATION, set_active_leaf
 from .models import MESSAGE, Message
 
 LEAF = "leaf"  # as a parent: whatever message the active path ends at
@@ -204,7 +204,7 @@ def replace_reply(
 
 # -- finding -------------------------------------------------------------------------------------------------
 
-_GET = Statement(sa.select(*MESSAGE.columns).where(*_THIS_MESSAGE))
+_GET = Statement(sa.select(*MESSAGE.columns).where(*_THIS_MESSAGE, IN_VISIBLE))
 _GET_LAST = Statement(
     sa.select(*MESSAGE.columns).where(*IN_CONVERSATION, ON_PATH).order_by(Message.position.desc()).limit(1)
 )

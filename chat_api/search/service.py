@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from ..conversations import service as conversations
-from ..conversations.models import CONVERSATION, Conversation
+from ..conversations.models import CONVERSATION, IS_VISIBLE, Conversation
 from ..database.dialect import is_postgres
 from ..database.parameters import USER_ID, given
 from ..database.session import db
@@ -72,7 +72,7 @@ def _rows_of(on_postgres: bool) -> sa.Executable:
         )
         .select_from(listed)
         .join(Message, sa.and_(*is_message))
-        .join(Conversation, sa.and_(*is_its))
+        .join(Conversation, sa.and_(*is_its, IS_VISIBLE))
         .subquery("rows")
     )
     selected = list(rows.c)[: len(columns)]
@@ -94,16 +94,18 @@ def search_messages(*, user_id: str, search: Search) -> tuple[list[dict[str, Any
     index_query = IndexQuery(user_id, query, count, search.after, search.conversation_id)
     found = (postgres if is_postgres(db.engine) else sqlite).find_newest(index_query)
     ids = found.ids
-    if not ids and search.conversation_id:
-        conversations.require_conversation(user_id=user_id, conversation_id=search.conversation_id)
     if by_relevance:
         ids = most_relevant(user_id=user_id, message_ids=ids, query=query, count=search.limit)
     page = _page(user_id, ids[: search.limit])
+    if not page and search.conversation_id:
+        conversations.require_conversation(user_id=user_id, conversation_id=search.conversation_id)
     _add_snippets(page, Matcher(query), is_ranked=by_relevance)
     if by_relevance:
         return page, None
     if page and (len(ids) > search.limit or page[-1]["message"]["id"] != ids[-1]):
         return page, page[-1]["message"]["id"]
+    if len(ids) > search.limit:  # these are of conversations that are being imported or deleted
+        return page, ids[search.limit - 1]
     return page, found.resume_before
 
 

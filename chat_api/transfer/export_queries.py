@@ -14,7 +14,7 @@ from sqlalchemy.orm import aliased, join
 from ..attachments.models import Attachment
 from ..completions.models import Completion
 from ..completions.records import IS_RUNNING
-from ..conversations.models import Conversation
+from ..conversations.models import IS_VISIBLE, Conversation
 from ..database.columns import Id
 from ..database.parameters import ROW_LIMIT, USER_ID, given
 from ..database.statements import Statement
@@ -134,7 +134,10 @@ def find_account(*, user_id: str) -> Row:
 
 PROVIDERS = Source(_columns(LLMProvider, PROVIDER), LLMProvider.owner_id == USER_ID, keys=("id",))
 CONFIGS = Source(_columns(UserLLMConfig, CONFIG), UserLLMConfig.user_id == USER_ID, keys=("id",))
-CONVERSATIONS = Source(_columns(Conversation, CONVERSATION), Conversation.user_id == USER_ID, keys=("id",))
+# messages of others are read and left out, see exporter
+CONVERSATIONS = Source(
+    _columns(Conversation, CONVERSATION), Conversation.user_id == USER_ID, IS_VISIBLE, keys=("id",)
+)
 MESSAGES = Source(
     _columns(Message, MESSAGE) | {"attachment_count": Message.attachment_count},
     Message.user_id == USER_ID,

@@ -10,7 +10,7 @@ import orjson
 import sqlalchemy as sa
 from flask import current_app
 
-from ..conversations.models import Conversation
+from ..conversations.models import IS_VISIBLE, Conversation
 from ..database.dialect import is_postgres
 from ..database.parameters import USER_ID
 from ..database.session import db
@@ -44,7 +44,9 @@ _BOM, _GZIP = b"\xef\xbb\xbf", b"\x1f\x8b"
 LONGEST_PAUSE_S = 0.2
 
 export_all = write_export
-_COUNT = Statement(sa.select(sa.func.sum(Conversation.message_count)).where(Conversation.user_id == USER_ID))
+_COUNT = Statement(
+    sa.select(sa.func.sum(Conversation.message_count)).where(Conversation.user_id == USER_ID, IS_VISIBLE)
+)
 
 
 def count_messages(*, user_id: str) -> int:
