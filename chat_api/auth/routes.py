@@ -4,8 +4,10 @@ from typing import Any
 
 from flask import Response
 
+from ..database.bulk import with_rests
 from ..database.session import db
 from ..idempotency import commits_once
+from ..operations.erasure import erase_account
 from ..users import service as users
 from ..users.models import User
 from ..web.blueprint import Blueprint
@@ -119,11 +121,16 @@ def update_me(passwords: dict[str, Any]) -> User:
 @blp.route("/me", methods=["DELETE"])
 @blp.response(204)
 def delete_me() -> Response:
-    """Delete the account and all data that it owns."""
+    """Delete the account and all data that it owns.
+
+    From the beginning nobody can log in any more. What there is much of is deleted in several transactions: after 503,
+    or without a response, send the request again, with the same access token.
+    """
     caller = guard.require_password_login()
     require_match(UserSchema().dump(users.get_user(user_id=caller.user_id)))
-    service.delete_account(user_id=caller.user_id)
-    db.session.commit()
+    db.session.rollback()  # on SQLite it holds the lock
+    for _ in with_rests(erase_account(user_id=caller.user_id, keep_login_id=caller.login_id)):
+        db.session.commit()
     return no_content()
 
 

@@ -1,6 +1,7 @@
 """Accounts: registering, logging in and out, rotating refresh tokens, personal access tokens."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -147,9 +148,14 @@ def end_logins(*, user_id: str, login_id: str | None = None, keep_login_id: str 
         delete = delete.where(Login.id == login_id)
     if keep_login_id is not None:
         delete = delete.where(Login.id != keep_login_id)
+    _revoke(db.session.scalars(delete).all())
+
+
+def _revoke(login_ids: Sequence[str]) -> None:
+    """Have every worker refuse the tokens of these logins within a second."""
     moment = now()
     expires_at = moment + _access_token_lifetime() + CLOCK_SKEW
-    for ended_id in db.session.scalars(delete).all():
+    for ended_id in login_ids:
         db.session.add(RevokedLogin(login_id=ended_id, revoked_at=moment, expires_at=expires_at))
     db.session.execute(sa.delete(RevokedLogin).where(RevokedLogin.expires_at <= moment))
     db.session.flush()
@@ -196,14 +202,23 @@ def update_password(
     return user
 
 
-def delete_account(*, user_id: str) -> None:
-    """Delete the user with all data, and end all logins. Raises NotFound.
+def begin_erasure(*, user_id: str, keep_login_id: str | None = None) -> None:
+    """Take an account's credentials and end its logins, so that it can only be erased. Raises NotFound.
 
-    The user is locked first: a login that begins at the same time either ends here, or finds no account.
+    The user is locked first: a login that begins at the same time either ends here, or finds no password. Access
+    tokens of `keep_login_id` stay valid, its refresh token does not.
     """
     users.lock_user(user_id=user_id)
-    end_logins(user_id=user_id)
-    users.delete_user(user_id=user_id)
+    users.remove_credentials(user_id=user_id)
+    end_logins(user_id=user_id, keep_login_id=keep_login_id)
+    for model in (Login, PersonalAccessToken):
+        db.session.execute(sa.delete(model).where(model.user_id == user_id))
+
+
+def end_erasure(*, login_id: str | None) -> None:
+    """End the login that was kept, now that its user is gone."""
+    if login_id is not None:
+        _revoke([login_id])
 
 
 def set_role(*, email: str, role: str) -> User:

@@ -145,16 +145,16 @@ def create_completion_and_commit(
 ) -> StartedCompletion:
     """As `create_completion`, in a transaction of its own, whose last statement and commit are one round trip."""
 
-    def create(_: bool) -> StartedCompletion:
+    def create_and_commit(_: bool) -> StartedCompletion:
         with statements.transaction():
             return _create(request, worker_id, running_limit)
 
     with _conflict_where_busy():
         try:
-            return after_long_moves_and_commit(create)
+            return after_long_moves_and_commit(create_and_commit)
         except _WorkerLost:
             reap_abandoned_and_commit(user_id=request.user_id)
-        return after_long_moves_and_commit(create)
+        return after_long_moves_and_commit(create_and_commit)
 
 
 def preview_completion(*, request: CompletionRequest) -> tuple[Endpoint, ChatRequest, Context]:

@@ -5,7 +5,7 @@ see nothing that could not be, and a move that was interrupted is only to be ask
 """
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -39,7 +39,7 @@ def after_long_moves_and_commit(act: Callable[[bool], Result]) -> Result:
         try:
             return act(attempt > 0)
         except LongMove as move:
-            target = move.target
+            target: dict[str, Any] = move.target
         db.session.rollback()
         for _ in with_rests(move_in_steps(**target)):
             db.session.commit()
@@ -63,6 +63,7 @@ def move_in_steps(
         return
     most = active_path.LONGEST_MOVE
     # one more: where the path ends then, if that is not the fork
+    end: tuple[str, int] | None
     while left := active_path.end_of_path(**own, fork=branch.fork, limit=most + 1):
         if len(left) > most:
             end = left[most]

@@ -10,6 +10,7 @@ from config import fresh_secrets
 
 from ..auth import service as auth
 from ..auth.schemas import RegisterSchema
+from ..database.bulk import with_rests
 from ..database.columns import TIME_FORMAT, now
 from ..database.session import db
 from ..users import service as users_service
@@ -17,6 +18,7 @@ from ..users.models import ROLES
 from ..web.blueprint import load
 from . import maintenance
 from .command_errors import uses_database
+from .erasure import erase_account
 from .terminal import echo
 
 users = AppGroup("users", help="Create and erase accounts, and change their roles.")
@@ -66,8 +68,10 @@ def set_role(email: str, role: str) -> None:
 @uses_database
 def delete_user(email: str) -> None:
     """Erase an account and everything it owns."""
-    auth.delete_account(user_id=users_service.get_user_by_email(email=email).id)
-    db.session.commit()
+    user_id = users_service.get_user_by_email(email=email).id
+    db.session.rollback()  # on SQLite it holds the lock
+    for _ in with_rests(erase_account(user_id=user_id)):
+        db.session.commit()
     echo(f"Erased {email}.")
 
 
@@ -105,7 +109,10 @@ def rebuild_search() -> None:
 @with_appcontext
 @uses_database
 def purge() -> None:
-    """Delete expired rows: idempotency keys, ended logins, rate-limit counters, tokens."""
+    """Delete expired rows: idempotency keys, ended logins, rate-limit counters, tokens.
+
+    Also finishes what was interrupted: deletions of accounts and conversations, and imports older than a day.
+    """
     echo(f"Deleted {maintenance.purge_expired()} expired rows.")
 
 

@@ -6,24 +6,30 @@ names one, and commit after each batch, so that the service can keep running.
 
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
+from uuid import UUID
 
 import sqlalchemy as sa
 
 from ..auth.models import Login, PersonalAccessToken, RevokedLogin, ThrottleCounter
+from ..database.bulk import with_rests
 from ..database.columns import now
 from ..database.session import db
 from ..idempotency.models import IdempotencyKey
 from ..idempotency.service import RETENTION
 from ..keyring import CannotDecrypt, keyring
+from ..messages import deletion
 from ..search import backlog
 from ..user_llm_configs.models import UserLLMConfig
+from ..users import service as users
 from ..users.models import User
 from . import retention
+from .erasure import erase_account
 from .retention import Expired
 
 BATCH = 500
+LONGEST_IMPORT = timedelta(days=1)
 WAIT_S = 0.5  # between two looks at whether another process has indexed everything
 # every encrypted column
 ENCRYPTED: tuple[tuple[Any, Any], ...] = (
@@ -61,8 +67,12 @@ def _rotate(model: Any, column: Any, user_id: str, row_id: str, ciphertext: str)
 
 
 def purge_expired() -> int:
-    """Delete expired rows; returns their number."""
+    """Delete expired rows; returns their number. Finishes what was interrupted, too."""
     moment = now()
+    being_erased = users.list_being_erased()
+    db.session.rollback()
+    for user_id in being_erased:
+        _run(erase_account(user_id=user_id))
     count = _delete(sa.delete(RevokedLogin).where(RevokedLogin.expires_at <= moment))
     count += _delete(sa.delete(ThrottleCounter).where(ThrottleCounter.expires_at <= moment))
     for user_id in _user_ids():
@@ -72,6 +82,7 @@ def purge_expired() -> int:
             (IdempotencyKey, IdempotencyKey.created_at <= moment - RETENTION),
         ):
             count += _delete(sa.delete(model).where(model.user_id == user_id, expired))
+        finish_hidden(user_id)
     return count
 
 
@@ -89,10 +100,33 @@ def list_old_conversations(used_before: datetime) -> Iterator[Expired]:
 def delete_old_conversations(used_before: datetime) -> Iterator[Expired]:
     """Delete conversations last used before a time, except pinned ones; yields each after its deletion."""
     for user_id in _user_ids():
-        while deleted := retention.delete_expired(user_id=user_id, used_before=used_before):
+        while hidden := retention.hide_expired(user_id=user_id, used_before=used_before):
             db.session.commit()
-            yield from deleted
+            for conversation in hidden:
+                _run(deletion.delete_conversation(user_id=user_id, conversation_id=conversation.id))
+                yield conversation
         db.session.commit()
+        finish_hidden(user_id)
+
+
+def _first_id_at(moment: datetime) -> str:
+    """What ids of version 7 compare with that were made before or after a moment."""
+    return str(UUID(int=int(moment.timestamp() * 1000) << 80))
+
+
+def finish_hidden(user_id: str) -> None:
+    """Remove what interrupted deletions of a user's conversations have left, and imports that began a day ago."""
+    oldest_running = _first_id_at(now() - LONGEST_IMPORT)
+    for conversation_id, by in deletion.list_hidden(user_id=user_id):
+        if by == conversation_id or by < oldest_running:
+            _run(deletion.remove_hidden(user_id=user_id, conversation_id=conversation_id, by=by))
+
+
+def _run(steps: Iterator[None]) -> None:
+    """Commit each of the steps of a long write."""
+    for _ in with_rests(steps):
+        db.session.commit()
+    db.session.rollback()  # the lock with which it found that nothing is left
 
 
 def rebuild_search() -> Iterator[int | None]:

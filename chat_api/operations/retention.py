@@ -2,19 +2,17 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import accumulate, takewhile
 from typing import Any
 
 import sqlalchemy as sa
 
 from ..completions.models import Completion
-from ..conversations.models import Conversation
+from ..conversations.models import IS_VISIBLE, Conversation
 from ..database.columns import Id, UTCDateTime
 from ..database.session import db
 from ..messages import deletion
 
 CONVERSATIONS_AT_ONCE = 100
-MESSAGES_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +30,20 @@ def list_expired(*, user_id: str, used_before: datetime, after: Expired | None =
     return _found(user_id, used_before, after, lock=False)
 
 
-def delete_expired(*, user_id: str, used_before: datetime) -> list[Expired]:
-    """Delete a batch of the user's conversations due for deletion, and return it; empty when none is left.
+def hide_expired(*, user_id: str, used_before: datetime) -> list[Expired]:
+    """Begin to delete a batch of the user's conversations due for deletion, and return it; empty when none is left.
 
-    The batch is small enough for a short transaction, but has at least one conversation. The caller commits. A
-    conversation that is used or pinned at the same time is not deleted.
+    Nobody sees them any more when the caller has committed, who deletes them then. A conversation that is used or
+    pinned at the same time is left out.
     """
     found = _found(user_id, used_before, None, lock=True)
     busy = set(
         db.session.scalars(_with_reply_in_progress(user_id))
     )  # a reply may have begun while this waited for the lock
-    found = [conversation for conversation in found if conversation.id not in busy]
-    sums = accumulate(conversation.message_count for conversation in found)
-    few = sum(1 for _ in takewhile(lambda messages: messages <= MESSAGES_AT_ONCE, sums))
-    deleted = found[: max(few, 1)]
-    for conversation in deleted:
-        deletion.delete_conversation(user_id=user_id, conversation_id=conversation.id)
-    return deleted
+    hidden = [conversation for conversation in found if conversation.id not in busy]
+    for conversation in hidden:
+        deletion.hide_conversation(user_id=user_id, conversation_id=conversation.id)
+    return hidden
 
 
 def _found(user_id: str, used_before: datetime, after: Expired | None, *, lock: bool) -> list[Expired]:
@@ -59,6 +54,7 @@ def _found(user_id: str, used_before: datetime, after: Expired | None, *, lock: 
     for archived in (False, True):  # the index separates them
         query = sa.select(*columns).where(
             Conversation.user_id == user_id,
+            IS_VISIBLE,
             Conversation.archived.is_(archived),
             Conversation.updated_at < used_before,
             sa.not_(Conversation.pinned),

@@ -1,5 +1,10 @@
-"""One conversation that is being stored, in batches, in a transaction of the caller's."""
+"""One conversation that is being stored, in batches, each a transaction of the caller's.
 
+One that takes more than one batch is hidden until its last, short transaction, so nobody sees a part of it. What a
+killed import leaves is removed by the next one that brings the conversation, or by `flask purge` after a day.
+"""
+
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -10,13 +15,15 @@ from ..database.bulk import insert_rows
 from ..database.columns import new_id
 from ..messages import active_path
 from ..messages import service as messages
+from ..messages.long_moves import move_in_steps
 from ..messages.models import Message
 from . import import_queries
 from .records import ATTACHMENT, COMPLETION, MESSAGE, Record
 from .schemas import LINES
 
-BATCH_ROWS = 500
-BATCH_BYTES = 4 * 1024 * 1024
+BATCH_ROWS = 200
+BATCH_BYTES = 64 * 1024  # about 40 ms on SQLite, most of it for the index of words
+CLASHES = "It clashes with something that was stored at the same time; import the file again."
 
 
 class Refused(Exception):
@@ -38,11 +45,13 @@ class ConversationImporter:
     """
 
     def __init__(self, *, user_id: str, record: Record, provider_ids: dict[str, str]) -> None:
+        self._first_number = record.number
         fields = record.fields
         self.id: str = fields["id"]
         self.counts = {MESSAGE: 0, ATTACHMENT: 0, COMPLETION: 0}
         self._user_id, self._fields, self._provider_ids = user_id, fields, provider_ids
-        self._is_stored = False
+        self.import_id = new_id()
+        self.is_hidden = False  # and stored in part
         self._position = 0
         self._last_id: str | None = None
         # The active path is taken to end where a message does not answer the one before it; `close` corrects that.
@@ -57,12 +66,16 @@ class ConversationImporter:
         """Whether its active path was empty though it had messages."""
         return self._fields["active_leaf_id"] is None and self._fields["last_position"] > 0
 
-    def add(self, record: Record) -> None:
-        """Take a message, attachment or completion. Raises AlreadyHere, and NotFound where the user is gone."""
+    def add(self, record: Record) -> bool:
+        """Take a message, attachment or completion; whether a batch was stored before, which the caller commits.
+
+        Raises AlreadyHere, and NotFound where the user is gone.
+        """
         if record.kind != ATTACHMENT and record.fields["conversation_id"] != self.id:
             raise Refused(record.number, "conversation_id: Not that of the conversation before it.")
-        if self._is_full:
-            self._flush()
+        stores = self._is_full
+        if stores:
+            self._store_hidden()
         if record.kind == MESSAGE:
             self._add_message(record)
         elif record.kind == ATTACHMENT:
@@ -71,23 +84,47 @@ class ConversationImporter:
             self._add_completion(record)
         self.counts[record.kind] += 1
         self._batch_bytes += record.size_bytes
+        return stores
 
-    def close(self) -> None:
-        """Store what is left, and restore the active leaf. Raises what `add` does."""
-        self._flush()
+    def close(self) -> Iterator[None]:
+        """Store what is left, restore the active leaf, and let the conversation be seen.
+
+        In steps, each to be committed. Raises what `add` does.
+        """
         own = {"user_id": self._user_id, "conversation_id": self.id}
+        if not self.is_hidden:  # it is small
+            self._insert_conversation(hidden_by=None)
+            self._store_batch()
+            self._complete()
+            if (leaf_id := self._leaf()) is not None:
+                active_path.set_active_leaf(**own, message_id=leaf_id)
+            yield
+            return
+        self._store_hidden()
+        self._complete()
+        yield
+        if (leaf_id := self._leaf()) is not None:
+            yield from move_in_steps(**own, message_id=leaf_id, hidden_by=self.import_id)
+        self._require_hidden()
+        import_queries.update_conversation(**own, hidden_by=None)
+        yield
+
+    def _complete(self) -> None:
+        """Store what is known of the conversation when all its messages are there."""
         import_queries.update_conversation(
-            **own,
+            user_id=self._user_id,
+            conversation_id=self.id,
             message_count=self.counts[MESSAGE],
             last_position=max(self._fields["last_position"], self._position),
             active_leaf_id=self._path_ends_at,
             path_length=self._path_length,
         )
-        if not self._has_empty_path and self._last_id is not None:
-            active_path.set_active_leaf(**own, message_id=self._leaf(self._last_id))
 
-    def _leaf(self, newest_id: str) -> str:
+    def _leaf(self) -> str | None:
         """The message at which the path ends; the newest one where it was deleted while the export was written."""
+        newest_id = self._last_id
+        if self._has_empty_path or newest_id is None:
+            return None
         leaf_id = self._fields["active_leaf_id"]
         if leaf_id is None or leaf_id == newest_id:
             return newest_id
@@ -179,17 +216,34 @@ class ConversationImporter:
         most_rows = max(len(self._messages), len(self._attachments), len(self._completions))
         return most_rows >= BATCH_ROWS or self._batch_bytes >= BATCH_BYTES
 
-    def _insert_conversation(self) -> None:
+    def _insert_conversation(self, *, hidden_by: str | None) -> None:
         # what depends on its messages is set by `close`
-        row = {**self._fields, "user_id": self._user_id, "active_leaf_id": None, "message_count": 0}
+        row = {
+            **self._fields,
+            "user_id": self._user_id,
+            "active_leaf_id": None,
+            "message_count": 0,
+            "hidden_by": hidden_by,
+        }
         if not import_queries.insert_conversation(row):
             raise AlreadyHere()
-        self._is_stored = True
 
-    def _flush(self) -> None:
-        """Store the batch, with the first one the conversation itself."""
-        if not self._is_stored:
-            self._insert_conversation()
+    def _store_hidden(self) -> None:
+        """Store the batch of a conversation that nobody sees yet, with the first one the conversation itself."""
+        if self.is_hidden:
+            self._require_hidden()
+        else:
+            self._insert_conversation(hidden_by=self.import_id)
+        self._store_batch()
+        self.is_hidden = True
+
+    def _require_hidden(self) -> None:
+        """Lock the conversation. Raises Refused where another import of it has removed what this one has stored."""
+        own = {"user_id": self._user_id, "conversation_id": self.id}
+        if not import_queries.lock_hidden(**own, hidden_by=self.import_id):
+            raise Refused(self._first_number, CLASHES)
+
+    def _store_batch(self) -> None:
         for kind, model in ((MESSAGE, Message), (ATTACHMENT, Attachment), (COMPLETION, Completion)):
             self._require_unused(kind, model)
         self._require_parents()

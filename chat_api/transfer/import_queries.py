@@ -24,6 +24,13 @@ def insert_conversation(row: Row) -> bool:
     return _insert_new(Conversation, row)
 
 
+def lock_hidden(*, user_id: str, conversation_id: str, hidden_by: str) -> bool:
+    """Lock a conversation that is being stored; whether it is still hidden by this import."""
+    own = (Conversation.user_id == user_id, Conversation.id == conversation_id)
+    hidden = sa.select(Conversation.id).where(*own, Conversation.hidden_by == hidden_by)
+    return db.session.scalar(hidden.with_for_update()) is not None
+
+
 def discard_plans() -> None:
     """Have Postgres plan its checks of foreign keys again.
 

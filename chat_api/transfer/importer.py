@@ -7,21 +7,23 @@ from sqlalchemy.exc import IntegrityError
 
 from ..conversations import service as conversations
 from ..database.session import db
+from ..messages import deletion
 from . import import_queries
-from .conversation_importer import AlreadyHere, ConversationImporter, Refused
+from .conversation_importer import CLASHES, AlreadyHere, ConversationImporter, Refused
 from .import_report import ImportReport
 from .limits import MAX_PROVIDERS
 from .records import CONFIG, CONVERSATION, PROVIDER, Fault, Record, Records
 
-CLASHES = "It clashes with something that was stored at the same time; import the file again."
+_END = object()
 
 
 class Importer:
-    """Stores the records of one file as a user's, each conversation in a transaction of its own."""
+    """Stores the records of one file as a user's, each conversation in a transaction of its own, or in several."""
 
     def __init__(self, *, user_id: str, report: ImportReport) -> None:
         self._user_id, self._report = user_id, report
         self._conversation: ConversationImporter | None = None
+        self._refused: ConversationImporter | None = None
         self._skips = False  # the rest of a conversation that is not stored
         self._number = 0  # of the current record
         self._provider_ids: dict[str, str] = {}  # in the file -> here
@@ -29,17 +31,36 @@ class Importer:
     def restore(self, records: Records) -> Iterator[None]:
         """Store them all. Yields when a transaction is complete, for the caller to commit it before going on.
 
-        What is refused is rolled back, which undoes nothing else, as all before it is committed. Raises NotFound
-        where the user is gone, and whatever the database does; what is committed stays.
+        What is refused is rolled back, and what is stored of its conversation already, which is hidden, is deleted.
+        Raises NotFound where the user is gone, and whatever the database does; what is committed stays.
         """
         for record in records:
-            if record.starts_conversation and self._finish_conversation():
-                yield
+            if record.starts_conversation:
+                yield from self._finish_conversation()
+            if isinstance(record, Record) and record.kind == CONVERSATION:
+                yield from self._remove_left(record.fields["id"])
             ended = self._report_fault(record) if isinstance(record, Fault) else self._store(record)
             if ended:
                 yield
-        if self._finish_conversation():
-            yield
+            yield from self._remove_refused()
+        yield from self._finish_conversation()
+
+    def _remove_left(self, conversation_id: str) -> Iterator[None]:
+        """Remove what a deletion or an import has left of a conversation, so that it can be stored.
+
+        If that import is still running, it is refused with its next batch.
+        """
+        own = {"user_id": self._user_id, "conversation_id": conversation_id}
+        by = deletion.hidden_by(**own)
+        if by is not None:
+            yield from deletion.remove_hidden(**own, by=by)
+
+    def _remove_refused(self) -> Iterator[None]:
+        """Remove what is stored of a conversation that was refused."""
+        refused, self._refused = self._refused, None
+        if refused is not None and refused.is_hidden:
+            own = {"user_id": self._user_id, "conversation_id": refused.id}
+            yield from deletion.remove_hidden(**own, by=refused.import_id)
 
     # Each of the following steps returns whether it has ended a transaction.
 
@@ -59,20 +80,28 @@ class Importer:
             self._report.add_error(record.number, f"This {record.kind} belongs to no conversation.")
         return False
 
-    def _finish_conversation(self) -> bool:
+    def _finish_conversation(self) -> Iterator[None]:
         """End the conversation that is being stored, if there is one."""
         conversation = self._conversation
         if conversation is not None:
-            self._store_part(conversation.close)
+            steps = conversation.close()
+            while self._store_part(lambda: next(steps, _END) is not _END):
+                yield
+                if self._conversation is not conversation:
+                    break
             if self._conversation is conversation:
                 self._report.imported.update({CONVERSATION: 1, **conversation.counts})
+        yield from self._remove_refused()
         self._conversation, self._skips = None, False
-        return conversation is not None
 
-    def _store_part(self, store: Callable[[], None]) -> bool:
-        """Store a part of the conversation; one that is refused ends with that, and nothing of it is stored."""
+    def _store_part(self, store: Callable[[], bool]) -> bool:
+        """Store a part of the conversation; whether a transaction has ended.
+
+        One that is refused ends with that, and nothing of it stays.
+        """
         try:
-            store()
+            if store():
+                return True
         except AlreadyHere:
             db.session.rollback()
             self._skip()
@@ -126,6 +155,7 @@ class Importer:
     def _refuse(self, refused: Refused) -> None:
         """Undo the conversation that is being stored, and skip what is left of it."""
         conversation, self._conversation, self._skips = self._conversation, None, True
+        self._refused = conversation
         if conversation is None:
             raise RuntimeError("No conversation is being stored.")
         db.session.rollback()

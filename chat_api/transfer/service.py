@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
 
@@ -11,9 +10,8 @@ import sqlalchemy as sa
 from flask import current_app
 
 from ..conversations.models import IS_VISIBLE, Conversation
-from ..database.dialect import is_postgres
+from ..database.bulk import with_rests
 from ..database.parameters import USER_ID
-from ..database.session import db
 from ..database.statements import Statement
 from ..errors import Unavailable
 from ..server import lifecycle
@@ -40,8 +38,6 @@ from .records import CONVERSATION, END, Fault, Record, Records
 OURS, CHATGPT = "chat-api", "chatgpt"
 _HEAD_BYTES = 4096
 _BOM, _GZIP = b"\xef\xbb\xbf", b"\x1f\x8b"
-# SQLite has one writer: others that wait to write try again at least every 100 ms, and succeed in the pauses
-LONGEST_PAUSE_S = 0.2
 
 export_all = write_export
 _COUNT = Statement(
@@ -66,22 +62,17 @@ def import_file(*, user_id: str, file: IO[bytes]) -> tuple[ImportReport, Iterato
     file_format, records = _records(file, size_bytes, budget)
     report = ImportReport(file_format)
     records = budget.spend_on(records, report, whole=file_format == CHATGPT)
-    return report, _with_pauses(Importer(user_id=user_id, report=report).restore(records))
+    return report, _until_shutdown(Importer(user_id=user_id, report=report).restore(records))
 
 
-def _with_pauses(steps: Iterator[None]) -> Iterator[None]:
-    """The steps with pauses, where there is one writer, and with an early end where the server is shutting down."""
-    has_one_writer = not is_postgres(db.engine)
-    began = time.monotonic()
-    for step in steps:
+def _until_shutdown(steps: Iterator[None]) -> Iterator[None]:
+    """The steps, with rests where there is one writer, and with an early end where the server is shutting down."""
+    for step in with_rests(steps):
         yield step
-        if has_one_writer:
-            time.sleep(min((time.monotonic() - began) / 2, LONGEST_PAUSE_S))
         if lifecycle.is_shutting_down():
             raise Unavailable(
                 "The server is shutting down. Import the file again: what has been stored stays."
             )
-        began = time.monotonic()
 
 
 def _records(file: IO[bytes], size_bytes: int, budget: ReadingBudget) -> tuple[str, Records]:

@@ -1,5 +1,6 @@
 """Finding, creating and deleting users."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -104,11 +105,25 @@ def create_user(*, email: str, password_hash: str, role: str = "user") -> User:
     return user
 
 
-def delete_user(*, user_id: str) -> None:
-    """Delete the user and all rows that they own, in the caller's transaction. Raises NotFound.
+def remove_credentials(*, user_id: str) -> None:
+    """Leave a locked user nothing to log in with, and nothing that an identity provider's token would find."""
+    db.session.execute(
+        sa.update(User).where(User.id == user_id).values(password_hash=None, issuer=None, subject=None)
+    )
 
-    The foreign keys alone would do it, but in one long statement, so the rows are deleted in batches first.
+
+def list_being_erased() -> list[str]:
+    """The users without credentials: their erasure has begun, and perhaps was interrupted."""
+    return list(
+        db.session.scalars(sa.select(User.id).where(User.password_hash.is_(None), User.subject.is_(None)))
+    )
+
+
+def delete_user(*, user_id: str) -> Iterator[None]:
+    """Delete the user and all rows that they own, in steps, each to be committed; nothing where there is no such user.
+
+    The foreign keys alone would do it, but in one long statement.
     """
-    delete_owned_rows(user_id=user_id)
-    if db.session.scalar(sa.delete(User).where(User.id == user_id).returning(User.id)) is None:
-        raise NotFound("user")
+    yield from delete_owned_rows(user_id=user_id)
+    db.session.execute(sa.delete(User).where(User.id == user_id))
+    yield

@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse
 from chat_api.auth import passwords
 from chat_api.auth import service as auth
 from chat_api.database.session import db
+from chat_api.operations.erasure import erase_account
 from chat_api.users.models import User
 from tests.support.api import PASSWORD, Api, new_email
 from tests.support.problems import assert_problem
@@ -305,12 +306,15 @@ def test_a_login_that_begins_while_its_account_is_erased_is_refused(app: Flask, 
     for _ in range(3):  # logins that it ends
         ada.log_in()
     with ThreadPoolExecutor(1) as thread, app.app_context():
-        auth.delete_account(user_id=ada.user_id)
+        erasure = erase_account(user_id=ada.user_id)
+        next(erasure)
         login = thread.submit(login_of, app, ada)
         time.sleep(0.5)  # it has compared the password by now, and waits for the user
         assert not login.done()
         db.session.commit()
         assert login.result().status_code == 401
+        for _ in erasure:
+            db.session.commit()
 
 
 @pytest.mark.parametrize("backend", ["postgres"], indirect=True, scope="session")

@@ -1,6 +1,6 @@
 """Deleting messages and conversations: what goes along, what stays, and all or nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,9 +11,9 @@ from chat_api.database import bulk
 from chat_api.database.columns import new_id
 from chat_api.database.session import db
 from chat_api.messages import active_path, deletion
-from chat_api.users import service as users
+from chat_api.operations.erasure import erase_account
 from tests.completions.chat import Chat, run_sql, wait_for
-from tests.support.api import Api
+from tests.support.api import PASSWORD, Api
 from tests.support.plans import analyze
 from tests.support.provider import Pause, ScriptedProvider, openai_stream
 from tests.support.tables import begin_elsewhere, owned_rows, path_in_tables
@@ -168,7 +168,8 @@ def test_a_long_conversation_goes_in_one_request_whatever_the_batches(
         1000,
         10_000,
     ):  # 3,000 messages are three whole batches of the one, and less than one of the other
-        monkeypatch.setattr(bulk, "BATCH_ROWS", batch)
+        monkeypatch.setattr(bulk, "ROWS_ON_POSTGRES", batch)
+        monkeypatch.setattr(bulk, "ROWS_ON_SQLITE", batch)
         conversation = ada.conversation()["id"]
         long_chat(conversation, 2000, side=1000)
         assert ada.delete(f"/chat/conversations/{conversation}").status_code == 204
@@ -182,7 +183,7 @@ def test_postgres_reads_a_row_a_few_times_also_when_it_expects_few_rows(
     app: Flask, ada: Api, long_chat: Insert, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """Many users with a few messages each is what its statistics know; they know nothing of one with thousands."""
-    monkeypatch.setattr(bulk, "BATCH_ROWS", 500)
+    monkeypatch.setattr(bulk, "ROWS_ON_POSTGRES", 500)
     run_sql(
         app,
         "INSERT INTO users (id, role, created_at) SELECT gen_random_uuid(), 'user', now() FROM generate_series(1, 500)",
@@ -206,15 +207,17 @@ def test_postgres_reads_a_row_a_few_times_also_when_it_expects_few_rows(
     place = {"user_id": ada.user_id, "conversation_id": conversation}
     with app.app_context():
         db.session.begin()
+        steps: Iterator[None] = iter(())
         if what == "conversation":
-            deletion.delete_conversation(**place)
+            steps = deletion.delete_conversation(**place)
         elif what == "message":
-            message = deletion.lock_message(user_id=ada.user_id, message_id=ids[1])
-            deletion.delete_message(user_id=ada.user_id, message=message)
+            steps = deletion.delete_message(user_id=ada.user_id, message_id=ids[1])
         elif what == "path":
             active_path.set_active_leaf(**place, message_id=ids[-1])
         else:
-            users.delete_user(user_id=ada.user_id)
+            steps = erase_account(user_id=ada.user_id)
+        for _ in steps:
+            pass
         read = sa.text(
             "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'messages'"
         )
@@ -223,21 +226,109 @@ def test_postgres_reads_a_row_a_few_times_also_when_it_expects_few_rows(
     assert 0 < rows_read < 60 * len(ids)  # a thousand times as many where each step reads all
 
 
-@pytest.mark.parametrize("what", ["conversations", "messages"])
-def test_what_fails_in_the_middle_leaves_everything(
-    app: Flask, ada: Api, long_chat: Insert, monkeypatch: pytest.MonkeyPatch, what: str
+@pytest.fixture
+def batches_of_ten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "ROWS_ON_POSTGRES", 10)
+    monkeypatch.setattr(bulk, "ROWS_ON_SQLITE", 10)
+
+
+@pytest.mark.usefixtures("batches_of_ten")
+def test_deletion_of_a_message_that_was_interrupted_can_be_repeated(
+    app: Flask, ada: Api, long_chat: Insert
 ) -> None:
-    monkeypatch.setattr(deletion, "BATCH_ROWS", 10)
-    monkeypatch.setattr(bulk, "BATCH_ROWS", 10)
+    """What is left in between is whole: a shorter branch, and the path ends with it."""
     conversation = ada.conversation()["id"]
-    ids = long_chat(conversation, 50)
-    before = owned_rows(app, ada.user_id)
-    path = f"/chat/{what}/{conversation if what == 'conversations' else ids[1]}"
-    with refusing_to_delete(app, ids[40]):
+    ids = long_chat(conversation, 50, side=5)
+    with refusing_to_delete(app, ids[20]):
+        assert ada.delete(f"/chat/messages/{ids[1]}").status_code == 500
+    left = path_in_tables(app, ada.user_id, conversation)
+    assert left == ids[: len(left)]
+    assert 20 < len(left) < 50
+    place = ada.get(f"/chat/conversations/{conversation}").get_json()
+    assert (place["active_leaf_id"], place["message_count"]) == (left[-1], len(left) + 5)
+    added = ada.message(conversation, "I did not know")
+    assert added["parent_id"] == left[-1]
+    assert ada.delete(f"/chat/messages/{ids[1]}").status_code == 204
+    assert path_in_tables(app, ada.user_id, conversation) == ids[:1]
+    assert ada.get(f"/chat/conversations/{conversation}").get_json()["message_count"] == 6
+
+
+@pytest.mark.usefixtures("batches_of_ten")
+def test_deletion_of_a_conversation_that_was_interrupted_is_seen_by_nobody(
+    app: Flask, ada: Api, long_chat: Insert, provider: ScriptedProvider
+) -> None:
+    chat = Chat.begin(ada, provider)
+    first = ada.message(chat.conversation_id, "cuttlefish")
+    attachment = ada.attachment(first["id"])
+    completion = chat.reply(content="cuttlefish?")
+    for number in range(30):
+        ada.message(chat.conversation_id, f"squid {number}")
+    last = ada.message(chat.conversation_id, "octopus")
+    answered = ada.get(f"/chat/conversations/{chat.conversation_id}").headers["ETag"]
+    path = f"/chat/conversations/{chat.conversation_id}"
+    assert ada.delete(path, headers={"If-Match": '"other"'}).status_code == 412
+    assert ada.get(path).headers["ETag"] == answered
+    with refusing_to_delete(app, first["id"]):
         assert ada.delete(path).status_code == 500
-    assert owned_rows(app, ada.user_id) == before
-    assert path_in_tables(app, ada.user_id, conversation) == ids
+    left = owned_rows(app, ada.user_id)
+    assert 0 < left["messages"] < 33
+    assert (left["conversations"], left["attachments"]) == (1, 1)
+    for url in (
+        path,
+        f"{path}/messages",
+        f"{path}/messages?branch=all",
+        f"{path}/messages?around={first['id']}",
+        f"{path}/completions",
+        f"/chat/messages/{first['id']}",
+        f"/chat/messages/{first['id']}/attachments",
+        f"/chat/attachments/{attachment['id']}",
+        f"/chat/completions/{completion['id']}",
+        f"/chat/completions/{completion['id']}/events",
+        f"/chat/search?q=cuttlefish&conversation_id={chat.conversation_id}",
+    ):
+        assert ada.get(url).status_code == 404, url
+    assert ada.get("/chat/conversations").get_json() == []
+    assert ada.get("/chat/search?q=cuttlefish").get_json() == []
+    assert ada.get("/chat/search?q=cuttlefish&sort=relevance").get_json() == []
+    export = ada.get("/chat/export").get_data(as_text=True)
+    assert not any(each in export for each in (chat.conversation_id, first["id"], completion["id"]))
+    said = {"conversation_id": chat.conversation_id, "role": "user", "content": "Hello?"}
+    assert ada.post("/chat/messages", said).status_code == 404
+    assert ada.post("/chat/messages", {**said, "parent_id": first["id"]}).status_code == 404
+    assert ada.patch(path, {"title": "Other"}).status_code == 404
+    assert ada.delete(f"/chat/messages/{first['id']}").status_code == 404
+    assert ada.delete(f"/chat/attachments/{attachment['id']}").status_code == 404
+    labelled = {"message_id": first["id"], "file_type": "image/png", "file_path": "cat.png"}
+    assert ada.post("/chat/attachments", labelled).status_code == 404
+    for dry_run in ("true", "false"):
+        for parent_id in (None, first["id"]):
+            asked = {"content": "Hello?", "parent_id": parent_id}
+            assert chat.ask(query=f"?dry_run={dry_run}", **asked).status_code == 404
+    assert last["id"]
     assert ada.delete(path).status_code == 204
+    assert ada.delete(path).status_code == 404
+    assert owned_rows(app, ada.user_id)["conversations"] == 0
+
+
+@pytest.mark.parametrize("how", ["again", "purge"])
+@pytest.mark.usefixtures("batches_of_ten")
+def test_erasure_that_was_interrupted_can_be_repeated_and_is_finished_by_purge(
+    app: Flask, ada: Api, bob: Api, long_chat: Insert, how: str
+) -> None:
+    ids = long_chat(ada.conversation()["id"], 50)
+    credentials = {"email": ada.user["email"], "password": PASSWORD}
+    with refusing_to_delete(app, ids[20]):
+        assert ada.delete("/auth/me").status_code == 500
+        assert ada.post("/auth/login", credentials).status_code == 401
+        assert ada.get("/chat/conversations").get_json() == []
+        assert ada.delete("/auth/me").status_code == 500
+    assert 20 < owned_rows(app, ada.user_id)["messages"] < 50
+    if how == "again":
+        assert ada.delete("/auth/me").status_code == 204
+    else:
+        assert app.test_cli_runner().invoke(args=["purge"]).exit_code == 0
+    assert not any(owned_rows(app, ada.user_id).values())
+    assert bob.get("/auth/me").status_code == 200
 
 
 class refusing_to_delete:

@@ -89,40 +89,12 @@ def test_dry_run_lists_what_would_be_deleted_and_deletes_nothing(app: Flask, ada
 
 def test_what_dry_run_lists_is_what_is_deleted(app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "CONVERSATIONS_AT_ONCE", 3)
-    monkeypatch.setattr(retention, "MESSAGES_AT_ONCE", 4)
     old = [conversation(app, ada, days=DAYS + 1, messages=messages) for messages in (0, 1, 5, 2, 1, 0, 3)]
     listed = run(app, "--dry-run").output
     assert {line.split()[0] for line in listed.splitlines() if ada.user_id in line} == set(old)
     assert there(ada, *old) == [True] * 7
     assert run(app).exit_code == 0
     assert there(ada, *old) == [False] * 7
-
-
-@pytest.fixture
-def batches(app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many messages of hers each transaction deletes."""
-    sizes: list[int] = []
-    delete = retention.delete_expired
-
-    def noted(**arguments: object) -> list[retention.Expired]:
-        deleted = delete(**arguments)  # type: ignore[arg-type]
-        if arguments["user_id"] == ada.user_id:
-            sizes.append(sum(conversation.message_count for conversation in deleted))
-        return deleted
-
-    monkeypatch.setattr(retention, "delete_expired", noted)
-    return sizes
-
-
-def test_transactions_are_small(
-    app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch, batches: list[int]
-) -> None:
-    monkeypatch.setattr(retention, "MESSAGES_AT_ONCE", 4)
-    for _ in range(6):
-        conversation(app, ada, days=DAYS + 1, messages=2)
-    conversation(app, ada, days=DAYS, messages=6)
-    assert run(app).exit_code == 0
-    assert [size for size in batches if size] == [4, 4, 4, 6]
 
 
 def test_one_that_is_used_or_pinned_meanwhile_stays(app: Flask, ada: Api) -> None:

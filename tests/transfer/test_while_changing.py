@@ -10,9 +10,9 @@ import orjson
 import pytest
 from flask import Flask
 
-from chat_api.auth import service as auth
 from chat_api.database.session import db
 from chat_api.errors import NotFound
+from chat_api.operations.erasure import erase_account
 from chat_api.transfer import conversation_importer, export_queries, exporter, service
 from chat_api.transfer.formats.ndjson import read_export
 from chat_api.transfer.import_report import ImportReport
@@ -71,7 +71,9 @@ def test_export_of_an_account_that_changes_can_be_imported(
         return found
 
     def append(number: int) -> None:
-        ada.attachment(ada.message(conversations[number % 4], f"said {number}")["id"])
+        said = ada.message(conversations[number % 4], f"said {number}")["id"]
+        body = {"message_id": said, "file_type": "image/png", "file_path": "uploads/a.png"}
+        ada.post("/chat/attachments", body)  # refused where it has been deleted since
 
     def branch(number: int) -> None:
         found = messages(number)
@@ -169,8 +171,8 @@ def test_user_who_is_deleted_meanwhile_gets_nothing_more(app: Flask, ada: Api) -
         for _ in range(2):  # the provider and the first conversation
             next(steps)
             db.session.commit()
-        auth.delete_account(user_id=ada.user_id)
-        db.session.commit()
+        for _ in erase_account(user_id=ada.user_id):
+            db.session.commit()
         with pytest.raises(NotFound):
             next(steps)
         db.session.rollback()
@@ -189,8 +191,8 @@ def test_export_of_a_user_who_is_deleted_meanwhile_ends(
     with app.app_context():
         chunks = service.export_all(ada.user_id)
         lines = [next(chunks) for _ in range(4)]
-        auth.delete_account(user_id=ada.user_id)
-        db.session.commit()
+        for _ in erase_account(user_id=ada.user_id):
+            db.session.commit()
         lines += chunks
     kinds = [orjson.loads(line)["type"] for line in lines if line]
     assert kinds[-1] == "end"
