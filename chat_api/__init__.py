@@ -20,7 +20,7 @@ from .conversations.routes import blp as conversations
 from .database import statements
 from .llm_providers.routes import blp as llm_providers
 from .messages.routes import blp as messages
-from .operations import backup_cli, cli, transfer_cli
+from .operations import backup_cli, cli, key_check, transfer_cli
 from .operations.routes import blp as operations
 from .search import indexer
 from .search.routes import blp as search
@@ -84,6 +84,7 @@ def create_app(config: Config | None = None) -> Flask:
         slots,
         registry,
         indexer,
+        key_check,
     ):
         part.init_app(app)
     openapi.init_app(app, BLUEPRINTS)

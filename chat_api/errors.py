@@ -8,6 +8,8 @@ ApiError                       what goes wrong as a noun; services raise these
     RequestTimeout        408  the client took too long to send its request
     Conflict              409  it conflicts with the current state
         StillRunning      409  the first request with this Idempotency-Key is still in progress
+        KeyUnreadable     409  no key in ENCRYPTION_KEYS opens the stored API key
+        ResponseUnreadable 409 no key in ENCRYPTION_KEYS opens the first response to this Idempotency-Key
     PreconditionFailed    412  If-Match names a version that is no longer current
     PayloadTooLarge       413  larger than the limit
     NotSentAsJson         415  Content-Type is not application/json
@@ -111,6 +113,29 @@ class StillRunning(Conflict):
         super().__init__(
             "The first request with this Idempotency-Key is still in progress.",
             headers={"Retry-After": str(RETRY_AFTER_S)},
+        )
+
+
+class KeyUnreadable(Conflict):
+    """The operator has lost or changed ENCRYPTION_KEYS; only the user has the API key."""
+
+    code = "key_unreadable"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The server can't open the stored API key for this provider any more; store the key again."
+        )
+
+
+class ResponseUnreadable(Conflict):
+    """Its effect is stored: treated as a new request it would be done twice."""
+
+    code = "response_unreadable"
+
+    def __init__(self, location: str | None) -> None:
+        super().__init__(
+            "The first request with this Idempotency-Key succeeded, but the server can't open its response any more.",
+            headers={"Location": location} if location else None,
         )
 
 

@@ -49,6 +49,14 @@ class Keyring:
             return False
         return True
 
+    def opens(self, ciphertext: str) -> bool:
+        """Whether one of the master keys decrypts it."""
+        try:
+            self._all.decrypt(ciphertext)
+        except (InvalidToken, ValueError):
+            return False
+        return True
+
     def rotate(self, ciphertext: str) -> str:
         """Re-encrypt with the first master key. Raises CannotDecrypt."""
         try:

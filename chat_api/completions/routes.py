@@ -122,7 +122,7 @@ def cancel_completion(completion_id: str) -> Response:
 
 
 @blp.route("/llm-providers/<id:provider_id>/models", methods=["GET"])
-@blp.problems(502, 504)
+@blp.problems(409, 502, 504)
 @blp.response(200, ModelSchema(many=True))
 def list_models(provider_id: str) -> Response:
     """List the models that a provider offers for the caller's API key."""

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from ..database.columns import now
 from ..database.dialect import is_postgres
 from ..database.session import db
-from ..errors import KeyReused, StillRunning
-from ..keyring import keyed_hash, keyring
+from ..errors import KeyReused, ResponseUnreadable, StillRunning
+from ..keyring import CannotDecrypt, keyed_hash, keyring
 from .models import IdempotencyKey
 
 RETENTION = timedelta(hours=24)
@@ -60,7 +60,10 @@ def lock_key(*, lock_id: str) -> Iterator[None]:
 
 
 def find_response(*, user_id: str, key_id: str, fingerprint: str) -> StoredResponse | None:
-    """The first response to this request, or None. Raises KeyReused if the key was used with another request."""
+    """The first response to this request, or None.
+
+    Raises KeyReused if the key was used with another request, ResponseUnreadable if the response can't be decrypted.
+    """
     row = db.session.scalar(
         sa.select(IdempotencyKey).where(
             IdempotencyKey.user_id == user_id,
@@ -72,7 +75,10 @@ def find_response(*, user_id: str, key_id: str, fingerprint: str) -> StoredRespo
         return None
     if not hmac.compare_digest(row.fingerprint, fingerprint):
         raise KeyReused()
-    body = keyring().decrypt(row.answer, encryption_context=_encryption_context(user_id, key_id))
+    try:
+        body = keyring().decrypt(row.answer, encryption_context=_encryption_context(user_id, key_id))
+    except CannotDecrypt:
+        raise ResponseUnreadable(row.location) from None
     return StoredResponse(row.status, body, row.location)
 
 

@@ -91,6 +91,20 @@ def rotate_keys() -> None:
         raise click.ClickException("Some secrets open with none of ENCRYPTION_KEYS: add the old key again.")
 
 
+@keys.command("check")
+@uses_database
+def check_keys() -> None:
+    """Count the stored secrets that ENCRYPTION_KEYS can't open; fails if there are any."""
+    total = broken = 0
+    for found, unreadable in maintenance.count_secrets():
+        total, broken = total + found, broken + unreadable
+    echo(f"Stored secrets: {total}, can't be opened {broken}.")
+    if broken:
+        raise click.ClickException(
+            "Some secrets open with none of ENCRYPTION_KEYS: add the old key again, or users store their keys again."
+        )
+
+
 @search.command("rebuild")
 @uses_database
 def rebuild_search() -> None:

@@ -5,7 +5,7 @@ names one, and commit after each batch, so that the service can keep running.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
@@ -52,6 +52,26 @@ def rotate_secrets() -> tuple[int, int, int]:
                 counts[_rotate(model, column, user_id, row_id, ciphertext)] += 1
         db.session.commit()
     return counts["rotated"], counts["current"], counts["broken"]
+
+
+def count_secrets() -> Generator[tuple[int, int]]:
+    """How many stored secrets there are and how many of them no master key opens, batch by batch.
+
+    In the order of the primary key, over all users: there may be many users without a secret.
+    """
+    for model, column in ENCRYPTED:
+        key = sa.tuple_(model.user_id, model.id)
+        last: tuple[str, str] | None = None
+        while True:
+            query = sa.select(model.user_id, model.id, column).order_by(model.user_id, model.id).limit(BATCH)
+            if last is not None:
+                query = query.where(key > sa.tuple_(*last, types=[model.user_id.type, model.id.type]))
+            rows = db.session.execute(query).all()
+            db.session.rollback()  # no transaction stays open while they are decrypted
+            if not rows:
+                break
+            yield len(rows), sum(not keyring().opens(ciphertext) for *_, ciphertext in rows)
+            last = rows[-1][0], rows[-1][1]
 
 
 def _rotate(model: Any, column: Any, user_id: str, row_id: str, ciphertext: str) -> str:

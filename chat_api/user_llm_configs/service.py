@@ -10,8 +10,8 @@ from ..database.columns import now
 from ..database.parameters import USER_ID, given
 from ..database.session import db
 from ..database.statements import Statement
-from ..errors import Conflict, NotFound
-from ..keyring import keyring
+from ..errors import Conflict, KeyUnreadable, NotFound
+from ..keyring import CannotDecrypt, keyring
 from ..llm.request import Endpoint
 from ..llm_providers import service as llm_providers
 from ..llm_providers.models import LLMProvider
@@ -178,7 +178,7 @@ def delete_configs_of(*, provider: LLMProvider) -> None:
 
 
 def open_access(*, user_id: str, provider_id: str) -> Access:
-    """The provider with the user's decrypted key, to call it. Raises NotFound and CannotDecrypt."""
+    """The provider with the user's decrypted key, to call it. Raises NotFound and KeyUnreadable."""
     rows = ACCESS.all(user_id=user_id, provider_id=provider_id)
     return access_from(rows=rows, user_id=user_id, provider_id=provider_id)
 
@@ -192,7 +192,10 @@ def access_from(*, rows: list[Any], user_id: str, provider_id: str) -> Access:
     if encrypted_api_key is None:
         raise NotFound("LLM config with a key for this provider")
     context = _encryption_context(user_id, provider_id)
-    api_key = keyring().decrypt(encrypted_api_key, encryption_context=context).decode()
+    try:
+        api_key = keyring().decrypt(encrypted_api_key, encryption_context=context).decode()
+    except CannotDecrypt:
+        raise KeyUnreadable() from None
     endpoint = Endpoint(api_format, api_endpoint, api_key)
     return Access(endpoint, default_model, own_window or providers_window)
 

@@ -49,6 +49,7 @@ USES_DATABASE = {
         "users set-role",
         "users delete",
         "keys rotate",
+        "keys check",
         "search rebuild",
         "purge",
         "retention",
