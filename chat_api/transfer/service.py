@@ -100,7 +100,8 @@ def _chatgpt_records(
     files: Iterable[Callable[[int], bytes]], budget: ReadingBudget
 ) -> Iterator[Record | Fault]:
     """The records of all files of a ChatGPT export. Raises UnreadableFile where there is no conversation in them."""
-    number, has_any, problem = 0, False, None
+    number, has_any, first_fault = 0, False, ""
+    problem: UnreadableFile | None = None
     for read in files:
         try:
             for element in elements_of(read, max_bytes=MAX_CONVERSATION_BYTES, check=budget.check_time):
@@ -110,13 +111,16 @@ def _chatgpt_records(
                     raise ReadingEnded(TOO_MANY_CONVERSATIONS, detail)
                 budget.check_time()
                 for record in _read_element(element, number):
-                    has_any = has_any or isinstance(record, Record)
+                    if isinstance(record, Fault):
+                        first_fault = first_fault or f" The first element: {record.detail}"
+                    else:
+                        has_any = True
                     yield record
         except UnreadableFile as error:  # this file, or what is left of it
             problem = problem or error
             yield Fault(number + 1, error.detail, END)
     if not has_any and (problem or number):
-        raise problem or UnreadableFile("There is no conversation of ChatGPT in it.")
+        raise problem or UnreadableFile(f"There is no conversation of ChatGPT in it.{first_fault}")
 
 
 def _read_element(element: bytes | None, number: int) -> Iterator[Record | Fault]:

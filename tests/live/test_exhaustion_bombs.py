@@ -85,7 +85,7 @@ def test_others_hardly_notice_bombs(server: GunicornServer, innocent: Person, at
     assert statuses <= {200, 400, 429}
     assert not watch.failures
     assert percentile(watch.health_s, 99) < 2
-    assert watch.rss_growth_mib < 600
+    assert watch.rss_growth_mib < 300
 
 
 def test_an_early_end_is_reported_and_nothing_is_lost(attacker: Person) -> None:

@@ -86,6 +86,7 @@ def test_zip_may_unpack_to_a_hundred_times_its_size(app: Flask, ada: Api) -> Non
     assert len(many) > 100 * len(bomb) > 1024 * 1024
     report = imported(ada, bomb, ZIP)
     assert ended(report) == "unpacks_too_far"
+    assert "100 times its size" in report["ended_early"]["detail"]
     assert 0 < report["conversations"]["imported"] == owned_rows(app, ada.user_id)["conversations"] < 49
     assert report["conversations"]["failed"] == 0
     whole_file = imported(ada, many, JSON)
@@ -146,6 +147,11 @@ def test_conversation_with_too_many_nodes_or_values_is_left_out(ada: Api) -> Non
         "It has more than 100000 nodes.",
         "It has more than 1000000 values.",
     ]
+
+
+def test_why_there_is_no_conversation_is_in_the_problem(ada: Api) -> None:
+    values = b'[{"mapping":{},"x":[%b]}]' % b",".join([b"[]"] * 600_000)
+    assert "1000000 values" in assert_problem(send(ada, values, JSON), 400)["detail"]
 
 
 def test_line_with_too_many_values_is_left_out(ada: Api) -> None:

@@ -70,11 +70,13 @@ def read_members(file: IO[bytes], *, size_bytes: int, max_bytes: int) -> Iterato
         raise UnreadableFile("The zip has no conversations.json.")
     left_bytes = most_bytes
 
-    def spend(size_bytes: int) -> None:
+    is_by_ratio = most_bytes == MAX_RATIO * size_bytes
+
+    def spend(unpacked_bytes: int) -> None:
         nonlocal left_bytes
-        left_bytes -= size_bytes
+        left_bytes -= unpacked_bytes
         if left_bytes < 0:
-            why = f", which is {MAX_RATIO} times its size" if most_bytes == MAX_RATIO * size_bytes else ""
+            why = f", which is {MAX_RATIO} times its size" if is_by_ratio else ""
             detail = f"The zip unpacks to more than {most_bytes} bytes{why}; unpack it and send conversations.json."
             raise ReadingEnded(UNPACKS_TOO_FAR, detail)
 
