@@ -77,7 +77,7 @@ class Config:
     # seconds that an idle client connection is kept open
     KEEPALIVE_S: int = 75
     # slowest rate at which a client may send a body or read a response, and the longest time for either
-    CLIENT_MIN_BYTES_PER_S: int = 8192
+    CLIENT_RATE_BYTES: int = 8192
     CLIENT_TIMEOUT_S: int = 3600
     # addresses of the reverse proxies whose X-Forwarded-* headers are trusted
     FORWARDED_ALLOW_IPS: str = "127.0.0.1,::1"

@@ -113,7 +113,7 @@ bind = f"[{settings.HOST}]:{settings.PORT}" if ":" in settings.HOST else f"{sett
 workers = settings.worker_count
 worker_class = Worker
 Worker.running_requests = settings.THREADS
-Pace.bytes_per_s = settings.CLIENT_MIN_BYTES_PER_S
+Pace.bytes_per_s = settings.CLIENT_RATE_BYTES
 Pace.longest_s = settings.CLIENT_TIMEOUT_S
 threads = settings.THREADS + settings.MAX_STREAMS  # a stream keeps its thread; threads are started on demand
 # connections per worker: 1,000 that wait or are idle, and those of running requests

@@ -18,9 +18,7 @@ class Connection(PacedSocket, socket.socket):
     def taking_over(cls, accepted: socket.socket) -> "Connection":
         """The same connection; `accepted` has none any more."""
         family, kind, protocol = accepted.family, accepted.type, accepted.proto
-        taken = cls(family, kind, protocol, fileno=accepted.detach())
-        taken.begin_request()
-        return taken
+        return cls(family, kind, protocol, fileno=accepted.detach())
 
     def end_input(self) -> None:
         """Let a pending read find the end of the client's input, after what has already arrived. gevent's own
@@ -67,6 +65,7 @@ class Worker(ServiceWorker, GeventWorker):
         sock.settimeout(STALLED_CLIENT_S)
         sock.begin_request()
         super().handle_request(listener_name, req, sock, addr)
+        sock.end_request()
         sock.settimeout(None)
         self._idle.add(sock)
 

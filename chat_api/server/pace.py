@@ -24,10 +24,6 @@ class Pace:
     longest_s = 3600.0
 
     def __init__(self) -> None:
-        self.begin()
-
-    def begin(self) -> None:
-        """Another request begins."""
         self._waited_s = 0.0
         self._bytes = 0
 
@@ -40,17 +36,25 @@ class Pace:
 
 
 class PacedSocket:
-    """Mixin for the sockets of both workers."""
+    """Mixin for the sockets of both workers. Between two requests a client may wait, as long as it is let."""
+
+    receiving: Pace | None = None
+    sending: Pace | None = None
 
     def begin_request(self) -> None:
-        """What is received and sent from now on belongs to another request."""
+        """What is received and sent from now on belongs to another request, whose head has been read."""
         self.receiving, self.sending = Pace(), Pace()
+
+    def end_request(self) -> None:
+        """From now on nobody waits for the client but the one that waits for another request."""
+        self.receiving = self.sending = None
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """As a socket does. Raises ClientTooSlow."""
         began_s = time.monotonic()
         received: bytes = super().recv(size, flags)  # type: ignore[misc]
-        self.receiving.note(began_s, len(received))
+        if self.receiving:
+            self.receiving.note(began_s, len(received))
         return received
 
     def sendall(self, data: Any, flags: int = 0) -> None:
@@ -60,7 +64,8 @@ class PacedSocket:
             began_s = time.monotonic()
             sent: int = super().send(view[:SLICE_BYTES], flags)  # type: ignore[misc]
             view = view[sent:]
-            self.sending.note(began_s, sent)
+            if self.sending:
+                self.sending.note(began_s, sent)
 
 
 class ClientSocket(PacedSocket, socket.socket):
@@ -69,6 +74,4 @@ class ClientSocket(PacedSocket, socket.socket):
     @classmethod
     def taking_over(cls, accepted: socket.socket) -> "ClientSocket":
         """The same connection; `accepted` has none any more."""
-        taken = cls(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
-        taken.begin_request()
-        return taken
+        return cls(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())

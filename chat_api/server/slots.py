@@ -8,7 +8,7 @@ from typing import Self
 
 from flask import Flask, Response, current_app, request
 
-from ..errors import RETRY_AFTER_S, BestEffort, TooManyRequests, Unavailable
+from ..errors import RETRY_AFTER_S, ApiError, BestEffort, TooManyRequests, Unavailable
 
 MAX_RECEIVING = 32  # in each worker
 MAX_RECEIVING_PER_CLIENT = 8
@@ -67,6 +67,7 @@ class Slots:
         """`full` and `full_for_user` are the details of the errors where no slot is free."""
         self._limit, self._limit_per_user = limit, limit_per_user
         self._full, self._full_for_user, self._retry_after_s = full, full_for_user, retry_after_s
+        self._last = limit // 4 if limit_per_user is not None and limit_per_user < limit else 0
         self._released = threading.Condition()
         self._taken = 0
         self._taken_by: Counter[str] = Counter()
@@ -76,17 +77,26 @@ class Slots:
         """How many are taken."""
         return self._taken
 
-    def take(self, user_id: str | None = None) -> Slot:
-        """Take a slot at once.
+    def take(self, user_id: str | None = None, *, wait_s: float = 0.0) -> Slot:
+        """Take a slot, at once or when others release theirs within `wait_s`.
 
-        Raises Unavailable where none is free, TooManyRequests where this user has as many as one may have.
+        Raises TooManyRequests where this user has as many as one may have, Unavailable where none is free for them.
         """
         with self._released:
-            if self._taken >= self._limit:
-                raise Unavailable(self._full)
-            if self._limit_per_user is not None and self._taken_by[user_id or ""] >= self._limit_per_user:
-                raise TooManyRequests(self._full_for_user, retry_after_s=self._retry_after_s)
+            self._released.wait_for(lambda: not isinstance(self._refusal(user_id), Unavailable), wait_s)
+            if refusal := self._refusal(user_id):
+                raise refusal
             return self._take(user_id)
+
+    def _refusal(self, user_id: str | None) -> ApiError | None:
+        """Why this user gets no slot now. The last ones are for users who have none: a few of those who have as many
+        as they may would keep all others out."""
+        own, free = self._taken_by[user_id] if user_id else 0, self._limit - self._taken
+        if self._limit_per_user is not None and own >= self._limit_per_user:
+            return TooManyRequests(self._full_for_user, retry_after_s=self._retry_after_s)
+        if free <= 0 or (own and free <= self._last):
+            return Unavailable(self._full)
+        return None
 
     def wait(self) -> Slot:
         """Take a slot, as soon as one is free."""
@@ -110,7 +120,7 @@ class Slots:
                 self._taken_by[slot._user_id] -= 1
                 if not self._taken_by[slot._user_id]:
                     del self._taken_by[slot._user_id]
-            self._released.notify()
+            self._released.notify_all()  # one alone might be the one that is not admitted yet
 
 
 class RequestSlot:

@@ -11,10 +11,11 @@ from ..database.session import db
 from ..idempotency import check_key
 from ..server.slots import release_request_slot, stream_slots
 from ..web.blueprint import Blueprint
+from ..web.request_body import end_reads
 from ..web.responses import json_response
 from . import documentation, service
 from .schemas import ImportSchema
-from .slots import transfer_slots
+from .slots import UPLOAD_WAIT_S, transfer_slots, upload_slots
 from .upload import received_file
 
 CHECK_TOKEN_EVERY_S = 2.0
@@ -59,13 +60,17 @@ def import_all() -> Response:
     """
     check_key()
     user_id = guard.caller().user_id
-    with transfer_slots.take(user_id), stream_slots().take(user_id):
+    transfer_slots.take(user_id).release()  # who would get none afterwards need not send the file
+    with upload_slots.take(user_id) as upload_slot:
         release_request_slot()
+        end_reads()
         with received_file() as file:
-            report, steps = service.import_file(user_id=user_id, file=file)
-            for _ in steps:  # a conversation each
-                db.session.commit()
-        return json_response(report.to_json())
+            with transfer_slots.take(user_id, wait_s=UPLOAD_WAIT_S), stream_slots().take(user_id):
+                upload_slot.release()
+                report, steps = service.import_file(user_id=user_id, file=file)
+                for _ in steps:  # a conversation each
+                    db.session.commit()
+            return json_response(report.to_json())
 
 
 def _in_app_context(

@@ -8,7 +8,8 @@ from flask import current_app, request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.formparser import MultiPartParser
 
-from ..errors import ApiError, InvalidInput, PayloadTooLarge
+from ..errors import ApiError, InvalidInput
+from ..web.request_body import copy_body
 from ..web.spool import disk_space_needed, spool_file
 
 FORM = "multipart/form-data"
@@ -18,8 +19,7 @@ MEDIA_TYPES = ("application/x-ndjson", "application/ndjson", "application/jsonl"
                "text/plain", FORM)  # fmt: skip
 PART = "file"
 MAX_PARTS = 10
-CHUNK_BYTES = 256 * 1024
-ENDED_EARLY = "The body ended early."
+MAX_FORM_MEMORY_BYTES = 256 * 1024
 
 
 class NotSentAsExport(ApiError):
@@ -36,7 +36,8 @@ class NotSentAsExport(ApiError):
 def received_file() -> Iterator[IO[bytes]]:
     """The file that the request sends, as a file without a name that is deleted with the block.
 
-    Raises NotSentAsExport (415), PayloadTooLarge (413), InvalidInput (400), Unavailable where the disk is full.
+    Raises NotSentAsExport (415), PayloadTooLarge (413), InvalidInput (400), RequestTimeout (408), and Unavailable where
+    the disk is full.
     """
     if request.mimetype not in ("", *MEDIA_TYPES) or request.headers.get(
         "Content-Encoding", "identity"
@@ -44,9 +45,8 @@ def received_file() -> Iterator[IO[bytes]]:
         raise NotSentAsExport()
     limit = current_app.config["MAX_IMPORT_BYTES"]
     with spool_file() as body:
-        with disk_space_needed():
-            size_bytes = _receive(body, limit)
-            body.seek(0)
+        size_bytes = copy_body(body, limit)
+        body.seek(0)
         if not size_bytes:
             raise InvalidInput(detail="The body is missing: send an export.")
         if request.mimetype != FORM:
@@ -54,31 +54,6 @@ def received_file() -> Iterator[IO[bytes]]:
             return
         with _part(body, size_bytes) as file:
             yield file
-
-
-def _receive(body: IO[bytes], limit: int) -> int:
-    """Write the request's body to a file; its size. It is read from the server directly, past MAX_BODY_BYTES."""
-    too_large = PayloadTooLarge(f"The body is larger than the limit of {limit} bytes.")
-    is_chunked = "HTTP_TRANSFER_ENCODING" in request.environ
-    announced = None if is_chunked else request.content_length or 0
-    if announced is not None and announced > limit:
-        raise too_large
-    source, received = request.environ["wsgi.input"], 0
-    while announced is None or received < announced:
-        left = CHUNK_BYTES if announced is None else min(CHUNK_BYTES, announced - received)
-        try:
-            chunk = source.read(left)
-        except OSError:  # malformed chunks, or a client that stalls
-            raise InvalidInput(detail=ENDED_EARLY) from None
-        if not chunk:
-            break
-        received += len(chunk)
-        if received > limit:
-            raise too_large
-        body.write(chunk)
-    if announced is not None and received < announced:
-        raise InvalidInput(detail=ENDED_EARLY)
-    return received
 
 
 @contextmanager
@@ -93,7 +68,9 @@ def _part(body: IO[bytes], size_bytes: int) -> Iterator[IO[bytes]]:
         def open_file(*args: Any, **kwargs: Any) -> IO[bytes]:
             return opened.enter_context(spool_file())
 
-        parser = MultiPartParser(open_file, max_form_memory_size=CHUNK_BYTES, max_form_parts=MAX_PARTS)
+        parser = MultiPartParser(
+            open_file, max_form_memory_size=MAX_FORM_MEMORY_BYTES, max_form_parts=MAX_PARTS
+        )
         try:
             with disk_space_needed():
                 _, files = parser.parse(body, boundary, size_bytes)

@@ -4,16 +4,15 @@ A small body has arrived before its request is handled at all (`server/arrival.p
 neither a slot for requests nor a database connection, and the server sees to it that the client is not too slow.
 """
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
-from flask import current_app, g, request
+from flask import g, request
 
 from ..database.session import db
 from ..errors import InvalidInput, PayloadTooLarge, RequestTimeout
+from .spool import disk_space_needed, open_spool_file
 
 # what has no long text fits easily: the longest of them, a PUT of an API key, takes 52 KiB when all is escaped
 SMALL_BODY_BYTES = 64 * 1024
@@ -44,7 +43,7 @@ def receive_body(limit: int) -> bytes | IO[bytes]:
             raise InvalidInput(detail=ENDED_EARLY)
         return raw
     with waiting_for_client():
-        file = spool()
+        file = open_spool_file()
         try:
             size_bytes = copy_body(file, limit)
             file.seek(0)
@@ -86,9 +85,12 @@ def copy_body(target: IO[bytes], limit: int) -> int:
         received += len(chunk)
         if received > limit:
             raise too_large(limit)
-        target.write(chunk)
+        with disk_space_needed():
+            target.write(chunk)
     if announced is not None and received < announced:
         raise InvalidInput(detail=ENDED_EARLY)
+    with disk_space_needed():
+        target.flush()
     return received
 
 
@@ -103,11 +105,16 @@ def read_from_client(size: int) -> bytes:
     return raw
 
 
+def end_reads() -> None:
+    """Give the database connection back that the guard has read with; nothing is written before a body is there."""
+    if db.session.registry.has():
+        db.session.rollback()
+
+
 @contextmanager
 def waiting_for_client() -> Iterator[None]:
     """Keep neither a slot for requests nor a database connection during the block."""
-    if db.session.registry.has():
-        db.session.rollback()  # the guard's reads; nothing is written before a body is there
+    end_reads()
     wait: WaitingForClient | None = request.environ.get(WAITING_FOR_CLIENT)
     if wait is None:
         yield
@@ -115,10 +122,3 @@ def waiting_for_client() -> Iterator[None]:
     caller = g.get("caller")
     with wait(caller.user_id if caller else f"address {request.remote_addr}"):
         yield
-
-
-def spool() -> IO[Any]:
-    """A file without a name in DATA_DIR: /tmp may be memory. It is gone when it is closed."""
-    folder = Path(current_app.config["DATA_DIR"])
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return tempfile.TemporaryFile(dir=folder)

@@ -1,6 +1,7 @@
 """Slots: who gets one, who is refused, and when one is free again."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -88,3 +89,31 @@ def test_threads_never_hold_more_than_there_are() -> None:
         list(pool.map(work, range(2000)))
     assert max(most) <= 3
     assert slots.taken == 0
+
+
+def test_last_quarter_is_for_users_who_have_none() -> None:
+    slots = Slots(8, full="full", limit_per_user=3, full_for_user="yours")
+    for user in ("ada", "ada", "ada", "bob", "bob", "bob"):
+        slots.take(user)
+    carol = slots.take("carol")
+    with pytest.raises(Unavailable):
+        slots.take("carol")
+    with pytest.raises(TooManyRequests):
+        slots.take("ada")
+    dave = slots.take("dave")
+    with pytest.raises(Unavailable):
+        slots.take("eve")
+    dave.release()
+    carol.release()
+    slots.take("eve")
+
+
+def test_waiting_ends_when_a_slot_is_released_or_the_time_is_over() -> None:
+    slots = Slots(1, full="full")
+    first = slots.take()
+    began = time.monotonic()
+    with pytest.raises(Unavailable):
+        slots.take(wait_s=0.2)
+    assert time.monotonic() - began >= 0.2
+    threading.Timer(0.1, first.release).start()
+    slots.take(wait_s=30)
