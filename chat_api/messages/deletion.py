@@ -92,14 +92,27 @@ def list_hidden(*, user_id: str) -> list[tuple[str, str]]:
 
 def remove_hidden(*, user_id: str, conversation_id: str, by: str) -> Iterator[None]:
     """Delete a hidden conversation, as long as this hides it; in steps, each to be committed."""
-    while _delete_newest(user_id, conversation_id, by):
+    if by != conversation_id:  # an import: if it is still running, it must notice before it stores more
+        own = (Conversation.user_id == user_id, Conversation.id == conversation_id)
+        take = sa.update(Conversation).where(*own, Conversation.hidden_by == by)
+        if db.session.scalar(take.values(hidden_by=conversation_id).returning(Conversation.id)) is None:
+            yield
+            return
+    while _delete_newest(user_id, conversation_id):
         yield
     yield
 
 
-def _delete_newest(user_id: str, conversation_id: str, by: str) -> bool:
-    """Delete the newest messages of a hidden conversation, or what is added to them; whether that was not the last."""
-    here = (Conversation.user_id == user_id, Conversation.id == conversation_id, Conversation.hidden_by == by)
+def _delete_newest(user_id: str, conversation_id: str) -> bool:
+    """Delete the newest messages of a conversation whose deletion has begun, or what is added to them.
+
+    Whether something may be left.
+    """
+    here = (
+        Conversation.user_id == user_id,
+        Conversation.id == conversation_id,
+        Conversation.hidden_by == conversation_id,
+    )
     if db.session.scalar(sa.select(Conversation.id).where(*here).with_for_update()) is None:
         return False
     messages = (Message.user_id == user_id, Message.conversation_id == conversation_id)

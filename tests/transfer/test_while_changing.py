@@ -199,3 +199,49 @@ def test_export_of_a_user_who_is_deleted_meanwhile_ends(
     assert kinds.count("message") < 6
     with app.app_context(), pytest.raises(NotFound):
         next(service.export_all(ada.user_id))
+
+
+def test_what_a_killed_import_leaves_is_seen_by_nobody_and_replaced_by_the_next(
+    app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation_importer, "BATCH_ROWS", 2)
+    talk = whole(9)
+    content = file_of(*talk)
+    for steps_before in (1, 3, 5):
+        with app.app_context():
+            _, steps = service.import_file(user_id=ada.user_id, file=io.BytesIO(content))
+            for _ in range(steps_before):
+                next(steps)
+                db.session.commit()
+            del steps
+        assert owned_rows(app, ada.user_id)["messages"] > 0
+        assert ada.get("/chat/conversations").get_json() == []
+        assert ada.get(f"/chat/messages/{talk[1]['id']}").status_code == 404
+        assert ada.get(f"/chat/conversations/{talk[0]['id']}/messages").status_code == 404
+        assert "message" not in {line["type"] for line in exported(ada)}
+    assert app.test_cli_runner().invoke(args=["purge"]).exit_code == 0
+    assert owned_rows(app, ada.user_id)["messages"] > 0  # the import may still be running
+    report = imported(ada, content)
+    assert (report["errors"], report["messages"]["imported"]) == ([], 9)
+    assert len(path_in_tables(app, ada.user_id, talk[0]["id"])) == 9
+
+
+def test_import_that_another_one_overtakes_is_refused(
+    app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation_importer, "BATCH_ROWS", 2)
+    talk = whole(9)
+    content = file_of(*talk)
+    with app.app_context():
+        report, steps = service.import_file(user_id=ada.user_id, file=io.BytesIO(content))
+        next(steps)
+        db.session.commit()
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(imported, ada, content)
+            if db.engine.dialect.name == "postgresql":
+                assert not other.result()["errors"]
+            for _ in steps:
+                db.session.commit()
+            assert not other.result()["errors"]
+    assert len(path_in_tables(app, ada.user_id, talk[0]["id"])) == 9
+    assert report.imported["conversation"] + report.failed["conversation"] == 1
