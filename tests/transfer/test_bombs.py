@@ -210,7 +210,16 @@ def test_trees_of_any_shape_cost_the_same(monkeypatch: pytest.MonkeyPatch) -> No
             assert not isinstance(record, Fault)
         return budget.time.thread_time() - began
 
+    def cost_with_id(name: str) -> float:
+        source = conversation(*chain())
+        source["conversation_id"] = source["id"] = name
+        began = budget.time.thread_time()
+        assert len(list(chatgpt.read_conversation(source, 1))) == SIZE + 1
+        return budget.time.thread_time() - began
+
     ordinary = cost(chain())
+    assert cost_with_id("x" * 500_000) < 4 * ordinary + 0.1
+    assert cost_with_id("") < 4 * ordinary + 0.1  # then all names of its nodes are its name
     for shape in (fan, circle, invisible):
         assert cost(shape()) < 4 * ordinary + 0.1, shape
 

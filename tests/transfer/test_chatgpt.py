@@ -1,5 +1,6 @@
 """Exports of ChatGPT: their trees become branches, whatever is odd about them."""
 
+import hashlib
 import io
 import json
 import zipfile
@@ -8,7 +9,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from chat_api.transfer.formats.chatgpt import id_at, read_conversation
+from chat_api.transfer.formats.chatgpt import read_conversation
+from chat_api.transfer.formats.ids import id_at
 from chat_api.transfer.records import Fault, Record
 from chat_api.web.fields import is_uuid
 from tests.support.api import Api
@@ -364,4 +366,12 @@ def test_ids_sort_by_time_and_depend_on_nothing_else() -> None:
     assert made[14] == "7"
     assert made[19] in "89ab"
     assert int(made.replace("-", "")[:12], 16) == int(moment.timestamp() * 1000)
+    # as it has always been, so that what was imported once is found again
+    assert made.replace("-", "").endswith(_hashed("a\x1fb"))
     assert len({made, id_at(moment, "a", "c"), id_at(moment, "ab"), id_at(moment, "b", "a")}) == 4
+
+
+def _hashed(names: str) -> str:
+    """The last 60 bits of the id with these names."""
+    number = int.from_bytes(hashlib.sha256(names.encode()).digest()[:10])
+    return f"{number & (2**60 - 1):015x}"

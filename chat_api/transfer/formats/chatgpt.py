@@ -13,7 +13,7 @@ from ...messages.models import ROLES
 from ...messages.schemas import MAX_CONTENT_BYTES
 from ..limits import MAX_NODES
 from ..records import CONVERSATION, MESSAGE, Fault, Record
-from .ids import EPOCH, id_at
+from .ids import EPOCH, IdsBelow
 
 UNTITLED = "Untitled"
 TITLE_LENGTH = 255
@@ -33,17 +33,17 @@ def read_conversation(source: Any, number: int) -> Iterator[Record | Fault]:
     if len(source["mapping"]) > MAX_NODES:
         yield Fault(number, f"It has more than {MAX_NODES} nodes.", kind=CONVERSATION)
         return
-    source_id = _source_id(source)
+    ids = IdsBelow(_source_id(source))
     tree = _Tree(source["mapping"])
     made_at = _first_time(source.get("create_time"), *tree.times(), source.get("update_time"))
-    conversation_id = id_at(made_at, source_id)
+    conversation_id = ids.at(made_at)
     for node_id in tree.kept:
         if len(tree.texts[node_id].encode()) > MAX_CONTENT_BYTES:
             detail = f"A message of it is longer than {MAX_CONTENT_BYTES} bytes."
             yield Fault(number, detail, kind=CONVERSATION, conversation_id=conversation_id)
             return
     ordered = _in_order(tree, made_at)
-    message_ids = {node: id_at(moment, source_id, node) for node, moment in ordered}
+    message_ids = {node: ids.at(moment, node) for node, moment in ordered}
     leaf = tree.kept_above(source.get("current_node"))
     updated_at = _time(source.get("update_time")) or max((moment for _, moment in ordered), default=made_at)
     yield Record(
