@@ -145,6 +145,8 @@ class Config:
     OUTGOING_ALLOWED: tuple[str, ...] = ()
     # context window in tokens, where neither provider nor config has one
     CONTEXT_WINDOW_TOKENS: int = 128_000
+    # most of a conversation that is read and sent for one reply, in bytes, whatever the context window
+    MAX_CONTEXT_BYTES: int = 4 * 1024 * 1024
     # seconds to wait for a provider: connecting, first byte of the response, each further byte, whole response
     PROVIDER_CONNECT_TIMEOUT_S: int = 5
     PROVIDER_FIRST_BYTE_TIMEOUT_S: int = 120

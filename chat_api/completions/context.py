@@ -18,6 +18,7 @@ from ..web.pagination import Page
 BYTES_PER_TOKEN = 4
 TOKENS_AROUND_MESSAGE = 4  # role and separators
 MAX_RESERVED_FOR_REPLY = 4096
+MAX_MESSAGES = 10_000  # however short they are: each takes about a kilobyte of memory
 MAX_INSTRUCTIONS = 100  # system messages before what is sent; more than that are hardly instructions
 _PAGE = 200
 _PAGE_BYTES = 1024 * 1024
@@ -32,6 +33,7 @@ class Context:
     messages: tuple[ChatMessage, ...]
     omitted: int  # how many messages were left out
     tokens: int  # estimated
+    leaf_id: str | None  # the newest stored message that was read: where the path ended
 
 
 def choose_context(
@@ -42,25 +44,28 @@ def choose_context(
     content: str | None,
     window: int,
     max_tokens: int | None,
+    max_bytes: int,
     branch: Branch | None = None,
 ) -> Context:
     """The messages of the active path, which ends at this position, and after them `content` as the user's newest.
 
     With a `branch` those of the path up to its fork and those of the branch: as if the path had been moved there.
     Where `window` is too small for all of them and the reply, the oldest turns are left out; system messages and the
-    newest turn stay. A turn begins with a user's message, so no tool's result is sent without its call.
+    newest turn stay. A turn begins with a user's message, so no tool's result is sent without its call. The same goes
+    for `max_bytes`, whatever the window, except that of a turn which alone has more only its end stays.
     """
     newest = {"position": up_to + 1, "role": "user", "content": content} if content is not None else None
-    budget = (
-        window - (max_tokens or min(MAX_RESERVED_FOR_REPLY, window // 4)) - (_tokens(newest) if newest else 0)
-    )
+    reserved = max_tokens or min(MAX_RESERVED_FOR_REPLY, window // 4)
+    most = max_bytes // BYTES_PER_TOKEN
+    budget = _Budget(window - reserved, most, has_turn=newest is not None)
+    if newest:
+        budget = budget.less(_tokens(newest))
     path = _Path(user_id, conversation_id, up_to, branch)
-    kept, is_all = _newest_turns(path.backwards(), budget, has_turn=newest is not None)
+    kept, is_all = _newest_turns(path.backwards(), budget)
     instructions: list[Message] = []
     if not is_all:
-        instructions = path.instructions()
-        budget -= sum(map(_tokens, instructions))
-        kept, _ = _newest_turns(path.backwards(), budget, has_turn=newest is not None)
+        instructions = path.instructions(most // 2 * BYTES_PER_TOKEN)
+        kept, _ = _newest_turns(path.backwards(), budget.less(sum(map(_tokens, instructions))))
     first = kept[0]["position"] if kept else up_to + 1
     instructions = [message for message in instructions if message["position"] < first]
     omitted = 0
@@ -73,6 +78,7 @@ def choose_context(
         ),
         omitted=omitted,
         tokens=sum(map(_tokens, sent)),
+        leaf_id=path.leaf_id,
     )
 
 
@@ -81,30 +87,51 @@ def tokens_of(text: str) -> int:
     return -(-len(text.encode()) // BYTES_PER_TOKEN)
 
 
-def _newest_turns(backwards: Iterator[Message], budget: int, *, has_turn: bool) -> tuple[list[Message], bool]:
-    """The newest turns that fit, oldest message first, and whether these are all there are.
+@dataclass(frozen=True, slots=True)
+class _Budget:
+    """What may be sent, in tokens."""
 
-    The newest turn of all stays even where it alone is too large: the provider's error says so best.
-    """
+    window: int  # the newest turn stays even where it alone is larger: the provider's error says so best
+    most: int  # and never more than this
+    has_turn: bool  # whether there is a newest turn besides the messages that are stored
+
+    def less(self, tokens: int) -> "_Budget":
+        """What remains of it."""
+        return _Budget(self.window - tokens, self.most - tokens, self.has_turn)
+
+
+def _newest_turns(backwards: Iterator[Message], budget: _Budget) -> tuple[list[Message], bool]:
+    """The newest turns that fit, oldest message first, and whether these are all there are."""
     kept: list[Message] = []  # newest first
     turn: list[Message] = []
+    window, most, has_turn = budget.window, budget.most, budget.has_turn
     for message in backwards:
-        turn.append(message)
-        budget -= _tokens(message)
-        if budget < 0 and has_turn:
+        tokens = _tokens(message)
+        window, most = window - tokens, most - tokens
+        is_beyond = most < 0 or len(kept) + len(turn) >= MAX_MESSAGES
+        if (window < 0 or is_beyond) and has_turn:
             return kept[::-1], False
+        if is_beyond and turn:
+            return _from_its_call(turn[::-1]), False
+        turn.append(message)
         if message["role"] == "user":
             kept += turn
             turn, has_turn = [], True
         elif (
-            budget < 0 and len(turn) >= _PAGE
+            window < 0 and len(turn) >= _PAGE
         ):  # no user's message at all: without a turn, a page has to be the limit
             return turn[::-1], False
     kept += turn  # what precedes the first user's message belongs to the beginning
     return kept[::-1], True
 
 
-@dataclass(frozen=True, slots=True)
+def _from_its_call(turn: list[Message]) -> list[Message]:
+    """The end of a turn without the tools' results at its beginning, whose call was left out."""
+    begin = next((index for index, message in enumerate(turn) if message["role"] != "tool"), len(turn))
+    return turn[begin:]
+
+
+@dataclass(slots=True)
 class _Path:
     """The messages that lead to where the new one is added."""
 
@@ -112,6 +139,7 @@ class _Path:
     conversation_id: str
     up_to: int
     branch: Branch | None
+    leaf_id: str | None = None  # the newest of them, when they were read last
 
     @property
     def _fork(self) -> int:
@@ -120,6 +148,12 @@ class _Path:
 
     def backwards(self) -> Iterator[Message]:
         """All of them, newest first, read page by page."""
+        self.leaf_id = None
+        for message in self._read_backwards():
+            self.leaf_id = self.leaf_id or str(message["id"])
+            yield message
+
+    def _read_backwards(self) -> Iterator[Message]:
         for message_ids in _pages_of(self.branch) if self.branch else ():
             yield from reversed(messages.list_by_ids(user_id=self.user_id, message_ids=message_ids))
         before, has_more = self._fork + 1, self._fork > 0
@@ -133,21 +167,26 @@ class _Path:
             if listing.items:
                 before = listing.items[0]["position"]
 
-    def instructions(self) -> list[Message]:
+    def instructions(self, max_bytes: int) -> list[Message]:
         """The first of its system messages."""
-        found = messages.list_instructions(
+        on_path = messages.list_instructions(
             user_id=self.user_id,
             conversation_id=self.conversation_id,
             before=self._fork + 1,
             limit=MAX_INSTRUCTIONS,
         )
-        first = [
-            {"position": position, "role": role, "content": content} for position, role, content in found
-        ]
-        on_branch = self.branch.messages if self.branch else []
-        ids = [message.id for message in reversed(on_branch) if message.role in ("system", "developer")]
-        ids = ids[: MAX_INSTRUCTIONS - len(first)]
-        return first + (messages.list_by_ids(user_id=self.user_id, message_ids=ids) if ids else [])
+        on_branch = reversed(self.branch.messages if self.branch else [])
+        sizes = dict(on_path)
+        sizes |= {
+            message.id: message.size_bytes for message in on_branch if message.role in ("system", "developer")
+        }
+        chosen: list[str] = []
+        for message_id, size_bytes in sizes.items():
+            max_bytes -= size_bytes
+            if max_bytes < 0 or len(chosen) == MAX_INSTRUCTIONS:
+                break
+            chosen.append(message_id)
+        return messages.list_by_ids(user_id=self.user_id, message_ids=chosen) if chosen else []
 
     def length(self) -> int:
         """How many they are."""

@@ -14,7 +14,6 @@ from ..database.parameters import USER_ID, given
 from ..database.statements import Statement
 from ..llm.request import ChatRequest, Endpoint
 from ..messages.models import MESSAGE, Message
-from .context import Context
 from .models import COMPLETION, COMPLETION_ROW, IN_PROGRESS, Completion
 from .reply_log import REASONING, TEXT, ReplyLog, rebuilt
 
@@ -44,9 +43,10 @@ class StartedCompletion:
     worker_id: str
     lease_expires_at: datetime
     created_at: datetime
-    context: Context
+    prompt_tokens: int  # estimated
+    omitted_messages: int
     endpoint: Endpoint
-    request: ChatRequest
+    request: ChatRequest | None  # None once it is being sent: it may take megabytes, and a reply half an hour
     parent: dict[str, Any]  # the message that it answers
 
     def to_row(self) -> dict[str, Any]:
@@ -61,9 +61,9 @@ class StartedCompletion:
             "provider_id": self.provider_id,
             "model": self.model,
             "status": IN_PROGRESS,
-            "prompt_tokens": self.context.tokens,
+            "prompt_tokens": self.prompt_tokens,
             "usage_estimated": True,
-            "omitted_messages": self.context.omitted,
+            "omitted_messages": self.omitted_messages,
             "worker_id": self.worker_id,
             "lease_expires_at": self.lease_expires_at,
             "cancel_requested": False,

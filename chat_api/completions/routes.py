@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response, current_app, request
 
 from ..auth import guard
-from ..errors import InvalidInput, ProviderFailed
+from ..errors import ApiError, InvalidInput, ProviderFailed
 from ..idempotency import accepts_key, check_key, create_once, has_key
 from ..server.slots import Slot, release_request_slot, stream_slots
 from ..web.blueprint import Blueprint
@@ -24,7 +24,7 @@ from .schemas import (
     EventsQuerySchema,
     ModelSchema,
 )
-from .service import CompletionRequest
+from .service import CompletionRequest, Prepared
 
 REPLAYED = "Idempotency-Replayed"
 CANCEL_WAIT_S = 3.0  # a cancelled reply has ended before so long; the answer shows it then
@@ -150,22 +150,34 @@ def _start_once(completion_request: CompletionRequest, body: dict[str, Any]) -> 
     The completion's id, its run where it is written in this process, and whether it is new.
     """
     registry = run_registry()
-    create = service.create_completion if has_key() else service.create_completion_and_commit
+    create = partial(
+        service.create_completion_and_commit,
+        request=completion_request,
+        worker_id=registry.worker_id,
+        running_limit=current_app.config["MAX_STREAMS_PER_USER"],
+    )
     with registry.take_slot() as slot:
+        if has_key():
+            create = partial(
+                service.create_completion, prepared=_prepare(completion_request), **create.keywords
+            )
         answer, completion = create_once(
             body,
-            partial(
-                create,
-                request=completion_request,
-                worker_id=registry.worker_id,
-                running_limit=current_app.config["MAX_STREAMS_PER_USER"],
-            ),
+            create,
             lambda created: json_response({"id": created.id}, 201),
         )
         if completion is not None:  # committed: from here a crash leaves a visible trace
             return completion.id, registry.start(completion, slot), True
     completion_id: str = answer.get_json()["id"]
     return completion_id, registry.find(completion_request.user_id, completion_id), False
+
+
+def _prepare(completion_request: CompletionRequest) -> Prepared | None:
+    """Read what is to be sent before a transaction begins; None where that fails: a repeated request sends nothing."""
+    try:
+        return service.prepare_completion(request=completion_request)
+    except ApiError:
+        return None
 
 
 def _preview(completion_request: CompletionRequest) -> Response:

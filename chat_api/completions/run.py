@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from ..egress.errors import EgressError, Failed, TimedOut
@@ -10,6 +11,7 @@ from ..errors import RETRY_AFTER_S, ApiError, problem_body
 from ..llm.client import CancelToken, Client
 from ..llm.errors import RateLimited
 from ..llm.events import Event, Finish, ReasoningDelta, TextDelta, ToolCall, Usage
+from ..llm.request import ChatRequest
 from .context import tokens_of
 from .finalize import Outcome
 from .records import StartedCompletion, StoredCompletion, in_progress_to_json
@@ -25,7 +27,8 @@ class Run:
     """One reply in progress. One thread writes it, any number read it."""
 
     def __init__(self, completion: StartedCompletion) -> None:
-        self.completion = completion
+        self.completion = replace(completion, request=None)
+        self._request = completion.request
         self.log = ReplyLog()
         self.changed = threading.Condition()
         self.ended: StoredCompletion | None = None  # how it was stored; set once, with the last notification
@@ -66,9 +69,7 @@ class Run:
         """Let the provider write the reply to its end; how it ended."""
         failure: EgressError | None = None
         try:
-            for events in client.stream(
-                self.completion.endpoint, self.completion.request, self._cancel_token
-            ):
+            for events in client.stream(self.completion.endpoint, self._take_request(), self._cancel_token):
                 self._append(events)
         except EgressError as error:
             failure = error
@@ -76,6 +77,12 @@ class Run:
             log.exception("a reply failed unexpectedly", extra={"completion_id": self.completion.id})
             failure = Failed("Something went wrong on our side; it was logged.")
         return self._outcome(failure)
+
+    def _take_request(self) -> ChatRequest:
+        request, self._request = self._request, None
+        if request is None:
+            raise RuntimeError("A reply is written once.")
+        return request
 
     def close(self, ended: StoredCompletion | None, lost: ApiError | None = None) -> None:
         """Let the readers know that this is the end."""
@@ -112,7 +119,7 @@ class Run:
             status=status,
             finish_reason=reason,
             problem=problem,
-            prompt_tokens=self.completion.context.tokens if prompt_tokens is None else prompt_tokens,
+            prompt_tokens=self.completion.prompt_tokens if prompt_tokens is None else prompt_tokens,
             completion_tokens=completion_tokens,
             # the provider may have counted more of a reply that was cut off than it reported last
             usage_estimated=failure is not None or None in (usage.prompt_tokens, usage.completion_tokens),

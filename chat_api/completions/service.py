@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -55,7 +56,7 @@ _RUNNING = Statement(
 
 def _lock(on_postgres: bool) -> sa.Executable:
     """Lock the conversation and, where there are several writers, all starts of this user."""
-    conversation = sa.select(Conversation.last_position).where(*THIS_CONVERSATION)
+    conversation = sa.select(Conversation.active_leaf_id).where(*THIS_CONVERSATION)
     if on_postgres:
         lock = sa.func.pg_advisory_xact_lock(given("lock_number", sa.BigInteger()))
         conversation = conversation.add_columns(sa.cast(lock, sa.Text))
@@ -97,6 +98,7 @@ _PAGES = {
 _REQUEST_CANCEL = Statement(
     sa.update(Completion).where(*THIS_COMPLETION, IS_RUNNING).values(cancel_requested=sa.true())
 )
+MAX_TRIES = 5  # where the conversation changes while it is read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,56 +121,102 @@ class _WorkerLost(Unavailable):
         super().__init__("A completion interrupted by a server restart is still being finalized; retry.")
 
 
-def create_completion(*, request: CompletionRequest, worker_id: str, running_limit: int) -> StartedCompletion:
+class _PathMoved(Conflict):
+    """The active path ends at another message than when it was read."""
+
+    def __init__(self) -> None:
+        super().__init__("Messages are being added to this conversation; retry.")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a completion sends, read before anything is locked."""
+
+    access: configs.Access
+    model: str
+    parent: dict[str, Any] | None  # the message that is answered, unless that is the new one
+    context: Context
+
+
+def prepare_completion(*, request: CompletionRequest) -> Prepared:
+    """Read what a new completion would send. Only reads, so it waits for nobody and nobody for it.
+
+    Raises NotFound and InvalidInput.
+    """
+    access = configs.open_access(user_id=request.user_id, provider_id=request.provider_id)
+    model = _model(request, access)
+    parent, branch = _find_parent(request)
+    return Prepared(access, model, parent, _context(request, access, parent, branch))
+
+
+def create_completion(
+    *, request: CompletionRequest, prepared: Prepared | None, worker_id: str, running_limit: int
+) -> StartedCompletion:
     """Store the user's message and a completion in progress, in the transaction of `db.session`.
 
-    Raises NotFound, InvalidInput, Conflict where one is in progress on this branch, TooManyRequests beyond
-    `running_limit` completions of this user.
+    What was not prepared, or has changed since, is read in that transaction. Raises NotFound, InvalidInput, Conflict
+    where one is in progress on this branch, TooManyRequests beyond `running_limit` completions of this user.
     """
     with _conflict_where_busy():
         try:
-            return _create_after_moves_and_commit(request, worker_id, running_limit)
+            return _create_after_moves_and_commit(
+                request, prepared or prepare_completion(request=request), worker_id, running_limit
+            )
         except _WorkerLost:
             reap_abandoned_and_commit(user_id=request.user_id)
-            return _create_after_moves_and_commit(request, worker_id, running_limit)
+        except _PathMoved:
+            pass
+        prepared = prepare_completion(request=request)
+        return _create_after_moves_and_commit(request, prepared, worker_id, running_limit)
 
 
 def _create_after_moves_and_commit(
-    request: CompletionRequest, worker_id: str, running_limit: int
+    request: CompletionRequest, prepared: Prepared, worker_id: str, running_limit: int
 ) -> StartedCompletion:
     """Commits a long move of the path only, which comes before the completion."""
-    return after_long_moves_and_commit(lambda _: _create(request, worker_id, running_limit))
+    return after_long_moves_and_commit(lambda _: _create(request, prepared, worker_id, running_limit))
 
 
 def create_completion_and_commit(
     *, request: CompletionRequest, worker_id: str, running_limit: int
 ) -> StartedCompletion:
-    """As `create_completion`, in a transaction of its own, whose last statement and commit are one round trip."""
+    """As `create_completion`, in a transaction of its own, whose last statement and commit are one round trip.
 
-    def create_and_commit(_: bool) -> StartedCompletion:
-        with statements.transaction():
-            return _create(request, worker_id, running_limit)
+    Contents are read before it begins, so no writer waits for them.
+    """
+    failure: _WorkerLost | _PathMoved
+    for _ in range(MAX_TRIES):
+        prepared = prepare_completion(request=request)
+        with _conflict_where_busy():
+            try:
+                return after_long_moves_and_commit(
+                    partial(_create_in_one_and_commit, request, prepared, worker_id, running_limit)
+                )
+            except _PathMoved as error:
+                failure = error
+            except _WorkerLost as error:
+                failure = error
+                reap_abandoned_and_commit(user_id=request.user_id)
+    raise failure
 
-    with _conflict_where_busy():
-        try:
-            return after_long_moves_and_commit(create_and_commit)
-        except _WorkerLost:
-            reap_abandoned_and_commit(user_id=request.user_id)
-        return after_long_moves_and_commit(create_and_commit)
+
+def _create_in_one_and_commit(
+    request: CompletionRequest, prepared: Prepared, worker_id: str, running_limit: int, _: bool
+) -> StartedCompletion:
+    with statements.transaction():
+        return _create(request, prepared, worker_id, running_limit)
 
 
 def preview_completion(*, request: CompletionRequest) -> tuple[Endpoint, ChatRequest, Context]:
-    """What a new completion would send. Only reads, so it waits for nobody and nobody for it.
+    """What a new completion would send.
 
     Raises what `create_completion` raises, except for completions in progress.
     """
-    access = configs.open_access(user_id=request.user_id, provider_id=request.provider_id)
-    conversations.require_conversation(user_id=request.user_id, conversation_id=request.conversation_id)
-    parent, branch = _find_parent_to_preview(request)
-    context = _context(request, access, parent, last_position=MAX_POSITION - 1, branch=branch)
+    prepared = prepare_completion(request=request)
+    context = prepared.context
     return (
-        access.endpoint,
-        ChatRequest(_model(request, access), context.messages, request.parameters),
+        prepared.access.endpoint,
+        ChatRequest(prepared.model, context.messages, request.parameters),
         context,
     )
 
@@ -232,41 +280,55 @@ def _model(request: CompletionRequest, access: configs.Access) -> str:
     return model
 
 
-def _create(request: CompletionRequest, worker_id: str, running_limit: int) -> StartedCompletion:
+def _create(
+    request: CompletionRequest, prepared: Prepared, worker_id: str, running_limit: int
+) -> StartedCompletion:
     moment = now()
     scope: dict[str, Any] = {"user_id": request.user_id, "conversation_id": request.conversation_id}
-    found, locked, running = statements.fetch_pipelined(
-        (configs.ACCESS, {"user_id": request.user_id, "provider_id": request.provider_id}),
+    locked, running = statements.fetch_pipelined(
         (_LOCK, {**scope, "lock_number": _lock_number(request.user_id)}),
         (_RUNNING, {"user_id": request.user_id}),
     )
-    access = configs.access_from(rows=found, user_id=request.user_id, provider_id=request.provider_id)
-    model = _model(request, access)
     if not locked:
         raise NotFound("conversation")
     _require_none_running(request, running, running_limit, moment)
-    parent = _find_parent(request)
-    context = _context(request, access, parent, last_position=locked[0][0])
+    _require_same_path(request, prepared, leaf_id=locked[0][0])
+    parent = prepared.parent
     if request.content is not None:
         parent = messages.append_message(**scope, role="user", content=request.content)
     assert parent is not None  # noqa: S101 - without content _find_parent found one  # nosec
+    context = prepared.context
     completion = StartedCompletion(
         **scope,
         id=new_id(),
         branch_id=request.parent_id,
         message_id=new_id(),
         provider_id=request.provider_id,
-        model=model,
+        model=prepared.model,
         worker_id=worker_id,
         lease_expires_at=moment + LEASE,
         created_at=moment,
-        context=context,
-        endpoint=access.endpoint,
-        request=ChatRequest(model, context.messages, request.parameters),
+        prompt_tokens=context.tokens,
+        omitted_messages=context.omitted,
+        endpoint=prepared.access.endpoint,
+        request=ChatRequest(prepared.model, context.messages, request.parameters),
         parent=parent,
     )
     statements.execute_at_end(_INSERT, **named_new(completion.to_row()))
     return completion
+
+
+def _require_same_path(request: CompletionRequest, prepared: Prepared, *, leaf_id: Any) -> None:
+    """The path that was read is still there: what leads to a message never changes, so its end says so.
+
+    A message that is named becomes that end, so that the reply extends the path that the model gets.
+    """
+    if request.parent_id is not None:
+        active_path.set_active_leaf(
+            user_id=request.user_id, conversation_id=request.conversation_id, message_id=request.parent_id
+        )
+    elif (str(leaf_id) if leaf_id else None) != prepared.context.leaf_id:
+        raise _PathMoved()
 
 
 def _lock_number(user_id: str) -> int:
@@ -274,26 +336,16 @@ def _lock_number(user_id: str) -> int:
     return int.from_bytes(bytes.fromhex(user_id.replace("-", ""))[8:], signed=True)
 
 
-def _find_parent(request: CompletionRequest) -> dict[str, Any] | None:
+def _find_parent(request: CompletionRequest) -> tuple[dict[str, Any] | None, Branch | None]:
     """The message that is named, or without new content the last one; None where the new content is answered.
 
-    One that is named becomes the end of the active path, so that the model gets that path and the reply extends it.
+    Of one that is named also its branch, to which the path is moved only where a completion begins.
     """
-    if request.parent_id is not None:
-        active_path.set_active_leaf(
-            user_id=request.user_id, conversation_id=request.conversation_id, message_id=request.parent_id
-        )
-        return messages.get_message(user_id=request.user_id, message_id=request.parent_id)
-    return _find_leaf(request)
-
-
-def _find_parent_to_preview(request: CompletionRequest) -> tuple[dict[str, Any] | None, Branch | None]:
-    """As `_find_parent`, with the branch of a message that is named, to which the path is not moved."""
+    scope = {"user_id": request.user_id, "conversation_id": request.conversation_id}
     if request.parent_id is None:
         return _find_leaf(request), None
-    branch = active_path.find_branch(
-        user_id=request.user_id, conversation_id=request.conversation_id, message_id=request.parent_id
-    )
+    conversations.require_conversation(**scope)
+    branch = active_path.find_branch(**scope, message_id=request.parent_id)
     return messages.get_message(user_id=request.user_id, message_id=request.parent_id), branch
 
 
@@ -301,8 +353,10 @@ def _find_leaf(request: CompletionRequest) -> dict[str, Any] | None:
     """The last message of the active path; None where new content follows it."""
     if request.content is not None:
         return None
-    last = messages.find_last_message(user_id=request.user_id, conversation_id=request.conversation_id)
+    scope = {"user_id": request.user_id, "conversation_id": request.conversation_id}
+    last = messages.find_last_message(**scope)
     if last is None:
+        conversations.require_conversation(**scope)
         raise InvalidInput({"content": ["Missing, and the conversation has no message to answer yet."]})
     return last
 
@@ -344,16 +398,15 @@ def _context(
     request: CompletionRequest,
     access: configs.Access,
     parent: dict[str, Any] | None,
-    *,
-    last_position: int,
-    branch: Branch | None = None,
+    branch: Branch | None,
 ) -> Context:
     return choose_context(
         user_id=request.user_id,
         conversation_id=request.conversation_id,
-        up_to=parent["position"] if parent else last_position,
+        up_to=parent["position"] if parent else MAX_POSITION - 1,
         content=request.content,
         window=access.context_window or current_app.config["CONTEXT_WINDOW_TOKENS"],
         max_tokens=request.parameters.get("max_tokens"),
+        max_bytes=current_app.config["MAX_CONTEXT_BYTES"],
         branch=branch,
     )

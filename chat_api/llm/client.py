@@ -69,6 +69,7 @@ class Client:
         """
         cancel_token.check()
         response = self._request_reply(endpoint, request, cancel_token)
+        del request  # may take megabytes, which nobody needs while the reply arrives
         try:
             yield from _limit_size(self._limits.reply_bytes, self._events(endpoint, response))
             response.finish()

@@ -81,3 +81,5 @@ MESSAGE = Projection(
     optional=("tool_calls", "tool_call_id"),
     as_json=("tool_calls",),
 )
+# what a message takes of a page, without reading it; characters of the calls will do, no bound is exact
+MESSAGE_SIZE = Message.size_bytes + sa.func.coalesce(sa.func.length(Message.tool_calls), 0)

@@ -12,7 +12,7 @@ from ..database.statements import Statement
 from ..errors import InvalidInput, NotFound
 from ..web.pagination import Listing, Page, within_page_bytes
 from .active_path import IN_CONVERSATION, IN_VISIBLE, ON_PATH
-from .models import MESSAGE, Message
+from .models import MESSAGE, MESSAGE_SIZE, Message
 
 
 def _page(on_postgres: bool, *, all_branches: bool, backwards: bool) -> sa.Executable:
@@ -20,7 +20,7 @@ def _page(on_postgres: bool, *, all_branches: bool, backwards: bool) -> sa.Execu
     SQLite is read row by row, and a window would copy every content first."""
     cursor = given("cursor", sa.BigInteger())
     rows = (
-        sa.select(*MESSAGE.columns, Message.size_bytes)
+        sa.select(*MESSAGE.columns, MESSAGE_SIZE.label("size"))
         .where(
             *IN_CONVERSATION,
             is_in_visible(USER_ID, CONVERSATION_ID),
@@ -33,7 +33,7 @@ def _page(on_postgres: bool, *, all_branches: bool, backwards: bool) -> sa.Execu
         rows = rows.where(ON_PATH)
     if not on_postgres:
         return rows
-    return within_page_bytes(rows, "position", size="size_bytes", backwards=backwards)
+    return within_page_bytes(rows, "position", size="size", backwards=backwards)
 
 
 _PAGES = {

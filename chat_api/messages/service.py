@@ -19,7 +19,7 @@ from ..database.statements import Statement
 from ..errors import NotFound
 from ..search_index import writer as index_writer
 from .active_path import IN_CONVERSATION, IN_VISIBLE, ON_PATH, THIS_CONVERSATION, set_active_leaf
-from .models import MESSAGE, Message
+from .models import MESSAGE, MESSAGE_SIZE, Message
 
 LEAF = "leaf"  # as a parent: whatever message the active path ends at
 
@@ -210,7 +210,7 @@ _GET_LAST = Statement(
 )
 _IS_ON_PATH = Statement(sa.select(sa.literal(1)).where(*_THIS_MESSAGE, ON_PATH))
 _INSTRUCTIONS = Statement(
-    sa.select(Message.position, Message.role, Message.content)
+    sa.select(Message.id, MESSAGE_SIZE)
     .where(
         *IN_CONVERSATION,
         ON_PATH,
@@ -266,6 +266,7 @@ def is_on_path(*, user_id: str, message_id: str) -> bool:
 
 def list_instructions(
     *, user_id: str, conversation_id: str, before: int, limit: int
-) -> list[tuple[int, str, str]]:
-    """Position, role and content of the system messages on the path before a position, oldest first."""
-    return _INSTRUCTIONS.all(user_id=user_id, conversation_id=conversation_id, before=before, row_limit=limit)
+) -> list[tuple[str, int]]:
+    """Id and size of the system messages on the path before a position, oldest first."""
+    rows = _INSTRUCTIONS.all(user_id=user_id, conversation_id=conversation_id, before=before, row_limit=limit)
+    return [(str(message_id), size_bytes) for message_id, size_bytes in rows]

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from chat_api.completions import service
 from tests.completions.chat import Chat, run_sql
 from tests.support.api import Api
 from tests.support.provider import ScriptedProvider, openai_stream
@@ -145,6 +146,71 @@ def test_which_window_counts(
 def narrow_app(serve: Any) -> Any:
     with serve(CONTEXT_WINDOW_TOKENS=600) as application:
         yield application
+
+
+@pytest.fixture(scope="module")
+def frugal_app(serve: Any) -> Any:
+    with serve(MAX_CONTEXT_BYTES=8000) as application:
+        yield application
+
+
+@pytest.fixture
+def wide(eve: Api, provider: ScriptedProvider, frugal_app: Flask) -> Chat:
+    """With a window for everything, on a server that sends at most 8,000 bytes: 19 messages of 100 tokens."""
+    return Chat.begin(eve, provider, context_window=100_000_000).on(frugal_app)
+
+
+def test_a_context_has_a_limit_of_bytes_whatever_the_window(wide: Chat) -> None:
+    say(wide, *("user", "assistant") * 20)
+    completion = wide.reply(content="Well?")
+    assert sent_numbers(wide) == list(range(23, 41))
+    assert completion["omitted_messages"] == 22
+
+
+def test_the_end_of_a_turn_is_sent_that_is_larger_than_any_context(wide: Chat) -> None:
+    """Unlike one that is only larger than the window, which is the provider's to refuse."""
+    say(wide, "user", *("assistant",) * 30)
+    completion = wide.reply(content=None)
+    assert sent_numbers(wide) == list(range(13, 32))
+    assert completion["omitted_messages"] == 12
+
+
+def test_the_newest_message_alone_is_sent_whatever_its_size(wide: Chat) -> None:
+    say(wide, "user", "assistant", "user", content="x" * 9000)
+    assert wide.reply(content=None)["omitted_messages"] == 2
+    assert sent_numbers(wide) == [3]
+
+
+def test_system_messages_take_half_of_the_context_at_most(wide: Chat) -> None:
+    say(wide, *("system",) * 30, *("user", "assistant") * 10)
+    wide.reply(content="Well?")
+    assert sent_numbers(wide) == [*range(1, 10), *range(43, 51)]
+
+
+def test_a_result_is_not_sent_without_its_call(wide: Chat) -> None:
+    say(wide, "user", *("assistant",) * 20, *("tool",) * 10, *("assistant",) * 10)
+    wide.reply(content=None)
+    assert sent_numbers(wide) == list(range(32, 42))
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_messages_that_arrive_while_the_context_is_read_are_sent(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    """It is read before the conversation is locked, and again where the path has moved by then."""
+    say(chat, "user", "assistant")
+    leaf = chat.messages[-1]["id"]
+    prepare, late = service.prepare_completion, [3, 4]
+
+    def prepare_slowly(**given: Any) -> Any:
+        prepared = prepare(**given)
+        if late:
+            chat.api.message(chat.conversation_id, f"{late.pop(0)} late", role="user")
+        return prepared
+
+    monkeypatch.setattr(service, "prepare_completion", prepare_slowly)
+    chat.reply(content="Well?", **({"parent_id": leaf} if named else {}))
+    assert sent_numbers(chat) == ([1, 2] if named else [1, 2, 3, 4])
 
 
 # -- dry_run ---------------------------------------------------------------------------------------------------

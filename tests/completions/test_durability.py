@@ -204,7 +204,7 @@ def test_a_question_beside_one_that_cannot_be_settled_may_be_asked_again(
 def test_a_reply_whose_thread_fails_leaves_nobody_waiting(
     chat: Chat, app: Flask, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A fault of ours in the thread itself: without a context, its tokens can't be counted."""
+    """A fault of ours in the thread itself: the number of its tokens is none that can be stored."""
     chat.script(openai_stream("So far", usage=None))
     registry = app.extensions[EXTENSION]
     request = CompletionRequest(
@@ -218,8 +218,8 @@ def test_a_reply_whose_thread_fails_leaves_nobody_waiting(
         completion = create_completion_and_commit(
             request=request, worker_id=registry.worker_id, running_limit=100
         )
-        nothing: Any = None
-        run = registry.start(replace(completion, context=nothing), slot)
+        no_number: Any = object()
+        run = registry.start(replace(completion, prompt_tokens=no_number), slot)
     assert run.wait(5)
     assert (run.ended, run.lost is not None) == (None, True)
     assert run not in registry.running
