@@ -25,7 +25,7 @@ else:
 
 from gunicorn import systemd
 
-from chat_api.server import lifecycle
+from chat_api.server import lifecycle, memory
 from chat_api.server.listening import CannotListen, documentation_url, require_free
 from chat_api.server.log import Logger
 from chat_api.server.pace import Pace
@@ -46,6 +46,7 @@ def pre_fork(server, worker):
 def post_fork(server, worker):
     """Prepare the worker's process."""
     metrics.use_counters(worker.counters)
+    memory.return_large_blocks()
     if sys.platform == "linux":
         return_large_memory()
         end_with_master(server)

@@ -1,22 +1,19 @@
 """What a worker does for all its replies at once: saving checkpoints of their text, renewing their leases."""
 
 from collections.abc import Iterable
-from datetime import timedelta
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ..database.columns import Id, now
+from ..database.columns import Id
 from ..database.parameters import USER_ID, given, new
 from ..database.statements import Statement
+from . import lease
 from .models import Completion, CompletionCheckpoint
 from .records import COMPLETION_ID, IS_RUNNING
 from .reply_log import Chunk, from_json, to_json
-
-LEASE = timedelta(seconds=15)  # a worker that did not renew for so long is taken for dead
-
 
 _CHECKPOINTS = Statement(
     sa.select(CompletionCheckpoint.chunks)
@@ -99,7 +96,7 @@ def save_checkpoints_and_commit(checkpoints: Iterable[tuple[str, str, int, list[
 
 def renew_leases_and_commit(keys: Iterable[tuple[str, str]]) -> None:
     """Extend the leases of these completions: they are still being written."""
-    _RENEW.first_and_commit(rows=_as_rows(keys), new_lease_expires_at=now() + LEASE)
+    _RENEW.first_and_commit(rows=_as_rows(keys), new_lease_expires_at=lease.next_end())
 
 
 def find_uncancelled(keys: Iterable[tuple[str, str]]) -> set[str]:

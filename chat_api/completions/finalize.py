@@ -10,14 +10,15 @@ import sqlalchemy as sa
 
 from ..conversations.models import IS_VISIBLE, Conversation
 from ..database import statements
-from ..database.columns import UTCDateTime, now, seconds_of
+from ..database.columns import now
 from ..database.dialect import is_postgres
-from ..database.parameters import MESSAGE_ID, USER_ID, given, named_new, new
+from ..database.parameters import MESSAGE_ID, USER_ID, named_new, new
 from ..database.session import db
 from ..database.statements import Statement
 from ..errors import NotFound, Unavailable, problem_body
 from ..messages import service as messages
 from ..messages.models import Message
+from . import lease
 from .checkpoints import read_checkpoints
 from .context import tokens_of
 from .models import IN_PROGRESS, Completion, CompletionCheckpoint
@@ -73,11 +74,7 @@ def _finalize_row(on_postgres: bool) -> sa.Executable:
 _FINALIZE, _DELETE_CHECKPOINTS = Statement(_finalize_row), Statement(_delete_checkpoints)
 _HAS_MESSAGE = Statement(sa.select(Message.id).where(Message.user_id == USER_ID, Message.id == MESSAGE_ID))
 # goes through all users: the in-progress ones are few, whatever the number of those that ended
-_ABANDONED = Statement(
-    sa.select(Completion.user_id, Completion.id).where(
-        IS_RUNNING, Completion.lease_expires_at < given("moment", UTCDateTime())
-    )
-)
+_ABANDONED = Statement(sa.select(Completion.user_id, Completion.id).where(IS_RUNNING, lease.IS_OVER))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +107,16 @@ def finalize_and_commit(
 
 
 def _finalize(
-    row: Mapping[str, Any], log: ReplyLog, outcome: Outcome, *, worker_id: str | None
+    row: Mapping[str, Any],
+    log: ReplyLog,
+    outcome: Outcome,
+    *,
+    worker_id: str | None,
+    is_cancelled: bool = False,
 ) -> StoredCompletion | None:
     """Store the end of the completion with this row, or return None where it has ended already or is deleted.
 
-    Without `worker_id` only one whose lease has expired is finalized.
+    Without `worker_id` only one whose lease is over is finalized, unless its user has cancelled it.
     """
     this_completion = {"user_id": row["user_id"], "completion_id": row["id"]}
     state = _STATE.first(**this_completion)
@@ -123,7 +125,7 @@ def _finalize(
     status, writer_id, lease_expires_at, reason, leaf_id = state
     is_first = status == IN_PROGRESS
     if worker_id is None:
-        may_finalize = is_first and seconds_of(lease_expires_at) < now().timestamp()
+        may_finalize = is_first and (is_cancelled or lease.is_over(lease_expires_at))
     else:
         may_finalize = is_first or (str(writer_id) == worker_id and reason == WORKER_LOST)
     if not may_finalize:
@@ -191,7 +193,7 @@ def reap_abandoned_and_commit(*, user_id: str | None = None) -> None:
     One that can't be finalized stays as it is and does not keep the others from it. Each is a transaction of its
     own; where `db.session` has one open, part of that. Raises Unavailable.
     """
-    for row in _ABANDONED.all(moment=now()):
+    for row in _ABANDONED.all(**lease.moments()):
         owner, completion_id = map(str, row)
         if user_id not in (None, owner):
             continue
@@ -206,17 +208,34 @@ def reap_abandoned_and_commit(*, user_id: str | None = None) -> None:
 
 
 def reap_and_commit(stored: StoredCompletion) -> None:
-    """Finalize a reply whose worker has died as incomplete, with the text that was durable; nothing if it lives."""
+    """Finalize a reply whose worker has died, with the text that was durable; nothing if it lives.
+
+    It is incomplete, or cancelled where its user has cancelled it.
+    """
+    _reap_and_commit(stored, is_cancelled=bool(stored.row["cancel_requested"]), needs_worker_lost=True)
+
+
+def end_cancelled_and_commit(stored: StoredCompletion) -> None:
+    """Finalize a reply as cancelled whose worker does not obey: it is dead, or stopped. The text that was durable
+    stays. Nothing if it has ended."""
+    _reap_and_commit(stored, is_cancelled=True, needs_worker_lost=False)
+
+
+def _reap_and_commit(stored: StoredCompletion, *, is_cancelled: bool, needs_worker_lost: bool) -> None:
     row = stored.row
     log = ReplyLog(read_checkpoints(user_id=row["user_id"], completion_id=row["id"], begin=0))
     text = log.text_of(TEXT) + log.text_of(REASONING) + (log.tool_calls() or "")
     outcome = Outcome(
-        status="incomplete",
-        finish_reason=WORKER_LOST,
-        problem=problem_body(500, WORKER_LOST, "The server that wrote this reply was stopped."),
+        status="cancelled" if is_cancelled else "incomplete",
+        finish_reason="cancelled" if is_cancelled else WORKER_LOST,
+        problem=None if is_cancelled else _worker_lost(),
         prompt_tokens=row["prompt_tokens"],
         completion_tokens=tokens_of(text),
         usage_estimated=True,
     )
     with statements.transaction():
-        _finalize(row, log, outcome, worker_id=None)
+        _finalize(row, log, outcome, worker_id=None, is_cancelled=not needs_worker_lost)
+
+
+def _worker_lost() -> dict[str, Any]:
+    return problem_body(500, WORKER_LOST, "The server that wrote this reply was stopped.")

@@ -9,11 +9,11 @@ import orjson
 import sqlalchemy as sa
 
 from ..conversations.models import is_in_visible
-from ..database.columns import now, seconds_of
 from ..database.parameters import USER_ID, given
 from ..database.statements import Statement
 from ..llm.request import ChatRequest, Endpoint
 from ..messages.models import MESSAGE, Message
+from . import lease
 from .models import COMPLETION, COMPLETION_ROW, IN_PROGRESS, Completion
 from .reply_log import REASONING, TEXT, ReplyLog, rebuilt
 
@@ -86,7 +86,7 @@ class StoredCompletion:
     @property
     def is_abandoned(self) -> bool:
         """Whether the worker that wrote it is taken for dead."""
-        return self.in_progress and seconds_of(self.row["lease_expires_at"]) < now().timestamp()
+        return self.in_progress and lease.is_over(self.row["lease_expires_at"])
 
     @property
     def problem(self) -> dict[str, Any] | None:

@@ -118,6 +118,8 @@ def cancel_completion(completion_id: str) -> Response:
     if service.find_completion(user_id=user_id, completion_id=completion_id).in_progress:
         service.cancel_completion_and_commit(user_id=user_id, completion_id=completion_id)
         _reader(completion_id).wait(None, CANCEL_WAIT_S)
+        # a living worker looks several times a second
+        service.end_cancelled_and_commit(user_id=user_id, completion_id=completion_id)
     return json_response(service.get_completion(user_id=user_id, completion_id=completion_id))
 
 

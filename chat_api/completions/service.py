@@ -16,7 +16,7 @@ from flask import current_app
 from ..conversations import service as conversations
 from ..conversations.models import Conversation, is_in_visible
 from ..database import statements
-from ..database.columns import new_id, now, seconds_of
+from ..database.columns import new_id, now
 from ..database.parameters import CONVERSATION_ID, ROW_LIMIT, USER_ID, given, named_new, new
 from ..database.statements import IntegrityFailed, Statement
 from ..errors import RETRY_AFTER_S, Conflict, InvalidInput, NotFound, TooManyRequests, Unavailable
@@ -28,7 +28,8 @@ from ..messages.long_moves import after_long_moves_and_commit
 from ..messages.models import Message
 from ..user_llm_configs import service as configs
 from ..web.pagination import FIRST_ID, MAX_POSITION, Listing, Page, within_page_bytes
-from .checkpoints import LEASE, read_checkpoints
+from . import finalize, lease
+from .checkpoints import read_checkpoints
 from .context import Context, choose_context
 from .finalize import reap_abandoned_and_commit, reap_and_commit
 from .models import COMPLETION_ROW, Completion
@@ -273,6 +274,13 @@ def cancel_completion_and_commit(*, user_id: str, completion_id: str) -> None:
     _REQUEST_CANCEL.first_and_commit(user_id=user_id, completion_id=completion_id)
 
 
+def end_cancelled_and_commit(*, user_id: str, completion_id: str) -> None:
+    """End a cancelled reply whose worker has not done so, with the text that was durable. Raises NotFound."""
+    stored = find_completion(user_id=user_id, completion_id=completion_id)
+    if stored.in_progress:
+        finalize.end_cancelled_and_commit(stored)
+
+
 def _model(request: CompletionRequest, access: configs.Access) -> str:
     model = request.model or access.default_model
     if model is None:
@@ -306,7 +314,7 @@ def _create(
         provider_id=request.provider_id,
         model=prepared.model,
         worker_id=worker_id,
-        lease_expires_at=moment + LEASE,
+        lease_expires_at=moment + lease.LEASE,
         created_at=moment,
         prompt_tokens=context.tokens,
         omitted_messages=context.omitted,
@@ -366,7 +374,7 @@ def _require_none_running(
 ) -> None:
     """One completion at a time in a conversation, or several that each name another parent; and so many of one user."""
     for *_, lease_expires_at in running:
-        if seconds_of(lease_expires_at) < moment.timestamp():
+        if lease.is_over(lease_expires_at):
             raise _WorkerLost()
     for conversation_id, parent_id, branch_id, _ in running:
         if str(conversation_id) == request.conversation_id:

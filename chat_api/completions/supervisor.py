@@ -7,6 +7,7 @@ replies whose worker has died.
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -23,6 +24,7 @@ SAVE_EVERY_S = 0.2
 LOOK_FOR_CANCEL_EVERY_S = 0.4
 RENEW_EVERY_S = 4.0
 REAP_EVERY_S = 5.0
+REPORT_EVERY_S = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +65,8 @@ class Supervisor:
         self._wake_up = threading.Event()
         self._due: dict[str, float] = {}  # when what is done now and then is due next; emptied by a failure
         self._checkpoints: list[Checkpoint] = []
+        self._unreported: Counter[int] = Counter()  # failures of a log level since its last line
+        self._reports_at: dict[int, float] = {}
 
     def wake(self) -> None:
         """Make sure that the thread runs and looks after a new reply."""
@@ -112,11 +116,21 @@ class Supervisor:
         try:
             step(running)
         except (ApiError, StatementFailed) as error:
-            log.warning("replies could not be made durable: %s", error)
+            self._report(logging.WARNING, f"replies could not be made durable: {error}")
             self._due.clear()
-        except Exception:  # without this thread, all replies of the process would soon be taken for abandoned
-            log.exception("the supervisor of replies failed unexpectedly")
+        except (
+            Exception
+        ) as error:  # without this thread, all replies of the process would be taken for abandoned
+            self._report(logging.ERROR, "the supervisor of replies failed unexpectedly", error)
             self._due.clear()
+
+    def _report(self, level: int, message: str, error: Exception | None = None) -> None:
+        """Log a failure; one that repeats, as on a full disk, once a minute with its count since the last line."""
+        self._unreported[level] += 1
+        moment = time.monotonic()
+        if moment >= self._reports_at.get(level, 0):
+            self._reports_at[level] = moment + REPORT_EVERY_S
+            log.log(level, "%s", message, exc_info=error, extra={"times": self._unreported.pop(level)})
 
     def _tick(self, running: list[Run]) -> None:
         if self._registry.has_stopped:

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from ..database.columns import TIME_FORMAT, UTCDateTime, now
+from ..database.columns import TIME_FORMAT, UTCDateTime, ordered_now
 from ..database.parameters import CONVERSATION_ID, ROW_LIMIT, USER_ID, given
 from ..database.session import db
 from ..database.statements import Statement
@@ -82,7 +82,7 @@ def recency(*, conversation: Mapping[str, Any]) -> str:
 
 def create_conversation(*, user_id: str, title: str) -> Conversation:
     """Begin a conversation. Raises NotFound where there is no such user."""
-    moment = now()
+    moment = ordered_now()
     conversation = Conversation(user_id=user_id, title=title, created_at=moment, updated_at=moment)
     db.session.add(conversation)
     try:

@@ -1,7 +1,9 @@
 """What tables are made of: ids, times and the owner that every row has."""
 
-from datetime import UTC, datetime
+import threading
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 import uuid_utils
@@ -11,17 +13,40 @@ from sqlalchemy.types import TypeDecorator
 
 from .dialect import is_postgres
 
+_TICK = timedelta(microseconds=1)  # of a stored time
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
+class _Latest:
+    """What this process has handed out last, of ids and of times that order rows."""
+
+    id = ""
+    moment = datetime.min.replace(tzinfo=UTC)
+    lock = threading.Lock()
+
+
 def new_id() -> str:
-    """Make a UUID of version 7 (RFC 9562 section 5.7): ids of one process sort by the time they were made."""
-    return str(uuid_utils.uuid7())
+    """Make a UUID of version 7 (RFC 9562 section 5.7): ids of one process sort in the order they were made, also
+    where the clock steps back."""
+    fresh = str(uuid_utils.uuid7())
+    with _Latest.lock:
+        if fresh <= _Latest.id:
+            fresh = str(UUID(int=UUID(_Latest.id).int + 1))
+        _Latest.id = fresh
+    return fresh
 
 
 def now() -> datetime:
     """The time in UTC, aware."""
     return datetime.now(UTC)
+
+
+def ordered_now() -> datetime:
+    """The time, for what orders rows: later than all that this process has handed out before, also where the clock
+    steps back. Not for what compares times with the clock."""
+    with _Latest.lock:
+        _Latest.moment = moment = max(now(), _Latest.moment + _TICK)
+    return moment
 
 
 def seconds_of(moment: datetime | str) -> float:

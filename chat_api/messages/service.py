@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 from ..conversations.models import Conversation
 from ..database import statements
 from ..database.bulk import insert_rows
-from ..database.columns import new_id, now
+from ..database.columns import new_id, ordered_now
 from ..database.dialect import is_postgres
 from ..database.parameters import CONVERSATION_ID, MESSAGE_ID, ROW_LIMIT, USER_ID, given, named_new, new
 from ..database.session import db
@@ -35,7 +35,11 @@ _count = (
     .values(
         message_count=Conversation.message_count + 1,
         last_position=Conversation.last_position + 1,
-        updated_at=new(Message.created_at),
+        # never earlier than it was: another process's clock may be behind
+        updated_at=sa.case(
+            (new(Conversation.updated_at) > Conversation.updated_at, new(Conversation.updated_at)),
+            else_=Conversation.updated_at,
+        ),
     )
 )
 _take_position = _count.values(
@@ -123,7 +127,13 @@ def append_message_and_commit(
 
 def _values(fields: Mapping[str, Any]) -> dict[str, Any]:
     size_bytes = len(fields["content"].encode())
-    return {"id": new_id(), "size_bytes": size_bytes, "status": "completed", "created_at": now(), **fields}
+    return {
+        "id": new_id(),
+        "size_bytes": size_bytes,
+        "status": "completed",
+        "created_at": ordered_now(),
+        **fields,
+    }
 
 
 def _appended(
@@ -139,14 +149,20 @@ def _append_on_postgres(
     vector = index_writer.vector_of(
         scope["user_id"], scope["conversation_id"], values["id"], values["content"]
     )
-    row = run(_append_with_words(tuple(values)), **scope, **named_new(values), vector=vector)
+    row = run(
+        _append_with_words(tuple(values)),
+        **scope,
+        **named_new(values),
+        vector=vector,
+        new_updated_at=values["created_at"],
+    )
     if row is None:
         raise NotFound("conversation")
     return row[0], None if row[1] is None else str(row[1])
 
 
 def _append_on_sqlite(scope: dict[str, Any], values: dict[str, Any]) -> tuple[int, str | None]:
-    row = _TAKE_POSITION.first(**scope, new_id=values["id"], new_created_at=values["created_at"])
+    row = _TAKE_POSITION.first(**scope, new_id=values["id"], new_updated_at=values["created_at"])
     if row is None:
         raise NotFound("conversation")
     _, _, parent_id, position = row
@@ -155,7 +171,7 @@ def _append_on_sqlite(scope: dict[str, Any], values: dict[str, Any]) -> tuple[in
 
 
 def _append_beside(scope: dict[str, Any], parent_id: str | None, values: dict[str, Any]) -> int:
-    row = _COUNT.first(**scope, new_created_at=values["created_at"])
+    row = _COUNT.first(**scope, new_updated_at=values["created_at"])
     if row is None:
         raise NotFound("conversation")
     _insert_with_words(scope, {**values, "on_path": False, "parent_id": parent_id, "position": row[0]})

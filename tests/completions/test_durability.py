@@ -5,18 +5,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from flask import Flask
 
+from chat_api.completions import supervisor
 from chat_api.completions.checkpoints import save_checkpoints_and_commit
 from chat_api.completions.finalize import reap_abandoned_and_commit
 from chat_api.completions.registry import EXTENSION
 from chat_api.completions.reply_log import TEXT, Chunk
 from chat_api.completions.service import CompletionRequest, create_completion_and_commit
+from chat_api.completions.supervisor import Supervisor
+from chat_api.database.columns import TIME_FORMAT, new_id, now
 from chat_api.database.session import db
+from chat_api.errors import Unavailable
 from tests.completions.chat import Chat, Stream, run_sql, wait_for, wait_until_durable
 from tests.support.api import Api
 from tests.support.provider import ScriptedProvider, openai_stream
@@ -253,6 +258,7 @@ def test_while_the_database_is_locked_text_goes_on(
     chat: Chat, impatient_app: Flask, other_app: Flask, caplog: pytest.LogCaptureFixture
 ) -> None:
     more, end = threading.Event(), threading.Event()
+    impatient_app.extensions[EXTENSION]._supervisor._reports_at.clear()  # of another test's failures
     chat.script(openai_stream("one ", more, "two ", end, "three"))
     stream = chat.on(impatient_app).stream().until("one ")
     with locked(other_app):
@@ -370,3 +376,67 @@ def test_a_piece_that_comes_late_is_not_kept(chat: Chat, other_app: Flask) -> No
     end.set()
     stream.rest()
     assert found == []
+
+
+# -- clocks ---------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_whose_clock_ran_ahead_is_taken_for_dead_at_once(chat: Chat, app: Flask) -> None:
+    """Its lease lasts longer than any that is given now."""
+    completion_id = begun_by_a_dead_worker(chat, app)
+    lease = (now() + timedelta(hours=1)).strftime(TIME_FORMAT)
+    run_sql(app, f"UPDATE completions SET lease_expires_at = '{lease}' WHERE id = :id", id=completion_id)
+    completion = chat.get(completion_id)
+    assert (completion["status"], completion["finish_reason"]) == ("incomplete", "worker_lost")
+
+
+def test_the_supervisor_finalizes_it_too(chat: Chat, app: Flask) -> None:
+    completion_id = begun_by_a_dead_worker(chat, app)
+    lease = (now() + timedelta(hours=1)).strftime(TIME_FORMAT)
+    run_sql(app, f"UPDATE completions SET lease_expires_at = '{lease}' WHERE id = :id", id=completion_id)
+    with app.app_context():
+        reap_abandoned_and_commit()
+    [(status,)] = run_sql(app, "SELECT status FROM completions WHERE id = :id", id=completion_id)
+    assert status == "incomplete"
+
+
+def test_cancelling_a_reply_without_a_living_worker_ends_it_with_its_text(chat: Chat, app: Flask) -> None:
+    """Its lease is not over yet, but nobody obeys."""
+    completion_id = begun_by_a_dead_worker(chat, app, said="So far")
+    cancelled = chat.cancel(completion_id).get_json()
+    assert (cancelled["status"], cancelled["finish_reason"]) == ("cancelled", "cancelled")
+    assert (cancelled["problem"], cancelled["message"]["content"]) == (None, "So far")
+    assert chat.said[-1] == ("assistant", "So far", "cancelled")
+
+
+def begun_by_a_dead_worker(chat: Chat, app: Flask, said: str = "So ") -> str:
+    request = CompletionRequest(
+        user_id=chat.api.user_id,
+        conversation_id=chat.conversation_id,
+        provider_id=chat.provider_id,
+        model="m",
+        content="Hello",
+    )
+    with app.app_context():
+        completion = create_completion_and_commit(request=request, worker_id=new_id(), running_limit=9)
+        save_checkpoints_and_commit([(chat.api.user_id, completion.id, 0, [Chunk(TEXT, said)])])
+    return completion.id
+
+
+# -- the log --------------------------------------------------------------------------------------------------
+
+
+def test_failures_that_repeat_are_logged_once_a_minute_with_their_number(
+    app: Flask, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(running: list[Any]) -> None:
+        raise Unavailable("No space left on device.")
+
+    clock = [1000.0]
+    monkeypatch.setattr(supervisor.time, "monotonic", lambda: clock[0])
+    watched = Supervisor(app.extensions[EXTENSION])
+    for _ in range(5 * 120):
+        watched._try(fail, [])
+        clock[0] += 0.2
+    records = [record for record in caplog.records if "could not be made durable" in record.getMessage()]
+    assert [record.__dict__["times"] for record in records] == [1, 300]

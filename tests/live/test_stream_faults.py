@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from chat_api.completions.checkpoints import LEASE
+from chat_api.completions.lease import LEASE
 from tests.live.client import Line, all_workers, line_to_each_worker, serving, wait_until
 from tests.live.streams import Chat, assert_read_once, new_key, query, words
 from tests.support.postgres import PrivatePostgres

@@ -77,7 +77,7 @@ def everything_stored(app: Flask) -> str:
 
 
 def begin_elsewhere(app: Flask, user_id: str, message: dict[str, Any], provider_id: str) -> str:
-    """The id of a reply to this message that another worker writes for the next hour: `By the river`, so far."""
+    """The id of a reply to this message that another worker writes for the next minute: `By the river`, so far."""
     moment, completion_id = now(), new_id()
     completion = Completion(
         user_id=user_id,
@@ -92,7 +92,7 @@ def begin_elsewhere(app: Flask, user_id: str, message: dict[str, Any], provider_
         usage_estimated=True,
         omitted_messages=0,
         worker_id=new_id(),
-        lease_expires_at=moment + timedelta(hours=1),
+        lease_expires_at=moment + timedelta(minutes=1),
         created_at=moment,
     )
     pieces = [(0, '[["text","By the "]]'), (7, '[["text","river"]]')]
