@@ -22,7 +22,7 @@ READY_FOR_E2E := $(VENV)/.requirements-e2e
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-e2e check lint format format-check types migrations-check migration upgrade bench \
-	bench-stream bench-search demo demo-provider lock clean
+	bench-stream bench-search soak demo demo-provider lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ bench-stream: $(READY_TO_TEST) ## Measure streamed replies, from a provider that
 
 bench-search: $(READY_TO_TEST) ## Measure full-text search over a million messages; fills databases for a quarter of an hour
 	$(BIN)/python -m bench.search $(ARGS)
+
+soak: $(READY_TO_TEST) ## Mixed load with faults for ten minutes; ARGS="--seconds 60" for less
+	$(BIN)/python -m tests.live.soak $(ARGS)
 
 demo-provider: $(READY_TO_RUN) ## Serve a local model that repeats the prompt, on DEMO_PORT (8100)
 	@$(FLASK) demo-provider --port $(DEMO_PORT)
