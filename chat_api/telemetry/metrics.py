@@ -31,6 +31,7 @@ class _Process:
 
     shared: SharedCounters | None = None
     slab: Slab | None = None
+    has_master = False  # else the counters are this process's own
 
 
 _process = _Process()
@@ -44,9 +45,8 @@ def init_app(app: Flask) -> None:
 def reserve_counters(workers: int) -> int | None:
     """In a server's master, before it forks a worker: which counters that one gets. None: no shared ones are free."""
     if _process.shared is None:
-        _process.shared = SharedCounters(
-            2 * workers + 16
-        )  # a reload starts all workers before the old ones end
+        # a reload starts all workers before the old ones end
+        _process.shared, _process.has_master = SharedCounters(2 * workers + 16), True
     return _process.shared.reserve()
 
 
@@ -98,8 +98,7 @@ def _counters() -> SharedCounters:
 def _slab() -> Slab:
     """This process's slab: of memory of its own where no master has made any (`flask run`) or none was free."""
     if _process.slab is None:
-        has_none_left = _process.shared is not None
-        _process.slab = (SharedCounters(1) if has_none_left else _counters()).slab(1)
+        _process.slab = (SharedCounters(1) if _process.has_master else _counters()).slab(1)
     return _process.slab
 
 
