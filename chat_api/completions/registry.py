@@ -16,7 +16,7 @@ from flask import Flask, current_app
 from ..database.columns import new_id
 from ..egress.errors import EgressError
 from ..egress.gate import Gate
-from ..errors import ApiError, BestEffort, NotFound, ProviderFailed, Unavailable
+from ..errors import ApiError, BestEffort, NotFound, ProviderFailed, Unavailable, problem_body
 from ..llm.client import Client, Limits
 from ..llm.request import Endpoint
 from ..server import lifecycle
@@ -116,12 +116,11 @@ class RunRegistry:
         )
         try:
             thread.start()
-        except RuntimeError:
-            # the system gives no more threads: what was stored is finalized when its lease expires
-            self._forget(run, slot)
-            run.close(None, Unavailable("The server is out of threads."))
-            raise Unavailable("The server is out of threads.") from None
-        self._supervisor.wake()
+        except RuntimeError:  # the system gives no more threads; a refusal would hide what is stored already
+            self._write(run, slot, _out_of_threads(completion))
+            return run
+        with BestEffort("starting the supervisor"):  # the next reply tries again
+            self._supervisor.wake()
         return run
 
     def list_models(self, user_id: str, endpoint: Endpoint) -> list[str]:
@@ -167,13 +166,16 @@ class RunRegistry:
         self._supervisor.finish(LAST_TRIES_S)
         self.close_connections()
 
-    def _write(self, run: Run, slot: Slot) -> None:
-        """The life of a reply's thread. Whatever happens in it, the readers learn of its end."""
+    def _write(self, run: Run, slot: Slot, outcome: Outcome | None = None) -> None:
+        """The life of a reply's thread. Whatever happens in it, the readers learn of its end.
+
+        With an `outcome` it ends at once, and the provider is not called.
+        """
         with self.app.app_context():
             ended: StoredCompletion | None = None
             lost: ApiError | None = None
             try:
-                ended = self._finalized(run, run.produce(self.client))
+                ended = self._finalized(run, outcome or run.produce(self.client))
             except NotFound as error:  # deleted, with its message, its conversation or its owner
                 lost = error
             except Exception as error:  # a run that stays would keep its lease and its readers for ever
@@ -212,6 +214,17 @@ class RunRegistry:
         with self._lock:
             self._runs.pop(run.completion.id, None)
         slot.release()
+
+
+def _out_of_threads(completion: StartedCompletion) -> Outcome:
+    return Outcome(
+        status="failed",
+        finish_reason="error",
+        problem=problem_body(503, "unavailable", "The server is out of threads; retry."),
+        prompt_tokens=completion.prompt_tokens,
+        completion_tokens=0,
+        usage_estimated=True,
+    )
 
 
 def _new_client(app: Flask, pace_s: Callable[[], float]) -> Client:

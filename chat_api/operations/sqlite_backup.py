@@ -1,6 +1,6 @@
 """Backup and restore of SQLite, by its online backup interface.
 
-All pages are copied inside one read transaction. Writers go on in the WAL meanwhile, and unlike a backup without that
+All pages are copied inside one read transaction. Writers go on in the WAL, and unlike a backup without that
 transaction it does not begin again at each of their commits, so it ends however much is written.
 """
 

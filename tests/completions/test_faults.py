@@ -1,6 +1,7 @@
 """What providers do wrong: what the client gets, what is kept, and that the conversation goes on."""
 
 import logging
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -309,3 +310,36 @@ def test_a_blocked_address_is_found_out_without_a_call(chat: Chat, serve: Any) -
         assert chat.sent == []
         assert chat.on(opened).reply()["status"] == "completed"
         wait_for(lambda: len(chat.sent) == 1)
+
+
+# -- a system without threads ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_reply_that_gets_no_thread_is_reported_as_stored_and_failed(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch, streamed: bool
+) -> None:
+    """The question is committed by then: a refusal would make the client send it again."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("reply-"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        if streamed:
+            stream = chat.stream()
+            stream.rest()
+            assert [event.name for event in stream.seen] == ["completion.started", "completion.failed"]
+            completion_id = stream.id
+        else:
+            response = chat.ask()
+            assert (response.status_code, response.get_json()["code"]) == (503, "unavailable")
+            completion_id = response.get_json()["completion_id"]
+    completion = chat.get(completion_id)
+    assert (completion["status"], completion["problem"]["code"]) == ("failed", "unavailable")
+    assert [role for role, *_ in chat.said] == ["user"]
+    chat.script(openai_stream("Here again."))
+    assert chat.reply()["message"]["content"] == "Here again."

@@ -247,7 +247,7 @@ def test_a_folder_that_is_not_there_is_one_line_without_control_characters(
     assert "\x1b" not in error
 
 
-def test_restore_refuses_a_database_with_rows_unless_it_is_told_to(
+def test_restore_refuses_a_database_with_rows_unless_it_may_overwrite(
     source: Flask, author: Api, make_database: Callable[[str], str], tmp_path: Path
 ) -> None:
     begin_conversation(author, "in the backup")

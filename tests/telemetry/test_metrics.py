@@ -13,18 +13,18 @@ from chat_api.telemetry.shared_counters import KEY_BYTES, RECORDS, SharedCounter
 
 def in_process(action: Callable[[], None]) -> int:
     """Run in a forked process that then waits to be killed; its process id."""
-    done, tell = os.pipe()
+    done, ready = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             action()
-            os.write(tell, b"1")
+            os.write(ready, b"1")
             time.sleep(60)
         finally:
             os._exit(1)
     os.read(done, 1)
     os.close(done)
-    os.close(tell)
+    os.close(ready)
     return pid
 
 
