@@ -13,9 +13,10 @@ from bench.load import Series, Subject, hello_subject, measure_rounds, note_dist
 from bench.processes import pss_mib
 from bench.servers import Database, Gunicorn, running_database, serve_app, serve_hello
 from bench.suite import Report, Row, Target, options_parser, progress, run
+from bench.worst import measure_worst
 
 ENDPOINT_NAMES = tuple(endpoint.name for endpoint in ENDPOINTS)
-PARTS = (*ENDPOINT_NAMES, "memory")
+PARTS = (*ENDPOINT_NAMES, "memory", "worst")
 QUICK = {"rounds": 2, "seconds": 0.5}
 IDLE_LIMIT_MIB = 80.0
 
@@ -43,6 +44,10 @@ def _measure(options: argparse.Namespace, report: Report, folder: Path) -> None:
             report.tables["Memory of one idle worker"] = [*map(_memory_row, deployments)]
         if options.parts.intersection(ENDPOINT_NAMES):
             _measure_endpoints(deployments, hello, options, report)
+        if "worst" in options.parts:
+            rows = report.tables.setdefault("The worst accepted request of each route (medians)", [])
+            for one in deployments:
+                rows += measure_worst(one.service, one.database, min(options.rounds, 3), report)
 
 
 def _measure_endpoints(

@@ -60,7 +60,7 @@ TABLE = rows()
 # by the beginning of a row: the figures of the code that it must name, in this order
 CODE = {
     "body of a request that carries neither": [request_body.SMALL_BODY_BYTES],
-    "values in a JSON body": [json_body.MAX_VALUES],
+    "names and values in a JSON body": [json_body.MAX_VALUES],
     "digits of an integer": [json_body.MAX_DIGITS],
     "such bodies that a worker receives": [slots.MAX_RECEIVING, slots.MAX_RECEIVING_PER_CLIENT],
     "time in which a request's head": [arrival.ARRIVAL_S],

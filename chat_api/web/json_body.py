@@ -19,10 +19,10 @@ from .echo import field_name
 from .fields import Text
 from .request_body import SMALL_BODY_BYTES, receive_body, waiting_for_client
 
-# A completion with all that its limits allow has some thousand. As objects they take 5 to 20 MB of memory.
+# Names and values. The tools of a completion have some thousand. As objects so many take 5 to 20 MB of memory.
 MAX_VALUES = 50_000
 MAX_DIGITS = 400  # of an integer: the largest float has 309, and the time to convert grows with their square
-_SEPARATORS = b"[{,:"  # each value but the first follows one
+_SEPARATORS = b"[{,:"  # each name and each value but the first follows one
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"(?=[\s,:\]}]|\Z)'
 # counts separators outside of strings up to the limit, in one pass and without memory
 _TOO_MANY_VALUES = re.compile(
@@ -100,7 +100,7 @@ def _require_json() -> None:
 def parse_json(raw: bytes) -> Any:
     """Parse strictly. Raises InvalidInput, with line and column of the error where there are any."""
     if _has_too_many_values(raw):
-        raise InvalidInput(detail=f"The body has more than {MAX_VALUES} values.")
+        raise InvalidInput(detail=f"The body has more than {MAX_VALUES} names and values.")
     try:
         value = _DECODER.decode(raw.decode("utf-8"))
     except UnicodeDecodeError as error:

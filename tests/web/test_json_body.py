@@ -120,7 +120,7 @@ def test_body_of_too_many_values_is_refused_before_it_is_parsed(
 ) -> None:
     monkeypatch.setattr(json_body, "_DECODER", None)  # nobody needs it
     refused = assert_problem(send_raw(user, path, raw), 400)
-    assert refused["detail"] == f"The body has more than {MAX_VALUES} values."
+    assert refused["detail"] == f"The body has more than {MAX_VALUES} names and values."
 
 
 def test_separators_inside_of_a_text_are_no_values(user: Api, body_for: Body) -> None:
