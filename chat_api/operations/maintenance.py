@@ -13,7 +13,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from ..auth.models import Login, PersonalAccessToken, RevokedLogin, ThrottleCounter
-from ..database.bulk import with_rests
+from ..database.bulk import rows_at_once, with_rests
 from ..database.columns import now
 from ..database.session import db
 from ..idempotency.models import IdempotencyKey
@@ -46,12 +46,23 @@ def rotate_secrets() -> tuple[int, int, int]:
     counts = {"rotated": 0, "current": 0, "broken": 0}
     for user_id in _user_ids():
         for model, column in ENCRYPTED:
-            for row_id, ciphertext in db.session.execute(
-                sa.select(model.id, column).where(model.user_id == user_id)
-            ):
-                counts[_rotate(model, column, user_id, row_id, ciphertext)] += 1
-        db.session.commit()
+            _run(_rotate_some(model, column, user_id, counts))
     return counts["rotated"], counts["current"], counts["broken"]
+
+
+def _rotate_some(model: Any, column: Any, user_id: str, counts: dict[str, int]) -> Iterator[None]:
+    """Rotate the secrets of a user in steps of some rows, each to be committed."""
+    query = sa.select(model.id, column).where(model.user_id == user_id).order_by(model.id)
+    after, limit = "", rows_at_once()
+    while True:
+        remaining = query.where(model.id > after) if after else query
+        rows = db.session.execute(remaining.limit(limit)).all()
+        for row_id, ciphertext in rows:
+            counts[_rotate(model, column, user_id, row_id, ciphertext)] += 1
+        yield
+        if len(rows) < limit:
+            return
+        after = rows[-1][0]
 
 
 def count_secrets() -> Generator[tuple[int, int]]:
@@ -93,15 +104,15 @@ def purge_expired() -> int:
     db.session.rollback()
     for user_id in being_erased:
         _run(erase_account(user_id=user_id))
-    count = _delete(sa.delete(RevokedLogin).where(RevokedLogin.expires_at <= moment))
-    count += _delete(sa.delete(ThrottleCounter).where(ThrottleCounter.expires_at <= moment))
+    count = _delete(RevokedLogin, RevokedLogin.expires_at <= moment)
+    count += _delete(ThrottleCounter, ThrottleCounter.expires_at <= moment)
     for user_id in _user_ids():
         for model, expired in (
             (Login, Login.expires_at <= moment),
             (PersonalAccessToken, PersonalAccessToken.expires_at <= moment),
             (IdempotencyKey, IdempotencyKey.created_at <= moment - RETENTION),
         ):
-            count += _delete(sa.delete(model).where(model.user_id == user_id, expired))
+            count += _delete(model, model.user_id == user_id, expired)
         finish_hidden(user_id)
     return count
 
@@ -163,11 +174,25 @@ def rebuild_search() -> Iterator[int | None]:
                 time.sleep(WAIT_S)
 
 
-def _delete(statement: sa.Delete) -> int:
-    result = cast("sa.CursorResult[Any]", db.session.execute(statement))
-    count = result.rowcount
-    db.session.commit()
-    return count
+def _delete(model: Any, *conditions: sa.ColumnElement[bool]) -> int:
+    """Delete the rows that meet the conditions in steps; how many those were."""
+    counts: list[int] = []
+    _run(_delete_some(model, conditions, counts))
+    return sum(counts)
+
+
+def _delete_some(
+    model: Any, conditions: tuple[sa.ColumnElement[bool], ...], counts: list[int]
+) -> Iterator[None]:
+    key, limit = list(model.__table__.primary_key), min(rows_at_once(), BATCH)
+    batch = sa.select(*key).where(*conditions).limit(limit)
+    while rows := db.session.execute(batch).all():
+        found = sa.tuple_(*key).in_(rows) if len(key) > 1 else key[0].in_([row[0] for row in rows])
+        deleted = cast("sa.CursorResult[Any]", db.session.execute(sa.delete(model).where(found, *conditions)))
+        counts.append(deleted.rowcount)
+        yield
+        if len(rows) < limit:
+            return
 
 
 def _user_ids() -> Iterator[str]:
