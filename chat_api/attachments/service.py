@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from ..database.session import db
 from ..errors import NotFound
-from ..messages.active_path import IN_VISIBLE
+from ..messages.conditions import IN_VISIBLE
 from ..messages.models import Message
 from ..web.pagination import Listing, Page
 from .models import Attachment
@@ -19,10 +19,18 @@ _OF_VISIBLE = sa.exists(_ITS_MESSAGE.correlate(Attachment))
 
 def create_attachment(*, user_id: str, message_id: str, file_type: str, file_path: str) -> Attachment:
     """Attach a label to the user's message; the message's row numbers it. Raises NotFound."""
+    newest = sa.select(sa.func.max(Attachment.position)).where(
+        Attachment.user_id == user_id, Attachment.message_id == message_id
+    )
+    # a count that is less than the newest position is wrong, and ends with this
+    count = sa.case(
+        (Message.attachment_count >= sa.func.coalesce(newest.scalar_subquery(), 0), Message.attachment_count),
+        else_=newest.scalar_subquery(),
+    )
     position = db.session.scalar(
         sa.update(Message)
         .where(Message.user_id == user_id, Message.id == message_id, IN_VISIBLE)
-        .values(attachment_count=Message.attachment_count + 1)
+        .values(attachment_count=count + 1)
         .returning(Message.attachment_count)
     )
     if position is None:

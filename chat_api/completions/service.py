@@ -23,9 +23,11 @@ from ..errors import RETRY_AFTER_S, Conflict, InvalidInput, NotFound, TooManyReq
 from ..llm.request import ChatRequest, Endpoint
 from ..messages import active_path
 from ..messages import service as messages
-from ..messages.active_path import THIS_CONVERSATION, Branch
+from ..messages.active_path import Branch
+from ..messages.conditions import THIS_CONVERSATION
 from ..messages.long_moves import after_long_moves_and_commit
 from ..messages.models import Message
+from ..messages.repair import repair_and_commit
 from ..user_llm_configs import service as configs
 from ..web.pagination import FIRST_ID, MAX_POSITION, Listing, Page, within_page_bytes
 from . import finalize, lease
@@ -166,7 +168,7 @@ def create_completion(
         except _WorkerLost:
             reap_abandoned_and_commit(user_id=request.user_id)
         except _PathMoved:
-            pass
+            _repair_and_commit(request)
         prepared = prepare_completion(request=request)
         return _create_after_moves_and_commit(request, prepared, worker_id, running_limit)
 
@@ -195,6 +197,7 @@ def create_completion_and_commit(
                 )
             except _PathMoved as error:
                 failure = error
+                _repair_and_commit(request)
             except _WorkerLost as error:
                 failure = error
                 reap_abandoned_and_commit(user_id=request.user_id)
@@ -324,6 +327,11 @@ def _create(
     )
     statements.execute_at_end(_INSERT, **named_new(completion.to_row()))
     return completion
+
+
+def _repair_and_commit(request: CompletionRequest) -> None:
+    """Repair a conversation whose row says another end of the path than its messages; else others append to it."""
+    repair_and_commit(user_id=request.user_id, conversation_id=request.conversation_id)
 
 
 def _require_same_path(request: CompletionRequest, prepared: Prepared, *, leaf_id: Any) -> None:

@@ -45,8 +45,10 @@ class Conversation(OwnedByUser, Model):
     active_leaf_id: Mapped[str | None] = mapped_column(Id)
     # the one before, so that the statement that moves the leaf can return what it was: the new message's parent
     previous_leaf_id: Mapped[str | None] = mapped_column(Id)
-    # how many messages the active path has
+    # how many messages the path to `counted_leaf_id` has: the active leaf, unless a release that knows neither column
+    # has moved that; see `messages.repair`
     path_length: Mapped[int] = mapped_column(sa.Integer, default=0, server_default=sa.text("0"))
+    counted_leaf_id: Mapped[str | None] = mapped_column(Id)
     # NULL, or what hides the conversation and all that is in it from every reader: the id of the import that is storing
     # it batch by batch, or its own id while it is being deleted
     hidden_by: Mapped[str | None] = mapped_column(Id)

@@ -14,22 +14,34 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
-from ..conversations.models import IS_VISIBLE, Conversation, is_in_visible
+from ..conversations.models import Conversation
 from ..database.dialect import is_postgres
 from ..database.parameters import CONVERSATION_ID, MESSAGE_ID, ROW_LIMIT, USER_ID, given, new
 from ..database.session import db
 from ..database.statements import Statement
 from ..errors import Conflict, NotFound
+from .conditions import IN_CONVERSATION, IN_VISIBLE, IS_COUNTED, ON_PATH, THIS_CONVERSATION
 from .models import Message
+from .repair import CAN_APPEND, repair_for_append
 
-IN_VISIBLE = is_in_visible(Message.user_id, Message.conversation_id)
-IN_CONVERSATION = (Message.user_id == USER_ID, Message.conversation_id == CONVERSATION_ID)
-# as the partial index has it, and of no type: for a Boolean SQLAlchemy writes `= 1` on SQLite, which that does not
-# take for the same
-ON_PATH: sa.ColumnElement[Any] = sa.literal_column("messages.on_path")
-THIS_CONVERSATION = (Conversation.user_id == USER_ID, Conversation.id == CONVERSATION_ID, IS_VISIBLE)
 
-_LOCK = Statement(sa.select(Conversation.active_leaf_id).where(*THIS_CONVERSATION).with_for_update())
+def moved_path(leaf_id: Any, growth: Any) -> dict[str, Any]:
+    """The columns of a conversation whose active path ends at another message, and is longer by this.
+
+    A length that is not that of the active path stays as it is, together with the leaf that it belongs to.
+    """
+    return {
+        "active_leaf_id": leaf_id,
+        "path_length": sa.case(
+            (IS_COUNTED, Conversation.path_length + growth), else_=Conversation.path_length
+        ),
+        "counted_leaf_id": sa.case((IS_COUNTED, leaf_id), else_=Conversation.counted_leaf_id),
+    }
+
+
+_LOCK = Statement(
+    sa.select(Conversation.active_leaf_id, CAN_APPEND).where(*THIS_CONVERSATION).with_for_update()
+)
 # by the key alone: with the conversation named, too, Postgres may look for the id among all messages there
 _CONVERSATION_OF = Statement(
     sa.select(Message.conversation_id).where(Message.user_id == USER_ID, Message.id == MESSAGE_ID, IN_VISIBLE)
@@ -55,6 +67,7 @@ def _ancestors() -> sa.CTE:
     )
 
 
+GREATEST_POSITION = 2**31 - 1
 LONGEST_MOVE = 500  # messages, in one transaction on SQLite: about 10 ms
 
 _ancestor = _ancestors()
@@ -86,12 +99,9 @@ _AFTER = Statement(
 _SET_LEAF = Statement(
     sa.update(Conversation)
     .where(Conversation.user_id == USER_ID, Conversation.id == CONVERSATION_ID)
-    .values(
-        active_leaf_id=new(Conversation.active_leaf_id),
-        path_length=Conversation.path_length + given("growth", sa.Integer()),
-    )
+    .values(moved_path(new(Conversation.active_leaf_id), given("growth", sa.Integer())))
 )
-_LENGTH = Statement(sa.select(Conversation.path_length).where(*THIS_CONVERSATION))
+_LENGTH = Statement(sa.select(Conversation.path_length, IS_COUNTED).where(*THIS_CONVERSATION))
 _COUNT_UP_TO = Statement(
     sa.select(sa.func.count())
     .select_from(Message)
@@ -147,7 +157,11 @@ def set_active_leaf(*, user_id: str, conversation_id: str, message_id: str | Non
     row = _LOCK.first(**scope)
     if row is None:
         raise NotFound("conversation")
-    if (str(row[0]) if row[0] else None) == message_id:
+    leaf_id, can_append = row
+    if not can_append:
+        repair_for_append(**scope)
+        leaf_id = _LOCK.all(**scope)[0][0]
+    if (str(leaf_id) if leaf_id else None) == message_id:
         return
     fork = None
     if message_id is not None:
@@ -179,9 +193,16 @@ def _require_short_move(*, user_id: str, conversation_id: str, message_id: str |
 
 
 def path_length(*, user_id: str, conversation_id: str) -> int:
-    """How many messages the active path has; kept with the conversation, so it costs the same for any number."""
-    row = _LENGTH.first(user_id=user_id, conversation_id=conversation_id)
-    return row[0] if row else 0
+    """How many messages the active path has; kept with the conversation, so it costs the same for any number.
+
+    They are counted where a release that keeps no length has moved the path.
+    """
+    scope = {"user_id": user_id, "conversation_id": conversation_id}
+    row = _LENGTH.first(**scope)
+    if row is None:
+        return 0
+    length, is_counted = row
+    return length if is_counted else _COUNT_UP_TO.all(**scope, fork=GREATEST_POSITION)[0][0]
 
 
 def find_branch(*, user_id: str, conversation_id: str, message_id: str) -> Branch:

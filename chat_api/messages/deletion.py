@@ -13,13 +13,15 @@ import sqlalchemy as sa
 from ..conversations import service as conversations
 from ..conversations.models import Conversation
 from ..database.bulk import delete_children, rows_at_once
+from ..database.columns import Id
 from ..database.dialect import is_postgres
 from ..database.parameters import ROW_LIMIT, given
 from ..database.session import db
 from ..database.statements import Statement
 from ..errors import NotFound
 from . import service
-from .active_path import IN_CONVERSATION
+from .active_path import moved_path
+from .conditions import IN_CONVERSATION
 from .models import Message
 
 BATCH_ROWS = 1000  # at most
@@ -226,8 +228,8 @@ class _Descendants:
         changes: dict[str, Any] = {"message_count": Conversation.message_count - len(gone)}
         left_path = [row for row in gone if row.on_path]
         if left_path:  # of a path the newest messages, as these have the highest positions
-            changes["active_leaf_id"] = min(left_path, key=lambda row: row.position).parent_id
-            changes["path_length"] = Conversation.path_length - len(left_path)
+            leaf_id = sa.literal(min(left_path, key=lambda row: row.position).parent_id, Id())
+            changes |= moved_path(leaf_id, -len(left_path))
         here = (
             Conversation.user_id == self._scope["user_id"],
             Conversation.id == self._scope["conversation_id"],

@@ -11,7 +11,7 @@ from ..database.parameters import CONVERSATION_ID, MESSAGE_ID, ROW_LIMIT, USER_I
 from ..database.statements import Statement
 from ..errors import InvalidInput, NotFound
 from ..web.pagination import Listing, Page, within_page_bytes
-from .active_path import IN_CONVERSATION, IN_VISIBLE, ON_PATH
+from .conditions import IN_CONVERSATION, IN_VISIBLE, ON_PATH
 from .models import MESSAGE, MESSAGE_SIZE, Message
 
 

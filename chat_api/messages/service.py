@@ -1,7 +1,7 @@
 """Appending messages and finding single ones. Lists are in `pages`, the active path in `active_path`."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from operator import itemgetter
 from typing import Any
 
@@ -18,8 +18,10 @@ from ..database.session import db
 from ..database.statements import Statement
 from ..errors import NotFound
 from ..search_index import writer as index_writer
-from .active_path import IN_CONVERSATION, IN_VISIBLE, ON_PATH, THIS_CONVERSATION, set_active_leaf
+from .active_path import set_active_leaf
+from .conditions import IN_CONVERSATION, IN_VISIBLE, ON_PATH, THIS_CONVERSATION
 from .models import MESSAGE, MESSAGE_SIZE, Message
+from .repair import CAN_APPEND, repair_for_append
 
 LEAF = "leaf"  # as a parent: whatever message the active path ends at
 
@@ -28,10 +30,11 @@ _THIS_MESSAGE = (Message.user_id == USER_ID, Message.id == MESSAGE_ID)
 # -- appending -----------------------------------------------------------------------------------------------
 
 # The conversation's row numbers the message and names its parent: the lock on it is what makes positions total and
-# the path unbroken, and naming the owner here is the whole check of ownership
+# the path unbroken, and naming the owner here is the whole check of ownership. No row is found either where the row
+# needs a repair.
 _count = (
     sa.update(Conversation)
-    .where(*THIS_CONVERSATION)
+    .where(*THIS_CONVERSATION, CAN_APPEND)
     .values(
         message_count=Conversation.message_count + 1,
         last_position=Conversation.last_position + 1,
@@ -46,8 +49,14 @@ _take_position = _count.values(
     previous_leaf_id=Conversation.active_leaf_id,
     active_leaf_id=new(Message.id),
     path_length=Conversation.path_length + 1,
+    counted_leaf_id=new(Message.id),
 ).returning(Conversation.user_id, Conversation.id, Conversation.previous_leaf_id, Conversation.last_position)
 _SCOPE = ("user_id", "conversation_id", "parent_id", "position")
+
+Appended = tuple[int, str | None]
+"""Position and parent of a new message."""
+Append = Callable[[dict[str, Any], dict[str, Any]], Appended | None]
+"""Appends a message; None, and nothing written, where there is no conversation that CAN_APPEND."""
 
 
 def _insert(fields: tuple[str, ...], scope: tuple[Any, ...]) -> Any:
@@ -102,14 +111,12 @@ def append_message(
     scope: dict[str, Any] = {"user_id": user_id, "conversation_id": conversation_id}
     values = _values(fields)
     if stays_beside_path:
-        position, parent = _append_beside(scope, parent_id, values), parent_id
+        append: Append = partial(_append_beside, parent_id)
     else:
         if parent_id != LEAF:
             set_active_leaf(**scope, message_id=parent_id)
-        position, parent = (_append_on_postgres if is_postgres(db.engine) else _append_on_sqlite)(
-            scope, values
-        )
-    return _appended(scope, values, position, parent)
+        append = _append_on_postgres if is_postgres(db.engine) else _append_on_sqlite
+    return _appended(scope, values, append(scope, values) or _append_repaired(append, scope, values))
 
 
 def append_message_and_commit(
@@ -121,8 +128,11 @@ def append_message_and_commit(
         with statements.transaction():
             return append_message(**scope, parent_id=parent_id, **fields)
     values = _values(fields)
-    position, parent = _append_on_postgres(scope, values, Statement.first_and_commit)
-    return _appended(scope, values, position, parent)
+    appended = _append_on_postgres(scope, values, Statement.first_and_commit)
+    if appended is None:
+        with statements.transaction():
+            appended = _append_repaired(_append_on_postgres, scope, values)
+    return _appended(scope, values, appended)
 
 
 def _values(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,16 +146,23 @@ def _values(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _appended(
-    scope: Mapping[str, Any], values: Mapping[str, Any], position: int, parent: str | None
-) -> dict[str, Any]:
-    return MESSAGE.of({**scope, **values, "position": position, "parent_id": parent})
+def _append_repaired(append: Append, scope: dict[str, Any], values: dict[str, Any]) -> Appended:
+    """Append to a conversation that was not found, or that has to be repaired first. Raises NotFound."""
+    repair_for_append(**scope)
+    appended = append(scope, values)
+    if appended is None:
+        raise RuntimeError("A conversation that is locked and repaired takes no message.")
+    return appended
+
+
+def _appended(scope: Mapping[str, Any], values: Mapping[str, Any], appended: Appended) -> dict[str, Any]:
+    position, parent_id = appended
+    return MESSAGE.of({**scope, **values, "position": position, "parent_id": parent_id})
 
 
 def _append_on_postgres(
     scope: dict[str, Any], values: dict[str, Any], run: Callable[..., Any] = Statement.first
-) -> tuple[int, str | None]:
-    """Position and parent of the message. Raises NotFound."""
+) -> Appended | None:
     vector = index_writer.vector_of(
         scope["user_id"], scope["conversation_id"], values["id"], values["content"]
     )
@@ -156,26 +173,24 @@ def _append_on_postgres(
         vector=vector,
         new_updated_at=values["created_at"],
     )
-    if row is None:
-        raise NotFound("conversation")
-    return row[0], None if row[1] is None else str(row[1])
+    return None if row is None else (row[0], None if row[1] is None else str(row[1]))
 
 
-def _append_on_sqlite(scope: dict[str, Any], values: dict[str, Any]) -> tuple[int, str | None]:
+def _append_on_sqlite(scope: dict[str, Any], values: dict[str, Any]) -> Appended | None:
     row = _TAKE_POSITION.first(**scope, new_id=values["id"], new_updated_at=values["created_at"])
     if row is None:
-        raise NotFound("conversation")
+        return None
     _, _, parent_id, position = row
     _insert_with_words(scope, {**values, "parent_id": parent_id, "position": position})
     return position, parent_id
 
 
-def _append_beside(scope: dict[str, Any], parent_id: str | None, values: dict[str, Any]) -> int:
+def _append_beside(parent_id: str | None, scope: dict[str, Any], values: dict[str, Any]) -> Appended | None:
     row = _COUNT.first(**scope, new_updated_at=values["created_at"])
     if row is None:
-        raise NotFound("conversation")
+        return None
     _insert_with_words(scope, {**values, "on_path": False, "parent_id": parent_id, "position": row[0]})
-    return row[0]
+    return row[0], parent_id
 
 
 def _insert_with_words(scope: dict[str, Any], values: dict[str, Any]) -> None:

@@ -118,6 +118,7 @@ class ConversationImporter:
             last_position=max(self._fields["last_position"], self._position),
             active_leaf_id=self._path_ends_at,
             path_length=self._path_length,
+            counted_leaf_id=self._path_ends_at,
         )
 
     def _leaf(self) -> str | None:

@@ -45,6 +45,7 @@ def long_chat(app: Flask, ada: Api) -> Insert:
                 "last_position": len(ids),
                 "active_leaf_id": ids[count - 1],
                 "path_length": count,
+                "counted_leaf_id": ids[count - 1],
             }
             db.session.execute(sa.update(tables["conversations"]).where(here).values(values))
             db.session.commit()
