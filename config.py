@@ -104,6 +104,18 @@ class Config:
     # largest import file, in bytes, both as uploaded and after decompression
     MAX_IMPORT_BYTES: int = 1024 * 1024 * 1024
 
+    # -- what one user may store ----------------------------------------------------------------------
+    MAX_CONVERSATIONS_PER_USER: int = 100_000
+    # messages, and the bytes of their contents
+    MAX_MESSAGES_PER_USER: int = 1_000_000
+    MAX_MESSAGE_BYTES_PER_USER: int = 2 * 1024 * 1024 * 1024
+    MAX_ATTACHMENTS_PER_USER: int = 100_000
+    MAX_PROVIDERS_PER_USER: int = 100
+    # keys for providers
+    MAX_CONFIGS_PER_USER: int = 200
+    # responses that are kept for an Idempotency-Key, in 24 hours
+    MAX_STORED_RESPONSES_PER_USER: int = 10_000
+
     # -- secrets --------------------------------------------------------------------------------------
     # signs access and refresh tokens; at least 32 bytes
     JWT_SECRET_KEY: str = ""
@@ -348,6 +360,9 @@ def _read_environment(problems: dict[str, list[str]]) -> Mapping[str, Any]:
         "APP_ENV": OneOf(["development", "production"]),
         "WORKER_CLASS": OneOf(["threads", "gevent"]),
         "MAX_REPLY_BYTES": Range(1, 16 * 1024 * 1024),
+        "MAX_CONVERSATIONS_PER_USER": Range(1, 10**7),
+        "MAX_MESSAGES_PER_USER": Range(1, 10**9),
+        "MAX_MESSAGE_BYTES_PER_USER": Range(1, LARGEST["BYTES"]),
         "LOG_LEVEL": OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]),
         "PORT": Range(1, 65535),
         "THREADS": Range(1, 2000),

@@ -10,6 +10,7 @@ ApiError                       what goes wrong as a noun; services raise these
         StillRunning      409  the first request with this Idempotency-Key is still in progress
         KeyUnreadable     409  no key in ENCRYPTION_KEYS opens the stored API key
         ResponseUnreadable 409 no key in ENCRYPTION_KEYS opens the first response to this Idempotency-Key
+        QuotaExceeded     409  the user has stored as much as every user may
     PreconditionFailed    412  If-Match names a version that is no longer current
     PayloadTooLarge       413  larger than the limit
     NotSentAsJson         415  Content-Type is not application/json
@@ -137,6 +138,16 @@ class ResponseUnreadable(Conflict):
             "The first request with this Idempotency-Key succeeded, but the server can't open its response any more.",
             headers={"Location": location} if location else None,
         )
+
+
+class QuotaExceeded(Conflict):
+    """The user has stored as much as every user may."""
+
+    code = "quota_exceeded"
+
+    def __init__(self, detail: str, *, quota: str, limit: int) -> None:
+        super().__init__(detail)
+        self.extra |= {"quota": quota, "limit": limit}
 
 
 class PreconditionFailed(ApiError):

@@ -4,10 +4,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ..database.parameters import USER_ID
 from ..database.session import db
+from ..database.statements import Statement
 from ..errors import NotFound
 from ..messages.conditions import IN_VISIBLE
 from ..messages.models import Message
+from ..users.quotas import Quota, Quotas
 from ..web.pagination import Listing, Page
 from .models import Attachment
 
@@ -16,9 +19,13 @@ _ITS_MESSAGE: sa.Select[Any] = sa.select(sa.literal_column("1")).where(
 )
 _OF_VISIBLE = sa.exists(_ITS_MESSAGE.correlate(Attachment))
 
+_USE = Statement(sa.select(sa.func.sum(sa.literal_column("1"))).where(Attachment.user_id == USER_ID))
+QUOTAS = Quotas(_USE, Quota("attachments", "MAX_ATTACHMENTS_PER_USER", "attachments"))
+
 
 def create_attachment(*, user_id: str, message_id: str, file_type: str, file_path: str) -> Attachment:
     """Attach a label to the user's message; the message's row numbers it. Raises NotFound."""
+    QUOTAS.require_room(1, user_id=user_id)
     newest = sa.select(sa.func.max(Attachment.position)).where(
         Attachment.user_id == user_id, Attachment.message_id == message_id
     )

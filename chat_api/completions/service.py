@@ -148,6 +148,11 @@ def prepare_completion(*, request: CompletionRequest) -> Prepared:
     """
     access = configs.open_access(user_id=request.user_id, provider_id=request.provider_id)
     model = _model(request, access)
+    # of the reply only that it may begin: it is stored whatever its size
+    content_bytes = len((request.content or "").encode())
+    conversations.QUOTAS.require_room(
+        0, 1 + (request.content is not None), content_bytes + 1, user_id=request.user_id
+    )
     parent, branch = _find_parent(request)
     return Prepared(access, model, parent, _context(request, access, parent, branch))
 

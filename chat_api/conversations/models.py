@@ -52,6 +52,8 @@ class Conversation(OwnedByUser, Model):
     # NULL, or what hides the conversation and all that is in it from every reader: the id of the import that is storing
     # it batch by batch, or its own id while it is being deleted
     hidden_by: Mapped[str | None] = mapped_column(Id)
+    # how many bytes the contents of its messages have, of all branches
+    content_bytes: Mapped[int] = mapped_column(sa.BigInteger, default=0, server_default=sa.text("0"))
     # moved by each message
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
 

@@ -13,6 +13,7 @@ from ..database.parameters import CONVERSATION_ID, ROW_LIMIT, USER_ID, given
 from ..database.session import db
 from ..database.statements import Statement
 from ..errors import NotFound
+from ..users.quotas import Quota, Quotas
 from ..web.pagination import Listing, Page
 from .models import CONVERSATION, IS_VISIBLE, Conversation
 
@@ -20,6 +21,21 @@ _OURS = (Conversation.user_id == USER_ID, Conversation.id == CONVERSATION_ID, IS
 _READ = sa.select(*CONVERSATION.columns)
 _GET = Statement(_READ.where(*_OURS))
 _EXISTS = Statement(sa.select(sa.literal(1)).where(*_OURS))
+
+# nobody counts messages for this, and few conversations are read often enough to notice
+_USE = Statement(
+    sa.select(
+        sa.func.sum(sa.literal_column("1")),
+        sa.func.sum(Conversation.message_count),
+        sa.func.sum(Conversation.content_bytes),
+    ).where(Conversation.user_id == USER_ID)
+)
+QUOTAS = Quotas(
+    _USE,
+    Quota("conversations", "MAX_CONVERSATIONS_PER_USER", "conversations"),
+    Quota("messages", "MAX_MESSAGES_PER_USER", "messages"),
+    Quota("message_bytes", "MAX_MESSAGE_BYTES_PER_USER", "bytes of messages"),
+)
 
 Recency = tuple[datetime, str]
 _FIRST: Recency = (datetime.max.replace(tzinfo=UTC), "ffffffff-ffff-ffff-ffff-ffffffffffff")
@@ -81,7 +97,8 @@ def recency(*, conversation: Mapping[str, Any]) -> str:
 
 
 def create_conversation(*, user_id: str, title: str) -> Conversation:
-    """Begin a conversation. Raises NotFound where there is no such user."""
+    """Begin a conversation. Raises NotFound where there is no such user, and QuotaExceeded."""
+    QUOTAS.require_room(1, 0, 0, user_id=user_id)
     moment = ordered_now()
     conversation = Conversation(user_id=user_id, title=title, created_at=moment, updated_at=moment)
     db.session.add(conversation)

@@ -14,12 +14,28 @@ import sqlalchemy as sa
 
 from ..database.columns import now
 from ..database.dialect import is_postgres
+from ..database.parameters import USER_ID
 from ..database.session import db
+from ..database.statements import Statement
 from ..errors import KeyReused, ResponseUnreadable, StillRunning
 from ..keyring import CannotDecrypt, keyed_hash, keyring
+from ..users.quotas import Quota, Quotas
 from .models import IdempotencyKey
 
 RETENTION = timedelta(hours=24)
+_USE = Statement(
+    # those that have expired count until the next one is stored, which deletes them
+    sa.select(sa.func.sum(sa.literal_column("1"))).where(IdempotencyKey.user_id == USER_ID)
+)
+QUOTAS = Quotas(
+    _USE,
+    Quota(
+        "stored_responses",
+        "MAX_STORED_RESPONSES_PER_USER",
+        "requests with an Idempotency-Key within 24 hours",
+        "send the request without one, wait",
+    ),
+)
 
 _running: set[str] = set()
 _running_lock = threading.Lock()
@@ -83,9 +99,10 @@ def find_response(*, user_id: str, key_id: str, fingerprint: str) -> StoredRespo
 
 
 def store_response(*, user_id: str, key_id: str, fingerprint: str, response: StoredResponse) -> None:
-    """Store the response in the transaction of its effect, and delete the user's expired ones."""
+    """Store the response in the transaction of its effect, and delete the user's expired ones. Raises QuotaExceeded."""
     expired = sa.or_(IdempotencyKey.created_at <= now() - RETENTION, IdempotencyKey.id == key_id)
     db.session.execute(sa.delete(IdempotencyKey).where(IdempotencyKey.user_id == user_id, expired))
+    QUOTAS.require_room(1, user_id=user_id)
     db.session.add(
         IdempotencyKey(
             user_id=user_id,

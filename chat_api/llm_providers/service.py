@@ -7,9 +7,16 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 
 from ..database.session import db
+from ..database.statements import Statement
 from ..errors import Forbidden, NotFound
+from ..users.quotas import Quota, Quotas
 from ..web.pagination import Listing, Page
 from .models import LLMProvider
+
+_USE = Statement(
+    sa.select(sa.func.sum(sa.literal_column("1"))).where(LLMProvider.owner_id == sa.bindparam("user_id"))
+)
+QUOTAS = Quotas(_USE, Quota("providers", "MAX_PROVIDERS_PER_USER", "LLM providers"), remembers=False)
 
 
 def list_providers(*, user_id: str, page: Page) -> Listing[LLMProvider]:
@@ -44,6 +51,8 @@ def create_provider(
     Raises Forbidden for a shared one unless `is_admin`.
     """
     check_sharing(is_admin=is_admin, shared=shared)
+    if not shared:
+        QUOTAS.require_room(1, user_id=user_id)
     provider = LLMProvider(
         owner_id=None if shared else user_id,
         name=name,

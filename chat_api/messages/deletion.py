@@ -223,9 +223,12 @@ class _Descendants:
         own = Message.user_id == self._scope["user_id"]
         delete = sa.delete(Message).where(own, Message.id.in_(ids))
         gone = db.session.execute(
-            delete.returning(Message.position, Message.parent_id, Message.on_path)
+            delete.returning(Message.position, Message.parent_id, Message.on_path, Message.size_bytes)
         ).all()
-        changes: dict[str, Any] = {"message_count": Conversation.message_count - len(gone)}
+        changes: dict[str, Any] = {
+            "message_count": Conversation.message_count - len(gone),
+            "content_bytes": Conversation.content_bytes - sum(row.size_bytes for row in gone),
+        }
         left_path = [row for row in gone if row.on_path]
         if left_path:  # of a path the newest messages, as these have the highest positions
             leaf_id = sa.literal(min(left_path, key=lambda row: row.position).parent_id, Id())

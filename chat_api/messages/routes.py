@@ -5,6 +5,7 @@ from typing import Any
 from flask import Response
 
 from ..auth import guard
+from ..conversations.service import QUOTAS
 from ..database.bulk import with_rests
 from ..database.session import db
 from ..idempotency import commits_once, has_key
@@ -51,6 +52,7 @@ def create_message(body: dict[str, Any]) -> Response:
     """Append a message to a conversation: at the end of its active path, or as a reply to an earlier message."""
     append = service.append_message if has_key() else service.append_message_and_commit
     user_id = guard.caller().user_id
+    QUOTAS.require_room(0, 1, len(body["content"].encode()), user_id=user_id)
     message = after_long_moves_and_commit(lambda _: append(user_id=user_id, **body))
     return json_response(message, 201, location(f"/chat/messages/{message['id']}"))
 

@@ -38,6 +38,7 @@ _count = (
     .values(
         message_count=Conversation.message_count + 1,
         last_position=Conversation.last_position + 1,
+        content_bytes=Conversation.content_bytes + new(Message.size_bytes),
         # never earlier than it was: another process's clock may be behind
         updated_at=sa.case(
             (new(Conversation.updated_at) > Conversation.updated_at, new(Conversation.updated_at)),
@@ -177,7 +178,12 @@ def _append_on_postgres(
 
 
 def _append_on_sqlite(scope: dict[str, Any], values: dict[str, Any]) -> Appended | None:
-    row = _TAKE_POSITION.first(**scope, new_id=values["id"], new_updated_at=values["created_at"])
+    row = _TAKE_POSITION.first(
+        **scope,
+        new_id=values["id"],
+        new_updated_at=values["created_at"],
+        new_size_bytes=values["size_bytes"],
+    )
     if row is None:
         return None
     _, _, parent_id, position = row
@@ -186,7 +192,7 @@ def _append_on_sqlite(scope: dict[str, Any], values: dict[str, Any]) -> Appended
 
 
 def _append_beside(parent_id: str | None, scope: dict[str, Any], values: dict[str, Any]) -> Appended | None:
-    row = _COUNT.first(**scope, new_updated_at=values["created_at"])
+    row = _COUNT.first(**scope, new_updated_at=values["created_at"], new_size_bytes=values["size_bytes"])
     if row is None:
         return None
     _insert_with_words(scope, {**values, "on_path": False, "parent_id": parent_id, "position": row[0]})
@@ -211,19 +217,24 @@ _REPLACE = Statement(
     sa.update(Message).where(*_THIS_MESSAGE).values({name: new(getattr(Message, name)) for name in _REPLACED})
 )
 
+_GROW = Statement(
+    sa.update(Conversation)
+    .where(*THIS_CONVERSATION)
+    .values(content_bytes=Conversation.content_bytes + given("growth", sa.BigInteger()))
+)
+
 
 def replace_reply(
     *, user_id: str, message_id: str, content: str, status: str, tool_calls: str | None
 ) -> dict[str, Any]:
     """Give a reply that was finalized before the text that it has by now, and return it; inside a transaction."""
-    values = {
-        "content": content,
-        "size_bytes": len(content.encode()),
-        "status": status,
-        "tool_calls": tool_calls,
-    }
+    size_bytes = len(content.encode())
+    values = {"content": content, "size_bytes": size_bytes, "status": status, "tool_calls": tool_calls}
+    before = get_message(user_id=user_id, message_id=message_id)
     _REPLACE.all(user_id=user_id, message_id=message_id, **named_new(values))
     message = get_message(user_id=user_id, message_id=message_id)
+    growth = size_bytes - len(before["content"].encode())
+    _GROW.all(user_id=user_id, conversation_id=message["conversation_id"], growth=growth)
     index_writer.rewrite(
         user_id=user_id,
         conversation_id=message["conversation_id"],

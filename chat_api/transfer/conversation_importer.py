@@ -11,8 +11,10 @@ import orjson
 
 from ..attachments.models import Attachment
 from ..completions.models import Completion
+from ..conversations.service import QUOTAS
 from ..database.bulk import insert_rows
 from ..database.columns import new_id
+from ..errors import QuotaExceeded
 from ..messages import active_path
 from ..messages import service as messages
 from ..messages.long_moves import move_in_steps
@@ -57,7 +59,7 @@ class ConversationImporter:
         # The active path is taken to end where a message does not answer the one before it; `close` corrects that.
         # In nearly all conversations there is nothing to correct.
         self._path_ends_at: str | None = None
-        self._path_length = 0
+        self._path_length = self._content_bytes = 0
         self._is_on_path = not self._has_empty_path
         self._begin_batch()
 
@@ -119,6 +121,7 @@ class ConversationImporter:
             active_leaf_id=self._path_ends_at,
             path_length=self._path_length,
             counted_leaf_id=self._path_ends_at,
+            content_bytes=self._content_bytes,
         )
 
     def _leaf(self) -> str | None:
@@ -218,6 +221,7 @@ class ConversationImporter:
         return most_rows >= BATCH_ROWS or self._batch_bytes >= BATCH_BYTES
 
     def _insert_conversation(self, *, hidden_by: str | None) -> None:
+        self._require_room(conversations=1)
         # what depends on its messages is set by `close`
         row = {
             **self._fields,
@@ -248,6 +252,9 @@ class ConversationImporter:
         for kind, model in ((MESSAGE, Message), (ATTACHMENT, Attachment), (COMPLETION, Completion)):
             self._require_unused(kind, model)
         self._require_parents()
+        batch_bytes: int = sum(message["size_bytes"] for message in self._messages)
+        self._require_room(messages=len(self._messages), message_bytes=batch_bytes)
+        self._content_bytes += batch_bytes
         import_queries.discard_plans()
         if self._messages:
             messages.insert_messages(rows=self._messages)
@@ -258,6 +265,12 @@ class ConversationImporter:
         if self._completions:
             insert_rows(Completion, self._completions)
         self._begin_batch()
+
+    def _require_room(self, *, conversations: int = 0, messages: int = 0, message_bytes: int = 0) -> None:
+        try:
+            QUOTAS.require_room(conversations, messages, message_bytes, user_id=self._user_id)
+        except QuotaExceeded as exceeded:
+            raise Refused(self._first_number, exceeded.detail) from exceeded
 
     def _require_unused(self, kind: str, model: Any) -> None:
         numbers = self._numbers[kind]

@@ -12,6 +12,7 @@ from ..database.columns import Id, new_id
 from ..database.dialect import is_postgres
 from ..database.session import db
 from ..errors import NotFound
+from ..llm_providers import service as llm_providers
 from ..llm_providers.models import LLMProvider
 from ..messages.models import Message
 from .formats.ids import id_at
@@ -74,7 +75,8 @@ def update_conversation(*, user_id: str, conversation_id: str, **values: Any) ->
 
 
 def restore_provider(*, user_id: str, fields: Row, others: Collection[str]) -> tuple[str, bool]:
-    """The id of the user's provider like this one, and whether it was made. Raises NotFound where the user is gone.
+    """The id of the user's provider like this one, and whether it was made. Raises NotFound where the user is gone,
+    and QuotaExceeded.
 
     `others` are those that stand for other providers of the file, however alike they are. A new one has an id that
     follows from the user's and the file's: whether the file's own id is taken would reveal other users' rows.
@@ -89,6 +91,7 @@ def restore_provider(*, user_id: str, fields: Row, others: Collection[str]) -> t
         found = db.session.scalar(own.where(condition).order_by(LLMProvider.id).limit(1))
         if found is not None:
             return found, False
+    llm_providers.QUOTAS.require_room(1, user_id=user_id)
     for provider_id in (own_id, new_id()):  # the first one may stand for another provider of the file
         if _insert_new(LLMProvider, {**fields, "id": provider_id, "owner_id": user_id}):
             return provider_id, True

@@ -7,6 +7,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ..conversations import service as conversations
 from ..database.session import db
+from ..errors import QuotaExceeded
 from ..messages import deletion
 from . import import_queries
 from .conversation_importer import CLASHES, AlreadyHere, ConversationImporter, Refused
@@ -132,9 +133,13 @@ class Importer:
         if len(self._provider_ids) >= MAX_PROVIDERS:
             self._report.add_error(record.number, f"There are more than {MAX_PROVIDERS} providers.")
             return False
-        provider_id, is_new = import_queries.restore_provider(
-            user_id=self._user_id, fields=record.fields, others=self._provider_ids.values()
-        )
+        try:
+            provider_id, is_new = import_queries.restore_provider(
+                user_id=self._user_id, fields=record.fields, others=self._provider_ids.values()
+            )
+        except QuotaExceeded as exceeded:
+            self._report.add_error(record.number, exceeded.detail)
+            return False
         self._provider_ids[record.fields["id"]] = provider_id
         (self._report.imported if is_new else self._report.unchanged)[PROVIDER] += 1
         return True

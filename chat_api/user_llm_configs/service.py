@@ -16,6 +16,7 @@ from ..llm.request import Endpoint
 from ..llm_providers import service as llm_providers
 from ..llm_providers.models import LLMProvider
 from ..users import service as users
+from ..users.quotas import Quota, Quotas
 from ..web.pagination import Listing, Page
 from .models import UserLLMConfig
 
@@ -68,6 +69,9 @@ ACCESS = Statement(
     )
 )
 
+_USE = Statement(sa.select(sa.func.sum(sa.literal_column("1"))).where(UserLLMConfig.user_id == USER_ID))
+QUOTAS = Quotas(_USE, Quota("configs", "MAX_CONFIGS_PER_USER", "keys for LLM providers"), remembers=False)
+
 
 def list_configs(*, user_id: str, page: Page) -> Listing[UserLLMConfig]:
     """A page of the user's configs, oldest first."""
@@ -97,6 +101,7 @@ def create_config(
     Raises NotFound for user or provider, Conflict if there is a key already, EndpointChanged.
     """
     users.get_user(user_id=user_id)
+    QUOTAS.require_room(1, user_id=user_id)
     require_endpoint(user_id=user_id, provider_id=provider_id, api_endpoint=api_endpoint)
     llm_providers.get_provider(user_id=user_id, provider_id=provider_id)
     config = UserLLMConfig(user_id=user_id, provider_id=provider_id)

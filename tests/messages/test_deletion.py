@@ -46,6 +46,7 @@ def long_chat(app: Flask, ada: Api) -> Insert:
                 "active_leaf_id": ids[count - 1],
                 "path_length": count,
                 "counted_leaf_id": ids[count - 1],
+                "content_bytes": len(ids),
             }
             db.session.execute(sa.update(tables["conversations"]).where(here).values(values))
             db.session.commit()

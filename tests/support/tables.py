@@ -47,6 +47,7 @@ def path_in_tables(app: Flask, user_id: str, conversation_id: str) -> list[str]:
         assert len(set(positions)) == len(positions)
         assert all(0 < position <= conversation.last_position for position in positions)
         assert conversation.message_count == len(rows)
+        assert conversation.content_bytes == sum(message.size_bytes for message in found)
         path: list[str] = []
         id_ = conversation.active_leaf_id
         while id_ is not None:

@@ -1,0 +1,103 @@
+"""How much a user may store. A limit is a setting; what is used is read now and then, and counted in between.
+
+Reading what a user has stored is no part of a request that is in a hurry: each worker remembers it for REMEMBERED_S and
+adds what passes through it. So a limit can be exceeded by what other workers store within that time, and by requests
+that run at once; what was deleted elsewhere counts until then, but nobody is refused by a figure older than a second.
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from flask import current_app
+
+from ..database.statements import Statement
+from ..errors import QuotaExceeded
+
+REMEMBERED_S = 30.0
+REFUSES_WITHIN_S = 1.0
+MAX_REMEMBERED = 10_000  # users
+
+
+class Quota(NamedTuple):
+    """A limit of what one user may store."""
+
+    name: str  # as in the error
+    setting: str
+    what: str  # in a sentence
+    remedy: str = "delete some first"
+
+
+@dataclass(slots=True)
+class _Use:
+    """What a user has stored, as far as this worker knows."""
+
+    amounts: list[int]
+    read_at: float
+
+
+class Quotas:
+    """Limits whose use one statement reads: a row with a number for each, of the user `user_id`.
+
+    With `remembers=False` it is read each time, for what is seldom stored and quickly counted.
+    """
+
+    def __init__(self, statement: Statement, *quotas: Quota, remembers: bool = True) -> None:
+        self._statement, self.quotas, self._remembers = statement, quotas, remembers
+        self._lock = threading.Lock()
+        self._uses: dict[str, _Use] = {}
+
+    def require_room(self, *amounts: int, user_id: str) -> None:
+        """Count this much more of each. Raises QuotaExceeded where it is too much."""
+        use = self._uses.get(user_id)
+        if use is None or time.monotonic() - use.read_at > REMEMBERED_S:
+            use = self._read(user_id)
+        if self._find_exceeded(use, amounts) is not None:
+            if time.monotonic() - use.read_at > REFUSES_WITHIN_S or not self._remembers:
+                use = self._read(user_id)
+            if (exceeded := self._find_exceeded(use, amounts)) is not None:
+                raise _exceeded(*exceeded)
+        if self._remembers:
+            for index, amount in enumerate(amounts):
+                use.amounts[index] += (
+                    amount  # of two threads at once one may be lost: the next reading finds it
+                )
+
+    def read_use(self, *, user_id: str) -> list[int]:
+        """What the user has stored by now."""
+        return self._read(user_id).amounts
+
+    def _read(self, user_id: str) -> _Use:
+        row = self._statement.first(user_id=user_id)
+        use = _Use([int(amount or 0) for amount in row or [0] * len(self.quotas)], time.monotonic())
+        if self._remembers:
+            with self._lock:
+                self._uses.pop(user_id, None)
+                while len(self._uses) >= MAX_REMEMBERED:  # the one that was read first
+                    del self._uses[next(iter(self._uses))]
+                self._uses[user_id] = use
+        return use
+
+    def _find_exceeded(self, use: _Use, amounts: Sequence[int]) -> tuple[Quota, int] | None:
+        """The first limit that this much more would exceed, and how much that is."""
+        for quota, used, amount in zip(self.quotas, use.amounts, amounts, strict=True):
+            limit = limit_of(quota)
+            if amount and used + amount > limit:
+                return quota, limit
+        return None
+
+
+def limit_of(quota: Quota) -> int:
+    """How much one user may store."""
+    limit: int = current_app.config[quota.setting]
+    return limit
+
+
+def _exceeded(quota: Quota, limit: int) -> QuotaExceeded:
+    detail = (
+        f"Every user may have at most {limit} {quota.what}; {quota.remedy}, or ask the operator for a higher "
+        f"{quota.setting}."
+    )
+    return QuotaExceeded(detail, quota=quota.name, limit=limit)

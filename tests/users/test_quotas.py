@@ -1,0 +1,144 @@
+"""What one user may store: the limit is exact in one worker, the error says what to do, and deleting makes room."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from chat_api.messages import service
+from chat_api.users import quotas
+from tests.support.api import Api
+from tests.support.problems import assert_problem
+from tests.transfer.exports import file_of, imported, provider, whole
+
+Limit = Callable[..., None]
+
+
+@pytest.fixture
+def limit(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Limit:
+    """Sets quotas; a refusal is never older than the request, or tests would wait."""
+    monkeypatch.setattr(quotas, "REFUSES_WITHIN_S", 0)
+
+    def set_to(**settings: int) -> None:
+        for name, value in settings.items():
+            monkeypatch.setitem(app.config, name, value)
+
+    return set_to
+
+
+def assert_exceeded(response: Any, quota: str, limit: int) -> None:
+    problem = assert_problem(response, 409)
+    assert (problem["code"], problem["quota"], problem["limit"]) == ("quota_exceeded", quota, limit)
+    assert f"{limit} " in problem["detail"]
+
+
+def test_conversations(ada: Api, bob: Api, limit: Limit) -> None:
+    limit(MAX_CONVERSATIONS_PER_USER=3)
+    made = [ada.conversation()["id"] for _ in range(3)]
+    refused = ada.post("/chat/conversations", {"title": "One too many", "user_id": ada.user_id})
+    assert_exceeded(refused, "conversations", 3)
+    assert "MAX_CONVERSATIONS_PER_USER" in refused.get_json()["detail"]
+    bob.conversation()  # has quotas of his own
+    assert ada.delete(f"/chat/conversations/{made[0]}").status_code == 204
+    ada.conversation()
+
+
+@pytest.mark.parametrize("key", [None, "a key"])
+def test_messages(ada: Api, limit: Limit, key: str | None) -> None:
+    headers = {"Idempotency-Key": key} if key else {}
+    limit(MAX_MESSAGES_PER_USER=3)
+    here, there = ada.conversation()["id"], ada.conversation()["id"]
+    ids = [ada.message(at)["id"] for at in (here, here, there)]
+    body = {"conversation_id": there, "role": "user", "content": "One too many"}
+    assert_exceeded(ada.post("/chat/messages", body, headers=headers), "messages", 3)
+    assert ada.delete(f"/chat/messages/{ids[1]}").status_code == 204
+    assert ada.post("/chat/messages", body, headers=headers).status_code == 201
+
+
+def test_bytes_of_messages(ada: Api, limit: Limit) -> None:
+    limit(MAX_MESSAGE_BYTES_PER_USER=1000)
+    here = ada.conversation()["id"]
+    first = ada.message(here, "\N{EURO SIGN}" * 300)  # 900 bytes
+    body = {"conversation_id": here, "role": "user", "content": "x" * 101}
+    assert_exceeded(ada.post("/chat/messages", body), "message_bytes", 1000)
+    ada.message(here, "x" * 100)
+    assert_exceeded(ada.post("/chat/messages", {**body, "content": "x"}), "message_bytes", 1000)
+    ada.delete(f"/chat/messages/{first['id']}")  # with what answers it
+    ada.message(here, "x" * 1000)
+
+
+def test_a_reply_needs_room_before_it_begins(ada: Api, limit: Limit) -> None:
+    here, provider_id = ada.conversation()["id"], ada.provider()["id"]
+    ada.config(provider_id)
+    ada.message(here)
+    limit(MAX_MESSAGES_PER_USER=2)  # room for one of two
+    body = {"conversation_id": here, "provider_id": provider_id, "model": "m", "content": "Well?"}
+    assert_exceeded(ada.post("/chat/completions", body), "messages", 2)
+
+
+def test_attachments_providers_and_keys(ada: Api, admin: Api, limit: Limit) -> None:
+    limit(MAX_ATTACHMENTS_PER_USER=1, MAX_PROVIDERS_PER_USER=2, MAX_CONFIGS_PER_USER=1)
+    message_id = ada.message(ada.conversation()["id"])["id"]
+    ada.attachment(message_id)
+    body = {"message_id": message_id, "file_type": "image/png", "file_path": "b.png"}
+    assert_exceeded(ada.post("/chat/attachments", body), "attachments", 1)
+
+    first, second = ada.provider()["id"], ada.provider()["id"]
+    body = {"name": "P", "api_endpoint": "https://p.example/v1"}
+    assert_exceeded(ada.post("/chat/llm-providers", body), "providers", 2)
+    for _ in range(3):
+        admin.provider(shared=True)  # nobody's
+
+    ada.config(first)
+    path = f"/chat/user-llm-configs/{ada.user_id}/{second}"
+    assert_exceeded(ada.put(path, {"api_key": "sk-0123456789abcdef"}), "configs", 1)
+    assert ada.delete(f"/chat/llm-providers/{first}").status_code == 204
+    assert ada.put(path, {"api_key": "sk-0123456789abcdef"}).status_code == 201
+    assert ada.put(path, {"api_key": "sk-fedcba9876543210"}).status_code == 200  # one that is there
+
+
+def test_stored_responses(ada: Api, limit: Limit) -> None:
+    limit(MAX_STORED_RESPONSES_PER_USER=2)
+    titled = {"title": "T", "user_id": ada.user_id}
+    for key in "ab":
+        assert ada.post("/chat/conversations", titled, headers={"Idempotency-Key": key}).status_code == 201
+    refused = ada.post("/chat/conversations", titled, headers={"Idempotency-Key": "c"})
+    assert_exceeded(refused, "stored_responses", 2)
+    assert len(ada.get("/chat/conversations").get_json()) == 2  # nothing was stored
+    again = ada.post("/chat/conversations", titled, headers={"Idempotency-Key": "a"})
+    assert (again.status_code, again.headers["Idempotency-Replayed"]) == (201, "true")
+    ada.conversation()
+
+
+def test_an_import_obeys_them(ada: Api, limit: Limit) -> None:
+    limit(MAX_CONVERSATIONS_PER_USER=3, MAX_MESSAGES_PER_USER=7)
+    report = imported(ada, file_of(*whole(2), *whole(2), *whole(2), *whole(2)))
+    assert report["conversations"] == {"imported": 3, "unchanged": 0, "failed": 1}
+    assert "3 conversations" in report["errors"][0]["detail"]
+    limit(MAX_CONVERSATIONS_PER_USER=10)
+    report = imported(ada, file_of(*whole(5), *whole(1)))
+    assert report["conversations"] == {"imported": 1, "unchanged": 0, "failed": 1}
+    assert "7 messages" in report["errors"][0]["detail"]
+    limit(MAX_PROVIDERS_PER_USER=1)
+    report = imported(ada, file_of(provider(name="A"), provider(name="B"), *whole(0)))
+    assert report["providers"]["imported"] == 1
+    assert "1 LLM providers" in report["errors"][0]["detail"]
+
+
+def test_what_other_workers_store_counts_after_a_while(
+    app: Flask, ada: Api, limit: Limit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The overshoot is what they store within REMEMBERED_S."""
+    here = ada.conversation()["id"]
+    ada.message(here)
+    limit(MAX_MESSAGES_PER_USER=3)
+    with app.app_context():
+        for _ in range(4):  # past the quota, as another worker does
+            service.append_message_and_commit(
+                user_id=ada.user_id, conversation_id=here, role="user", content="x"
+            )
+    ada.message(here)  # this one knows of two
+    monkeypatch.setattr(quotas, "REMEMBERED_S", 0)
+    body = {"conversation_id": here, "role": "user", "content": "x"}
+    assert_exceeded(ada.post("/chat/messages", body), "messages", 3)
