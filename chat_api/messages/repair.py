@@ -26,7 +26,8 @@ LAST_POSITION = "last_position"
 MESSAGE_COUNT = "message_count"
 ACTIVE_PATH = "active_path"
 PATH_LENGTH = "path_length"
-KINDS = (LAST_POSITION, MESSAGE_COUNT, ACTIVE_PATH, PATH_LENGTH)
+CONTENT_BYTES = "content_bytes"
+KINDS = (LAST_POSITION, MESSAGE_COUNT, ACTIVE_PATH, PATH_LENGTH, CONTENT_BYTES)
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +57,11 @@ _PROBE = Statement(
         IS_COUNTED,
     ).where(*_own)
 )
-_ROW_COLUMNS = ("message_count", "last_position", "active_leaf_id", "path_length", "counted_leaf_id")
+_ROW_COLUMNS = ("message_count", "last_position", "active_leaf_id", "path_length", "counted_leaf_id",
+                "content_bytes")  # fmt: skip
 _ROW = Statement(sa.select(*(getattr(Conversation, name) for name in _ROW_COLUMNS)).where(*_own))
 _MESSAGES = Statement(
-    sa.select(Message.id, Message.parent_id, Message.position, Message.on_path)
+    sa.select(Message.id, Message.parent_id, Message.position, Message.on_path, Message.size_bytes)
     .where(*IN_CONVERSATION)
     .order_by(Message.position)
 )
@@ -161,9 +163,10 @@ def inspect(*, user_id: str, conversation_id: str) -> Findings:
         return Findings((), {}, ())
     row = {name: str(value) if name.endswith("_id") and value else value for name, value in
            zip(_ROW_COLUMNS, found, strict=True)}  # fmt: skip
+    rows = _MESSAGES.all(**scope)
     stored = [
         Node(str(id_), str(parent_id) if parent_id else None, position, bool(on_path))
-        for id_, parent_id, position, on_path in _MESSAGES.all(**scope)
+        for id_, parent_id, position, on_path, _ in rows
     ]
     placed, leaf_id = place_messages(stored, row["active_leaf_id"])
     length = sum(message.on_path for message in placed)
@@ -173,6 +176,7 @@ def inspect(*, user_id: str, conversation_id: str) -> Findings:
         "active_leaf_id": leaf_id,
         "path_length": length,
         "counted_leaf_id": leaf_id,
+        "content_bytes": sum(size_bytes for *_, size_bytes in rows),
     }
     changed = [after for before, after in zip(stored, placed, strict=True) if before != after]
     # what was not counted for this leaf is not wrong: whoever needs it counts
@@ -182,6 +186,7 @@ def inspect(*, user_id: str, conversation_id: str) -> Findings:
         MESSAGE_COUNT: row["message_count"] != right["message_count"],
         ACTIVE_PATH: bool(changed) or row["active_leaf_id"] != leaf_id,
         PATH_LENGTH: is_length_wrong,
+        CONTENT_BYTES: row["content_bytes"] != right["content_bytes"],
     }
     return Findings(tuple(kind for kind in KINDS if is_wrong[kind]), right, changed)
 

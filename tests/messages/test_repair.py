@@ -11,6 +11,8 @@ from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chat_api.database import statements
+from chat_api.messages import repair
 from chat_api.messages.repair import Node, place_messages
 from tests.completions.chat import Chat, run_sql
 from tests.support.api import Api
@@ -30,6 +32,10 @@ def chat(ada: Api, provider: ScriptedProvider) -> Chat:
 def set_row(chat: Chat, assignments: str, **values: Any) -> None:
     run_sql(chat.api.app, f"UPDATE conversations SET {assignments} WHERE id = :id",
             id=chat.conversation_id, **values)  # fmt: skip
+
+
+def path_of(chat: Chat) -> list[str]:
+    return path_in_tables(chat.api.app, chat.api.user_id, chat.conversation_id, counts_bytes=False)
 
 
 def insert_message(chat: Chat, position: int, content: str, **fields: Any) -> str:
@@ -122,7 +128,7 @@ def test_requests_succeed_and_the_conversation_is_whole_again(
 ) -> None:
     chat, ids = broken
     new = act(chat)
-    path = path_in_tables(chat.api.app, chat.api.user_id, chat.conversation_id)
+    path = path_of(chat)
     assert path == [*ids, *new]
     assert [message["id"] for message in chat.messages] == path
     assert chat.api.message(chat.conversation_id, "another")["parent_id"] == new[-1]
@@ -140,14 +146,14 @@ def test_a_reply_ends_in_a_conversation_that_broke_while_it_was_written(chat: Ch
     events.rest()
     assert events.end.name == "completion.completed"
     reply_id = events.end.content["completion"]["message"]["id"]
-    assert path_in_tables(chat.api.app, chat.api.user_id, chat.conversation_id) == [*ids, reply_id]
+    assert path_of(chat) == [*ids, reply_id]
 
 
 def test_a_branch_is_taken_in_a_conversation_that_is_broken(broken: tuple[Chat, list[str]]) -> None:
     chat, ids = broken
     first = chat.api.message(chat.conversation_id, "branch", parent_id=ids[0])
     assert first["parent_id"] == ids[0]
-    assert path_in_tables(chat.api.app, chat.api.user_id, chat.conversation_id) == [ids[0], first["id"]]
+    assert path_of(chat) == [ids[0], first["id"]]
 
 
 def test_the_length_of_a_path_that_an_older_release_moved_is_counted(
@@ -160,6 +166,19 @@ def test_the_length_of_a_path_that_an_older_release_moved_is_counted(
     preview = chat.ask(query="?dry_run=true", **asked).get_json()
     assert preview["omitted_messages"] == 4, "Two of six fit."
     assert chat.reply(**asked)["omitted_messages"] == 4
+    path_in_tables(chat.api.app, chat.api.user_id, chat.conversation_id)
+
+
+def test_bytes_that_an_older_release_did_not_count_are_found(chat: Chat) -> None:
+    ids = [chat.api.message(chat.conversation_id, f"m{number}")["id"] for number in (1, 2, 3)]
+    append_of_a_release_without_lengths(chat, ids)
+    scope = {"user_id": chat.api.user_id, "conversation_id": chat.conversation_id}
+    with chat.api.app.app_context():
+        repair.repair_and_commit(**scope)
+        assert repair.inspect(**scope).kinds == (repair.CONTENT_BYTES,)
+        with statements.transaction():
+            repair.repair_locked(**scope)
+        assert repair.inspect(**scope).kinds == ()
     path_in_tables(chat.api.app, chat.api.user_id, chat.conversation_id)
 
 

@@ -32,8 +32,11 @@ def owned_rows(app: Flask, user_id: str) -> dict[str, int]:
     return counts
 
 
-def path_in_tables(app: Flask, user_id: str, conversation_id: str) -> list[str]:
-    """The ids on the active path, after a look at all rows: they form one tree, and the path is one way up in it."""
+def path_in_tables(app: Flask, user_id: str, conversation_id: str, *, counts_bytes: bool = True) -> list[str]:
+    """The ids on the active path, after a look at all rows: they form one tree, and the path is one way up in it.
+
+    Without `counts_bytes` an older release has appended, whose bytes are counted only when somebody looks for faults.
+    """
     here = (Message.user_id == user_id, Message.conversation_id == conversation_id)
     with app.app_context():
         conversation = db.session.get_one(Conversation, (user_id, conversation_id))
@@ -47,7 +50,8 @@ def path_in_tables(app: Flask, user_id: str, conversation_id: str) -> list[str]:
         assert len(set(positions)) == len(positions)
         assert all(0 < position <= conversation.last_position for position in positions)
         assert conversation.message_count == len(rows)
-        assert conversation.content_bytes == sum(message.size_bytes for message in found)
+        if counts_bytes:
+            assert conversation.content_bytes == sum(message.size_bytes for message in found)
         path: list[str] = []
         id_ = conversation.active_leaf_id
         while id_ is not None:
