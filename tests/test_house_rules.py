@@ -130,7 +130,7 @@ def committing_functions(path: Path) -> Iterator[tuple[str, int]]:
 @pytest.mark.parametrize("path", MODULES, ids=relative)
 def test_what_commits_can_be_seen(path: Path) -> None:
     """On both roads: `db.session`, and compiled statements, which refuse a write outside a transaction."""
-    commands = ("cli.py", "transfer_cli.py", "maintenance.py")
+    commands = ("cli.py", "transfer_cli.py", "maintenance.py", "doctor.py")
     if path.name in ("routes.py", *commands) or relative(path) in (
         "idempotency/decorator.py",
         "database/statements.py",

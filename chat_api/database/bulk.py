@@ -95,6 +95,11 @@ def insert_rows(model: Any, rows: list[dict[str, Any]]) -> None:
     connection.execute(sa.insert(model).from_select(list(rows[0]), sa.select(*source.c)))
 
 
+def list_foreign_keys() -> list[tuple[sa.Table, sa.ForeignKeyConstraint]]:
+    """Each foreign key with the table that has it, parents before children."""
+    return [(table, key) for table in db.metadata.sorted_tables for key in table.foreign_key_constraints]
+
+
 def delete_children(model: Any, *, user_id: str, ids: list[str], limit: int) -> bool:
     """Delete rows of other tables that go with these rows of a user, at most `limit`; whether some may be left.
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from ..conversations.models import Conversation
 from ..database import statements
-from ..database.parameters import CONVERSATION_ID, MESSAGE_ID, USER_ID, given, new
+from ..database.parameters import CONVERSATION_ID, MESSAGE_ID, USER_ID, given, named_new, new
 from ..database.statements import Statement
 from ..errors import NotFound
 from .conditions import IN_CONVERSATION, IS_COUNTED, ON_PATH, THIS_CONVERSATION
@@ -49,7 +49,6 @@ CAN_APPEND = sa.and_(
 )
 _own = (Conversation.user_id == USER_ID, Conversation.id == CONVERSATION_ID)
 _LOCK_VISIBLE = Statement(sa.select(Conversation.id).where(*THIS_CONVERSATION).with_for_update())
-_LOCK = Statement(sa.select(Conversation.id).where(*_own).with_for_update())
 _PROBE = Statement(
     sa.select(
         Conversation.last_position >= sa.func.coalesce(_greatest_position, 0),
@@ -57,24 +56,40 @@ _PROBE = Statement(
         IS_COUNTED,
     ).where(*_own)
 )
-_ROW_COLUMNS = ("message_count", "last_position", "active_leaf_id", "path_length", "counted_leaf_id",
-                "content_bytes")  # fmt: skip
+_ROW_COLUMNS = (
+    "message_count",
+    "last_position",
+    "active_leaf_id",
+    "path_length",
+    "counted_leaf_id",
+    "content_bytes",
+)
 _ROW = Statement(sa.select(*(getattr(Conversation, name) for name in _ROW_COLUMNS)).where(*_own))
 _MESSAGES = Statement(
     sa.select(Message.id, Message.parent_id, Message.position, Message.on_path, Message.size_bytes)
     .where(*IN_CONVERSATION)
     .order_by(Message.position)
 )
-_COUNT_PATH = Statement(sa.select(sa.func.count()).select_from(Message).where(*IN_CONVERSATION, ON_PATH))
+_COUNTS = ("message_count", "path_length", "content_bytes")
+_COUNT = Statement(
+    sa.select(
+        sa.func.count(),
+        sa.func.coalesce(sa.func.sum(sa.case((ON_PATH, 1), else_=0)), 0),
+        sa.func.coalesce(sa.func.sum(Message.size_bytes), 0),
+    )
+    .select_from(Message)
+    .where(*IN_CONVERSATION)
+)
 _SET_ROW = Statement(
     sa.update(Conversation)
     .where(*_own)
     .values({name: new(getattr(Conversation, name)) for name in _ROW_COLUMNS})
 )
-_SET_LENGTH = Statement(
+_SET_COUNTS = Statement(
     sa.update(Conversation)
     .where(*_own)
-    .values(path_length=new(Conversation.path_length), counted_leaf_id=Conversation.active_leaf_id)
+    .values({name: new(getattr(Conversation, name)) for name in _COUNTS})
+    .values(counted_leaf_id=Conversation.active_leaf_id)
 )
 _SET_PLACEMENT = Statement(
     sa.update(Message)
@@ -90,6 +105,7 @@ class Node(NamedTuple):
     parent_id: str | None
     position: int
     on_path: bool
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,13 +124,13 @@ def repair_for_append(*, user_id: str, conversation_id: str) -> None:
     Raises NotFound where the user has none that is visible.
     """
     scope = {"user_id": user_id, "conversation_id": conversation_id}
-    if _LOCK_VISIBLE.first(**scope) is None:
+    if not lock(**scope):
         raise NotFound("conversation")
     [(has_position, has_leaf, is_counted)] = _PROBE.all(**scope)
     if not has_position or not has_leaf:
         repair_locked(**scope)
     elif not is_counted:
-        count_path(**scope)
+        count_again(**scope)
 
 
 def repair_and_commit(*, user_id: str, conversation_id: str) -> None:
@@ -136,7 +152,7 @@ def repair_locked(*, user_id: str, conversation_id: str) -> Findings:
             new_parent_id=message.parent_id,
             new_on_path=message.on_path,
         )
-    _SET_ROW.all(**scope, **{f"new_{name}": value for name, value in findings.row.items()})
+    _SET_ROW.all(**scope, **named_new(dict(findings.row)))
     log.warning(
         "a conversation was repaired",
         extra={"conversation_id": conversation_id, "user_id": user_id, "repaired": ",".join(findings.kinds)},
@@ -144,15 +160,16 @@ def repair_locked(*, user_id: str, conversation_id: str) -> Findings:
     return findings
 
 
-def count_path(*, user_id: str, conversation_id: str) -> None:
-    """Count the active path of a locked conversation whose leaf was moved by a release that keeps no length."""
+def count_again(*, user_id: str, conversation_id: str) -> None:
+    """Count in a locked conversation whose leaf was moved by a release that knows not all of the counters."""
     scope = {"user_id": user_id, "conversation_id": conversation_id}
-    _SET_LENGTH.all(**scope, new_path_length=_COUNT_PATH.all(**scope)[0][0])
+    counts = dict(zip(_COUNTS, map(int, _COUNT.all(**scope)[0]), strict=True))
+    _SET_COUNTS.all(**scope, **named_new(counts))
 
 
 def lock(*, user_id: str, conversation_id: str) -> bool:
-    """Lock a conversation, hidden or not, inside a transaction; whether there is one."""
-    return _LOCK.first(user_id=user_id, conversation_id=conversation_id) is not None
+    """Lock a conversation, inside a transaction; whether the user has such a one that is visible."""
+    return _LOCK_VISIBLE.first(user_id=user_id, conversation_id=conversation_id) is not None
 
 
 def inspect(*, user_id: str, conversation_id: str) -> Findings:
@@ -163,10 +180,9 @@ def inspect(*, user_id: str, conversation_id: str) -> Findings:
         return Findings((), {}, ())
     row = {name: str(value) if name.endswith("_id") and value else value for name, value in
            zip(_ROW_COLUMNS, found, strict=True)}  # fmt: skip
-    rows = _MESSAGES.all(**scope)
     stored = [
-        Node(str(id_), str(parent_id) if parent_id else None, position, bool(on_path))
-        for id_, parent_id, position, on_path, _ in rows
+        Node(str(id_), str(parent_id) if parent_id else None, position, bool(on_path), size_bytes)
+        for id_, parent_id, position, on_path, size_bytes in _MESSAGES.all(**scope)
     ]
     placed, leaf_id = place_messages(stored, row["active_leaf_id"])
     length = sum(message.on_path for message in placed)
@@ -176,7 +192,7 @@ def inspect(*, user_id: str, conversation_id: str) -> Findings:
         "active_leaf_id": leaf_id,
         "path_length": length,
         "counted_leaf_id": leaf_id,
-        "content_bytes": sum(size_bytes for *_, size_bytes in rows),
+        "content_bytes": sum(message.size_bytes for message in stored),
     }
     changed = [after for before, after in zip(stored, placed, strict=True) if before != after]
     # what was not counted for this leaf is not wrong: whoever needs it counts
@@ -205,7 +221,7 @@ def place_messages(stored: Sequence[Node], leaf_id: str | None) -> tuple[list[No
         leaf = newest_marked
     parents = dict(_parents_of(stored, by_id, leaf_id if leaf_id in by_id else None))
     path = set(_path_to(leaf, parents))
-    placed = [Node(node.id, parents[node.id], node.position, node.id in path) for node in stored]
+    placed = [node._replace(parent_id=parents[node.id], on_path=node.id in path) for node in stored]
     return placed, leaf.id if leaf else None
 
 

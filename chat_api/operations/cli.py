@@ -1,8 +1,10 @@
-"""Operator commands: `flask users`, `keys`, `purge`, `retention`, `search`; and `flask demo-provider`."""
+"""Operator commands: `flask users`, `keys`, `purge`, `doctor`, `retention`, `search`; and `flask demo-provider`."""
 
 from datetime import timedelta
+from uuid import UUID
 
 import click
+import orjson
 from flask import Flask, current_app
 from flask.cli import AppGroup, with_appcontext
 
@@ -18,6 +20,7 @@ from ..users.models import ROLES
 from ..web.blueprint import load
 from . import maintenance
 from .command_errors import uses_database
+from .doctor import DESCRIPTIONS, Doctor
 from .erasure import erase_account
 from .terminal import echo
 
@@ -33,6 +36,7 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(search)
     app.cli.add_command(purge)
     app.cli.add_command(delete_old_conversations)
+    app.cli.add_command(examine)
     app.cli.add_command(serve_demo_provider)
 
 
@@ -128,6 +132,37 @@ def purge() -> None:
     Also finishes what was interrupted: deletions of accounts and conversations, and imports older than a day.
     """
     echo(f"Deleted {maintenance.purge_expired()} expired rows.")
+
+
+@click.command("doctor")
+@click.option("--repair", is_flag=True, help="Repair what can be repaired; without it nothing is changed.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON object.")
+@click.option("--after", type=click.UUID, help="Go on after this user, as an interrupted run says.")
+@with_appcontext
+@uses_database
+def examine(repair: bool, as_json: bool, after: UUID | None) -> None:
+    """Look for counters, paths, search rows and others that do not agree; the service may be running.
+
+    Fails if something was found and not repaired. It deletes nothing but rows whose owner or parent row is gone.
+    """
+    examination = Doctor(repairs=repair)
+    last = str(after) if after else None
+    try:
+        for user_id in examination.examine_and_commit(after=last):
+            last = user_id
+    except KeyboardInterrupt:
+        if last:
+            echo(f"Interrupted; go on with --after {last}", err=True)
+        raise
+    if as_json:
+        click.echo(orjson.dumps(examination.findings, option=orjson.OPT_INDENT_2).decode())
+    else:
+        for kind, finding in examination.findings.items():
+            ids = f" ({', '.join(finding.examples)})" if finding.examples else ""
+            echo(f"{kind}: {finding.found} found, {finding.repaired} repaired: {DESCRIPTIONS[kind]}{ids}")
+    if not examination.is_clean:
+        advice = "see docs/deployment.md for what --repair can't do" if repair else "`--repair` repairs it"
+        raise click.ClickException(f"Something was found that is not repaired; {advice}.")
 
 
 @click.command("retention")
