@@ -8,6 +8,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
@@ -38,6 +39,9 @@ LOOK_FOR_READER_EVERY_S = 2.0  # where its leaving only releases a slot
 CHECK_TOKEN_EVERY_S = 2.0
 POLL_EVERY_S = 0.25
 EVENTS_AT_ONCE = 1000
+
+# checks of tokens run apart from the streams: a database that hangs keeps none of them waiting
+_token_checks = ThreadPoolExecutor(1, thread_name_prefix="token-checks")
 
 Found = TypeVar("Found")
 
@@ -109,6 +113,7 @@ class Reader:
         self._look_every_s = LOOK_FOR_CLIENT_EVERY_S if cancels else LOOK_FOR_READER_EVERY_S
         self._seems_gone = False
         self._check_token = check_token
+        self._check: Future[None] | None = None  # one that has begun
         self._looked_at = self._sent_at = self._checked_at = time.monotonic()
 
     def stream(self, run: Run | None, stored: StoredCompletion | None = None) -> Iterator[bytes]:
@@ -171,9 +176,13 @@ class Reader:
     def _require_token(self) -> None:
         """Raise what the check of the token raises, if one is due."""
         moment = time.monotonic()
-        if self._check_token is not None and moment - self._checked_at >= CHECK_TOKEN_EVERY_S:
-            self._checked_at = moment
-            self._check_token()
+        if self._check_token is None or moment - self._checked_at < CHECK_TOKEN_EVERY_S:
+            return
+        if self._check is None:
+            self._check = _token_checks.submit(self._check_token)
+        elif self._check.done():
+            check, self._check, self._checked_at = self._check, None, moment
+            check.result()
 
     def _live(self, run: Run) -> Iterator[bytes]:
         """Follow a reply of this process, by its log."""

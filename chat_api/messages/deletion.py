@@ -28,8 +28,8 @@ BATCH_ROWS = 1000  # at most
 BATCH_BYTES = 64 * 1024  # on SQLite, where the index of words is deleted with its message: about 20 ms
 _READ_AT_ONCE = 1000
 
-Check = Callable[[Mapping[str, Any] | None], None]
-"""Called with what is to be deleted, which is locked, or None where its deletion has begun; raises to refuse."""
+Check = Callable[[Mapping[str, Any]], None]
+"""Called with what is to be deleted, which is locked; raises where it must stay."""
 
 _LATER = Statement(
     sa.select(Message.id, Message.parent_id, Message.position, Message.size_bytes)
@@ -52,19 +52,21 @@ _HIDDEN_BY = Statement(
 # -- conversations -------------------------------------------------------------------------------------------
 
 
-def _unchecked(_: Mapping[str, Any] | None) -> None:
+def _unchecked(_: Mapping[str, Any]) -> None:
     """Nothing keeps it."""
 
 
 def delete_conversation(*, user_id: str, conversation_id: str, check: Check = _unchecked) -> Iterator[None]:
     """Delete a conversation and all that is in it, in steps, each to be committed. The first one raises NotFound."""
     own = {"user_id": user_id, "conversation_id": conversation_id}
-    if hidden_by(**own) == conversation_id:
-        check(None)  # it is gone for whoever names a version of it
-    else:
-        check(conversations.lock_conversation(**own))
-        hide_conversation(**own)
-        yield
+    if (
+        hidden_by(**own) == conversation_id
+    ):  # it is gone already, but a killed process may have left some of it
+        yield from remove_hidden(**own, by=conversation_id)
+        raise NotFound("conversation")
+    check(conversations.lock_conversation(**own))
+    hide_conversation(**own)
+    yield
     yield from remove_hidden(**own, by=conversation_id)
 
 

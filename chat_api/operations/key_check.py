@@ -59,7 +59,7 @@ class KeyCheck:
                     return
                 time.sleep(PAUSE_S)
         if unreadable:
-            log.error(
+            log.warning(
                 "stored secrets can't be opened with ENCRYPTION_KEYS: add the old key again, or users store their keys "
                 "again",
                 extra={"unreadable": unreadable, "secrets": total},

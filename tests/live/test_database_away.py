@@ -226,6 +226,12 @@ def test_a_postgres_without_a_free_connection_is_503(
     hogs: list[psycopg.Connection] = []
     try:
         wait_until(lambda: not _takes_one_more(postgres, hogs), what="all connections are taken")
+        # also those that the service's own threads have opened since
+        mine = (
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'chat-api'"
+        )
+        hogs[0].execute(mine)
+        wait_until(lambda: not _takes_one_more(postgres, hogs), what="these are taken, too")
         for answer in at_once([lambda: newcomer.say(conversation_id, "no room")] * 4):
             assert_unavailable(answer)
         assert_unavailable(newcomer.get("/auth/me"))

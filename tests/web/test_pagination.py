@@ -292,14 +292,14 @@ def test_a_page_ends_early_rather_than_grow_large(ada: Api) -> None:
 
 def test_a_page_of_completions_ends_early_too(ada: Api, provider: ScriptedProvider) -> None:
     """A reply counts with its text, and with what the model thought before."""
-    model, half = ada.user_id, "x" * (MEBIBYTE // 2)
+    model, half = ada.user_id, "x" * (MEBIBYTE // 2 - 100)  # a reply may have 1 MiB
     thoughts = openai_chunk({"reasoning_content": half})
     provider.script(
         openai_stream(thoughts, half), openai_stream("short"), openai_stream(half, thoughts), model=model
     )
     listing = completions_of(ada, provider, model=model)
-    made = listing.fill(7)  # of 1 MiB each, but the second
-    assert walk(ada, listing.path, "next") == [made[:4], made[4:]]
+    made = listing.fill(7)  # of nearly 1 MiB each, but the second
+    assert walk(ada, listing.path, "next") == [made[:5], made[5:]]
     assert walk(ada, f"{listing.path}?before={LAST_ID}", "prev") == [made[3:], made[:3]]
     assert len(listing.get("?limit=1").get_json()[0]["reasoning"]) == len(half)
 
