@@ -30,7 +30,8 @@ def require_free(addresses: Iterable[Any]) -> None:
 def documentation_url(address: tuple[Any, ...]) -> str:
     """Where a browser on this machine finds the documentation of a service that listens there."""
     host, port = address[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is recognized, not listened on
+    # recognized, not listened on
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # nosec B104
     return f"http://[{host}]:{port}/docs" if ":" in host else f"http://{host}:{port}/docs"
 
 
