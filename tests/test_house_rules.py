@@ -436,6 +436,59 @@ def test_revisions_consist_of_repeatable_steps(path: Path) -> None:
         )
 
 
+# What a revision drops or renames that the release before it does not use any more: "0042 messages.name" -> since which
+# release no code reads or writes it
+CONTRACTIONS: dict[str, str] = {}
+
+
+def steps_of_upgrade(path: Path) -> Iterator[tuple[str, ast.Call]]:
+    """Name and call of each step that the file calls outside `downgrade`."""
+    for function in parsed(path).body:
+        if isinstance(function, ast.FunctionDef) and function.name != "downgrade":
+            for node in ast.walk(function):
+                if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("steps."):
+                    yield ast.unparse(node.func).removeprefix("steps."), node
+
+
+def breaks_of(path: Path) -> Iterator[str]:
+    """What of a revision the release before it can't work with, as far as that can be seen in the file."""
+    for name, call in steps_of_upgrade(path):
+        if name.startswith(("drop_", "rename_", "alter_")) and not name.startswith("drop_index"):
+            names = [ast.unparse(argument).strip("'") for argument in call.args]
+            if f"{path.stem[:4]} {'.'.join(names[:2])}" not in CONTRACTIONS:
+                yield f"{name} {'.'.join(names[:2])}"
+        elif name == "add_column":
+            for column in ast.walk(call):
+                options = column.keywords if isinstance(column, ast.Call) else []
+                given = {keyword.arg: ast.unparse(keyword.value) for keyword in options}
+                if given.get("nullable") == "False" and "server_default" not in given:
+                    yield f"add_column {ast.unparse(call)}"
+
+
+@pytest.mark.parametrize("path", REVISIONS, ids=lambda path: path.stem)
+def test_the_release_before_works_on_the_schema_of_a_revision(path: Path) -> None:
+    assert list(breaks_of(path)) == [], (
+        f"{path.name} has changes that the release before it can't work with, and that one goes on while machines are "
+        "upgraded one after the other. Expand first: a new column has a server default or may be NULL. Contract a "
+        "release after the one whose code stopped using a name, and add it to CONTRACTIONS with that release."
+    )
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        'steps.drop_column("messages", "status")',
+        'steps.drop_table("messages")',
+        'steps.rename_column("messages", "status", "state")',
+        'steps.add_column("messages", sa.Column("note", sa.Text(), nullable=False))',
+    ],
+)
+def test_changes_that_the_release_before_can_not_work_with_are_found(step: str, tmp_path: Path) -> None:
+    path = tmp_path / "0099_break.py"
+    path.write_text(f"def upgrade():\n    {step}\n\n\ndef downgrade():\n    pass\n")
+    assert len(list(breaks_of(path))) == 1
+
+
 # -- the tables ---------------------------------------------------------------------------------------------
 
 TABLES = Base.metadata.tables

@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from flask import current_app
+from sqlalchemy.dialects import postgresql, sqlite
 
 from ..database.columns import UTCDateTime, new_id, now, seconds_of
+from ..database.dialect import is_postgres
 from ..database.session import db
 from ..database.statements import Statement
 from ..errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorized
@@ -155,8 +157,10 @@ def _revoke(login_ids: Sequence[str]) -> None:
     """Have every worker refuse the tokens of these logins within a second."""
     moment = now()
     expires_at = moment + _access_token_lifetime() + CLOCK_SKEW
-    for ended_id in login_ids:
-        db.session.add(RevokedLogin(login_id=ended_id, revoked_at=moment, expires_at=expires_at))
+    ended = [{"login_id": id_, "revoked_at": moment, "expires_at": expires_at} for id_ in login_ids]
+    if ended:  # one may be revoked already: its token is obeyed for another second, and may erase the account
+        insert = (postgresql if is_postgres(db.engine) else sqlite).insert(RevokedLogin)
+        db.session.execute(insert.values(ended).on_conflict_do_nothing())
     db.session.execute(sa.delete(RevokedLogin).where(RevokedLogin.expires_at <= moment))
     db.session.flush()
 

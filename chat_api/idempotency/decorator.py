@@ -1,9 +1,8 @@
 """Commits a creating view's work once, however many times the request arrives."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial, wraps
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import orjson
 from flask import Response, g, request
@@ -13,12 +12,13 @@ from ..errors import InvalidInput
 from ..users import service as users
 from ..web.responses import raw_json_response
 from . import service
-from .service import StoredResponse
+from .service import Claim, StoredResponse
 
 View = Callable[..., Response]
 Created = TypeVar("Created")
 HEADER = "Idempotency-Key"
 MAX_KEY_LENGTH = 255
+ANONYMOUS = "anonymous"
 _TAKES_KEY = "_takes_idempotency_key"
 
 
@@ -56,7 +56,7 @@ def commits_once(
         response, _ = _create_once(
             create,
             _unchanged,
-            _Claim.of_request([args, kwargs], anonymous_email=args[0].get(anonymous_field)),
+            _claim_of_request([args, kwargs], anonymous_email=args[0].get(anonymous_field)),
             secret_field=secret_field,
         )
         return response
@@ -87,61 +87,60 @@ def create_once(
         created = create()
         _commit()
         return respond(created), created
-    result = _create_once(create, respond, _Claim.of_request([[body], {}]))
+    result = _create_once(create, respond, _claim_of_request([[body], {}]))
     if result[1] is None:
         db.session.rollback()  # finding the response began a transaction, which on SQLite would block writers
     return result
 
 
-@dataclass(frozen=True)
-class _Claim:
-    """What a request with an Idempotency-Key claims: the key, for one sender, and its content."""
+def _claim_of_request(content: Any, *, anonymous_email: str | None = None) -> Claim:
+    """What this request claims.
 
-    scope: str  # the id of the acting user, or the address of somebody who registers
-    is_anonymous: bool
-    key_id: str
-    fingerprint: str
+    Whoever sends a request, for whom and with which kind of token, has keys of their own, so a response never goes to
+    somebody who might have been refused. Nor does it after a change of role, but then the key is known: the request is
+    refused as a different one, instead of having a second effect.
 
-    @classmethod
-    def of_request(cls, content: Any, *, anonymous_email: str | None = None) -> Self:
-        """The claim of this request.
+    The first sender of a key has its response under the id that the release before this one looks for, so that a
+    request may be repeated at either.
+    """
+    route, key = f"{request.method} {request.url_rule}", _key()
+    if anonymous_email is not None:
+        scope, sender, role = anonymous_email.lower(), ANONYMOUS, ANONYMOUS
+    else:
+        scope, sender, role = g.caller.user_id, g.caller.sender, g.caller.role
+    return Claim(
+        scope,
+        service.key_id_of(route=route, key=key),
+        service.key_id_of(route=route, key=key, sender=sender),
+        sender,
+        role,
+        service.fingerprint_of(content=content),
+    )
 
-        Whoever sends a request, for whom and with which kind of token, has keys of their own, so a response never
-        goes to somebody who might have been refused. Nor does it after a change of role, but then the key is known:
-        the request is refused as a different one, instead of having a second effect.
-        """
-        route = f"{request.method} {request.url_rule}"
-        if anonymous_email is not None:
-            key_id = service.key_id_of(route=route, sender="anonymous", key=_key())
-            return cls(anonymous_email.lower(), True, key_id, service.fingerprint_of(content=content))
-        key_id = service.key_id_of(route=route, sender=g.caller.sender, key=_key())
-        fingerprint = service.fingerprint_of(content=[content, g.caller.role])
-        return cls(g.caller.user_id, False, key_id, fingerprint)
 
-    def owner(self) -> str | None:
-        """The user who owns the response; None if nobody has registered this address."""
-        return _account(self.scope) if self.is_anonymous else self.scope
+def _owner(claim: Claim) -> str | None:
+    """The user who owns the response; None if nobody has registered this address."""
+    return _account(claim.scope) if claim.sender == ANONYMOUS else claim.scope
 
 
 def _create_once(
     create: Callable[[], Created],
     respond: Callable[[Created], Response],
-    claim: _Claim,
+    claim: Claim,
     *,
     secret_field: str | None = None,
 ) -> tuple[Response, Created] | tuple[Response, None]:
-    kept = {"key_id": claim.key_id, "fingerprint": claim.fingerprint}
     with service.lock_key(lock_id=service.lock_id_of(scope=claim.scope, key_id=claim.key_id)):
-        owner = claim.owner()
+        owner = _owner(claim)
         if owner is not None:
-            first = service.find_response(user_id=owner, **kept)
+            first = service.find_response(user_id=owner, claim=claim)
             if first is not None:
                 return _replay(first), None
         created = create()
         response = respond(created)
-        owner = owner or claim.owner()
+        owner = owner or _owner(claim)
         if owner is not None:
-            service.store_response(user_id=owner, response=_storable(response, secret_field), **kept)
+            service.store_response(user_id=owner, claim=claim, response=_storable(response, secret_field))
         _commit()
         return response, created
 

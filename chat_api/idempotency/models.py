@@ -16,10 +16,12 @@ class IdempotencyKey(Model):
     __table_args__ = (sa.Index(None, "user_id", "created_at"),)
 
     user_id: Mapped[str] = mapped_column(Id, sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
-    # a hash of route, sender and key, whose length does not depend on the client
+    # a hash of route and key, and of the sender where another one has used the key, too
     id: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
     # a keyed hash of the request: a plain hash of a body with a password would allow guessing
     fingerprint: Mapped[str] = mapped_column(sa.String(64))
+    # who got the response, with which kind of token and role; NULL where an older release has stored it
+    sender: Mapped[str | None] = mapped_column(sa.String(100))
     status: Mapped[int] = mapped_column(sa.SmallInteger)
     location: Mapped[str | None] = mapped_column(sa.String(255))
     # the body without secrets, encrypted all the same: it is the user's content

@@ -50,6 +50,23 @@ class StoredResponse:
     location: str | None
 
 
+@dataclass(frozen=True)
+class Claim:
+    """What a request with an Idempotency-Key claims: the key, for one sender, and its content."""
+
+    scope: str  # the id of the acting user, or the address of somebody who registers
+    key_id: str
+    own_key_id: str  # where another sender has stored a response under `key_id`
+    sender: str  # of whom and with which kind of token
+    role: str
+    fingerprint: str
+
+    @property
+    def sender_and_role(self) -> str:
+        """As it is stored."""
+        return f"{self.sender} {self.role}"
+
+
 @contextmanager
 def lock_key(*, lock_id: str) -> Iterator[None]:
     """Hold a key until the transaction of `db.session` ends. Raises StillRunning if another request holds it.
@@ -75,31 +92,28 @@ def lock_key(*, lock_id: str) -> Iterator[None]:
             _running.discard(lock_id)
 
 
-def find_response(*, user_id: str, key_id: str, fingerprint: str) -> StoredResponse | None:
+def find_response(*, user_id: str, claim: Claim) -> StoredResponse | None:
     """The first response to this request, or None.
 
     Raises KeyReused if the key was used with another request, ResponseUnreadable if the response can't be decrypted.
     """
-    row = db.session.scalar(
-        sa.select(IdempotencyKey).where(
-            IdempotencyKey.user_id == user_id,
-            IdempotencyKey.id == key_id,
-            IdempotencyKey.created_at > now() - RETENTION,
-        )
-    )
+    row = next((row for row in _find_rows(user_id, claim) if _is_same_sender(row, claim)), None)
     if row is None:
         return None
-    if not hmac.compare_digest(row.fingerprint, fingerprint):
+    is_same_role = row.sender is None or row.sender == claim.sender_and_role
+    if not is_same_role or not hmac.compare_digest(row.fingerprint, claim.fingerprint):
         raise KeyReused()
     try:
-        body = keyring().decrypt(row.answer, encryption_context=_encryption_context(user_id, key_id))
+        body = keyring().decrypt(row.answer, encryption_context=_encryption_context(user_id, row.id))
     except CannotDecrypt:
         raise ResponseUnreadable(row.location) from None
     return StoredResponse(row.status, body, row.location)
 
 
-def store_response(*, user_id: str, key_id: str, fingerprint: str, response: StoredResponse) -> None:
+def store_response(*, user_id: str, claim: Claim, response: StoredResponse) -> None:
     """Store the response in the transaction of its effect, and delete the user's expired ones. Raises QuotaExceeded."""
+    is_taken = any(row.id == claim.key_id for row in _find_rows(user_id, claim))
+    key_id = claim.own_key_id if is_taken else claim.key_id
     expired = sa.or_(IdempotencyKey.created_at <= now() - RETENTION, IdempotencyKey.id == key_id)
     db.session.execute(sa.delete(IdempotencyKey).where(IdempotencyKey.user_id == user_id, expired))
     QUOTAS.require_room(1, user_id=user_id)
@@ -107,7 +121,8 @@ def store_response(*, user_id: str, key_id: str, fingerprint: str, response: Sto
         IdempotencyKey(
             user_id=user_id,
             id=key_id,
-            fingerprint=fingerprint,
+            fingerprint=claim.fingerprint,
+            sender=claim.sender_and_role,
             status=response.status,
             location=response.location,
             answer=keyring().encrypt(response.body, encryption_context=_encryption_context(user_id, key_id)),
@@ -116,9 +131,24 @@ def store_response(*, user_id: str, key_id: str, fingerprint: str, response: Sto
     db.session.flush()
 
 
-def key_id_of(*, route: str, sender: str, key: str) -> str:
-    """The id of a key on a route: the same key on another route, or of another sender, is a different one."""
-    return hashlib.sha256(f"{route}\x1f{sender}\x1f{key}".encode()).hexdigest()
+def _find_rows(user_id: str, claim: Claim) -> list[IdempotencyKey]:
+    """The responses stored for a key, of whichever senders."""
+    query = sa.select(IdempotencyKey).where(
+        IdempotencyKey.user_id == user_id,
+        IdempotencyKey.id.in_([claim.key_id, claim.own_key_id]),
+        IdempotencyKey.created_at > now() - RETENTION,
+    )
+    return list(db.session.scalars(query))
+
+
+def _is_same_sender(row: IdempotencyKey, claim: Claim) -> bool:
+    return row.sender is None or row.sender.rpartition(" ")[0] == claim.sender
+
+
+def key_id_of(*, route: str, key: str, sender: str | None = None) -> str:
+    """The id of a key on a route: the same key on another route is a different one."""
+    parts = (route, key) if sender is None else (route, sender, key)
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
 
 
 def lock_id_of(*, scope: str, key_id: str) -> str:

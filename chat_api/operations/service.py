@@ -17,9 +17,12 @@ EXTENSION = "chat_api.schema"  # the revision, once it was found to be new enoug
 
 
 def require_ready() -> None:
-    """Raise Unavailable where the database does not answer or its schema is not that of this version."""
+    """Raise Unavailable where the database does not answer or its schema is older than this version needs.
+
+    With a newer one this version goes on until it is replaced: see "Upgrading without downtime" in docs/deployment.md.
+    """
     try:
-        problem = schema_problem()
+        problem = schema_problem(accepts_newer=True)
     except DATABASE_ERRORS as error:
         raise Unavailable("The database does not answer.") from error
     if problem is not None:
@@ -41,8 +44,10 @@ def require_schema() -> None:
     current_app.extensions[EXTENSION] = revision
 
 
-def schema_problem() -> str | None:
+def schema_problem(*, accepts_newer: bool = False) -> str | None:
     """What is wrong with the database's schema and what to do; None if it is that of this version.
+
+    With `accepts_newer` also if this version does not know it.
 
     Raises the database's errors.
     """
@@ -53,6 +58,8 @@ def schema_problem() -> str | None:
         return None
     if revision in known_revisions():
         return f"its schema is older ({revision}, not {known_revisions()[0]}); run `flask db upgrade`."
+    if accepts_newer:
+        return None
     return (
         f"this version of chat-api does not know its schema ({revision}); install the version that made it."
     )

@@ -25,6 +25,7 @@ from chat_api.database.session import db
 from chat_api.idempotency import service
 from chat_api.idempotency.models import IdempotencyKey
 from chat_api.keyring import keyring
+from tests.completions.chat import run_sql
 from tests.conftest import serving
 from tests.support.api import PASSWORD, POSTS, Api, new_email
 from tests.support.bodies import Body
@@ -251,6 +252,19 @@ def test_who_acts_for_a_user_and_the_user_have_keys_of_their_own(
         assert creation.post(trusted, body, **act_as).headers[REPLAYED] == "true"
 
 
+@pytest.mark.parametrize("creation", [CONVERSATIONS, COMPLETIONS], ids=lambda creation: creation.path)
+def test_a_response_that_an_older_release_stored_is_replayed(
+    app: Flask, ada: Api, trusted: Api, creation: Creation
+) -> None:
+    """It knew no senders: at the upgrade a request that is repeated must not have a second effect."""
+    body, act_as = creation.body(ada), {"X-Act-As": ada.user_id}
+    first = creation.post(trusted, body, **act_as)
+    assert REPLAYED not in first.headers
+    run_sql(app, "UPDATE idempotency_keys SET sender = NULL WHERE user_id = :id", id=ada.user_id)
+    for again in (creation.post(trusted, body, **act_as), creation.post(ada, body)):
+        assert (again.headers[REPLAYED], again.get_json()["id"]) == ("true", first.get_json()["id"])
+
+
 @pytest.mark.parametrize("creation", CREATIONS[1:], ids=lambda creation: creation.path)
 @pytest.mark.parametrize("role", ["service", "admin"])
 def test_after_a_change_of_role_no_response_is_replayed(
@@ -410,8 +424,7 @@ def test_a_preview_takes_no_key(ada: Api) -> None:
 
 def lock_id_of(user: Api) -> str:
     """What a request of this user with the key "k" claims."""
-    sender = f"{user.user_id} login"
-    key_id = service.key_id_of(route="POST /chat/conversations", sender=sender, key="k")
+    key_id = service.key_id_of(route="POST /chat/conversations", key="k")
     return service.lock_id_of(scope=user.user_id, key_id=key_id)
 
 

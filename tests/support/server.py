@@ -32,9 +32,17 @@ class GunicornServer:
     """A context manager: `gunicorn wsgi:app` on a free port with the given settings, migrated before.
 
     Without DATABASE_URL or DATA_DIR it keeps its SQLite file in a folder of its own, removed at the end.
+    `repository` is where its code is.
     """
 
-    def __init__(self, environment: Mapping[str, str] | None = None, *, migrate: bool = True) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str] | None = None,
+        *,
+        migrate: bool = True,
+        repository: Path = REPOSITORY,
+    ) -> None:
+        self._repository = repository
         self.folder = Path(tempfile.mkdtemp(prefix="chat-api-server-"))
         self.log_path = self.folder / "log"
         self.port = _free_port()
@@ -82,7 +90,9 @@ class GunicornServer:
     def run_flask(self, *arguments: str) -> str:
         """Run a `flask` command with the server's settings; returns what it printed."""
         command = [sys.executable, "-m", "flask", "--app", "wsgi", *arguments]
-        result = subprocess.run(command, cwd=REPOSITORY, env=self.environment, capture_output=True, text=True)
+        result = subprocess.run(
+            command, cwd=self._repository, env=self.environment, capture_output=True, text=True
+        )
         if result.returncode:
             raise RuntimeError(f"flask {' '.join(arguments)} failed:\n{result.stdout}{result.stderr}")
         return result.stdout
@@ -92,7 +102,7 @@ class GunicornServer:
         with self.log_path.open("ab") as log:
             self._master = subprocess.Popen(
                 [sys.executable, "-m", "gunicorn", "wsgi:app"],
-                cwd=REPOSITORY,
+                cwd=self._repository,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
