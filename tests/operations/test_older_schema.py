@@ -53,7 +53,9 @@ def responses_of_all_operations(user: Api) -> Iterator[tuple[str, Any]]:
                 if part.startswith("{"):
                     path = path.replace(part, user.user_id)  # noqa: PLW2901
             headers = {"Idempotency-Key": uuid.uuid4().hex} if method == "post" and body else None
-            yield f"{method} {path}", user.request(method.upper(), path + query, json=body, headers=headers)
+            response = user.request(method.upper(), path + query, json=body, headers=headers)
+            response.get_data()  # an export holds a connection until it is read
+            yield f"{method} {path}", response
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
