@@ -134,7 +134,8 @@ def delete_old_conversations(used_before: datetime) -> Iterator[Expired]:
         while hidden := retention.hide_expired(user_id=user_id, used_before=used_before):
             db.session.commit()
             for conversation in hidden:
-                _run(deletion.delete_conversation(user_id=user_id, conversation_id=conversation.id))
+                own = {"user_id": user_id, "conversation_id": conversation.id}
+                _run(deletion.remove_hidden(**own, by=conversation.id))
                 yield conversation
         db.session.commit()
         finish_hidden(user_id)

@@ -7,12 +7,26 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from gunicorn import util
+from gunicorn.http.body import ChunkedReader, LengthReader
 
 from ..web.request_body import WAITING_FOR_CLIENT
 from . import lifecycle
 from .chunked import ChunkedBody
 from .refusals import Refusal
 from .slots import WHILE_WAITING, receiving_slots
+
+SKIPPED_BYTES = 64 * 1024  # gunicorn gives up from here on
+
+
+def is_left_unread(body: Any) -> bool:
+    """Whether so much of a request's body is unread that gunicorn closes the connection instead of skipping it.
+
+    The answer then has to say `Connection: close` (RFC 9112, section 9.6), or the client's next request is lost.
+    """
+    reader = body.reader
+    if isinstance(reader, ChunkedReader):
+        return reader.parser is not None
+    return isinstance(reader, LengthReader) and reader.length >= SKIPPED_BYTES
 
 
 class ServiceWorker:
@@ -42,9 +56,16 @@ class ServiceWorker:
                     yield
 
             environ[WAITING_FOR_CLIENT] = waiting_for_client
+            body = environ["wsgi.input"]
             if "HTTP_TRANSFER_ENCODING" in environ:
-                environ["wsgi.input"] = ChunkedBody(environ["wsgi.input"])
-            return application(environ, start_response)
+                environ["wsgi.input"] = ChunkedBody(body)
+
+            def start_response_after(*answer: Any) -> Any:
+                if is_left_unread(body):
+                    start_response.__self__.force_close()
+                return start_response(*answer)
+
+            return application(environ, start_response_after)
 
         self.wsgi = with_checked_body
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -241,3 +241,21 @@ def assert_unavailable(answer: Answer) -> None:
     """503 as promised: problem+json with Retry-After."""
     assert_problem(answer, 503)
     assert int(answer.headers["Retry-After"]) >= 1
+
+
+def assert_tells_that_it_closes(server: GunicornServer) -> None:
+    """An answer after which the server closes the connection says so, whatever it left of the request's body."""
+    for rest in ([b"x" * 200_000], [b"30d40\r\n" + b"x" * 200_000 + b"\r\n", b"0\r\n\r\n"]):
+        length = b"Transfer-Encoding: chunked" if len(rest) > 1 else b"Content-Length: 200000"
+        head = b"POST /chat/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall(head + length + b"\r\n\r\n" + b"".join(rest))
+            answer = read_answer(connection)
+            assert answer.status == 401, answer
+            assert answer.headers["Connection"] == "close"
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as client:
+        for _ in range(2):  # a short body is skipped, and the connection stays
+            client.request("POST", "/chat/messages", b"x" * 1000, {"Content-Type": "application/json"})
+            response = client.getresponse()
+            assert (response.status, response.headers["Connection"]) == (401, "keep-alive")
+            response.read()

@@ -15,6 +15,7 @@ from tests.live.client import (
     Answer,
     Person,
     assert_problem,
+    assert_tells_that_it_closes,
     assert_unavailable,
     at_once,
     read_answer,
@@ -192,6 +193,10 @@ def test_what_is_refused_is_refused_as_problem_json(
     server: GunicornServer, request_bytes: bytes, status: int
 ) -> None:
     assert_problem(send_raw(server.port, request_bytes), status)
+
+
+def test_an_answer_says_that_its_connection_closes(server: GunicornServer) -> None:
+    assert_tells_that_it_closes(server)
 
 
 def test_a_client_that_goes_on_sending_gets_its_answer(server: GunicornServer) -> None:

@@ -25,6 +25,7 @@ from tests.live.client import (
     Person,
     all_workers,
     assert_problem,
+    assert_tells_that_it_closes,
     assert_unavailable,
     read_answer,
     send_raw,
@@ -265,6 +266,10 @@ def test_a_body_beyond_the_limit_is_refused_when_its_length_was_not_announced(se
     chunk = b"2710\r\n" + b"x" * 10_000 + b"\r\n"
     answer = send_raw(server.port, HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 6)
     assert_problem(answer, 413)
+
+
+def test_an_answer_says_that_its_connection_closes(server: GunicornServer) -> None:
+    assert_tells_that_it_closes(server)
 
 
 def test_a_body_of_just_the_limit_is_read(server: GunicornServer) -> None:
