@@ -65,6 +65,8 @@ class Completion(Model):
     # how many older messages were left out because the model's window is too small for all
     omitted_messages: Mapped[int] = mapped_column(sa.Integer)
     reasoning: Mapped[str | None] = mapped_column(sa.Text)
+    # what of the request the provider can't do, a JSON list of texts
+    warnings: Mapped[str | None] = mapped_column(sa.Text)
     # in which order text, reasoning and tool calls came, see reply_log
     outline: Mapped[str | None] = mapped_column(sa.Text)
     # the id of the last event of its stream

@@ -101,7 +101,7 @@ class Run:
                 self.log.append(tool_call_chunk(_storable_call(event)))
             elif isinstance(event, Usage):
                 self._usage = event
-            else:
+            elif isinstance(event, Finish):
                 self._finish = event
         if self.log.position > position:
             with self.changed:

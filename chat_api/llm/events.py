@@ -1,6 +1,8 @@
 """The events of a provider's reply, independent of its protocol."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,26 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Something that the reply refers to. `places` are (begin, end) in the reply's text, in characters."""
+
+    url: str
+    title: str | None = None
+    places: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderState:
+    """What the provider wants back with this message in later requests: signatures, encrypted or open reasoning.
+
+    Nobody else can read it. It is a JSON object that only the adapter of the protocol that made it understands, and it
+    goes back to the same provider and model only. At most one in a reply, before Finish.
+    """
+
+    state: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Token counts from the provider, None where it gave none. The last one in a reply counts."""
 
@@ -41,4 +63,4 @@ class Finish:
     reason: str
 
 
-Event = TextDelta | ReasoningDelta | ToolCall | Usage | Finish
+Event = TextDelta | ReasoningDelta | ToolCall | Source | ProviderState | Usage | Finish

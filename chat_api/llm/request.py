@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .events import ToolCall
+from .options import RequestOptions
 
 API_FORMATS = ("openai", "anthropic")
 
@@ -17,6 +18,8 @@ class ChatMessage:
     content: str
     tool_calls: tuple[ToolCall, ...] = ()  # of an assistant message
     tool_call_id: str | None = None  # of a tool message: the call it answers
+    # of an assistant message: what this provider sent with it for itself, see `events.ProviderState`
+    state: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,12 @@ class Endpoint:
     api_format: str
     api_endpoint: str  # http or https URL, which may have a path and a query
     api_key: str = field(repr=False)
+    auth: str | None = (
+        None  # "bearer", or the name of the header that takes the key; None: as the protocol has it
+    )
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # besides those of the protocol
+    extra_body: Mapping[str, Any] = field(default_factory=dict)  # fields of every request
+    options: RequestOptions = field(default_factory=RequestOptions)
 
 
 @dataclass(frozen=True, slots=True)

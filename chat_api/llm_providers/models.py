@@ -23,4 +23,16 @@ class LLMProvider(Model):
     api_format: Mapped[str] = mapped_column(sa.String(16), default="openai", server_default="openai")
     # in tokens; None if not given
     context_window: Mapped[int | None] = mapped_column(sa.Integer)
+    # which vendor it was made from, see llm/vendors
+    catalog: Mapped[str | None] = mapped_column(sa.String(64))
+    # how it gets the key: "bearer", or the name of a header; None: as its vendor has it
+    auth: Mapped[str | None] = mapped_column(sa.String(64))
+    # additional headers, JSON that is encrypted like keys
+    encrypted_headers: Mapped[str | None] = mapped_column(sa.Text)
+    # fields of every request, JSON
+    extra_body: Mapped[str | None] = mapped_column(sa.Text)
+    # changes of llm.options.RequestOptions, JSON
+    request_options: Mapped[str | None] = mapped_column(sa.Text)
+    # the same, by model, as its server has complained; JSON
+    learned_options: Mapped[str | None] = mapped_column(sa.Text)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)

@@ -65,6 +65,10 @@ class Message(Model):
     # the calls that an assistant's message asks for, as JSON, and the call that a tool's message answers
     tool_calls: Mapped[str | None] = mapped_column(sa.Text)
     tool_call_id: Mapped[str | None] = mapped_column(sa.String(255))
+    # what a reply refers to, as JSON: a list of url, title, places
+    sources: Mapped[str | None] = mapped_column(sa.Text)
+    # what the provider that wrote it wants back with it, as JSON: provider_id, model, state. Clients don't get it.
+    provider_state: Mapped[str | None] = mapped_column(sa.Text)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
 
 
@@ -78,8 +82,8 @@ MESSAGE = Projection(
     "content",
     "status",
     "created_at",
-    optional=("tool_calls", "tool_call_id"),
-    as_json=("tool_calls",),
+    optional=("tool_calls", "tool_call_id", "sources"),
+    as_json=("tool_calls", "sources"),
 )
 # what a message takes of a page, without reading it; characters of the calls will do, no bound is exact
 MESSAGE_SIZE = Message.size_bytes + sa.func.coalesce(sa.func.length(Message.tool_calls), 0)
