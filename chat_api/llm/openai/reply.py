@@ -1,55 +1,14 @@
-"""OpenAI's chat completions, as OpenAI and many others speak them, with their various deviations."""
+"""Reads replies of OpenAI's chat completions, streamed or as one JSON object."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from . import stream_parser
-from .error_responses import error_of_report
-from .events import Event, Usage
-from .request import ChatMessage, ChatRequest, Endpoint
-from .sse import Frame
-from .stream_parser import PartialToolCall, add_reasoning, add_text, serialize_arguments
-from .untrusted_json import as_count, as_dict, as_text, items_of, parse_json
-
-COMPLETIONS_PATH = "/chat/completions"
-MODELS_PATH = "/models"
-
-
-def completions_path(endpoint_path: str) -> str:
-    """The path to append to the endpoint's own."""
-    return COMPLETIONS_PATH
-
-
-def models_path(endpoint_path: str) -> str:
-    """The path to append to the endpoint's own."""
-    return MODELS_PATH
-
-
-def headers(endpoint: Endpoint, key: str) -> dict[str, str]:
-    """The headers of this protocol. Without a key for the endpoint none is sent: a local server may need none."""
-    return {"Authorization": f"Bearer {key}"} if endpoint.api_key else {}
-
-
-def request_body(request: ChatRequest) -> dict[str, Any]:
-    """The body of a request. Parameters can't override the fields that we set ourselves."""
-    return {
-        **request.parameters,
-        "model": request.model,
-        "messages": [_message(message) for message in request.messages],
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-
-
-def corrected_body(sent: Mapping[str, Any], complaint: str) -> dict[str, Any] | None:
-    """The body without the field that the server complains about, or None if the complaint is about something else."""
-    if "max_completion_tokens" in complaint and "max_tokens" in sent:
-        renamed = dict(sent)
-        renamed["max_completion_tokens"] = renamed.pop("max_tokens")
-        return renamed
-    if "stream_options" in complaint and "stream_options" in sent:
-        return {name: value for name, value in sent.items() if name != "stream_options"}
-    return None
+from .. import stream_parser
+from ..error_responses import error_of_report
+from ..events import Event, Usage
+from ..sse import Frame
+from ..stream_parser import PartialToolCall, add_reasoning, add_text, serialize_arguments
+from ..untrusted_json import as_count, as_dict, as_text, items_of, parse_json
 
 
 def parse_stream(reads: Iterable[list[Frame]], *, key: str, reply_bytes: int) -> Iterator[list[Event]]:
@@ -135,20 +94,3 @@ def _text(content: object, found: list[Event]) -> str:
         else:
             text += as_text([part])
     return text
-
-
-def _message(message: ChatMessage) -> dict[str, Any]:
-    sent: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.tool_calls:
-        sent["content"] = message.content or None
-        sent["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            }
-            for call in message.tool_calls
-        ]
-    if message.tool_call_id is not None:
-        sent["tool_call_id"] = message.tool_call_id
-    return sent
