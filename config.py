@@ -129,7 +129,7 @@ class Config:
     REFRESH_TOKEN_DAYS: int = 30
     # days after which a login ends, however often it was refreshed
     LOGIN_MAX_DAYS: int = 180
-    # minutes after a login in which a personal access token can be created without the password
+    # minutes after a login in which a personal access token can be created, or the account erased, without the password
     RECENT_LOGIN_MINUTES: int = 5
     # rate limit of failed logins per account and client network
     LOGIN_LIMIT_PER_ACCOUNT: str = "10 per 15 minutes"

@@ -175,10 +175,10 @@ def _operation(app: Flask, endpoint: str, method: str, content: dict[str, Any]) 
 
 
 def _complete_body(operation: Operation, schemas: dict[str, Any]) -> None:
-    """A body is required; that of a PATCH names one field at least."""
+    """A body is required, except by its view; that of a PATCH names one field at least."""
     if "requestBody" not in operation.content:
         return
-    operation.content["requestBody"]["required"] = True
+    operation.content["requestBody"].setdefault("required", True)
     if operation.method == "patch":
         reference = operation.content["requestBody"]["content"]["application/json"]["schema"]["$ref"]
         schemas[reference.rsplit("/", 1)[-1]]["minProperties"] = 1

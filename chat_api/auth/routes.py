@@ -19,6 +19,7 @@ from .models import PersonalAccessToken
 from .schemas import (
     ChangePasswordSchema,
     CreateTokenSchema,
+    EraseAccountSchema,
     LogInSchema,
     NewTokenSchema,
     RegisterSchema,
@@ -119,14 +120,18 @@ def update_me(passwords: dict[str, Any]) -> User:
 
 
 @blp.route("/me", methods=["DELETE"])
+@blp.arguments(EraseAccountSchema, required=False)
 @blp.response(204)
-def delete_me() -> Response:
+def delete_me(body: dict[str, Any]) -> Response:
     """Delete the account and all data that it owns.
 
+    It takes `current_password`, or a login of the last minutes; with the latter the body may be left out.
     From the beginning nobody can log in any more. What there is much of is deleted in several transactions: after 503,
     or without a response, send the request again, with the same access token.
     """
     caller = guard.require_password_login()
+    if not users.is_being_erased(user_id=caller.user_id):  # otherwise the login was recent when that began
+        _require_recent_login(body)
     require_match(UserSchema().dump(users.get_user(user_id=caller.user_id)))
     db.session.rollback()  # on SQLite it holds the lock
     for _ in with_rests(erase_account(user_id=caller.user_id, keep_login_id=caller.login_id)):

@@ -73,6 +73,25 @@ class TokenPairSchema(Output):
     user = fields.Nested(UserSchema)
 
 
+def _current_password() -> Text:
+    """For what `service.require_recent_login` guards."""
+    return Text(
+        longest=1024,
+        required=False,
+        load_default=None,
+        load_only=True,
+        metadata={
+            "format": "password",
+            "example": "correct horse battery staple",
+            "description": "Needed unless the login is only minutes old.",
+        },
+    )
+
+
+class EraseAccountSchema(Schema):
+    current_password = _current_password()
+
+
 class CreateTokenSchema(Schema):
     name = Text(longest=100, metadata={"example": "nightly export"})
     expires_in_days = WholeNumber(
@@ -84,17 +103,7 @@ class CreateTokenSchema(Schema):
             "account.".format(**tokens.MAX_PERSONAL_DAYS),
         },
     )
-    current_password = Text(
-        longest=1024,
-        required=False,
-        load_default=None,
-        load_only=True,
-        metadata={
-            "format": "password",
-            "example": "correct horse battery staple",
-            "description": "Needed unless the login is only minutes old.",
-        },
-    )
+    current_password = _current_password()
 
 
 class TokenSchema(Output):

@@ -40,7 +40,7 @@ _LOGIN_BEGAN = Statement(
 
 
 class RecentLoginRequired(Forbidden):
-    """The login is too old for what would outlive it."""
+    """The login is too old for what would outlive it, or can't be undone."""
 
     code = "recent_login_required"
 
@@ -249,7 +249,7 @@ def list_tokens(*, user_id: str, page: Page) -> Listing[PersonalAccessToken]:
 def require_recent_login(
     *, user_id: str, login_id: str | None, proved_at: float | None, current_password: str | None, network: str
 ) -> None:
-    """Refuse somebody who may only have copied an access token: for what outlives it.
+    """Refuse somebody who may only have copied an access token: for what outlives it, or can't be undone.
 
     Either the password is right, or it was given in the last minutes: to the login, or to the identity provider at
     `proved_at`. Raises Forbidden. No transaction may be open.

@@ -25,6 +25,11 @@ def _create_external(on_postgres: bool) -> sa.Executable:
 _ROLE_OF = Statement(sa.select(User.role).where(User.id == sa.bindparam("user_id")))
 _CREDENTIALS = Statement(sa.select(User.id, User.password_hash).where(User.email == sa.bindparam("email")))
 _PASSWORD_HASH = Statement(sa.select(User.password_hash).where(User.id == sa.bindparam("user_id")))
+_BEING_ERASED = Statement(
+    sa.select(User.id).where(
+        User.id == sa.bindparam("user_id"), User.password_hash.is_(None), User.subject.is_(None)
+    )
+)
 _EXTERNAL = Statement(
     sa.select(User.id, User.role).where(
         User.issuer == sa.bindparam("issuer"), User.subject == sa.bindparam("subject")
@@ -110,6 +115,11 @@ def remove_credentials(*, user_id: str) -> None:
     db.session.execute(
         sa.update(User).where(User.id == user_id).values(password_hash=None, issuer=None, subject=None)
     )
+
+
+def is_being_erased(*, user_id: str) -> bool:
+    """Whether the user has no credentials any more: their erasure has begun."""
+    return _BEING_ERASED.first(user_id=user_id) is not None
 
 
 def list_being_erased() -> list[str]:

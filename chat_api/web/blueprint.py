@@ -23,6 +23,7 @@ from ..errors import InvalidInput
 from .echo import field_name
 from .json_body import json_object, needs_small_body
 from .openapi_components import BEARER, header_parameter
+from .request_body import has_body
 from .responses import changed_response, entity_response, json_response, no_content
 
 View = Callable[..., Any]
@@ -36,7 +37,15 @@ class StrictParser(FlaskParser):
 
     DEFAULT_VALIDATION_STATUS = 400
 
-    def use_args(self, argmap: Any, req: Any = None, *, location: str | None = None, **options: Any) -> Any:
+    def use_args(
+        self,
+        argmap: Any,
+        req: Any = None,
+        *,
+        location: str | None = None,
+        may_lack_body: bool = False,
+        **options: Any,
+    ) -> Any:
         schema: Schema = argmap() if isinstance(argmap, type) else argmap
         # the result depends on the query string alone, and clients repeat the same few
         load_query = lru_cache(maxsize=512)(partial(_load_query, schema))
@@ -47,6 +56,8 @@ class StrictParser(FlaskParser):
             def with_input(*args: Any, **kwargs: Any) -> Any:
                 if location == "query":
                     values = dict(load_query(request.query_string))
+                elif may_lack_body and not has_body():
+                    values = load(schema, {})
                 else:
                     with json_object(is_small=is_small) as body:
                         values = load(schema, body)
@@ -83,6 +94,13 @@ class Blueprint(flask_smorest.Blueprint):
             return register(_without_query(view) if is_strict else view)
 
         return decorator
+
+    def arguments(self, schema: Any, *, required: bool = True, **options: Any) -> Callable[[View], View]:
+        """Read the body, or with `location="query"` the query. A body that is not `required` may be left out."""
+        if not required:
+            options["may_lack_body"] = True
+        decorate: Callable[[View], View] = super().arguments(schema, required=required, **options)
+        return decorate
 
     @staticmethod
     def doc(**documentation: Any) -> Callable[[View], View]:

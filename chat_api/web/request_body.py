@@ -57,6 +57,12 @@ def receive_body(limit: int) -> bytes | IO[bytes]:
     return raw
 
 
+def has_body() -> bool:
+    """Whether the request has a body, even one that is not what it should be."""
+    environ = request.environ
+    return "HTTP_TRANSFER_ENCODING" in environ or environ.get("CONTENT_LENGTH") not in (None, "", "0")
+
+
 def body_length(limit: int) -> int | None:
     """How long the body says it is; None for one in chunks. Raises PayloadTooLarge."""
     if "HTTP_TRANSFER_ENCODING" in request.environ:

@@ -4,10 +4,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import time_machine
 from flask import Flask
 from werkzeug.test import TestResponse
 
@@ -21,6 +23,7 @@ from tests.support.problems import assert_problem
 from tests.support.tables import everything_stored
 
 NEW_PASSWORD = "nine lives of a tabby cat"
+REFUSED = (403, "recent_login_required")
 
 
 def register(stranger: Api, email: Any, password: Any = PASSWORD) -> TestResponse:
@@ -257,6 +260,37 @@ def test_the_tokens_of_an_erased_account_stop_working(app: Flask, ada: Api) -> N
     assert refresh(ada).status_code == 401
     assert script.get("/auth/me").status_code == 401
     assert is_refused_within_a_second(ada)
+
+
+def test_a_copied_access_token_does_not_erase_the_account(app: Flask, ada: Api, bob: Api) -> None:
+    """Refreshing makes the login no younger: the password has to be given, again or with the request."""
+    with time_machine.travel(datetime.now(UTC) + timedelta(minutes=6)):
+        pair = refresh(ada).get_json()
+        for user in (ada, Api(app, pair["access_token"], ada.user)):
+            for body in (None, {}, {"current_password": None}):
+                refused = user.delete("/auth/me", json=body)
+                expected = (400, "invalid_input") if body and None in body.values() else REFUSED
+                assert (refused.status_code, refused.get_json()["code"]) == expected
+            wrong = user.delete("/auth/me", json={"current_password": "a wrong password"})
+            assert (wrong.status_code, wrong.get_json()["code"]) == (403, "forbidden")
+        assert ada.delete("/auth/me", json={"current_password": PASSWORD}).status_code == 204
+        assert bob.log_in().delete("/auth/me").status_code == 204
+
+
+def test_the_password_of_an_erasure_comes_in_a_body_like_any_other(ada: Api) -> None:
+    for raw, kind, status in (
+        (b'{"current_password"', "application/json", 400),
+        (b"[]", "application/json", 400),
+        (b'{"password": "x"}', "application/json", 400),
+        (b"current_password=x", "application/x-www-form-urlencoded", 415),
+    ):
+        assert ada.delete("/auth/me", data=raw, content_type=kind).status_code == status
+    assert ada.delete("/auth/me", content_type="application/json").status_code == 204  # with a recent login
+
+
+def test_guesses_at_the_password_of_an_erasure_are_counted(ada: Api) -> None:
+    statuses = {ada.delete("/auth/me", json={"current_password": "wrong"}).status_code for _ in range(11)}
+    assert statuses == {403, 429}
 
 
 @pytest.mark.parametrize("idempotent", [False, True])

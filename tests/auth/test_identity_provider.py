@@ -411,3 +411,17 @@ def test_an_external_user_makes_a_token_right_after_a_login(deploy: Deploy, rs25
         assert create(iat=moment, auth_time="now") == refused
         body = {"name": "script", "current_password": PASSWORD}
         assert Api(app, token(sub=subject)).post("/auth/tokens", body).status_code == 403
+
+
+def test_an_external_user_erases_the_account_right_after_a_login(deploy: Deploy, rs256_file: Path) -> None:
+    subject, moment = new_email(), int(time.time())
+    with deploy(rs256_file) as app:
+
+        def erase(body: Any = None, **claims: Any) -> Any:
+            answer = Api(app, token(sub=subject, **claims)).delete("/auth/me", json=body)
+            return answer.status_code, (answer.get_json(silent=True) or {}).get("code")
+
+        for claims in ({}, {"iat": moment - 600}, {"iat": moment, "auth_time": moment - 600}):
+            assert erase(**claims) == (403, "recent_login_required")
+        assert erase({"current_password": PASSWORD}, iat=moment) == (403, "forbidden")  # there is none here
+        assert erase(iat=moment, auth_time=moment - 60) == (204, None)

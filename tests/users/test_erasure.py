@@ -5,7 +5,7 @@ from flask import Flask
 
 from chat_api.database.session import db
 from chat_api.search_index.models import SearchBacklog
-from tests.support.api import Api
+from tests.support.api import PASSWORD, Api
 from tests.support.provider import ScriptedProvider
 from tests.support.tables import begin_elsewhere, owned_rows
 
@@ -32,10 +32,11 @@ def test_deleting_the_account_erases_all_that_it_owns_in_every_table(
 
 
 def test_a_login_that_has_ended_already_does_not_stop_the_erasure(ada: Api) -> None:
-    """Its access token is obeyed for up to half a second more, and may be used to erase the account."""
+    """Its access token is obeyed for up to half a second more, and with the password it may erase the account."""
     assert ada.get("/auth/me").status_code == 200  # reads which logins have ended
     assert ada.post("/auth/logout").status_code == 204
-    erased = ada.delete("/auth/me")
+    assert ada.delete("/auth/me").status_code == 401  # there is no login that could be recent
+    erased = ada.delete("/auth/me", json={"current_password": PASSWORD})
     if erased.status_code == 401:  # on a slow machine the half second was over
         pytest.skip("The token was not obeyed any more.")
     assert erased.status_code == 204
