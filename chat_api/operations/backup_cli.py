@@ -1,10 +1,13 @@
 """Operator commands `flask backup` and `flask restore`, for both databases."""
 
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import click
 from flask import Flask
@@ -34,7 +37,7 @@ def write_backup(file: Path) -> None:
     FILE holds all that was committed when the backup began. It appears when it is complete, verified and on disk.
     """
     began = time.monotonic()
-    with _errors_as_lines(), _progress_bar("Backing up") as progress:
+    with _ending_in_order(), _errors_as_lines(), _progress_bar("Backing up") as progress:
         report = backup.back_up(file, progress)
     echo(
         f"Backed up {_contents(report)} to {file} ({file.stat().st_size / 2**20:.1f} MiB) "
@@ -51,7 +54,7 @@ def restore_backup(file: Path, overwrite: bool) -> None:
 
     The backup must be of the same kind of database. Everything is restored, or nothing.
     """
-    with _errors_as_lines(), _progress_bar("Restoring") as progress:
+    with _ending_in_order(), _errors_as_lines(), _progress_bar("Restoring") as progress:
         report = backup.restore(file, progress, overwrite=overwrite)
     echo(f"Restored {_contents(report)} from {file}.")
     if report.revision != known_revisions()[0]:
@@ -64,6 +67,27 @@ def _contents(report: backup.Report) -> str:
         f"{rows.get('users', 0)} users, {rows.get('conversations', 0)} conversations and "
         f"{rows.get('messages', 0)} messages, schema {report.revision},"
     )
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as an exception, so that what it has begun is removed or rolled back."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may handle signals
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a second one would interrupt the clearing up
+        sys.exit(128 + number)
+
+    # one that is ignored stays so, as by nohup
+    heeded = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

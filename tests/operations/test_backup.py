@@ -1,12 +1,15 @@
 """`flask backup` and `flask restore`: everything that was acknowledged, in one file, while somebody writes."""
 
 import os
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -22,9 +25,11 @@ from chat_api.messages import service as messages
 from chat_api.messages.models import Message
 from chat_api.operations import backup
 from tests.conftest import migrate, serving
+from tests.live.client import PATIENCE_S, wait_until
 from tests.support.api import PASSWORD, Api, new_email
 from tests.support.cli import run_flask
 from tests.support.postgres import create_database, drop_database
+from tests.support.server import INHERITED, REPOSITORY
 from tests.support.tables import owned_rows
 
 MAX_ERROR_LINES = 2  # the label of the progress bar and the error
@@ -237,6 +242,71 @@ def test_a_backup_that_fails_leaves_nothing(source: Flask, tmp_path: Path) -> No
     with source.app_context(), pytest.raises(KeyboardInterrupt):
         backup.back_up(tmp_path / "backup", interrupt)
     assert {path for path in set(tmp_path.iterdir()) - before if "backup" in path.name} == set()
+
+
+@contextmanager
+def backing_up(app: Flask, backend: str, file: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`flask backup` in a process of its own that is in the middle of it."""
+    url = app.config["DATABASE_URL"]
+    with ExitStack() as stack:
+        if backend == "postgres":  # it waits for the table
+            connection = stack.enter_context(psycopg.connect(url.replace("+psycopg", "")))
+            connection.execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")
+        else:
+            with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database, database:
+                database.execute(
+                    "CREATE TABLE IF NOT EXISTS filler AS SELECT randomblob(60000000) AS content"
+                )
+        environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        environment |= {"DATABASE_URL": url, "DATA_DIR": str(file.parent)}
+        command = [sys.executable, "-m", "flask", "--app", "wsgi", "backup", str(file)]
+        with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE) as process:
+            wait_until(
+                lambda: any(path.name.startswith(f".{file.name}.") for path in unfinished_in(file.parent))
+            )
+            yield process
+            process.kill()
+
+
+def unfinished_in(folder: Path) -> list[Path]:
+    return list(folder.glob(".*.part*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_backup_that_is_ended_by_a_signal_leaves_nothing(
+    source: Flask, backend: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    file = tmp_path / "backup"
+    with backing_up(source, backend, file) as process:
+        process.send_signal(number)
+        assert process.wait(PATIENCE_S) != 0
+        assert b"Traceback" not in process.communicate()[1]
+    assert not unfinished_in(tmp_path)
+    assert not file.exists()
+
+
+def test_the_next_backup_deletes_what_a_killed_one_has_left(
+    source: Flask, backend: str, tmp_path: Path
+) -> None:
+    with backing_up(source, backend, tmp_path / "killed") as process:
+        process.kill()
+        process.wait(PATIENCE_S)
+    assert unfinished_in(tmp_path)
+    with backing_up(source, backend, tmp_path / "another") as process:
+        running = set(unfinished_in(tmp_path))
+        assert all(path.name.startswith(".another.") for path in running), "It has deleted the other one."
+        elsewhere, old = (tmp_path / f".{name}.0123abcd-1.chat-api.part" for name in ("new", "old"))
+        foreign = tmp_path / ".video.part"
+        for path in (elsewhere, old, foreign):
+            path.touch()
+            os.utime(path, (0, 0) if path != elsewhere else None)
+        if backend == "sqlite":
+            process.send_signal(signal.SIGSTOP)
+            succeed(source, "backup", str(tmp_path / "third"))
+            assert set(unfinished_in(tmp_path)) == running | {elsewhere, foreign}
+            process.send_signal(signal.SIGCONT)
+            assert process.wait(PATIENCE_S) == 0
+            assert set(unfinished_in(tmp_path)) == {elsewhere, foreign}
 
 
 def test_a_folder_that_is_not_there_is_one_line_without_control_characters(
