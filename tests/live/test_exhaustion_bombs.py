@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 
 import pytest
 
@@ -15,22 +15,34 @@ from tests.transfer.test_chatgpt import numbered, zipped
 
 MIB = 1024 * 1024
 JSON, ZIP, NDJSON = "application/json", "application/zip", "application/x-ndjson"
-ZEROS = zipped({"conversations.json": b"[" + b"0," * 500_000 + b"0]"})
-BRACKETS = zipped({"conversations.json": b"[[" + b"[]," * (32 * MIB) + b"0]]"})  # 96 MiB in 100 KB
-DEEP = zipped({"conversations.json": b"[[" + (b"[1," * 30 + b"1" + b"]" * 30 + b",") * 200_000 + b"0]]"})
-ENTRIES = zipped({f"{number}": b"" for number in range(60_000)})
-FAULTS = file_of(*whole(1), *[b"x"] * 1_000_000)
-BLANK = b"[" + b" " * (20 * MIB) + b"0]"
-NODES = b'[{"mapping":{%b}}]' % b",".join(b'"%d":{}' % number for number in range(1_000_000))
-BOMBS = {
-    "zeros": (ZEROS, ZIP),
-    "brackets": (BRACKETS, ZIP),
-    "deep": (DEEP, ZIP),
-    "entries": (ENTRIES, ZIP),
-    "faults": (FAULTS, NDJSON),
-    "blank": (BLANK, JSON),
-    "nodes": (NODES, JSON),
+# made when they are needed: together they take seconds, which each process would spend to collect the tests
+BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
+    "zeros": (lambda: zipped({"conversations.json": b"[" + b"0," * 500_000 + b"0]"}), ZIP),
+    "brackets": (  # 96 MiB in 100 KB
+        lambda: zipped({"conversations.json": b"[[" + b"[]," * (32 * MIB) + b"0]]"}),
+        ZIP,
+    ),
+    "deep": (
+        lambda: zipped(
+            {"conversations.json": b"[[" + (b"[1," * 30 + b"1" + b"]" * 30 + b",") * 200_000 + b"0]]"}
+        ),
+        ZIP,
+    ),
+    "entries": (lambda: zipped({f"{number}": b"" for number in range(60_000)}), ZIP),
+    "faults": (lambda: file_of(*whole(1), *[b"x"] * 1_000_000), NDJSON),
+    "blank": (lambda: b"[" + b" " * (20 * MIB) + b"0]", JSON),
+    "nodes": (
+        lambda: b'[{"mapping":{%b}}]' % b",".join(b'"%d":{}' % number for number in range(1_000_000)),
+        JSON,
+    ),
 }
+
+
+@cache
+def bomb(name: str) -> tuple[bytes, str]:
+    """The content of a file and its type."""
+    make, content_type = BOMBS[name]
+    return make(), content_type
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +71,7 @@ def import_file(person: Person, content: bytes, content_type: str) -> Answer:
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_costs_what_its_size_allows(server: GunicornServer, attacker: Person, name: str) -> None:
-    content, content_type = BOMBS[name]
+    content, content_type = bomb(name)
     before_s = cpu_of(server)
     answer = import_file(attacker, content, content_type)
     cost_s = cpu_of(server) - before_s
@@ -71,17 +83,20 @@ def test_a_bomb_costs_what_its_size_allows(server: GunicornServer, attacker: Per
 
 def test_others_hardly_notice_bombs(server: GunicornServer, innocent: Person, attacker: Person) -> None:
     statuses = set[int]()
+    names = ("zeros", "brackets", "deep", "nodes")
+    for name in names:
+        bomb(name)
 
     def keep_importing(name: str) -> None:
         ends_at = time.monotonic() + 3
         while time.monotonic() < ends_at:
             try:
-                statuses.add(import_file(attacker, *BOMBS[name]).status)
+                statuses.add(import_file(attacker, *bomb(name)).status)
             except OSError:  # refused while the body was still being sent
                 statuses.add(429)
 
     with watching(server, innocent) as watch:
-        at_once([partial(keep_importing, name) for name in ("zeros", "brackets", "deep", "nodes")])
+        at_once([partial(keep_importing, name) for name in names])
     assert statuses <= {200, 400, 429}
     assert not watch.failures
     assert percentile(watch.health_s, 99) < 2
