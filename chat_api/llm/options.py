@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
+
+# those that no provider's owner sets: its server says them, see complaints.py
+LEARNED_ONLY = ("without", "max_output", "thinking")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +22,25 @@ class RequestOptions:
     stream: bool = True
     # `stream_options` may be sent, so that a stream ends with the usage
     stream_options: bool = True
-    # under which name the limit of the reply is sent: max_tokens or max_completion_tokens
-    limit_field: str = "max_tokens"
+    # under which name the limit of the reply is sent; as the caller calls it where nothing is known
+    limit_field: Literal["as_given", "max_tokens", "max_completion_tokens"] = "as_given"
     # the role `developer` is known; otherwise it is sent as `system`
     developer_role: bool = True
     # the ids of tool calls that the server accepts: any, or those of Mistral (nine letters and digits)
     call_ids: str = "any"
+    # in whose words parameters are sent: a name in dialects.DIALECTS; otherwise in OpenAI's, and all of them
+    dialect: str = ""
+    # parameters that the server refuses for the model
+    without: tuple[str, ...] = ()
+    # the most tokens of a reply that the server accepts for the model
+    max_output: int | None = None
+    # the form of Anthropic's `thinking` that the server wants for the model
+    thinking: Literal["by_model", "budget", "adaptive"] = "by_model"
 
     def merged(self, changes: Mapping[str, Any]) -> Self:
         """These options with some changed; names that are not options are left out."""
         known = {field.name for field in fields(self)}
-        return replace(self, **{name: value for name, value in changes.items() if name in known})
+        values = {name: value for name, value in changes.items() if name in known}
+        if "without" in values:
+            values["without"] = tuple(values["without"])  # JSON has lists
+        return replace(self, **values)
