@@ -122,10 +122,11 @@ class KeyUnreadable(Conflict):
 
     code = "key_unreadable"
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The server can't open the stored API key for this provider any more; store the key again."
-        )
+    def __init__(
+        self,
+        detail: str = "The server can't open the stored API key for this provider any more; store the key again.",
+    ) -> None:
+        super().__init__(detail)
 
 
 class ResponseUnreadable(Conflict):

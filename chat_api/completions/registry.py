@@ -18,6 +18,7 @@ from ..egress.errors import EgressError
 from ..egress.gate import Gate
 from ..errors import ApiError, BestEffort, NotFound, ProviderFailed, Unavailable, problem_body
 from ..llm.client import Client, Limits
+from ..llm.model_lists import Model
 from ..llm.request import Endpoint
 from ..server import lifecycle
 from ..server.slots import Slot, Slots, stream_slots
@@ -123,7 +124,7 @@ class RunRegistry:
             self._supervisor.wake()
         return run
 
-    def list_models(self, user_id: str, endpoint: Endpoint) -> list[str]:
+    def list_models(self, user_id: str, endpoint: Endpoint) -> list[Model]:
         """The models that a provider offers. Raises ProviderFailed, and what `Slots.take` raises.
 
         A slow provider keeps a thread of the server's waiting, as a stream does, so it takes such a slot.

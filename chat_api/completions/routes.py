@@ -131,7 +131,8 @@ def list_models(provider_id: str) -> Response:
     user_id = guard.caller().user_id
     endpoint = service.open_endpoint(user_id=user_id, provider_id=provider_id)
     release_request_slot()
-    return json_response([{"id": model} for model in run_registry().list_models(user_id, endpoint)])
+    models = run_registry().list_models(user_id, endpoint)
+    return json_response([model.to_json() for model in models])
 
 
 def _completion_request(body: dict[str, Any]) -> CompletionRequest:

@@ -224,7 +224,7 @@ def preview_completion(*, request: CompletionRequest) -> tuple[Endpoint, ChatReq
     prepared = prepare_completion(request=request)
     context = prepared.context
     return (
-        prepared.access.endpoint,
+        prepared.access.endpoint_for(prepared.model),
         ChatRequest(prepared.model, context.messages, request.parameters),
         context,
     )
@@ -232,7 +232,7 @@ def preview_completion(*, request: CompletionRequest) -> tuple[Endpoint, ChatReq
 
 def open_endpoint(*, user_id: str, provider_id: str) -> Endpoint:
     """The provider's endpoint with the user's key, decrypted. Raises NotFound."""
-    return configs.open_access(user_id=user_id, provider_id=provider_id).endpoint
+    return configs.open_access(user_id=user_id, provider_id=provider_id).endpoint_for(None)
 
 
 def list_completions(*, user_id: str, conversation_id: str, page: Page) -> Listing[dict[str, Any]]:
@@ -326,7 +326,7 @@ def _create(
         created_at=moment,
         prompt_tokens=context.tokens,
         omitted_messages=context.omitted,
-        endpoint=prepared.access.endpoint,
+        endpoint=prepared.access.endpoint_for(prepared.model),
         request=ChatRequest(prepared.model, context.messages, request.parameters),
         parent=parent,
     )

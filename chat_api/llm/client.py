@@ -3,23 +3,25 @@
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import orjson
 
-from ..egress.addresses import join_path
 from ..egress.cancellation import CancelToken
 from ..egress.errors import EgressError, Failed
 from ..egress.gate import Gate, HttpRequest
 from ..egress.limits import Limits
 from . import anthropic, openai
+from .addresses import may_lack_version, operation_url, with_version
 from .error_responses import error_of_response
 from .events import Event, Finish, ReasoningDelta, TextDelta, ToolCall
+from .headers import merged_headers
+from .model_lists import Model, ModelList
 from .request import ChatRequest, Endpoint
 from .sse import Frame, SseReader
 from .stream_parser import ReplyTooLarge
-from .untrusted_json import as_dict, as_list, parse_whole
+from .untrusted_json import parse_whole
 
 if TYPE_CHECKING:
     from ..egress.response import Response
@@ -28,16 +30,20 @@ PROTOCOLS = {"openai": openai, "anthropic": anthropic}
 
 HIDDEN_KEY = "****"
 MAX_ERROR_BYTES = 65536
-MAX_MODELS_BYTES = 1024 * 1024
-MAX_MODELS = 1000
+MAX_MODELS_BYTES = 8 * 1024 * 1024  # all pages together
 MODELS_TOTAL_S = 30.0  # a client's request waits for it, so less than for a reply
-MAX_MODEL_ID_LENGTH = 255
+# a server answers 405 where its static files would be
+NO_SUCH_PATH = (404, 405)
 # JSON may escape a character of one byte in UTF-8 as six
 JSON_BYTES_PER_REPLY_BYTE = 6
 # what each change between text, reasoning and tool calls counts towards the size of a reply: it makes a part of its own
 PART_BYTES = 50
 
 _MEDIA_TYPE = re.compile(r"[a-z0-9.+-]{1,40}/[a-z0-9.+-]{1,40}")
+
+
+class _NoSuchPath(Exception):
+    """The server knows nothing at this path, but may at one with a version."""
 
 
 class Client:
@@ -56,7 +62,8 @@ class Client:
         """What `stream` would send: `method`, `url`, `headers` (without the key), `body`. Sends nothing."""
         protocol = _protocol(endpoint)
         body = protocol.request_body(request)
-        sent = _request_of(endpoint, HIDDEN_KEY, body)
+        hidden = replace(endpoint, headers=dict.fromkeys(endpoint.headers, HIDDEN_KEY))
+        sent = _request_of(hidden, HIDDEN_KEY, body)
         return {"method": sent.method, "url": sent.url, "headers": dict(sent.headers), "body": body}
 
     def stream(
@@ -76,29 +83,41 @@ class Client:
         finally:
             response.close()
 
-    def list_models(self, endpoint: Endpoint) -> list[str]:
-        """The ids of the models that the provider offers with this key. Raises EgressError."""
-        protocol = _protocol(endpoint)
-        url = join_path(endpoint.api_endpoint, protocol.models_path(urlsplit(endpoint.api_endpoint).path))
-        headers = {"Accept": "application/json", **protocol.headers(endpoint, endpoint.api_key)}
-        request = HttpRequest("GET", url, headers)
+    def list_models(self, endpoint: Endpoint) -> list[Model]:
+        """The models that the provider offers with this key. Raises EgressError."""
         deadline = time.monotonic() + min(MODELS_TOTAL_S, self._limits.total_s)
+        try:
+            return self._list_models(endpoint, deadline)
+        except _NoSuchPath:
+            return self._list_models(with_version(endpoint), deadline)
+
+    def _list_models(self, endpoint: Endpoint, deadline: float) -> list[Model]:
+        found = ModelList(operation_url(endpoint, "/models"), endpoint.api_format)
+        remaining = MAX_MODELS_BYTES
+        while found.next_url is not None:
+            content = self._read_models(endpoint, found.next_url, deadline, remaining + 1)
+            remaining -= len(content)
+            found.add_page(parse_whole(content) if remaining >= 0 else None)
+        return found.models
+
+    def _read_models(self, endpoint: Endpoint, url: str, deadline: float, max_bytes: int) -> bytes:
+        """A page of the list. Raises EgressError, and _NoSuchPath where another path is worth a try."""
+        headers = _headers_of(endpoint, endpoint.api_key, {"Accept": "application/json"})
         response = self._gate.send(
-            request, cancel_token=CancelToken(), limits=self._limits, deadline=deadline
+            HttpRequest("GET", url, headers),
+            cancel_token=CancelToken(),
+            limits=self._limits,
+            deadline=deadline,
         )
         try:
-            if response.status != 200:
-                raise error_of_response(
-                    response.status, response.headers, response.read_all(MAX_ERROR_BYTES), endpoint.api_key
-                )
-            content = response.read_all(MAX_MODELS_BYTES + 1)
+            if response.status == 200:
+                return response.read_all(max_bytes)
+            complaint = response.read_all(MAX_ERROR_BYTES)
         finally:
             response.close()
-        answer = parse_whole(content) if len(content) <= MAX_MODELS_BYTES else None
-        if not isinstance(answer, dict) or not isinstance(answer.get("data"), list):
-            raise Failed("The provider's response is not a list of models.")
-        ids = (as_dict(model).get("id") for model in as_list(answer["data"]))
-        return [id for id in ids if isinstance(id, str) and 0 < len(id) <= MAX_MODEL_ID_LENGTH][:MAX_MODELS]
+        if response.status in NO_SUCH_PATH and may_lack_version(endpoint):
+            raise _NoSuchPath
+        raise error_of_response(response.status, response.headers, complaint, endpoint.api_key)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -107,7 +126,11 @@ class Client:
     def _request_reply(
         self, endpoint: Endpoint, request: ChatRequest, cancel_token: CancelToken
     ) -> "Response":
-        """A response with status 200. A field that some servers don't know is left out when they complain about it."""
+        """A response with status 200.
+
+        A field that some servers don't know is left out when they complain about it, and a path that they don't know
+        gets a version.
+        """
         protocol = _protocol(endpoint)
         deadline = time.monotonic() + self._limits.total_s
         body: Mapping[str, Any] | None = protocol.request_body(request)
@@ -126,6 +149,9 @@ class Client:
             finally:
                 response.close()
             error = error_of_response(response.status, response.headers, complaint, endpoint.api_key)
+            if response.status in NO_SUCH_PATH and may_lack_version(endpoint):
+                endpoint = with_version(endpoint)
+                continue
             body = (
                 protocol.corrected_body(body, complaint.decode(errors="replace"))
                 if response.status in (400, 422)
@@ -160,14 +186,14 @@ def _protocol(endpoint: Endpoint) -> Any:
 
 def _request_of(endpoint: Endpoint, key: str, body: Mapping[str, Any]) -> HttpRequest:
     """The HTTP request for a reply, with this key."""
-    protocol = _protocol(endpoint)
-    url = join_path(endpoint.api_endpoint, protocol.completions_path(urlsplit(endpoint.api_endpoint).path))
-    headers = {
-        "Content-Type": "application/json",
-        "Accept": "text/event-stream",
-        **protocol.headers(endpoint, key),
-    }
-    return HttpRequest("POST", url, headers, orjson.dumps(body))
+    url = operation_url(endpoint, _protocol(endpoint).COMPLETIONS_PATH)
+    own = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+    return HttpRequest("POST", url, _headers_of(endpoint, key, own), orjson.dumps(body))
+
+
+def _headers_of(endpoint: Endpoint, key: str, own: Mapping[str, str]) -> dict[str, str]:
+    """All headers of a request. The protocol's, with the key among them, win over those set for the provider."""
+    return merged_headers(own, endpoint.headers, _protocol(endpoint).headers(endpoint, key))
 
 
 def _frames(response: "Response", limits: Limits, pace_s: Callable[[], float]) -> Iterator[list[Frame]]:

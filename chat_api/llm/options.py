@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Self
 
 # those that no provider's owner sets: its server says them, see complaints.py
-LEARNED_ONLY = ("without", "max_output", "thinking")
+LEARNED_ONLY = ("without", "max_output", "thinking", "version_in_path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,7 @@ class RequestOptions:
     """The defaults are those of OpenAI's own server.
 
     Three sources are merged, the later ones win: what is known of the vendor, what was set for the provider, and what
-    its server complained about.
+    its server complained about. The API's schema of `request_options` is made of these fields.
     """
 
     # neighbouring messages of one role are joined, because the server wants user and assistant in turns
@@ -27,7 +27,7 @@ class RequestOptions:
     # the role `developer` is known; otherwise it is sent as `system`
     developer_role: bool = True
     # the ids of tool calls that the server accepts: any, or those of Mistral (nine letters and digits)
-    call_ids: str = "any"
+    call_ids: Literal["any", "mistral"] = "any"
     # in whose words parameters are sent: a name in dialects.DIALECTS; otherwise in OpenAI's, and all of them
     dialect: str = ""
     # parameters that the server refuses for the model
@@ -36,6 +36,9 @@ class RequestOptions:
     max_output: int | None = None
     # the form of Anthropic's `thinking` that the server wants for the model
     thinking: Literal["by_model", "budget", "adaptive"] = "by_model"
+
+    # the protocol's paths begin with the version, which the provider's URL lacks
+    version_in_path: bool = False
 
     def merged(self, changes: Mapping[str, Any]) -> Self:
         """These options with some changed; names that are not options are left out."""

@@ -2,13 +2,15 @@
 
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 
 from ..database.session import db
 from ..database.statements import Statement
-from ..errors import Forbidden, NotFound
+from ..errors import Forbidden, KeyUnreadable, NotFound
+from ..keyring import CannotDecrypt, keyring
 from ..users.quotas import Quota, Quotas
 from ..web.pagination import Listing, Page
 from .models import LLMProvider
@@ -19,9 +21,20 @@ _USE = Statement(
 QUOTAS = Quotas(_USE, Quota("providers", "MAX_PROVIDERS_PER_USER", "LLM providers"), remembers=False)
 
 
+class HeadersUnreadable(KeyUnreadable):
+    """No key in ENCRYPTION_KEYS opens the provider's headers; only whoever set them has them."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The server can't open the provider's `headers` any more; whoever may change the provider sets them again."
+        )
+
+
 def list_providers(*, user_id: str, page: Page) -> Listing[LLMProvider]:
     """A page of the user's providers and the shared ones, oldest first."""
-    ranges = (_range(LLMProvider.owner_id == user_id, page), _range(LLMProvider.owner_id.is_(None), page))
+    # not `owner_id = …`: with one owner Postgres may read the primary key, and everybody's providers on the way
+    own = LLMProvider.owner_id.between(user_id, user_id)
+    ranges = (_range(own, page), _range(LLMProvider.owner_id.is_(None), page))
     provider = aliased(LLMProvider, sa.union_all(*ranges).subquery())
     return page.listing(list(db.session.scalars(page.sort(sa.select(provider), provider.id))))
 
@@ -123,3 +136,19 @@ def delete_provider(*, provider: LLMProvider) -> None:
     """Delete a locked provider and, through the foreign key, all keys that are stored for it."""
     db.session.delete(provider)
     db.session.flush()
+
+
+def decrypted_headers(*, provider_id: str, ciphertext: str | None) -> dict[str, str]:
+    """A provider's own headers. Raises KeyUnreadable."""
+    if ciphertext is None:
+        return {}
+    try:
+        content = keyring().decrypt(ciphertext, encryption_context=_encryption_context(provider_id))
+    except CannotDecrypt:
+        raise HeadersUnreadable() from None
+    headers: dict[str, str] = orjson.loads(content)
+    return headers
+
+
+def _encryption_context(provider_id: str) -> tuple[str, str]:
+    return ("llm_providers", provider_id)

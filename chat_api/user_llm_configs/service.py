@@ -1,8 +1,10 @@
 """Storing, replacing and deleting users' provider keys, which are decrypted only to call the provider."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
@@ -12,7 +14,9 @@ from ..database.session import db
 from ..database.statements import Statement
 from ..errors import Conflict, KeyUnreadable, NotFound
 from ..keyring import CannotDecrypt, keyring
+from ..llm.headers import needs_no_key
 from ..llm.request import Endpoint
+from ..llm.vendors import options_of, vendor_of
 from ..llm_providers import service as llm_providers
 from ..llm_providers.models import LLMProvider
 from ..users import service as users
@@ -39,6 +43,17 @@ class Access:
     endpoint: Endpoint
     default_model: str | None
     context_window: int | None
+    # changes of the endpoint's options by model, as the provider's server has complained
+    learned_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def endpoint_for(self, model: str | None) -> Endpoint:
+        """The endpoint as requests for this model need it; without a model, as those need it that name none."""
+        learned = self.learned_options.get(model or "", {})
+        if model is None and any(each.get("version_in_path") for each in self.learned_options.values()):
+            learned = {"version_in_path": True}
+        if not learned:
+            return self.endpoint
+        return replace(self.endpoint, options=self.endpoint.options.merged(learned))
 
 
 # parameters: user_id, provider_id
@@ -47,6 +62,12 @@ ACCESS = Statement(
         LLMProvider.api_format,
         LLMProvider.api_endpoint,
         LLMProvider.context_window,
+        LLMProvider.catalog,
+        LLMProvider.auth,
+        LLMProvider.encrypted_headers,
+        LLMProvider.extra_body,
+        LLMProvider.request_options,
+        LLMProvider.learned_options,
         UserLLMConfig.encrypted_api_key,
         UserLLMConfig.default_model,
         UserLLMConfig.context_window,
@@ -192,17 +213,43 @@ def access_from(*, rows: list[Any], user_id: str, provider_id: str) -> Access:
     """As `open_access`, from the rows that ACCESS found."""
     if not rows:
         raise NotFound("LLM provider")
-    [row] = rows
-    api_format, api_endpoint, providers_window, encrypted_api_key, default_model, own_window = row
-    if encrypted_api_key is None:
+    [(*providers, encrypted_api_key, default_model, own_window)] = rows
+    api_format, api_endpoint, window, catalog, auth, encrypted_headers, extra_body, options, learned = (
+        providers
+    )
+    vendor = vendor_of(api_endpoint, api_format, catalog)
+    auth = auth or (vendor.auth if vendor else None)
+    if encrypted_api_key is None and not needs_no_key(auth, vendor):
         raise NotFound("LLM config with a key for this provider")
-    context = _encryption_context(user_id, provider_id)
+    endpoint = Endpoint(
+        api_format,
+        api_endpoint,
+        _decrypted_key(encrypted_api_key, user_id, provider_id),
+        auth=auth,
+        headers=llm_providers.decrypted_headers(provider_id=provider_id, ciphertext=encrypted_headers),
+        extra_body=_parsed(extra_body),
+        options=options_of(vendor, _parsed(options)),
+    )
+    return Access(endpoint, default_model, own_window or window, _parsed(learned))
+
+
+def _decrypted_key(ciphertext: str | None, user_id: str, provider_id: str) -> str:
+    """The key, empty where there is none. Raises KeyUnreadable."""
+    if ciphertext is None:
+        return ""
     try:
-        api_key = keyring().decrypt(encrypted_api_key, encryption_context=context).decode()
+        return (
+            keyring()
+            .decrypt(ciphertext, encryption_context=_encryption_context(user_id, provider_id))
+            .decode()
+        )
     except CannotDecrypt:
         raise KeyUnreadable() from None
-    endpoint = Endpoint(api_format, api_endpoint, api_key)
-    return Access(endpoint, default_model, own_window or providers_window)
+
+
+def _parsed(text: str | None) -> dict[str, Any]:
+    """A JSON object of the provider's row; None is an empty one."""
+    return orjson.loads(text) if text else {}
 
 
 def _hint_of(api_key: str) -> str:

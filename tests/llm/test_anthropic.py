@@ -1,6 +1,7 @@
 """Anthropic's protocol: what is sent, and what is made of the answers."""
 
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -137,7 +138,11 @@ def test_path_is_appended_to_the_endpoints_own(
     ask.events()
     assert provider.last.path == path
     ask.client.list_models(ask.endpoint)
-    assert provider.last.path == path.replace("/messages", "/models")
+    sent = urlsplit(provider.last.path)
+    query = dict(parse_qsl(sent.query))
+    assert query.pop("limit") == "1000"  # its pages have twenty
+    assert sent.path == path.partition("?")[0].replace("/messages", "/models")
+    assert query == ({"beta": "true"} if "?" in path else {})
 
 
 @pytest.mark.parametrize("arguments", ['{"a":' * 245 + "1" + "}" * 245, '{"a":NaN,"b":1' + "0" * 30 + "}"])

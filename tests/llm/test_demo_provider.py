@@ -228,7 +228,7 @@ def test_the_services_client_understands_it(quick: RunningProvider, api_format: 
     request = ChatRequest("echo", messages, {"max_tokens": 3})
     with closing(Gate(allow_loopback=True)) as gate:
         client = Client(gate, Limits())
-        assert client.list_models(endpoint) == ["echo"]
+        assert [model.id for model in client.list_models(endpoint)] == ["echo"]
         events = [event for read in client.stream(endpoint, request, CancelToken()) for event in read]
     assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "You said: Hello,"
     assert events[-1] == Finish("length")

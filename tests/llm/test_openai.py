@@ -8,6 +8,7 @@ import pytest
 from chat_api.egress.errors import EgressError, Failed, Unreachable
 from chat_api.llm.errors import KeyRefused, RateLimited
 from chat_api.llm.events import Event, Finish, ReasoningDelta, TextDelta, ToolCall, Usage
+from chat_api.llm.model_lists import Model
 from chat_api.llm.request import ChatMessage, ChatRequest
 from tests.support.asking import KEY, AskingMaker, finish_of, text_of
 from tests.support.provider import (
@@ -415,7 +416,7 @@ def test_described_request_is_the_one_that_is_sent(asking: AskingMaker, provider
 
 def test_models_are_listed(asking: AskingMaker, provider: ScriptedProvider) -> None:
     ask = asking()
-    assert ask.client.list_models(ask.endpoint) == ["model-a", "model-b"]
+    assert ask.client.list_models(ask.endpoint) == [Model("model-a"), Model("model-b")]
     assert (provider.last.method, provider.last.path) == ("GET", "/v1/models")
     assert provider.last.headers["authorization"] == f"Bearer {KEY}"
 
@@ -426,8 +427,8 @@ def test_list_of_models_is_bounded_and_cleaned(asking: AskingMaker, provider: Sc
         json_answer({"data": [{"id": 7}, {}, "x", *({"id": f"m{number}"} for number in range(1500))]})
     )
     found = ask.client.list_models(ask.endpoint)
-    assert (len(found), found[0]) == (1000, "m0")
-    provider.script(json_answer({"data": [{"id": "x" * 2_000_000}]}))
+    assert (len(found), found[0]) == (1000, Model("x"))
+    provider.script(json_answer({"data": [{"id": "x" * 9_000_000}]}))
     with pytest.raises(Failed, match="not a list"):
         ask.client.list_models(ask.endpoint)
     provider.script(error_answer(401, f"no {KEY}"))

@@ -3,32 +3,20 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..headers import key_headers
 from ..request import ChatMessage, ChatRequest, Endpoint
 from ..untrusted_json import as_dict, as_list, is_serializable, parse_json
 
+COMPLETIONS_PATH = "/messages"
 VERSION = "2023-06-01"
 DEFAULT_MAX_TOKENS = 4096  # the protocol requires a limit
 
 TOOL_CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 
 
-def completions_path(endpoint_path: str) -> str:
-    """The path to append to the endpoint's own, which may include the version already."""
-    return _versioned(endpoint_path, "/messages")
-
-
-def models_path(endpoint_path: str) -> str:
-    """The path to append to the endpoint's own, which may include the version already."""
-    return _versioned(endpoint_path, "/models")
-
-
-def _versioned(endpoint_path: str, path: str) -> str:
-    return path if endpoint_path.rstrip("/").endswith("/v1") else f"/v1{path}"
-
-
 def headers(endpoint: Endpoint, key: str) -> dict[str, str]:
-    """The headers of this protocol. Without a key for the endpoint none is sent: a local server may need none."""
-    return {"anthropic-version": VERSION, **({"x-api-key": key} if endpoint.api_key else {})}
+    """The headers of this protocol."""
+    return {"anthropic-version": VERSION, **key_headers(endpoint, key, "x-api-key")}
 
 
 def request_body(request: ChatRequest) -> dict[str, Any]:

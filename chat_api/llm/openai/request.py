@@ -3,25 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..headers import key_headers
 from ..request import ChatMessage, ChatRequest, Endpoint
+from ..vendors import BEARER
 
 COMPLETIONS_PATH = "/chat/completions"
-MODELS_PATH = "/models"
-
-
-def completions_path(endpoint_path: str) -> str:
-    """The path to append to the endpoint's own."""
-    return COMPLETIONS_PATH
-
-
-def models_path(endpoint_path: str) -> str:
-    """The path to append to the endpoint's own."""
-    return MODELS_PATH
 
 
 def headers(endpoint: Endpoint, key: str) -> dict[str, str]:
-    """The headers of this protocol. Without a key for the endpoint none is sent: a local server may need none."""
-    return {"Authorization": f"Bearer {key}"} if endpoint.api_key else {}
+    """The headers of this protocol."""
+    return key_headers(endpoint, key, BEARER)
 
 
 def request_body(request: ChatRequest) -> dict[str, Any]:
