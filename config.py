@@ -110,6 +110,7 @@ class Config:
     MAX_MESSAGES_PER_USER: int = 1_000_000
     MAX_MESSAGE_BYTES_PER_USER: int = 2 * 1024 * 1024 * 1024
     MAX_ATTACHMENTS_PER_USER: int = 100_000
+    MAX_COMPLETIONS_PER_USER: int = 500_000
     MAX_PROVIDERS_PER_USER: int = 100
     # keys for providers
     MAX_CONFIGS_PER_USER: int = 200

@@ -27,6 +27,7 @@ from .search.routes import blp as search
 from .server import slots
 from .telemetry import logs, metrics, request_log
 from .transfer.routes import blp as transfer
+from .usage.routes import blp as usage
 from .user_llm_configs.routes import blp as user_llm_configs
 from .web import responses, url_converters
 from .web.application import Application
@@ -42,6 +43,7 @@ BLUEPRINTS = (
     completions,
     search,
     transfer,
+    usage,
     operations,
 )
 

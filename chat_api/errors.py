@@ -141,6 +141,17 @@ class ResponseUnreadable(Conflict):
         )
 
 
+class ResponseGone(Conflict):
+    """Its effect was stored, and deleted since, with what is needed to repeat the response."""
+
+    code = "response_gone"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The first request with this Idempotency-Key succeeded, but what it created has been deleted since."
+        )
+
+
 class QuotaExceeded(Conflict):
     """The user has stored as much as every user may."""
 

@@ -198,6 +198,9 @@ step 200 'GET /chat/search: in one conversation, best match first'
 curl -sG "$BASE_URL/chat/search" -H "$AUTH" -d "conversation_id=$CONVERSATION_ID" -d sort=relevance -d limit=5 \
   --data-urlencode 'q=where' | show
 
+step 200 'GET /chat/usage: what you have stored, and how much you may'
+curl -s "$BASE_URL/chat/usage" -H "$AUTH" | show
+
 step 200 'GET /chat/export: everything you own, one JSON object per line'
 EXPORT=$(mktemp)
 curl -s "$BASE_URL/chat/export" -H "$AUTH" > "$EXPORT"

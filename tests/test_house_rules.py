@@ -53,7 +53,7 @@ FLOORS = (
     ("users", "idempotency"),
     ("auth",),
     ("llm_providers", "user_llm_configs", "conversations", "messages", "attachments", "completions"),
-    ("search", "transfer"),
+    ("search", "transfer", "usage"),
     ("operations",),
     ("openapi",),
     ("__init__",),

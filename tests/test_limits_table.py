@@ -8,7 +8,7 @@ import pytest
 from chat_api.auth import passwords, provider_keys
 from chat_api.completions import context, parameters
 from chat_api.egress import connection, response
-from chat_api.idempotency.decorator import MAX_KEY_LENGTH
+from chat_api.idempotency.decorator import MAX_KEY_LENGTH, MAX_STORED_BYTES
 from chat_api.llm import client, stream_parser, untrusted_json
 from chat_api.messages.schemas import MAX_CONTENT_BYTES
 from chat_api.search import query
@@ -82,6 +82,7 @@ CODE = {
     "what errors repeat": [echo.MAX_CHARACTERS, blueprint.MAX_ERRORS],
     "events of a provider's stream": [stream_parser.MAX_FRAMES, stream_parser.MAX_EMPTY_BYTES],
     "tool calls of a reply": [stream_parser.MAX_TOOL_CALLS],
+    "bytes of such a response": [MAX_STORED_BYTES],
     "items of a list, and objects": [untrusted_json.MAX_ITEMS, untrusted_json.MAX_CONTAINERS],
     "chunks of a provider's response": [response.MAX_SMALL_CHUNKS],
     "a provider's whole response": [64 * 2**20, response.MAX_HEAD_BYTES, client.MAX_MODELS_BYTES],

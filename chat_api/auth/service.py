@@ -313,6 +313,12 @@ def _require_room_for_token(*, user_id: str, moment: datetime) -> None:
         raise TooManyTokens()
 
 
+def count_tokens(*, user_id: str) -> int:
+    """How many personal access tokens the user has, without those that have expired."""
+    own = (PersonalAccessToken.user_id == user_id, PersonalAccessToken.expires_at > now())
+    return db.session.scalar(sa.select(sa.func.count()).select_from(PersonalAccessToken).where(*own)) or 0
+
+
 def get_token(*, user_id: str, token_id: str, lock: bool = False) -> PersonalAccessToken:
     """One of the user's tokens. With `lock` nobody else can delete it until the transaction ends.
 

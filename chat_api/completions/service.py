@@ -29,6 +29,7 @@ from ..messages.long_moves import after_long_moves_and_commit
 from ..messages.models import Message
 from ..messages.repair import repair_and_commit
 from ..user_llm_configs import service as configs
+from ..users.quotas import Quota, Quotas
 from ..web.pagination import FIRST_ID, MAX_POSITION, Listing, Page, within_page_bytes
 from . import finalize, lease
 from .checkpoints import read_checkpoints
@@ -98,6 +99,16 @@ _PAGES = {
     False: Statement(lambda on_postgres: _page(on_postgres, backwards=False)),
     True: Statement(lambda on_postgres: _page(on_postgres, backwards=True)),
 }
+_USE = Statement(sa.select(sa.func.sum(sa.literal_column("1"))).where(Completion.user_id == USER_ID))
+QUOTAS = Quotas(
+    _USE,
+    Quota(
+        "completions",
+        "MAX_COMPLETIONS_PER_USER",
+        "completions",
+        "delete some of the messages or conversations that they belong to first",
+    ),
+)
 _REQUEST_CANCEL = Statement(
     sa.update(Completion).where(*THIS_COMPLETION, IS_RUNNING).values(cancel_requested=sa.true())
 )
@@ -144,7 +155,7 @@ class Prepared:
 def prepare_completion(*, request: CompletionRequest) -> Prepared:
     """Read what a new completion would send. Only reads, so it waits for nobody and nobody for it.
 
-    Raises NotFound and InvalidInput.
+    Raises NotFound, InvalidInput and QuotaExceeded.
     """
     access = configs.open_access(user_id=request.user_id, provider_id=request.provider_id)
     model = _model(request, access)
@@ -153,6 +164,7 @@ def prepare_completion(*, request: CompletionRequest) -> Prepared:
     conversations.QUOTAS.require_room(
         0, 1 + (request.content is not None), content_bytes + 1, user_id=request.user_id
     )
+    QUOTAS.require_room(1, user_id=request.user_id)
     parent, branch = _find_parent(request)
     return Prepared(access, model, parent, _context(request, access, parent, branch))
 

@@ -1,5 +1,21 @@
 """Idempotency-Key: a request that is sent twice has one effect and one response."""
 
-from .decorator import accepts_key, check_key, commits_once, create_once, has_key, takes_idempotency_key
+from .decorator import (
+    LongField,
+    accepts_key,
+    check_key,
+    commits_once,
+    create_once,
+    has_key,
+    takes_idempotency_key,
+)
 
-__all__ = ["accepts_key", "check_key", "commits_once", "create_once", "has_key", "takes_idempotency_key"]
+__all__ = [
+    "LongField",
+    "accepts_key",
+    "check_key",
+    "commits_once",
+    "create_once",
+    "has_key",
+    "takes_idempotency_key",
+]

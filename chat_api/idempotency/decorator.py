@@ -1,6 +1,7 @@
 """Commits a creating view's work once, however many times the request arrives."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, TypeVar
 
@@ -8,9 +9,9 @@ import orjson
 from flask import Response, g, request
 
 from ..database.session import db
-from ..errors import InvalidInput
+from ..errors import InvalidInput, NotFound, ResponseGone
 from ..users import service as users
-from ..web.responses import raw_json_response
+from ..web.responses import json_response, raw_json_response
 from . import service
 from .service import Claim, StoredResponse
 
@@ -18,8 +19,19 @@ View = Callable[..., Response]
 Created = TypeVar("Created")
 HEADER = "Idempotency-Key"
 MAX_KEY_LENGTH = 255
+MAX_STORED_BYTES = 16 * 1024  # of a response; of a larger one a reference to what it holds is stored
 ANONYMOUS = "anonymous"
 _TAKES_KEY = "_takes_idempotency_key"
+
+
+@dataclass(frozen=True)
+class LongField:
+    """The one field of a response that may be long, never changes, and can be read again."""
+
+    name: str
+    read: Callable[
+        [str, str], Any
+    ]  # by the owner's id and that of the object. Raises NotFound where it is gone
 
 
 def commits_once(
@@ -28,6 +40,7 @@ def commits_once(
     check: Callable[..., None] | None = None,
     anonymous_field: str | None = None,
     secret_field: str | None = None,
+    long_field: LongField | None = None,
 ) -> Any:
     """Decorate a creating view, below its `arguments` and above its `response`, to commit the view's work.
 
@@ -37,10 +50,17 @@ def commits_once(
     `check` gets the view's arguments and refuses callers who may not make this request. It runs before a response is
     replayed, and outside a transaction, so all that the view refuses by who calls belongs there. `anonymous_field`
     names the field of the body that identifies the account when there is no caller yet. `secret_field` names the
-    field of the response that is sent once: it is not stored, and null in a replayed response.
+    field of the response that is sent once: it is not stored, and null in a replayed response. `long_field` is not
+    stored either where it makes the response large: a replay reads it from the object that was created.
     """
     if view is None:
-        return partial(commits_once, check=check, anonymous_field=anonymous_field, secret_field=secret_field)
+        return partial(
+            commits_once,
+            check=check,
+            anonymous_field=anonymous_field,
+            secret_field=secret_field,
+            long_field=long_field,
+        )
 
     @wraps(view)
     def committed(*args: Any, **kwargs: Any) -> Response:
@@ -58,6 +78,7 @@ def commits_once(
             _unchanged,
             _claim_of_request([args, kwargs], anonymous_email=args[0].get(anonymous_field)),
             secret_field=secret_field,
+            long_field=long_field,
         )
         return response
 
@@ -129,27 +150,31 @@ def _create_once(
     claim: Claim,
     *,
     secret_field: str | None = None,
+    long_field: LongField | None = None,
 ) -> tuple[Response, Created] | tuple[Response, None]:
     with service.lock_key(lock_id=service.lock_id_of(scope=claim.scope, key_id=claim.key_id)):
         owner = _owner(claim)
         if owner is not None:
             first = service.find_response(user_id=owner, claim=claim)
             if first is not None:
-                return _replay(first), None
+                return _replay(first, owner, long_field), None
         created = create()
         response = respond(created)
         owner = owner or _owner(claim)
         if owner is not None:
-            service.store_response(user_id=owner, claim=claim, response=_storable(response, secret_field))
+            stored = _storable(response, secret_field, long_field)
+            service.store_response(user_id=owner, claim=claim, response=stored)
         _commit()
         return response, created
 
 
-def _storable(response: Response, secret_field: str | None) -> StoredResponse:
-    """The response to replay, without its secret."""
+def _storable(response: Response, secret_field: str | None, long_field: LongField | None) -> StoredResponse:
+    """The response to replay, without its secret, and without what would make it large."""
     body = response.get_data()
     if secret_field is not None:
         body = orjson.dumps({**orjson.loads(body), secret_field: None})
+    elif long_field is not None and len(body) > MAX_STORED_BYTES:
+        body = orjson.dumps({**orjson.loads(body), long_field.name: None})
     return StoredResponse(response.status_code, body, response.headers.get("Location"))
 
 
@@ -173,11 +198,17 @@ def _commit() -> None:
         db.session.commit()
 
 
-def _replay(first: StoredResponse) -> Response:
+def _replay(first: StoredResponse, owner: str, long_field: LongField | None) -> Response:
     headers = {"Idempotency-Replayed": "true"}
     if first.location:
         headers["Location"] = first.location
-    return raw_json_response(first.body, first.status, headers)
+    if long_field is None or (content := orjson.loads(first.body))[long_field.name] is not None:
+        return raw_json_response(first.body, first.status, headers)
+    try:
+        content[long_field.name] = long_field.read(owner, content["id"])
+    except NotFound:
+        raise ResponseGone() from None
+    return json_response(content, first.status, headers)
 
 
 def _account(email: str) -> str | None:

@@ -8,7 +8,7 @@ from ..auth import guard
 from ..conversations.service import QUOTAS
 from ..database.bulk import with_rests
 from ..database.session import db
-from ..idempotency import commits_once, has_key
+from ..idempotency import LongField, commits_once, has_key
 from ..web.blueprint import Blueprint
 from ..web.pagination import Page, listing_response, position_of
 from ..web.responses import entity_response, json_response, location, no_content, require_match
@@ -23,6 +23,11 @@ blp = Blueprint(
     description="Messages of a conversation, in order; they never change.",
 )
 blp.before_request(guard.require_caller)
+
+
+def _content_of(user_id: str, message_id: str) -> str:
+    content: str = service.get_message(user_id=user_id, message_id=message_id)["content"]
+    return content
 
 
 @blp.route("/conversations/<id:conversation_id>/messages", methods=["GET"])
@@ -46,7 +51,7 @@ def list_messages(query: dict[str, Any], conversation_id: str) -> Response:
 @blp.links("create_message", body={"conversation_id": "conversation_id", "parent_id": "id"})
 @blp.links("create_attachment", body={"message_id": "id"})
 @blp.arguments(CreateMessageSchema)
-@commits_once
+@commits_once(long_field=LongField("content", _content_of))
 @blp.response(201, MessageSchema)
 def create_message(body: dict[str, Any]) -> Response:
     """Append a message to a conversation: at the end of its active path, or as a reply to an earlier message."""

@@ -5,13 +5,16 @@ killed import leaves is removed by the next one that brings the conversation, or
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
 
+from ..attachments import service as attachments
 from ..attachments.models import Attachment
+from ..completions import service as completions
 from ..completions.models import Completion
-from ..conversations.service import QUOTAS
+from ..conversations import service as conversations
 from ..database.bulk import insert_rows
 from ..database.columns import new_id
 from ..errors import QuotaExceeded
@@ -221,7 +224,7 @@ class ConversationImporter:
         return most_rows >= BATCH_ROWS or self._batch_bytes >= BATCH_BYTES
 
     def _insert_conversation(self, *, hidden_by: str | None) -> None:
-        self._require_room(conversations=1)
+        self._require_room(count=1)
         # what depends on its messages is set by `close`
         row = {
             **self._fields,
@@ -254,6 +257,9 @@ class ConversationImporter:
         self._require_parents()
         batch_bytes: int = sum(message["size_bytes"] for message in self._messages)
         self._require_room(messages=len(self._messages), message_bytes=batch_bytes)
+        with self._refused_beyond_quota():
+            attachments.QUOTAS.require_room(len(self._attachments), user_id=self._user_id)
+            completions.QUOTAS.require_room(len(self._completions), user_id=self._user_id)
         self._content_bytes += batch_bytes
         import_queries.discard_plans()
         if self._messages:
@@ -266,9 +272,14 @@ class ConversationImporter:
             insert_rows(Completion, self._completions)
         self._begin_batch()
 
-    def _require_room(self, *, conversations: int = 0, messages: int = 0, message_bytes: int = 0) -> None:
+    def _require_room(self, *, count: int = 0, messages: int = 0, message_bytes: int = 0) -> None:
+        with self._refused_beyond_quota():
+            conversations.QUOTAS.require_room(count, messages, message_bytes, user_id=self._user_id)
+
+    @contextmanager
+    def _refused_beyond_quota(self) -> Iterator[None]:
         try:
-            QUOTAS.require_room(conversations, messages, message_bytes, user_id=self._user_id)
+            yield
         except QuotaExceeded as exceeded:
             raise Refused(self._first_number, exceeded.detail) from exceeded
 

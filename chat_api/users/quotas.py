@@ -51,6 +51,8 @@ class Quotas:
 
     def require_room(self, *amounts: int, user_id: str) -> None:
         """Count this much more of each. Raises QuotaExceeded where it is too much."""
+        if not any(amounts):
+            return
         use = self._uses.get(user_id)
         if use is None or time.monotonic() - use.read_at > REMEMBERED_S:
             use = self._read(user_id)
@@ -65,9 +67,12 @@ class Quotas:
                     amount  # of two threads at once one may be lost: the next reading finds it
                 )
 
-    def read_use(self, *, user_id: str) -> list[int]:
-        """What the user has stored by now."""
-        return self._read(user_id).amounts
+    def read_use(self, *, user_id: str) -> list[tuple[Quota, int]]:
+        """What the user has stored, by a figure that is not older than one that somebody is refused by."""
+        use = self._uses.get(user_id)
+        if use is None or time.monotonic() - use.read_at > REFUSES_WITHIN_S:
+            use = self._read(user_id)
+        return list(zip(self.quotas, use.amounts, strict=True))
 
     def _read(self, user_id: str) -> _Use:
         row = self._statement.first(user_id=user_id)

@@ -23,6 +23,7 @@ from chat_api.auth import service as auth
 from chat_api.database.columns import now
 from chat_api.database.session import db
 from chat_api.idempotency import service
+from chat_api.idempotency.decorator import MAX_STORED_BYTES
 from chat_api.idempotency.models import IdempotencyKey
 from chat_api.keyring import keyring
 from tests.completions.chat import run_sql
@@ -484,6 +485,44 @@ def test_the_stored_answer_cannot_be_read_in_the_database(app: Flask, ada: Api) 
         kept = keyring().decrypt(row.answer, encryption_context=context).decode()
     assert created.get_json()["id"] in kept
     assert token.split("_", 3)[3] not in kept, "Whoever has the database and the keys must not find a secret."
+
+
+@pytest.mark.parametrize("size", [100, MAX_STORED_BYTES * 4])
+def test_of_a_large_response_a_reference_is_stored(app: Flask, ada: Api, size: int) -> None:
+    """A copy would double what a user stores, past the quota of bytes."""
+    body = {**message_body(ada), "content": 'An "escape", \N{EURO SIGN}, \u2028 and ' + "x" * size}
+    first, again = (MESSAGES.post(ada, body, key="k") for _ in range(2))
+    assert (again.headers[REPLAYED], again.status_code) == ("true", 201)
+    assert again.get_data() == first.get_data()
+    assert again.headers["Location"] == first.headers["Location"]
+    with app.app_context():
+        own = sa.select(sa.func.length(IdempotencyKey.answer)).where(IdempotencyKey.user_id == ada.user_id)
+        assert 0 < (db.session.scalar(own) or 0) < 2 * MAX_STORED_BYTES
+    assert ada.delete(f"/chat/messages/{first.get_json()['id']}").status_code == 204
+    gone = MESSAGES.post(ada, body, key="k")
+    if size > MAX_STORED_BYTES:
+        assert_problem(gone, 409)
+        assert gone.get_json()["code"] == "response_gone"
+    else:
+        assert gone.get_data() == first.get_data()
+    scope = body["conversation_id"]
+    assert ada.get(f"/chat/conversations/{scope}/messages").get_json() == [], "Nothing is done twice."
+
+
+def test_the_largest_response_of_every_other_operation_is_small(ada: Api) -> None:
+    """Those have no field that is read again, so they are stored whole."""
+    wide = "\U0001f600"
+    conversation = {"user_id": ada.user_id, "title": wide * 255}
+    provider = {"name": wide * 255, "api_endpoint": "https://p.example/" + "p" * 2030}
+    label = {"message_id": ada.message(ada.conversation()["id"])["id"], "file_type": "image/png"}
+    for path, body in (
+        ("/chat/conversations", conversation),
+        ("/chat/llm-providers", provider),
+        ("/chat/attachments", {**label, "file_path": wide * 1024}),
+    ):
+        created = ada.post(path, body, headers={"Idempotency-Key": "k"})
+        assert created.status_code == 201, created.get_json()
+        assert len(created.get_data()) < MAX_STORED_BYTES
 
 
 def test_the_order_of_names_and_the_spacing_do_not_count(ada: Api) -> None:

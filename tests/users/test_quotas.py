@@ -10,7 +10,17 @@ from chat_api.messages import service
 from chat_api.users import quotas
 from tests.support.api import Api
 from tests.support.problems import assert_problem
-from tests.transfer.exports import file_of, imported, provider, whole
+from tests.support.provider import ScriptedProvider, error_answer
+from tests.transfer.exports import (
+    attachment,
+    completion,
+    conversation,
+    file_of,
+    imported,
+    message,
+    whole,
+)
+from tests.transfer.exports import provider as provider_line
 
 Limit = Callable[..., None]
 
@@ -77,6 +87,25 @@ def test_a_reply_needs_room_before_it_begins(ada: Api, limit: Limit) -> None:
     assert_exceeded(ada.post("/chat/completions", body), "messages", 2)
 
 
+def test_completions(ada: Api, provider: ScriptedProvider, limit: Limit) -> None:
+    """Also of those that fail, and store no message."""
+    provider.script(error_answer(400, "No."), model="refuses")
+    here, provider_id = ada.conversation()["id"], ada.provider(api_endpoint=provider.url)["id"]
+    ada.config(provider_id)
+    message_id = ada.message(here)["id"]
+    limit(MAX_COMPLETIONS_PER_USER=2)
+    body = {"conversation_id": here, "provider_id": provider_id, "model": "refuses", "parent_id": message_id}
+    for _ in range(2):
+        assert ada.post("/chat/completions", body).status_code == 502
+    for headers in ({}, {"Idempotency-Key": "k"}):
+        refused = ada.post("/chat/completions", body, headers=headers)
+        assert_exceeded(refused, "completions", 2)
+        assert "delete some of the messages" in refused.get_json()["detail"]
+    assert ada.delete(f"/chat/messages/{message_id}").status_code == 204
+    body["parent_id"] = ada.message(here)["id"]
+    assert ada.post("/chat/completions", body).status_code == 502
+
+
 def test_attachments_providers_and_keys(ada: Api, admin: Api, limit: Limit) -> None:
     limit(MAX_ATTACHMENTS_PER_USER=1, MAX_PROVIDERS_PER_USER=2, MAX_CONFIGS_PER_USER=1)
     message_id = ada.message(ada.conversation()["id"])["id"]
@@ -121,9 +150,30 @@ def test_an_import_obeys_them(ada: Api, limit: Limit) -> None:
     assert report["conversations"] == {"imported": 1, "unchanged": 0, "failed": 1}
     assert "7 messages" in report["errors"][0]["detail"]
     limit(MAX_PROVIDERS_PER_USER=1)
-    report = imported(ada, file_of(provider(name="A"), provider(name="B"), *whole(0)))
+    report = imported(ada, file_of(provider_line(name="A"), provider_line(name="B"), *whole(0)))
     assert report["providers"]["imported"] == 1
     assert "1 LLM providers" in report["errors"][0]["detail"]
+
+
+def with_parts(ada: Api, attachments: int, completions: int) -> bytes:
+    """An export of one conversation with so many of each."""
+    first = conversation()
+    said = message(first, 1)
+    parts = [attachment(said) for _ in range(attachments)]
+    return file_of(first, said, *parts, *(completion(said) for _ in range(completions)))
+
+
+def test_what_belongs_to_messages_of_an_import_counts_like_any_other(ada: Api, limit: Limit) -> None:
+    limit(MAX_ATTACHMENTS_PER_USER=5, MAX_COMPLETIONS_PER_USER=5)
+    report = imported(ada, with_parts(ada, 3, 3))
+    assert report["conversations"]["imported"] == 1
+    for parts, what in (((3, 0), "5 attachments"), ((0, 3), "5 completions")):
+        report = imported(ada, with_parts(ada, *parts))
+        assert report["conversations"] == {"imported": 0, "unchanged": 0, "failed": 1}
+        assert what in report["errors"][0]["detail"]
+    assert imported(ada, with_parts(ada, 2, 2))["conversations"]["imported"] == 1
+    body = {"message_id": ada.message(ada.conversation()["id"])["id"], "file_type": "a/b", "file_path": "b"}
+    assert_exceeded(ada.post("/chat/attachments", body), "attachments", 5)
 
 
 def test_what_other_workers_store_counts_after_a_while(

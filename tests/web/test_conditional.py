@@ -43,6 +43,7 @@ OBJECTS: dict[str, Callable[[Api, ScriptedProvider], str]] = {
     "/chat/user-llm-configs/{user_id}/{provider_id}": config_path,
     "/chat/completions/{completion_id}": completion_path,
     "/chat/attachments/{attachment_id}": attachment_path,
+    "/chat/usage": lambda user, _: "/chat/usage",
     "/auth/tokens/{token_id}": lambda user, _: (
         f"/auth/tokens/{user.made('/auth/tokens', {'name': 'script'})['id']}"
     ),

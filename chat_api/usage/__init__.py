@@ -1,0 +1,1 @@
+"""What a user has stored, and how much one user may store."""
