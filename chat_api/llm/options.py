@@ -10,24 +10,35 @@ LEARNED_ONLY = ("without", "max_output", "thinking", "version_in_path")
 
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
-    """The defaults are those of OpenAI's own server.
+    """The defaults are what every server of the protocol takes, as far as is known.
 
     Three sources are merged, the later ones win: what is known of the vendor, what was set for the provider, and what
     its server complained about. The API's schema of `request_options` is made of these fields.
     """
 
-    # neighbouring messages of one role are joined, because the server wants user and assistant in turns
-    alternation: bool = False
+    # User and assistant alternate, from a user's message on, and system messages come first as one: many models'
+    # templates refuse anything else
+    alternation: bool = True
     # the reply is requested as a stream
     stream: bool = True
     # `stream_options` may be sent, so that a stream ends with the usage
     stream_options: bool = True
     # under which name the limit of the reply is sent; as the caller calls it where nothing is known
     limit_field: Literal["as_given", "max_tokens", "max_completion_tokens"] = "as_given"
-    # the role `developer` is known; otherwise it is sent as `system`
-    developer_role: bool = True
+    # the role `developer` is known; otherwise it is sent as `system`, which OpenAI takes for the same
+    developer_role: bool = False
     # the ids of tool calls that the server accepts: any, or those of Mistral (nine letters and digits)
     call_ids: Literal["any", "mistral"] = "any"
+    # the last message may be the assistant's, which the reply continues
+    prefill: bool = True
+    # a user's message may follow the results of tools, without an assistant's between them
+    user_after_tool: bool = True
+    # texts may be blank
+    blank_text: bool = True
+    # calls need a signature of Gemini, or its word for one that is missing
+    thought_signatures: bool = False
+    # an assistant's message needs `reasoning_content`, even where none is known
+    reasoning_content: bool = False
     # in whose words parameters are sent: a name in dialects.DIALECTS; otherwise in OpenAI's, and all of them
     dialect: str = ""
     # parameters that the server refuses for the model
