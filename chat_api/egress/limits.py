@@ -11,6 +11,6 @@ class Limits:
     first_byte_s: float = 120  # from the request to the first byte of the body: large prompts take long
     idle_s: float = 60
     total_s: float = 1800
-    line_bytes: int = 1024 * 1024
+    line_bytes: int = 1024 * 1024  # of a stream; more where a whole reply fits into one
     response_bytes: int = 64 * 1024 * 1024  # everything read of one response
     reply_bytes: int = 4 * 1024 * 1024  # text, reasoning and tool calls in UTF-8

@@ -1,6 +1,5 @@
 """Calls to LLM providers: streaming a reply, listing models. See `Client`."""
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ..egress.cancellation import CancelToken
-from ..egress.errors import EgressError, Failed
+from ..egress.errors import EgressError
 from ..egress.gate import Gate, HttpRequest
 from ..egress.limits import Limits
 from . import anthropic, openai
@@ -19,7 +18,7 @@ from .events import Event, Finish, ReasoningDelta, TextDelta, ToolCall
 from .headers import merged_headers
 from .model_lists import Model, ModelList
 from .request import ChatRequest, Endpoint
-from .sse import Frame, SseReader
+from .response_body import events_of_body
 from .stream_parser import ReplyTooLarge
 from .untrusted_json import parse_whole
 
@@ -34,12 +33,8 @@ MAX_MODELS_BYTES = 8 * 1024 * 1024  # all pages together
 MODELS_TOTAL_S = 30.0  # a client's request waits for it, so less than for a reply
 # a server answers 405 where its static files would be
 NO_SUCH_PATH = (404, 405)
-# JSON may escape a character of one byte in UTF-8 as six
-JSON_BYTES_PER_REPLY_BYTE = 6
 # what each change between text, reasoning and tool calls counts towards the size of a reply: it makes a part of its own
 PART_BYTES = 50
-
-_MEDIA_TYPE = re.compile(r"[a-z0-9.+-]{1,40}/[a-z0-9.+-]{1,40}")
 
 
 class _NoSuchPath(Exception):
@@ -161,23 +156,9 @@ class Client:
 
     def _events(self, endpoint: Endpoint, response: "Response") -> Iterator[list[Event]]:
         """The events of a response: a stream, or one JSON object from a server that can't stream."""
-        protocol, limits = _protocol(endpoint), self._limits
-        media_type = (
-            str(response.headers.get("Content-Type") or "text/event-stream").split(";")[0].strip().lower()
+        return events_of_body(
+            _protocol(endpoint), response, key=endpoint.api_key, limits=self._limits, pace_s=self._pace_s
         )
-        if str(response.headers.get("Content-Encoding") or "identity").strip().lower() != "identity":
-            raise Failed("The provider's response is compressed although that was not requested.")
-        if media_type == "text/event-stream":
-            frames = _frames(response, limits, self._pace_s)
-            yield from protocol.parse_stream(frames, key=endpoint.api_key, reply_bytes=limits.reply_bytes)
-        elif media_type == "application/json" or media_type.endswith("+json"):
-            content = response.read_all(limits.reply_bytes * JSON_BYTES_PER_REPLY_BYTE)
-            yield protocol.parse_json_reply(
-                parse_whole(content), key=endpoint.api_key, reply_bytes=limits.reply_bytes
-            )
-        else:
-            name = media_type if _MEDIA_TYPE.fullmatch(media_type) else "another type of content"
-            raise Failed(f"The provider answered with {name} instead of a stream of events.")
 
 
 def _protocol(endpoint: Endpoint) -> Any:
@@ -194,16 +175,6 @@ def _request_of(endpoint: Endpoint, key: str, body: Mapping[str, Any]) -> HttpRe
 def _headers_of(endpoint: Endpoint, key: str, own: Mapping[str, str]) -> dict[str, str]:
     """All headers of a request. The protocol's, with the key among them, win over those set for the provider."""
     return merged_headers(own, endpoint.headers, _protocol(endpoint).headers(endpoint, key))
-
-
-def _frames(response: "Response", limits: Limits, pace_s: Callable[[], float]) -> Iterator[list[Frame]]:
-    """The frames that each read completed."""
-    reader = SseReader(limits.line_bytes)
-    while received := response.read(pace_s=pace_s()):
-        if frames := reader.feed(received):
-            yield frames
-    if frames := reader.close():
-        yield frames
 
 
 def _limit_size(reply_bytes: int, reads: Iterator[list[Event]]) -> Iterator[list[Event]]:

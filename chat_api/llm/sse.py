@@ -3,12 +3,14 @@
 from typing import NamedTuple
 
 from ..egress.errors import Failed
+from .untrusted_json import MAX_CONTAINERS, has_too_many_containers
 
 _BOM = b"\xef\xbb\xbf"
 # A comment or an empty line takes two bytes and as long as any other line, so their number is limited: so many lines
 # may come for each frame, and so many more in a whole stream (a comment every second, for a day).
 LINES_PER_FRAME = 16
 SPARE_LINES = 100_000
+LARGE_BYTES = 1024 * 1024  # an event of more is parsed only if that takes little more memory than its bytes
 
 
 class Frame(NamedTuple):
@@ -28,7 +30,7 @@ class SseReader:
         self._partial_bytes = 0
         self._after_cr = False
         self._is_first_line = True
-        self._too_long = False
+        self._too_long = self._too_complex = False
         self._spare_lines = SPARE_LINES
         self._event = b""
         self._data: list[bytes] = []
@@ -79,6 +81,8 @@ class SseReader:
     def _check(self) -> None:
         if self._too_long:
             raise Failed(f"The provider sent a line of more than {self._line_bytes} bytes.")
+        if self._too_complex:
+            raise Failed(f"The provider sent an event of more than {MAX_CONTAINERS} objects and arrays.")
         if self._spare_lines < 0:
             raise Failed("The provider sent too many lines that belong to no event, such as comments.")
 
@@ -90,6 +94,8 @@ class SseReader:
             if self._data:
                 data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
                 event = self._event.decode(errors="replace") if self._event else ""
+                if self._data_bytes > LARGE_BYTES and has_too_many_containers(data):
+                    self._too_complex, data = True, b""
                 frames.append(Frame(event, data.decode(errors="replace")))
                 self._data, self._data_bytes = [], 0
             self._event = b""
@@ -101,6 +107,9 @@ class SseReader:
             return
         elif line == b"data":
             value = b""
+        elif line[:6] == b"error:":  # no field of the format; llama.cpp reports errors like this
+            self._event = b"error"
+            value = line[7:] if line[6:7] == b" " else line[6:]
         else:
             self._event = b"" if line == b"event" else self._event
             return

@@ -9,8 +9,10 @@ from uuid import uuid4
 import orjson
 
 from ..egress.errors import EgressError, Failed, TimedOut, Unreachable
+from .error_responses import error_of_report
 from .events import Event, Finish, ReasoningDelta, TextDelta, ToolCall, Usage
 from .sse import Frame
+from .untrusted_json import parse_json
 
 # what a tool call counts towards the limit in addition to its text, so that the number of empty ones is bounded
 TOOL_CALL_BYTES = 100
@@ -131,6 +133,15 @@ class StreamParser:
         self._remaining_bytes -= size
         if self._remaining_bytes < 0:
             raise ReplyTooLarge
+
+
+def error_of_frame(data: str, key: str) -> EgressError:
+    """The error in a frame that is named `error`: an object, an object around it, or just text."""
+    value = parse_json(data)
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    error = value.get("error") or value if isinstance(value, dict) else value
+    return error_of_report(data if error is None else error, key)
 
 
 def add_text(found: list[Event], text: str) -> None:

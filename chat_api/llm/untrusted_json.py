@@ -37,9 +37,14 @@ def parse_json(text: str | bytes) -> Any:
 
 def parse_whole(content: bytes) -> Any:
     """Parse a whole response, as `parse_json` does. Raises Failed where it would take much more memory than bytes."""
-    if content.count(b"{") + content.count(b"[") > MAX_CONTAINERS:
+    if has_too_many_containers(content):
         raise Failed(f"The provider's response has more than {MAX_CONTAINERS} objects and arrays.")
     return parse_json(content)
+
+
+def has_too_many_containers(content: bytes) -> bool:
+    """Whether there are so many objects and arrays in it that parsing would take much more memory than its bytes."""
+    return content.count(b"{") + content.count(b"[") > MAX_CONTAINERS
 
 
 def _without_surrogates(value: Any) -> Any:

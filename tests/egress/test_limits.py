@@ -131,7 +131,7 @@ def test_total_limit_holds_while_nothing_is_complete(asking: AskingMaker, provid
 
 def test_line_limit(asking: AskingMaker, provider: ScriptedProvider) -> None:
     provider.script(openai_stream("a", Endless(b"data: " + b"x" * 1000)))
-    events, error = asking(line_bytes=10_000).until_error()
+    events, error = asking(line_bytes=10_000, reply_bytes=1000).until_error()
     assert text_of(events) == "a"
     assert isinstance(error, Failed)
     assert "10000 bytes" in error.detail

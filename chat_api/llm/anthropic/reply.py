@@ -7,7 +7,7 @@ from .. import stream_parser
 from ..error_responses import error_of_report
 from ..events import Event, Usage
 from ..sse import Frame
-from ..stream_parser import add_reasoning, add_text, serialize_arguments
+from ..stream_parser import add_reasoning, add_text, error_of_frame, serialize_arguments
 from ..untrusted_json import as_count, as_dict, as_text, items_of, parse_json
 
 FINISH_REASONS = {
@@ -35,12 +35,14 @@ class AnthropicStreamParser(stream_parser.StreamParser):
 
     def take(self, frame: Frame, found: list[Event]) -> None:
         """Append the events in a frame."""
+        if frame.event == "error":
+            raise error_of_frame(frame.data, self.key)
         event = parse_json(frame.data)
         is_valid = isinstance(event, dict) and isinstance(event.get("type"), str)
         self.note_frame(is_valid=is_valid)
         if not is_valid:
-            if frame.event == "error" or as_dict(event).get("error"):
-                raise error_of_report(as_dict(event).get("error") or frame.data, self.key)
+            if error := as_dict(event).get("error"):
+                raise error_of_report(error, self.key)
             return
         kind = event["type"]
         if kind == "content_block_delta":
@@ -63,6 +65,8 @@ class AnthropicStreamParser(stream_parser.StreamParser):
 
     def take_json(self, answer: Any, found: list[Event]) -> None:
         """Append the events of a whole message."""
+        if isinstance(answer, list) and len(answer) == 1:  # Gemini's errors
+            answer = answer[0]
         fields = as_dict(answer)
         if error := fields.get("error"):
             raise error_of_report(error, self.key)

@@ -7,7 +7,7 @@ from .. import stream_parser
 from ..error_responses import error_of_report
 from ..events import Event, Usage
 from ..sse import Frame
-from ..stream_parser import PartialToolCall, add_reasoning, add_text, serialize_arguments
+from ..stream_parser import PartialToolCall, add_reasoning, add_text, error_of_frame, serialize_arguments
 from ..untrusted_json import as_count, as_dict, as_text, items_of, parse_json
 
 
@@ -26,10 +26,13 @@ class OpenAIStreamParser(stream_parser.StreamParser):
 
     def take(self, frame: Frame, found: list[Event]) -> None:
         """Append the events in a frame."""
-        if frame.data[:1] != "{" and frame.data.strip() == "[DONE]":
+        event, data = frame
+        if event == "error":
+            raise error_of_frame(data, self.key)
+        if data[:1] != "{" and data.strip(' "') == "[DONE]":  # some gateways send it as a JSON string
             self.is_done = True
         else:
-            self.take_json(parse_json(frame.data), found)
+            self.take_json(parse_json(data), found)
 
     def take_json(self, chunk: Any, found: list[Event]) -> None:
         """Append the events of one object."""
