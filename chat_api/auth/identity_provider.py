@@ -1,6 +1,7 @@
 """Tokens of an external identity provider (OpenID Connect): RS256 or ES256, issuer and audience checked.
 
-Keys come from a PEM file, a JWKS file or a JWKS URL, never from the token (RFC 8725 section 3.10).
+Keys come from a PEM file, a JWKS file, a JWKS URL or where the issuer's discovery document says; never from the token
+(RFC 8725 section 3.10).
 """
 
 import time
@@ -12,7 +13,7 @@ from flask import Flask, current_app
 
 from ..users import service as users
 from ..web.json_body import is_storable
-from .provider_keys import ALGORITHMS, FileKeys, RemoteKeys
+from .provider_keys import ALGORITHMS, DiscoveredKeys, FileKeys, RemoteKeys
 from .tokens import MAX_TOKEN_LENGTH, InvalidToken, has_our_header
 
 EXTENSION = "chat_api.identity_provider"
@@ -26,8 +27,13 @@ class IdentityProvider:
     def __init__(self, *, issuer: str, audience: str, keys: str) -> None:
         self.issuer = issuer
         self._audience = audience
-        is_url = keys.startswith(("http://", "https://"))
-        self._keys = RemoteKeys(keys) if is_url else FileKeys(Path(keys))
+        self._keys: RemoteKeys | FileKeys
+        if not keys:
+            self._keys = DiscoveredKeys(issuer)
+        elif keys.startswith(("http://", "https://")):
+            self._keys = RemoteKeys(keys)
+        else:
+            self._keys = FileKeys(Path(keys))
 
     def claims(self, token: str) -> dict[str, Any]:
         """The claims of a valid token. Raises InvalidToken, or Unavailable if the keys can't be fetched."""

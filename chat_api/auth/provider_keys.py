@@ -1,4 +1,4 @@
-"""The public keys of an identity provider, from a file or from its JWKS URL.
+"""The public keys of an identity provider, from a file, from its JWKS URL, or from where its issuer says that it is.
 
 Anyone can send a token with a key id that nobody knows, so what such a token may cause is bounded: one fetch at a
 time, in a thread of its own, and none for a while after one that brought nothing. Requests with a known key never
@@ -23,6 +23,7 @@ from ..egress.limits import Limits
 from ..errors import Unavailable
 from ..server.slots import Slots, release_request_slot
 
+DISCOVERY_PATH = "/.well-known/openid-configuration"
 ALGORITHMS = ["RS256", "ES256"]
 FETCH_TIMEOUT_S = 5
 KEEP_KEYS_S = 300  # older keys are fetched again, and used until the fetch has ended
@@ -112,7 +113,15 @@ class RemoteKeys:
         keys: list[Key] = []
         try:
             keys = _keys_of(json.loads(self._read()))
-        except (jwt.PyJWTError, EgressError, OSError, ValueError, TypeError, RecursionError) as error:
+        except (
+            jwt.PyJWTError,
+            EgressError,
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            RecursionError,
+        ) as error:
             # unreachable, not JSON, or without keys
             log.warning("the identity provider's keys could not be fetched: %s", type(error).__name__)
         finally:
@@ -131,13 +140,37 @@ class RemoteKeys:
             self._fetch_ended = None
 
     def _read(self) -> bytes:
-        request = HttpRequest("GET", self._url, {"Accept": "application/json"})
-        limits = Limits(first_byte_s=FETCH_TIMEOUT_S, idle_s=FETCH_TIMEOUT_S, total_s=FETCH_TIMEOUT_S)
+        return self._get(self._url, seconds=FETCH_TIMEOUT_S)
+
+    def _get(self, url: str, *, seconds: float) -> bytes:
+        """The document at an address; nothing for any status but 200."""
+        request = HttpRequest("GET", url, {"Accept": "application/json"})
+        limits = Limits(first_byte_s=seconds, idle_s=seconds, total_s=seconds)
         response = self._gate.send(request, cancel_token=CancelToken(), limits=limits)
         try:
             return response.read_all(MAX_KEYS_BYTES) if response.status == 200 else b""
         finally:
             response.close()
+
+
+class DiscoveredKeys(RemoteKeys):
+    """The keys at the URL that the issuer's discovery document names (OpenID Connect Discovery 1.0, section 4).
+
+    The operator configured the issuer, so its own origin may be any; what its document names elsewhere has to be public
+    and https.
+    """
+
+    def __init__(self, issuer: str) -> None:
+        super().__init__(issuer)
+        self._issuer = issuer
+
+    def _read(self) -> bytes:
+        """Both documents, in the time for one. Raises ValueError for a document of another issuer."""
+        url = self._issuer.rstrip("/") + DISCOVERY_PATH
+        document = json.loads(self._get(url, seconds=FETCH_TIMEOUT_S / 2))
+        if document["issuer"] != self._issuer:
+            raise ValueError("the document is of another issuer")
+        return self._get(str(document["jwks_uri"]), seconds=FETCH_TIMEOUT_S / 2)
 
 
 def _keys_of(jwks: dict[str, Any]) -> list[Key]:

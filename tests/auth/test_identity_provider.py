@@ -65,6 +65,7 @@ class KeyServer:
 
     def __init__(self) -> None:
         self.body, self.status, self.requests = b"", 200, 0
+        self.bodies: dict[str, bytes] = {}  # by path, where it is not the same for all
         self.answers = Event()
         self.answers.set()
         server = self
@@ -74,15 +75,17 @@ class KeyServer:
                 server.requests += 1
                 server.answers.wait()
                 self.send_response(server.status)
-                self.send_header("Content-Length", str(len(server.body)))
+                body = server.bodies.get(self.path, server.body)
+                self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(server.body)
+                self.wfile.write(body)
 
             def log_message(self, *arguments: Any) -> None:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/jwks.json"
+        self.origin = f"http://127.0.0.1:{self._server.server_port}"
+        self.url = f"{self.origin}/jwks.json"
         self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
 
@@ -173,6 +176,42 @@ def test_keys_come_from_a_url_and_are_kept(deploy: Deploy, key_server: KeyServer
         name = algorithm[0].lower()
         assert [status(app, token(algorithm, name, kid=name)) for _ in range(5)] == [200] * 5
         assert key_server.requests == 1
+
+
+@pytest.mark.parametrize("path", ["", "/realms/chat", "/realms/chat/"])
+def test_keys_are_found_through_the_issuers_discovery_document(
+    database_url: str, tmp_path: Path, key_server: KeyServer, path: str
+) -> None:
+    issuer = key_server.origin + path
+    key_server.serve(("RS256", "a"))
+    document = {"issuer": issuer, "jwks_uri": key_server.url}
+    key_server.bodies[path.rstrip("/") + "/.well-known/openid-configuration"] = json.dumps(document).encode()
+    with serving(database_url, tmp_path, OIDC_ISSUER=issuer) as app:
+        assert status(app, token(iss=issuer, aud="chat-api", kid="a")) == 200
+        assert status(app, token(iss=issuer, aud="another-client", kid="a")) == 401
+        assert status(app, token(iss=issuer, aud=None, kid="a")) == 401
+        assert key_server.requests == 2
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"issuer": "https://evil.example", "jwks_uri": "{origin}/jwks.json"},
+        {"jwks_uri": "{origin}/jwks.json"},
+        {"issuer": "{origin}"},
+        {"issuer": "{origin}", "jwks_uri": "http://10.0.0.1/jwks.json"},
+        {"issuer": "{origin}", "jwks_uri": "file:///etc/passwd"},
+        ["no object"],
+    ],
+)
+def test_a_discovery_document_that_is_not_the_issuers_brings_no_keys(
+    database_url: str, tmp_path: Path, key_server: KeyServer, document: Any
+) -> None:
+    key_server.serve(("RS256", "a"))
+    text = json.dumps(document).replace("{origin}", key_server.origin)
+    key_server.bodies["/.well-known/openid-configuration"] = text.encode()
+    with serving(database_url, tmp_path, OIDC_ISSUER=key_server.origin) as app:
+        assert status(app, token(iss=key_server.origin, aud="chat-api", kid="a")) == 503
 
 
 def test_an_unknown_key_id_fetches_the_keys_again_but_not_at_a_strangers_pace(
