@@ -4,6 +4,7 @@ import os
 import runpy
 import sys
 import threading
+import unicodedata
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
@@ -26,14 +27,27 @@ _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1, type
 
 def hash_password(password: str) -> str:
     """Hash with a fresh salt."""
-    return _without_blocking(_HASHER.hash, password)
+    return _without_blocking(_HASHER.hash, normalized(password))
 
 
 def verify_password(password: str, password_hash: str | None) -> bool:
-    """Whether the password matches. Takes as long for an account that does not exist (None)."""
+    """Whether the password matches. Takes as long for an account that does not exist (None).
+
+    A hash of an earlier release is of the password as it was typed.
+    """
+    forms = dict.fromkeys((normalized(password), password))
+    return any(_matches(form, password_hash or _dummy_hash()) for form in forms) and password_hash is not None
+
+
+def normalized(password: str) -> str:
+    """The password as it is compared, however a keyboard composes its characters (RFC 8265 section 4.2.2)."""
+    spaces = (" " if unicodedata.category(character) == "Zs" else character for character in password)
+    return unicodedata.normalize("NFC", "".join(spaces))
+
+
+def _matches(password: str, password_hash: str) -> bool:
     try:
-        matches = _without_blocking(_HASHER.verify, password_hash or _dummy_hash(), password)
-        return matches and password_hash is not None
+        return _without_blocking(_HASHER.verify, password_hash, password)
     except (VerificationError, InvalidHashError):
         return False
 

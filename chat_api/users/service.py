@@ -12,7 +12,7 @@ from ..database.columns import new_id, now
 from ..database.session import db
 from ..database.statements import Statement
 from ..errors import Conflict, NotFound
-from .models import User
+from .models import User, normalized_email
 
 
 def _create_external(on_postgres: bool) -> sa.Executable:
@@ -63,7 +63,7 @@ def require_user(*, user_id: str) -> None:
 
 def find_credentials(*, email: str) -> tuple[str | None, str | None]:
     """Id and password hash of the local account with this address; two Nones if there is none."""
-    row = _CREDENTIALS.first(email=email.lower())
+    row = _CREDENTIALS.first(email=normalized_email(email))
     return (str(row[0]), row[1]) if row else (None, None)
 
 
@@ -83,7 +83,7 @@ def get_user_by_email(*, email: str) -> User:
 
 def find_user_by_email(*, email: str) -> User | None:
     """The local account with this address, whatever its case."""
-    return db.session.scalar(sa.select(User).where(User.email == email.lower()))
+    return db.session.scalar(sa.select(User).where(User.email == normalized_email(email)))
 
 
 def find_or_create_external_user_and_commit(*, issuer: str, subject: str) -> tuple[str, str]:
@@ -101,7 +101,7 @@ def find_or_create_external_user_and_commit(*, issuer: str, subject: str) -> tup
 
 def create_user(*, email: str, password_hash: str, role: str = "user") -> User:
     """Create a local account. Raises Conflict if the address is taken."""
-    user = User(email=email.lower(), password_hash=password_hash, role=role)
+    user = User(email=normalized_email(email), password_hash=password_hash, role=role)
     db.session.add(user)
     try:
         db.session.flush()
