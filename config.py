@@ -140,13 +140,18 @@ class Config:
     LOGIN_LIMIT_PER_ADDRESS: str = "300 per 15 minutes"
     # rate limit of registrations per client address
     REGISTER_LIMIT_PER_ADDRESS: str = "1000 per hour"
+    # who can register: open (everybody), invite (with an invitation of an admin), closed (only `flask users create`)
+    REGISTRATION: str = "open"
+    # page of the client on which one registers with an invitation; its links have the code in their fragment
+    INVITATION_URL: str = ""
     # false: no registration and no login; all tokens come from the identity provider below
     LOCAL_ACCOUNTS: bool = True
     # issuer (`iss`) required in tokens of the identity provider; empty: no such tokens are accepted
     OIDC_ISSUER: str = ""
-    # audience (`aud`) required in these tokens
-    OIDC_AUDIENCE: str = ""
-    # keys that verify these tokens: path of a PEM or JWKS file, or URL of a JWKS
+    # audience (`aud`) required in these tokens: as what this service is known to the identity provider
+    OIDC_AUDIENCE: str = "chat-api"
+    # keys that verify these tokens: path of a PEM or JWKS file, or URL of a JWKS; empty: where the issuer's discovery
+    # document (/.well-known/openid-configuration) says
     OIDC_KEYS: str = ""
 
     # -- replies of LLM providers ---------------------------------------------------------------------
@@ -244,8 +249,12 @@ class Config:
             ]
         if wrong := [origin for origin in self.OUTGOING_ALLOWED if not _is_url(origin, ORIGIN)]:
             problems["OUTGOING_ALLOWED"] = [f"Not scheme://host:port: {', '.join(wrong)}."]
-        if self.OIDC_ISSUER and not (self.OIDC_AUDIENCE and self.OIDC_KEYS):
-            problems["OIDC_ISSUER"] = ["Needs OIDC_AUDIENCE and OIDC_KEYS, too."]
+        if self.OIDC_ISSUER and not self.OIDC_AUDIENCE:
+            problems["OIDC_ISSUER"] = ["Needs OIDC_AUDIENCE, too."]
+        if self.OIDC_ISSUER and not self.OIDC_KEYS and not _is_url(self.OIDC_ISSUER, KEYS_URL):
+            problems["OIDC_ISSUER"] = ["Must be the issuer's URL, or OIDC_KEYS must be set."]
+        if self.INVITATION_URL and not _is_url(self.INVITATION_URL, KEYS_URL):
+            problems["INVITATION_URL"] = ["Must be a URL of a host, without credentials and fragment."]
         if self.OIDC_KEYS.startswith(("http://", "https://")):
             if not _is_url(self.OIDC_KEYS, KEYS_URL):
                 problems["OIDC_KEYS"] = ["Must be a URL of a host, without credentials and fragment."]
@@ -370,6 +379,7 @@ def _read_environment(problems: dict[str, list[str]]) -> Mapping[str, Any]:
     readers: dict[Any, Any] = {int: env.int, bool: env.bool, str: env.str}
     checks: dict[str, Any] = {
         "APP_ENV": OneOf(["development", "production"]),
+        "REGISTRATION": OneOf(["open", "invite", "closed"]),
         "WORKER_CLASS": OneOf(["threads", "gevent"]),
         "MAX_REPLY_BYTES": Range(1, 16 * 1024 * 1024),
         "MAX_CONVERSATIONS_PER_USER": Range(1, 10**7),

@@ -123,7 +123,9 @@ def test_all_bad_variables_are_named_at_once(environment: pytest.MonkeyPatch) ->
         "LOGIN_LIMIT_PER_ACCOUNT": "ten a day",
         "LOGIN_LIMIT_PER_ADDRESS": "",
         "REGISTER_LIMIT_PER_ADDRESS": "0 per hour",
-        "OIDC_ISSUER": "https://id.example.org",
+        "OIDC_ISSUER": "id.example.org",
+        "REGISTRATION": "friends",
+        "INVITATION_URL": "chat.example.org/join",
     }
     message = refusal(environment, **bad)
     assert [name for name in bad if name not in message] == []

@@ -20,6 +20,7 @@ from tests.conftest import serving
 from tests.support.api import Api
 from tests.support.document import operations
 from tests.support.provider import ScriptedProvider
+from tests.support.tables import invite
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "chat_api"
@@ -658,6 +659,7 @@ LISTS = {
     "list_tokens": Filling(
         "/auth/tokens", lambda user, parent: user.made("/auth/tokens", {"name": "script"})
     ),
+    "list_invitations": Filling("/auth/invitations", lambda user, parent: {"id": invite(user)}),
     "search_messages": Filling(
         "/chat/search?q=hello&limit=100", lambda user, parent: user.message(user.conversation()["id"])
     ),

@@ -18,7 +18,7 @@ from chat_api.database.session import Base, db
 from chat_api.messages.models import Message
 from tests.support.api import Api
 from tests.support.provider import ScriptedProvider
-from tests.support.tables import begin_elsewhere
+from tests.support.tables import begin_elsewhere, invite
 from tests.transfer import exports
 
 Ids = dict[str, str]
@@ -50,6 +50,8 @@ def completion_of(**ids: str) -> dict[str, str]:
 TRESPASSES = {
     "delete_token": Trespass("DELETE", "/auth/tokens/{theirs}", "token"),
     "get_token": Trespass("GET", "/auth/tokens/{theirs}", "token"),
+    "delete_invitation": Trespass("DELETE", "/auth/invitations/{theirs}", "invitation"),
+    "get_invitation": Trespass("GET", "/auth/invitations/{theirs}", "invitation"),
     "get_conversation": Trespass("GET", "/chat/conversations/{theirs}", "conversation"),
     "update_conversation": Trespass(
         "PATCH", "/chat/conversations/{theirs}", "conversation", {"title": "Mine now"}
@@ -163,6 +165,7 @@ def filled(user: Api) -> Ids:
         "completion": user.completion(conversation["id"], provider["id"])["id"],
         "running": begin_elsewhere(user.app, user.user_id, elsewhere, provider["id"]),
         "token": user.made("/auth/tokens", {"name": "script"})["id"],
+        "invitation": invite(user),
     }
 
 

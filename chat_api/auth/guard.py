@@ -73,6 +73,12 @@ def require_password_login() -> Caller:
     return g.caller
 
 
+def require_admin() -> None:
+    """Raise Forbidden unless the caller is an admin."""
+    if g.caller.role != "admin":
+        raise Forbidden("Only an admin may invite others.")
+
+
 def require_owner(body: dict[str, Any]) -> None:
     """Raise Forbidden if the `user_id` of a body is not one that the caller may name."""
     g.caller.owner(body["user_id"])

@@ -1,4 +1,4 @@
-"""The tables of accounts: logins, personal access tokens, revoked logins and throttle counters."""
+"""The tables of accounts: logins, personal access tokens, invitations, revoked logins and throttle counters."""
 
 from datetime import datetime
 
@@ -16,6 +16,8 @@ class Login(OwnedByUser, Model):
 
     # the one refresh token that has not been used yet
     refresh_token_id: Mapped[str] = mapped_column(Id)
+    # those that were used in the last seconds, as JSON: a list of [id, when], in seconds since 1970
+    used_refresh_tokens: Mapped[str | None] = mapped_column(sa.Text)
     # extended by each refresh, up to `ends_at`
     expires_at: Mapped[datetime] = mapped_column(UTCDateTime)
     ends_at: Mapped[datetime] = mapped_column(UTCDateTime)
@@ -29,6 +31,18 @@ class PersonalAccessToken(OwnedByUser, Model):
     name: Mapped[str] = mapped_column(sa.String(100))
     secret_hash: Mapped[str] = mapped_column(sa.String(64))
     expires_at: Mapped[datetime] = mapped_column(UTCDateTime)
+
+
+class Invitation(OwnedByUser, Model):
+    """Lets one person register. It belongs to the admin who made it; only a hash of the code is stored."""
+
+    __tablename__ = "invitations"
+
+    secret_hash: Mapped[str] = mapped_column(sa.String(64))
+    # lower case; the only address that may register with it, None: any
+    email: Mapped[str | None] = mapped_column(sa.String(254))
+    expires_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    used_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
 
 
 class RevokedLogin(Model):

@@ -38,6 +38,7 @@ class Revocations:
         self._read_at = float("-inf")
         self._since = datetime.fromtimestamp(0, UTC)
         self._lock = threading.Lock()
+        self._changes = 0  # made by this worker
 
     def refreshed(self) -> Container[str]:
         """The ids of revoked logins, as of at most half a second ago. Raises Unavailable."""
@@ -52,12 +53,18 @@ class Revocations:
                 self._lock.release()
         return self._ended
 
+    def mark_changed(self) -> None:
+        """Have the next request read the table, and one that is reading it now not count."""
+        self._changes += 1
+        self._read_at = float("-inf")
+
     def _read(self) -> None:
-        started, started_at = time.monotonic(), now()
+        started, started_at, changes = time.monotonic(), now(), self._changes
         for login_id, expires_at in _REVOKED_SINCE.all(since=self._since):
             self._ended[login_id] = seconds_of(expires_at)
         self._since = started_at - OVERLAP
-        self._read_at = started
+        if changes == self._changes:
+            self._read_at = started
         self._forget_expired(started_at.timestamp())
 
     def _forget_expired(self, moment: float) -> None:
@@ -68,6 +75,11 @@ class Revocations:
 def init_app(app: Flask) -> None:
     """Give the application its copy, which is read on first use."""
     app.extensions[EXTENSION] = Revocations()
+
+
+def mark_changed() -> None:
+    """After a commit that revokes logins: this worker refuses their tokens from now on, not half a second later."""
+    current_app.extensions[EXTENSION].mark_changed()
 
 
 def is_revoked(login_id: str) -> bool:

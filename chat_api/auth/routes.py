@@ -13,16 +13,19 @@ from ..users.models import User
 from ..web.blueprint import Blueprint
 from ..web.pagination import IdPageSchema, Page, id_of, listing_response
 from ..web.responses import location, no_content, require_match
-from . import guard, service
+from . import guard, invitations, revocations, service
 from .decorator import client_network, throttled_by_address
-from .models import PersonalAccessToken
+from .models import Invitation, PersonalAccessToken
 from .schemas import (
     ChangePasswordSchema,
+    CreateInvitationSchema,
     CreateTokenSchema,
     EraseAccountSchema,
+    InvitationSchema,
     LogInSchema,
+    NewInvitationSchema,
     NewTokenSchema,
-    RegisterSchema,
+    RegisterWithInvitationSchema,
     TokenPairSchema,
     TokenSchema,
     UserSchema,
@@ -51,14 +54,20 @@ def _require_recent_login(body: dict[str, Any]) -> None:
     )
 
 
+def _require_admin(body: dict[str, Any]) -> None:
+    """Raise Forbidden for a script, and for everybody but an admin."""
+    guard.require_password_login()
+    guard.require_admin()
+
+
 @public_blp.route("/register", methods=["POST"])
 @public_blp.problems(403)
 @throttled_by_address("REGISTER_LIMIT_PER_ADDRESS")
-@public_blp.arguments(RegisterSchema)
-@commits_once(check=lambda _: service.require_local_accounts(), anonymous_field="email")
+@public_blp.arguments(RegisterWithInvitationSchema)
+@commits_once(check=lambda _: service.require_registration(), anonymous_field="email")
 @public_blp.response(201, UserSchema)
-def register(credentials: dict[str, str]) -> Any:
-    """Create an account."""
+def register(credentials: dict[str, Any]) -> Any:
+    """Create an account. The deployment decides whether that is open, needs an `invitation`, or is closed."""
     return service.register(**credentials), location("/auth/me")
 
 
@@ -83,6 +92,7 @@ def refresh() -> service.TokenPair:
     pair = service.refresh(refresh_token=guard.bearer_token())
     db.session.commit()  # also if it was used before, which ends the login
     if pair is None:
+        revocations.mark_changed()
         raise InvalidToken("This refresh token was used before, so its login has ended; log in again.")
     return pair
 
@@ -94,6 +104,7 @@ def log_out() -> Response:
     caller = guard.caller()
     service.log_out(user_id=caller.user_id, login_id=caller.login_id)
     db.session.commit()
+    revocations.mark_changed()
     return no_content()
 
 
@@ -116,6 +127,7 @@ def update_me(passwords: dict[str, Any]) -> User:
     )
     require_match(UserSchema().dump(user))
     db.session.commit()
+    revocations.mark_changed()
     return user
 
 
@@ -136,6 +148,7 @@ def delete_me(body: dict[str, Any]) -> Response:
     db.session.rollback()  # on SQLite it holds the lock
     for _ in with_rests(erase_account(user_id=caller.user_id, keep_login_id=caller.login_id)):
         db.session.commit()
+        revocations.mark_changed()
     return no_content()
 
 
@@ -152,7 +165,7 @@ def list_tokens(query: dict[str, Any]) -> Response:
 @blp.route("/tokens", methods=["POST"])
 @blp.links("get_token", "delete_token", token_id="id")  # noqa: S106 - a name, no secret
 @blp.arguments(CreateTokenSchema)
-@commits_once(check=_require_recent_login, secret_field="token")  # noqa: S106 - a name, no secret
+@commits_once(check=_require_recent_login, secret_fields=("token",))
 @blp.response(201, NewTokenSchema)
 def create_token(body: dict[str, Any]) -> Any:
     """Create a personal access token for a script. Only this response contains the token itself.
@@ -184,5 +197,46 @@ def delete_token(token_id: str) -> Response:
     token = service.get_token(user_id=user_id, token_id=token_id, lock=True)
     require_match(TokenSchema().dump(token))
     service.delete_token(token=token)
+    db.session.commit()
+    return no_content()
+
+
+@blp.route("/invitations", methods=["GET"])
+@blp.arguments(IdPageSchema, location="query")
+@blp.response(200, InvitationSchema(many=True))
+def list_invitations(query: dict[str, Any]) -> Response:
+    """List the invitations that the caller has made, oldest first."""
+    page = Page(**query)
+    found = invitations.list_invitations(user_id=guard.caller().user_id, page=page)
+    return listing_response(page, found, cursor=id_of, schema=InvitationSchema(many=True))
+
+
+@blp.route("/invitations", methods=["POST"])
+@blp.links("get_invitation", "delete_invitation", invitation_id="id")
+@blp.arguments(CreateInvitationSchema)
+@commits_once(check=_require_admin, secret_fields=("invitation", "url"))
+@blp.response(201, NewInvitationSchema)
+def create_invitation(body: dict[str, Any]) -> Any:
+    """Invite one person to register, as an admin. Only this response contains the code and the link."""
+    invitation, code = invitations.create_invitation(user_id=guard.caller().user_id, **body)
+    content = {**InvitationSchema().dump(invitation), "invitation": code, "url": invitations.link_of(code)}
+    return content, location(f"/auth/invitations/{invitation.id}")
+
+
+@blp.route("/invitations/<id:invitation_id>", methods=["GET"])
+@blp.response(200, InvitationSchema)
+def get_invitation(invitation_id: str) -> Invitation:
+    """Get one of the invitations that the caller has made."""
+    return invitations.get_invitation(user_id=guard.caller().user_id, invitation_id=invitation_id)
+
+
+@blp.route("/invitations/<id:invitation_id>", methods=["DELETE"])
+@blp.response(204)
+def delete_invitation(invitation_id: str) -> Response:
+    """Withdraw an invitation. Whoever registered with it keeps the account."""
+    user_id = guard.require_password_login().user_id
+    invitation = invitations.get_invitation(user_id=user_id, invitation_id=invitation_id, lock=True)
+    require_match(InvitationSchema().dump(invitation))
+    invitations.delete_invitation(invitation=invitation)
     db.session.commit()
     return no_content()

@@ -1,13 +1,20 @@
 """The schemas of accounts."""
 
+from typing import Any
+
 from marshmallow import Schema, fields, validate
 
 from ..users.models import ROLES
 from ..web.fields import Flag, IdField, Output, Text, Time, WholeNumber, whole
 from . import passwords, tokens
 
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
-EMAIL_PATTERN = rf"^[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{_LABEL}(?:\.{_LABEL})+$"
+# RFC 6531 lets both sides have letters of any language; here all but the letters and signs that are hard to see
+_BEYOND_ASCII = r"\u00A1-\u167F\u1681-\u1FFF\u2070-\u2FFF\u3001-\uD7FF\uF900-\uFDCF\uFDF0-\uFEFE\uFF01-\uFFDC"
+_LETTER = f"A-Za-z0-9{_BEYOND_ASCII}"
+_LABEL = f"[{_LETTER}](?:[{_LETTER}-]*[{_LETTER}])?"
+EMAIL_PATTERN = (
+    rf"^[{_LETTER}.!#$%&'*+/=?^_`{{|}}~-]+@(?:{_LABEL}(?:\.{_LABEL})+|[Ll][Oo][Cc][Aa][Ll][Hh][Oo][Ss][Tt])$"
+)
 
 
 class _Password(Text):
@@ -23,20 +30,76 @@ class _Password(Text):
 
 
 class _Email(Text):
-    """An address as HTML's `<input type=email>` takes it, with a dot in its domain."""
+    """An address as HTML's `<input type=email>` takes it, of any language, with a dot in its domain or `localhost`."""
 
-    def __init__(self) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         message = "Not an email address."
         super().__init__(
             longest=254,
             validate=[validate.Regexp(whole(EMAIL_PATTERN), error=message)],
             metadata={"example": "ada@example.org", "pattern": EMAIL_PATTERN},
+            **kwargs,
         )
 
 
 class RegisterSchema(Schema):
     email = _Email()
     password = _Password()
+
+
+class RegisterWithInvitationSchema(RegisterSchema):
+    invitation = Text(
+        longest=255,
+        required=False,
+        load_default=None,
+        load_only=True,
+        metadata={
+            "example": "chat_inv_0193…_u7Xk…",
+            "description": "The code of an invitation, where registration needs one.",
+        },
+    )
+
+
+class CreateInvitationSchema(Schema):
+    email = _Email(required=False, load_default=None)
+    expires_in_days = WholeNumber(
+        load_default=7,
+        validate=validate.Range(1, 365),
+        metadata={"example": 7, "description": "Days until the invitation expires."},
+    )
+
+
+class InvitationSchema(Output):
+    id = IdField()
+    email = fields.String(
+        allow_none=True,
+        metadata={
+            "example": "ada@example.org",
+            "description": "The only address that can register with it; null for any.",
+        },
+    )
+    expires_at = Time()
+    used_at = Time(allow_none=True, metadata={"description": "When somebody registered with it."})
+    created_at = Time()
+
+
+class NewInvitationSchema(InvitationSchema):
+    invitation = fields.String(
+        allow_none=True,
+        metadata={
+            "example": "chat_inv_0193…_u7Xk…",
+            "description": "The code, to be sent with the registration. No other response contains it: it is null in"
+            " a replayed one.",
+        },
+    )
+    url = fields.String(
+        allow_none=True,
+        metadata={
+            "example": "https://chat.example.org/join#invitation=chat_inv_0193…_u7Xk…",
+            "description": "The link to give to whoever is invited; null where INVITATION_URL is not set, and in a"
+            " replayed response.",
+        },
+    )
 
 
 class LogInSchema(Schema):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import orjson
 import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.dialects import postgresql, sqlite
@@ -15,11 +16,13 @@ from ..database.session import db
 from ..database.statements import Statement
 from ..errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorized
 from ..users import service as users
-from ..users.models import User
+from ..users.models import User, normalized_email
 from ..web.pagination import Listing, Page
-from . import passwords, throttle, tokens
+from . import invitations, passwords, throttle, tokens
 from .models import Login, PersonalAccessToken, RevokedLogin
 
+REUSE_S = 10.0  # so long after its use a refresh token may be sent again
+MAX_USED = 20  # refresh tokens of a login that are remembered for that
 CLOCK_SKEW = timedelta(minutes=1)  # a revoked login is remembered a little longer than its tokens are valid
 
 _PERSONAL_TOKEN = Statement(
@@ -37,6 +40,15 @@ _LOGIN_BEGAN = Statement(
         Login.user_id == sa.bindparam("user_id"), Login.id == sa.bindparam("login_id")
     )
 )
+
+
+class RegistrationClosed(Forbidden):
+    """Accounts are made by the operator only."""
+
+    code = "registration_closed"
+
+    def __init__(self) -> None:
+        super().__init__("Registration is closed: ask whoever runs this service for an account.")
 
 
 class RecentLoginRequired(Forbidden):
@@ -78,12 +90,28 @@ def require_local_accounts() -> None:
         raise Forbidden("Accounts of this deployment are managed by an identity provider; log in there.")
 
 
-def register(*, email: str, password: str) -> User:
-    """Create an account. Raises InvalidInput for a common password, Conflict for a taken address."""
+def require_registration() -> None:
+    """Raise Forbidden where nobody can register at all."""
     require_local_accounts()
-    if password.lower() == email.lower():
+    if current_app.config["REGISTRATION"] == "closed":
+        raise RegistrationClosed()
+
+
+def register(*, email: str, password: str, invitation: str | None) -> User:
+    """Create an account, and use up the invitation if there is one.
+
+    Raises InvalidInput for a common password, Conflict for a taken address, Forbidden without a valid invitation where
+    registration needs one.
+    """
+    require_registration()
+    if password.lower() == normalized_email(email):
         raise InvalidInput({"password": ["Must not be your email address."]})
-    return register_with_role(email=email, password=password, role="user")
+    if invitation is None and current_app.config["REGISTRATION"] == "invite":
+        raise invitations.InvitationRequired()
+    password_hash = _hash_new_password(password)  # takes long, so before anything is written
+    if invitation is not None:
+        invitations.use_invitation(code=invitation, email=email)
+    return users.create_user(email=email, password_hash=password_hash, role="user")
 
 
 def register_with_role(*, email: str, password: str, role: str) -> User:
@@ -94,7 +122,7 @@ def register_with_role(*, email: str, password: str, role: str) -> User:
 def log_in(*, email: str, password: str, network: str) -> TokenPair:
     """Log in. Raises Unauthorized, the same for a wrong password and an unknown address."""
     require_local_accounts()
-    attempt = {"account": email.lower(), "network": network}
+    attempt = {"account": normalized_email(email), "network": network}
     throttle.count_password_attempt_and_commit(**attempt)
     # no transaction is open while Argon2 runs: on SQLite it would block all other writers
     user_id, password_hash = users.find_credentials(email=email)
@@ -117,8 +145,10 @@ def log_in(*, email: str, password: str, network: str) -> TokenPair:
 def refresh(*, refresh_token: str) -> TokenPair | None:
     """Exchange a refresh token for a new pair. None if it was used before, which ends the login.
 
-    A second use means that somebody else has a copy, so the whole login ends (RFC 9700 section 4.14.2). The caller
-    commits in both cases. Raises InvalidToken for a token that is malformed, expired or of a login that has ended.
+    A second use means that somebody else has a copy, so the whole login ends (RFC 9700 section 4.14.2). Within seconds
+    it means two tabs, or a response that got lost: then the refresh token of the new pair is the one of the first, so
+    that there is still one that has not been used. The caller commits in all cases. Raises InvalidToken for a token
+    that is malformed, expired or of a login that has ended.
     """
     require_local_accounts()
     claims = tokens.read_token(refresh_token, kind="refresh")
@@ -128,7 +158,12 @@ def refresh(*, refresh_token: str) -> TokenPair | None:
     )
     if login is None or login.expires_at <= now():
         raise tokens.InvalidToken()
-    if login.refresh_token_id != claims["jti"]:
+    used = [use for use in orjson.loads(login.used_refresh_tokens or "[]") if time.time() - use[1] < REUSE_S]
+    if claims["jti"] == login.refresh_token_id:
+        used.append([claims["jti"], time.time()])
+        login.refresh_token_id = new_id()
+        login.used_refresh_tokens = orjson.dumps(used[-MAX_USED:]).decode()
+    elif claims["jti"] not in [token_id for token_id, _ in used]:
         end_logins(user_id=user_id, login_id=login_id)
         return None
     return _issue(users.get_user(user_id=user_id), login)
@@ -282,7 +317,7 @@ def create_token(
         raise InvalidInput({"expires_in_days": [f"Must be at most {longest} for the role `{user.role}`."]})
     moment = now()
     _require_room_for_token(user_id=user_id, moment=moment)
-    token, token_id, secret_hash = tokens.make_personal_token(user_id=user_id)
+    token, token_id, secret_hash = tokens.make_secret(tokens.PERSONAL_PREFIX, user_id=user_id)
     row = PersonalAccessToken(
         user_id=user_id,
         id=token_id,
@@ -340,7 +375,7 @@ def delete_token(*, token: PersonalAccessToken) -> None:
 
 def check_personal_token(*, token: str) -> tuple[str, str]:
     """User id and role of a personal access token. Raises InvalidToken."""
-    user_id, token_id, secret_hash = tokens.read_personal_token(token)
+    user_id, token_id, secret_hash = tokens.read_secret(tokens.PERSONAL_PREFIX, token)
     row = _PERSONAL_TOKEN.first(user_id=user_id, token_id=token_id, secret_hash=secret_hash, moment=now())
     if row is None:
         raise tokens.InvalidToken()
@@ -350,17 +385,16 @@ def check_personal_token(*, token: str) -> tuple[str, str]:
 def begin_login(*, user: User) -> TokenPair:
     """Begin a login of an authenticated user."""
     ends_at = now() + timedelta(days=current_app.config["LOGIN_MAX_DAYS"])
-    login = Login(user_id=user.id, id=new_id(), created_at=now(), ends_at=ends_at)
+    login = Login(user_id=user.id, id=new_id(), refresh_token_id=new_id(), created_at=now(), ends_at=ends_at)
     db.session.add(login)
     return _issue(user, login)
 
 
 def _issue(user: User, login: Login) -> TokenPair:
-    """Create a pair for a login and record its refresh token as the unused one."""
-    access_token, refresh_token, refresh_token_id = tokens.make_pair(
-        user_id=user.id, role=user.role, login_id=login.id
+    """Create a pair for a login, with its unused refresh token."""
+    access_token, refresh_token = tokens.make_pair(
+        user_id=user.id, role=user.role, login_id=login.id, refresh_token_id=str(login.refresh_token_id)
     )
-    login.refresh_token_id = refresh_token_id
     login.expires_at = _refresh_expiry(login.ends_at)
     db.session.flush()
     return TokenPair(access_token, refresh_token, int(_access_token_lifetime().total_seconds()), user)

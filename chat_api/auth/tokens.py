@@ -22,8 +22,10 @@ from jwt.exceptions import PyJWTError
 from ..database.columns import new_id
 from ..errors import Unauthorized
 from ..extensions import ISSUER
+from ..users.models import ROLES
+from ..web.fields import is_uuid
 
-MAX_TOKEN_LENGTH = 4096
+MAX_TOKEN_LENGTH = 8190  # as long as the server lets a header be
 PERSONAL_PREFIX = "chat_pat_"
 MAX_PERSONAL_TOKENS = 50  # of one user
 # of a personal access token, by its user's role: the more it may do, the sooner it has to be replaced
@@ -40,11 +42,11 @@ class InvalidToken(Unauthorized):
         super().__init__(detail, error="invalid_token")
 
 
-def make_pair(*, user_id: str, role: str, login_id: str) -> tuple[str, str, str]:
-    """An access token, a refresh token, and the refresh token's id."""
+def make_pair(*, user_id: str, role: str, login_id: str, refresh_token_id: str) -> tuple[str, str]:
+    """An access token, and a refresh token with this id."""
     access = create_access_token(user_id, additional_claims={"sid": login_id, "role": role})
-    refresh = create_refresh_token(user_id, additional_claims={"sid": login_id})
-    return access, refresh, read_token(refresh, kind="refresh")["jti"]
+    refresh = create_refresh_token(user_id, additional_claims={"sid": login_id, "jti": refresh_token_id})
+    return access, refresh
 
 
 def has_our_header(token: str) -> bool:
@@ -55,16 +57,29 @@ def has_our_header(token: str) -> bool:
 def read_token(token: str, *, kind: str) -> dict[str, Any]:
     """The claims of a valid token of this kind ("access" or "refresh"). Raises InvalidToken.
 
-    One algorithm, the kind, the issuer and the expiry are checked (RFC 8725 sections 3.1, 3.8, 3.11).
+    One algorithm, the kind, the issuer and the times are checked (RFC 8725 sections 3.1, 3.8, 3.11), and that the
+    claims are of the types that we write: whoever has the secret may have written others.
     """
     if len(token) > MAX_TOKEN_LENGTH:
         raise InvalidToken()
     claims = _read_ours(token) if has_our_header(token) else _read_unusual(token)
     if claims.get("type") != kind or claims.get("iss") != ISSUER:
         raise InvalidToken()
-    if not all(isinstance(claims.get(name), str) for name in ("sub", "sid", "jti")):
+    if not all(is_uuid(str(claims.get(name))) for name in ("sub", "sid", "jti")):
+        raise InvalidToken()
+    if kind == "access" and claims.get("role") not in ROLES:
         raise InvalidToken()
     return claims
+
+
+def _is_valid_now(claims: dict[str, Any]) -> bool:
+    """Whether it has begun and not expired (RFC 7519 sections 4.1.4 and 4.1.5)."""
+    begins_at, expires_at = claims.get("nbf", 0), claims.get("exp")
+    if isinstance(begins_at, bool) or not isinstance(begins_at, int | float):
+        return False
+    if isinstance(expires_at, bool) or not isinstance(expires_at, int | float):
+        return False
+    return begins_at <= time.time() < expires_at
 
 
 def _read_ours(token: str) -> dict[str, Any]:
@@ -79,7 +94,7 @@ def _read_ours(token: str) -> dict[str, Any]:
         claims = orjson.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     except (ValueError, binascii.Error):  # not ASCII, not base64, not JSON
         raise InvalidToken() from None
-    if not isinstance(claims, dict) or claims.get("exp", 0) <= time.time():
+    if not isinstance(claims, dict) or not _is_valid_now(claims):
         raise InvalidToken()
     return claims
 
@@ -97,20 +112,25 @@ def _read_unusual(token: str) -> dict[str, Any]:
         raise InvalidToken() from None
 
 
-def make_personal_token(*, user_id: str) -> tuple[str, str, str]:
-    """A personal access token, its id, and the hash to store.
+def make_secret(prefix: str, *, user_id: str) -> tuple[str, str, str]:
+    """A random secret of a user's new row: the secret, the row's id, and the hash to store.
 
-    It contains the ids of its user and row, so that looking it up needs no index over all users.
+    The secret contains the ids of its user and row, so that looking it up needs no index over all users.
     """
-    token_id, secret = new_id(), secrets.token_urlsafe(32)
-    names = (user_id + token_id).replace("-", "")
-    return f"{PERSONAL_PREFIX}{names}_{secret}", token_id, hash_secret(secret)
+    row_id, secret = new_id(), secrets.token_urlsafe(32)
+    names = (user_id + row_id).replace("-", "")
+    return f"{prefix}{names}_{secret}", row_id, hash_secret(secret)
 
 
-def read_personal_token(token: str) -> tuple[str, str, str]:
-    """User id, token id and secret's hash of a personal access token. Raises InvalidToken if malformed."""
-    names, _, secret = token.removeprefix(PERSONAL_PREFIX).partition("_")
-    if len(names) != 64 or not set(names) <= set("0123456789abcdef") or not secret.isascii():
+def read_secret(prefix: str, text: str) -> tuple[str, str, str]:
+    """User id, row id and hash of what `make_secret` made. Raises InvalidToken if malformed."""
+    names, _, secret = text.removeprefix(prefix).partition("_")
+    if (
+        not text.startswith(prefix)
+        or len(names) != 64
+        or not set(names) <= set("0123456789abcdef")
+        or not secret.isascii()
+    ):
         raise InvalidToken()
     return _uuid(names[:32]), _uuid(names[32:]), hash_secret(secret)
 

@@ -11,6 +11,7 @@ from flask import Response, g, request
 from ..database.session import db
 from ..errors import InvalidInput, NotFound, ResponseGone
 from ..users import service as users
+from ..users.models import normalized_email
 from ..web.responses import json_response, raw_json_response
 from . import service
 from .service import Claim, StoredResponse
@@ -39,7 +40,7 @@ def commits_once(
     *,
     check: Callable[..., None] | None = None,
     anonymous_field: str | None = None,
-    secret_field: str | None = None,
+    secret_fields: tuple[str, ...] = (),
     long_field: LongField | None = None,
 ) -> Any:
     """Decorate a creating view, below its `arguments` and above its `response`, to commit the view's work.
@@ -49,8 +50,8 @@ def commits_once(
 
     `check` gets the view's arguments and refuses callers who may not make this request. It runs before a response is
     replayed, and outside a transaction, so all that the view refuses by who calls belongs there. `anonymous_field`
-    names the field of the body that identifies the account when there is no caller yet. `secret_field` names the
-    field of the response that is sent once: it is not stored, and null in a replayed response. `long_field` is not
+    names the field of the body that identifies the account when there is no caller yet. `secret_fields` name
+    the fields of the response that are sent once: they are not stored, and null in a replayed response. `long_field` is not
     stored either where it makes the response large: a replay reads it from the object that was created.
     """
     if view is None:
@@ -58,7 +59,7 @@ def commits_once(
             commits_once,
             check=check,
             anonymous_field=anonymous_field,
-            secret_field=secret_field,
+            secret_fields=secret_fields,
             long_field=long_field,
         )
 
@@ -77,7 +78,7 @@ def commits_once(
             create,
             _unchanged,
             _claim_of_request([args, kwargs], anonymous_email=args[0].get(anonymous_field)),
-            secret_field=secret_field,
+            secret_fields=secret_fields,
             long_field=long_field,
         )
         return response
@@ -126,7 +127,7 @@ def _claim_of_request(content: Any, *, anonymous_email: str | None = None) -> Cl
     """
     route, key = f"{request.method} {request.url_rule}", _key()
     if anonymous_email is not None:
-        scope, sender, role = anonymous_email.lower(), ANONYMOUS, ANONYMOUS
+        scope, sender, role = normalized_email(anonymous_email), ANONYMOUS, ANONYMOUS
     else:
         scope, sender, role = g.caller.user_id, g.caller.sender, g.caller.role
     return Claim(
@@ -149,7 +150,7 @@ def _create_once(
     respond: Callable[[Created], Response],
     claim: Claim,
     *,
-    secret_field: str | None = None,
+    secret_fields: tuple[str, ...] = (),
     long_field: LongField | None = None,
 ) -> tuple[Response, Created] | tuple[Response, None]:
     with service.lock_key(lock_id=service.lock_id_of(scope=claim.scope, key_id=claim.key_id)):
@@ -162,17 +163,17 @@ def _create_once(
         response = respond(created)
         owner = owner or _owner(claim)
         if owner is not None:
-            stored = _storable(response, secret_field, long_field)
+            stored = _storable(response, secret_fields, long_field)
             service.store_response(user_id=owner, claim=claim, response=stored)
         _commit()
         return response, created
 
 
-def _storable(response: Response, secret_field: str | None, long_field: LongField | None) -> StoredResponse:
-    """The response to replay, without its secret, and without what would make it large."""
+def _storable(response: Response, secret_fields: tuple[str, ...], long_field: LongField | None) -> StoredResponse:
+    """The response to replay, without its secrets, and without what would make it large."""
     body = response.get_data()
-    if secret_field is not None:
-        body = orjson.dumps({**orjson.loads(body), secret_field: None})
+    if secret_fields:
+        body = orjson.dumps(orjson.loads(body) | dict.fromkeys(secret_fields))
     elif long_field is not None and len(body) > MAX_STORED_BYTES:
         body = orjson.dumps({**orjson.loads(body), long_field.name: None})
     return StoredResponse(response.status_code, body, response.headers.get("Location"))

@@ -11,12 +11,14 @@ from typing import Any
 import sqlalchemy as sa
 from flask import Flask
 
+from chat_api.auth import invitations
 from chat_api.completions.models import Completion, CompletionCheckpoint
 from chat_api.conversations.models import Conversation
 from chat_api.database.columns import new_id, now
 from chat_api.database.session import db
 from chat_api.messages.models import Message
 from tests.conftest import TEMPLATE, migrate
+from tests.support.api import Api
 from tests.support.postgres import create_database, drop_database, ensure_template
 
 
@@ -129,3 +131,11 @@ def fresh_database(backend: str, folder: Path, *, migrated: bool = True) -> Iter
         yield create_database(name, template)
     finally:
         drop_database(name)
+
+
+def invite(user: Api, email: str | None = None) -> str:
+    """An invitation of a user, whatever their role; its id."""
+    with user.app.app_context():
+        invitation, _ = invitations.create_invitation(user_id=user.user_id, email=email, expires_in_days=7)
+        db.session.commit()
+        return str(invitation.id)
