@@ -51,8 +51,8 @@ def commits_once(
     `check` gets the view's arguments and refuses callers who may not make this request. It runs before a response is
     replayed, and outside a transaction, so all that the view refuses by who calls belongs there. `anonymous_field`
     names the field of the body that identifies the account when there is no caller yet. `secret_fields` name
-    the fields of the response that are sent once: they are not stored, and null in a replayed response. `long_field` is not
-    stored either where it makes the response large: a replay reads it from the object that was created.
+    the fields of the response that are sent once: they are not stored, and null in a replayed response. `long_field`
+    is not stored either where it makes the response large: a replay reads it from the object that was created.
     """
     if view is None:
         return partial(
@@ -169,7 +169,9 @@ def _create_once(
         return response, created
 
 
-def _storable(response: Response, secret_fields: tuple[str, ...], long_field: LongField | None) -> StoredResponse:
+def _storable(
+    response: Response, secret_fields: tuple[str, ...], long_field: LongField | None
+) -> StoredResponse:
     """The response to replay, without its secrets, and without what would make it large."""
     body = response.get_data()
     if secret_fields:
