@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import flask_migrate
 import psycopg
@@ -147,7 +148,7 @@ def test_conversations_of_before_become_one_path(empty_app: Flask) -> None:
         flask_migrate.upgrade(directory=MIGRATIONS)
     for user_id, conversation_id, ids in made:
         assert path_in_tables(app, user_id, conversation_id) == ids
-        place = {"user_id": user_id, "conversation_id": conversation_id}
+        place: dict[str, Any] = {"user_id": user_id, "conversation_id": conversation_id}
         with app.app_context():
             shown = conversations.get_conversation(**place)
             following = messages.append_message_and_commit(**place, role="user", content="next")

@@ -18,6 +18,7 @@ from ..database.statements import Statement
 from ..errors import NotFound, Unavailable, problem_body
 from ..messages import service as messages
 from ..messages.models import Message
+from ..search_index.writer import Words, words_of
 from . import lease
 from .checkpoints import read_checkpoints
 from .context import tokens_of
@@ -98,8 +99,9 @@ def finalize_and_commit(
     it was finalized, overwrites that. Returns what is stored then. Raises NotFound where the conversation has been
     deleted.
     """
+    words = words_of(log.text_of(TEXT))
     with statements.transaction():
-        finalized = _finalize(completion.to_row(), log, outcome, worker_id=worker_id)
+        finalized = _finalize(completion.to_row(), log, words, outcome, worker_id=worker_id)
     finalized = finalized or find_record(user_id=completion.user_id, completion_id=completion.id)
     if finalized is None:
         raise NotFound("completion")
@@ -109,6 +111,7 @@ def finalize_and_commit(
 def _finalize(
     row: Mapping[str, Any],
     log: ReplyLog,
+    words: Words,
     outcome: Outcome,
     *,
     worker_id: str | None,
@@ -130,7 +133,7 @@ def _finalize(
         may_finalize = is_first or (str(writer_id) == worker_id and reason == WORKER_LOST)
     if not may_finalize:
         return None
-    message = _store_reply(row, log, outcome, str(leaf_id), is_first=is_first)
+    message = _store_reply(row, log, words, outcome, str(leaf_id), is_first=is_first)
     ended = {
         "status": outcome.status,
         "finish_reason": outcome.finish_reason,
@@ -164,12 +167,13 @@ def _position_in_tree(row: Mapping[str, Any], leaf_id: str) -> dict[str, Any]:
 
 
 def _store_reply(
-    row: Mapping[str, Any], log: ReplyLog, outcome: Outcome, leaf_id: str, *, is_first: bool
+    row: Mapping[str, Any], log: ReplyLog, words: Words, outcome: Outcome, leaf_id: str, *, is_first: bool
 ) -> dict[str, Any] | None:
     """Append the reply to the conversation; of a reply that failed before its first word there is no message."""
     user_id, message_id = row["user_id"], row["message_id"]
     reply: dict[str, Any] = {
         "content": log.text_of(TEXT),
+        "words": words,
         "tool_calls": log.tool_calls(),
         "status": "incomplete" if outcome.status == "failed" else outcome.status,
     }
@@ -233,8 +237,9 @@ def _reap_and_commit(stored: StoredCompletion, *, is_cancelled: bool, needs_work
         completion_tokens=tokens_of(text),
         usage_estimated=True,
     )
+    words = words_of(log.text_of(TEXT))
     with statements.transaction():
-        _finalize(row, log, outcome, worker_id=None, is_cancelled=not needs_worker_lost)
+        _finalize(row, log, words, outcome, worker_id=None, is_cancelled=not needs_worker_lost)
 
 
 def _worker_lost() -> dict[str, Any]:

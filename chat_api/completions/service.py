@@ -28,6 +28,7 @@ from ..messages.conditions import THIS_CONVERSATION
 from ..messages.long_moves import after_long_moves_and_commit
 from ..messages.models import Message
 from ..messages.repair import repair_and_commit
+from ..search_index.writer import Words, words_of
 from ..user_llm_configs import service as configs
 from ..users.quotas import Quota, Quotas
 from ..web.pagination import FIRST_ID, MAX_POSITION, Listing, Page, within_page_bytes
@@ -150,6 +151,7 @@ class Prepared:
     model: str
     parent: dict[str, Any] | None  # the message that is answered, unless that is the new one
     context: Context
+    words: Words  # of the new message
 
 
 def prepare_completion(*, request: CompletionRequest) -> Prepared:
@@ -166,7 +168,8 @@ def prepare_completion(*, request: CompletionRequest) -> Prepared:
     )
     QUOTAS.require_room(1, user_id=request.user_id)
     parent, branch = _find_parent(request)
-    return Prepared(access, model, parent, _context(request, access, parent, branch))
+    words = words_of(request.content or "")
+    return Prepared(access, model, parent, _context(request, access, parent, branch), words)
 
 
 def create_completion(
@@ -323,7 +326,7 @@ def _create(
     _require_same_path(request, prepared, leaf_id=locked[0][0])
     parent = prepared.parent
     if request.content is not None:
-        parent = messages.append_message(**scope, role="user", content=request.content)
+        parent = messages.append_message(**scope, role="user", content=request.content, words=prepared.words)
     assert parent is not None  # noqa: S101 - without content _find_parent found one  # nosec
     context = prepared.context
     completion = StartedCompletion(

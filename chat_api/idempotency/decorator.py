@@ -98,9 +98,14 @@ def takes_idempotency_key(view: Callable[..., Any]) -> bool:
 
 
 def create_once(
-    body: dict[str, Any], create: Callable[[], Created], respond: Callable[[Created], Response]
+    body: dict[str, Any],
+    create: Callable[[], Created],
+    respond: Callable[[Created], Response],
+    *,
+    long_field: LongField | None = None,
 ) -> tuple[Response, Created] | tuple[Response, None]:
-    """As `commits_once`, for a view that continues after the commit: create something, or find the first response.
+    """As `commits_once`, for a view that does more before or after the transaction: create something, or find the
+    first response.
 
     `respond` makes the response to store. Returns it with what was created, or None for a repeated request. No
     transaction is open afterwards.
@@ -109,7 +114,7 @@ def create_once(
         created = create()
         _commit()
         return respond(created), created
-    result = _create_once(create, respond, _claim_of_request([[body], {}]))
+    result = _create_once(create, respond, _claim_of_request([[body], {}]), long_field=long_field)
     if result[1] is None:
         db.session.rollback()  # finding the response began a transaction, which on SQLite would block writers
     return result

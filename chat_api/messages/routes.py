@@ -8,7 +8,8 @@ from ..auth import guard
 from ..conversations.service import QUOTAS
 from ..database.bulk import with_rests
 from ..database.session import db
-from ..idempotency import LongField, commits_once, has_key
+from ..idempotency import LongField, accepts_key, create_once, has_key
+from ..search_index.writer import words_of
 from ..web.blueprint import Blueprint
 from ..web.pagination import Page, listing_response, position_of
 from ..web.responses import entity_response, json_response, location, no_content, require_match
@@ -51,14 +52,23 @@ def list_messages(query: dict[str, Any], conversation_id: str) -> Response:
 @blp.links("create_message", body={"conversation_id": "conversation_id", "parent_id": "id"})
 @blp.links("create_attachment", body={"message_id": "id"})
 @blp.arguments(CreateMessageSchema)
-@commits_once(long_field=LongField("content", _content_of))
+@accepts_key
 @blp.response(201, MessageSchema)
 def create_message(body: dict[str, Any]) -> Response:
     """Append a message to a conversation: at the end of its active path, or as a reply to an earlier message."""
     append = service.append_message if has_key() else service.append_message_and_commit
-    user_id = guard.caller().user_id
-    QUOTAS.require_room(0, 1, len(body["content"].encode()), user_id=user_id)
-    message = after_long_moves_and_commit(lambda _: append(user_id=user_id, **body))
+    user_id, content = guard.caller().user_id, body["content"]
+    words = words_of(content)  # before the transaction that a key begins
+
+    def create() -> dict[str, Any]:
+        QUOTAS.require_room(0, 1, len(content.encode()), user_id=user_id)
+        return after_long_moves_and_commit(lambda _: append(user_id=user_id, words=words, **body))
+
+    response, _ = create_once(body, create, _created_response, long_field=LongField("content", _content_of))
+    return response
+
+
+def _created_response(message: dict[str, Any]) -> Response:
     return json_response(message, 201, location(f"/chat/messages/{message['id']}"))
 
 

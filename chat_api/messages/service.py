@@ -18,6 +18,7 @@ from ..database.session import db
 from ..database.statements import Statement
 from ..errors import NotFound
 from ..search_index import writer as index_writer
+from ..search_index.writer import Words, words_of
 from .active_path import set_active_leaf
 from .conditions import IN_CONVERSATION, IN_VISIBLE, ON_PATH, THIS_CONVERSATION
 from .models import MESSAGE, MESSAGE_SIZE, Message
@@ -56,7 +57,7 @@ _SCOPE = ("user_id", "conversation_id", "parent_id", "position")
 
 Appended = tuple[int, str | None]
 """Position and parent of a new message."""
-Append = Callable[[dict[str, Any], dict[str, Any]], Appended | None]
+Append = Callable[[dict[str, Any], dict[str, Any], Words], Appended | None]
 """Appends a message; None, and nothing written, where there is no conversation that CAN_APPEND."""
 
 
@@ -101,13 +102,15 @@ def append_message(
     conversation_id: str,
     parent_id: str | None = LEAF,
     stays_beside_path: bool = False,
+    words: Words,
     **fields: Any,
 ) -> dict[str, Any]:
     """Append a message to the user's conversation and return it as plain values. Inside a transaction.
 
     It answers the message at the end of the active path, or `parent_id`, which becomes the active leaf first; None
-    makes it a first message. `stays_beside_path` leaves the path as it is. `fields` are other columns of the message,
-    `role` and `content` at least. Raises NotFound.
+    makes it a first message. `stays_beside_path` leaves the path as it is. `words` are the `words_of` its content,
+    which the caller computes before the transaction. `fields` are other columns of the message, `role` and `content`
+    at least. Raises NotFound.
     """
     scope: dict[str, Any] = {"user_id": user_id, "conversation_id": conversation_id}
     values = _values(fields)
@@ -117,22 +120,31 @@ def append_message(
         if parent_id != LEAF:
             set_active_leaf(**scope, message_id=parent_id)
         append = _append_on_postgres if is_postgres(db.engine) else _append_on_sqlite
-    return _appended(scope, values, append(scope, values) or _append_repaired(append, scope, values))
+    return _appended(
+        scope, values, append(scope, values, words) or _append_repaired(append, scope, values, words)
+    )
 
 
 def append_message_and_commit(
-    *, user_id: str, conversation_id: str, parent_id: str | None = LEAF, **fields: Any
+    *,
+    user_id: str,
+    conversation_id: str,
+    parent_id: str | None = LEAF,
+    words: Words | None = None,
+    **fields: Any,
 ) -> dict[str, Any]:
     """As `append_message`, in a transaction of its own; at the end of the path on Postgres that is one round trip."""
+    if words is None:
+        words = words_of(fields["content"])
     scope: dict[str, Any] = {"user_id": user_id, "conversation_id": conversation_id}
     if parent_id != LEAF or not is_postgres(db.engine):
         with statements.transaction():
-            return append_message(**scope, parent_id=parent_id, **fields)
+            return append_message(**scope, parent_id=parent_id, words=words, **fields)
     values = _values(fields)
-    appended = _append_on_postgres(scope, values, Statement.first_and_commit)
+    appended = _append_on_postgres(scope, values, words, Statement.first_and_commit)
     if appended is None:
         with statements.transaction():
-            appended = _append_repaired(_append_on_postgres, scope, values)
+            appended = _append_repaired(_append_on_postgres, scope, values, words)
     return _appended(scope, values, appended)
 
 
@@ -147,10 +159,10 @@ def _values(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _append_repaired(append: Append, scope: dict[str, Any], values: dict[str, Any]) -> Appended:
+def _append_repaired(append: Append, scope: dict[str, Any], values: dict[str, Any], words: Words) -> Appended:
     """Append to a conversation that was not found, or that has to be repaired first. Raises NotFound."""
     repair_for_append(**scope)
-    appended = append(scope, values)
+    appended = append(scope, values, words)
     if appended is None:
         raise RuntimeError("A conversation that is locked and repaired takes no message.")
     return appended
@@ -162,11 +174,9 @@ def _appended(scope: Mapping[str, Any], values: Mapping[str, Any], appended: App
 
 
 def _append_on_postgres(
-    scope: dict[str, Any], values: dict[str, Any], run: Callable[..., Any] = Statement.first
+    scope: dict[str, Any], values: dict[str, Any], words: Words, run: Callable[..., Any] = Statement.first
 ) -> Appended | None:
-    vector = index_writer.vector_of(
-        scope["user_id"], scope["conversation_id"], values["id"], values["content"]
-    )
+    vector = index_writer.vector_of(scope["user_id"], scope["conversation_id"], values["id"], words)
     row = run(
         _append_with_words(tuple(values)),
         **scope,
@@ -177,7 +187,7 @@ def _append_on_postgres(
     return None if row is None else (row[0], None if row[1] is None else str(row[1]))
 
 
-def _append_on_sqlite(scope: dict[str, Any], values: dict[str, Any]) -> Appended | None:
+def _append_on_sqlite(scope: dict[str, Any], values: dict[str, Any], words: Words) -> Appended | None:
     row = _TAKE_POSITION.first(
         **scope,
         new_id=values["id"],
@@ -187,28 +197,30 @@ def _append_on_sqlite(scope: dict[str, Any], values: dict[str, Any]) -> Appended
     if row is None:
         return None
     _, _, parent_id, position = row
-    _insert_with_words(scope, {**values, "parent_id": parent_id, "position": position})
+    _insert_with_words(scope, {**values, "parent_id": parent_id, "position": position}, words)
     return position, parent_id
 
 
-def _append_beside(parent_id: str | None, scope: dict[str, Any], values: dict[str, Any]) -> Appended | None:
+def _append_beside(
+    parent_id: str | None, scope: dict[str, Any], values: dict[str, Any], words: Words
+) -> Appended | None:
     row = _COUNT.first(**scope, new_updated_at=values["created_at"], new_size_bytes=values["size_bytes"])
     if row is None:
         return None
-    _insert_with_words(scope, {**values, "on_path": False, "parent_id": parent_id, "position": row[0]})
+    _insert_with_words(scope, {**values, "on_path": False, "parent_id": parent_id, "position": row[0]}, words)
     return row[0], parent_id
 
 
-def _insert_with_words(scope: dict[str, Any], values: dict[str, Any]) -> None:
+def _insert_with_words(scope: dict[str, Any], values: dict[str, Any], words: Words) -> None:
     fields = tuple(name for name in values if name not in _SCOPE)
     _insert_at(fields).all(**scope, **named_new(values))
-    index_writer.write(**scope, message_id=values["id"], content=values["content"])
+    index_writer.write(**scope, message_id=values["id"], words=words)
 
 
-def insert_messages(*, rows: list[dict[str, Any]]) -> None:
-    """Insert whole rows of a user's messages with their words, as an import restores them, in `db.session`."""
+def insert_messages(*, rows: list[dict[str, Any]], words: list[Words]) -> None:
+    """Insert whole rows of a user's messages with the `words_of` each, as an import restores them, in `db.session`."""
     insert_rows(Message, rows)
-    stored = [(row["id"], row["conversation_id"], row["content"]) for row in rows]
+    stored = [(row["id"], row["conversation_id"], its) for row, its in zip(rows, words, strict=True)]
     index_writer.write_new_words(db.session.connection(), rows[0]["user_id"], stored)
 
 
@@ -225,7 +237,7 @@ _GROW = Statement(
 
 
 def replace_reply(
-    *, user_id: str, message_id: str, content: str, status: str, tool_calls: str | None
+    *, user_id: str, message_id: str, content: str, words: Words, status: str, tool_calls: str | None
 ) -> dict[str, Any]:
     """Give a reply that was finalized before the text that it has by now, and return it; inside a transaction."""
     size_bytes = len(content.encode())
@@ -239,7 +251,7 @@ def replace_reply(
         user_id=user_id,
         conversation_id=message["conversation_id"],
         message_id=message_id,
-        content=content,
+        words=words,
     )
     return message
 

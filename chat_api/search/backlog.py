@@ -20,7 +20,7 @@ from ..database.session import db
 from ..database.statements import Statement
 from ..messages.models import Message
 from ..search_index.models import MessageTerms, SearchBacklog
-from ..search_index.writer import StoredMessage, write_words
+from ..search_index.writer import IndexedMessage, words_of, write_words
 from ..users.models import User
 
 GREATEST_ID = str(UUID(int=2**128 - 1))
@@ -163,7 +163,7 @@ def _next_batch(connection: sa.Connection, user_id: str, upto_id: str, replaces:
     return Batch(ids, str(UUID(int=UUID(rows[-1].id).int - 1)))
 
 
-def _lock_messages(connection: sa.Connection, user_id: str, ids: list[str]) -> list[StoredMessage]:
+def _lock_messages(connection: sa.Connection, user_id: str, ids: list[str]) -> list[IndexedMessage]:
     if not ids:
         return []
     sql = _CONTENTS + (_LOCK_CONTENTS if is_postgres(connection) else "")
@@ -171,4 +171,4 @@ def _lock_messages(connection: sa.Connection, user_id: str, ids: list[str]) -> l
         sa.bindparam("owner", type_=Id()), sa.bindparam("ids", type_=Id(), expanding=True)
     )
     rows = connection.execute(query, {"owner": user_id, "ids": ids})
-    return [(str(row[0]), str(row[1]), row[2]) for row in rows]
+    return [(str(row[0]), str(row[1]), words_of(row[2])) for row in rows]

@@ -17,6 +17,7 @@ MOST_WORDS = (
     16_000  # of a text: positions in a tsvector end at 16,383 (PostgreSQL documentation, section 8.11.1)
 )
 LONGEST_WORD = 40  # characters; the rest makes no difference
+_MOST_FOLDED = 2000  # characters of a word, from which LONGEST_WORD are made
 _MOST_BYTES = 400_000  # of a text's words: a tsvector holds less than 1 MiB, and adds some bytes to each
 
 _SPACELESS = (
@@ -62,9 +63,11 @@ def _other_words(text: str) -> list[str]:
         if run.isascii():
             found.append(run.lower()[:LONGEST_WORD])
         elif is_spaceless(run):
-            found += [pair.term for pair in _pairs(run, 0)]
-        elif term := fold(run)[:LONGEST_WORD]:
+            found += [pair.term for pair in itertools.islice(_pairs(run, 0), MOST_WORDS)]
+        elif term := term_of(run):
             found.append(term)
+        if len(found) >= MOST_WORDS:
+            break
     return found[:MOST_WORDS]
 
 
@@ -73,7 +76,7 @@ def words_with_spans(text: str) -> Iterator[Word]:
     count, left = 0, _MOST_BYTES
     for match in _word_pattern().finditer(text):
         run, start = match[0], match.start()
-        more = _pairs(run, start) if is_spaceless(run) else [Word(term_of(run), start, match.end())]
+        more = _pairs(run, start) if is_spaceless(run) else (Word(term_of(run), start, match.end()),)
         for word in more:
             if not word.term:
                 continue
@@ -91,7 +94,7 @@ def is_spaceless(run: str) -> bool:
 
 def term_of(word: str) -> str:
     """One word as it is compared."""
-    return (word.lower() if word.isascii() else fold(word))[:LONGEST_WORD]
+    return (word.lower() if word.isascii() else fold(word[:_MOST_FOLDED]))[:LONGEST_WORD]
 
 
 @lru_cache(maxsize=4096)
@@ -125,27 +128,34 @@ def _is_accent(character: str) -> bool:
     )
 
 
-def _pairs(run: str, start: int) -> list[Word]:
+def _pairs(run: str, start: int) -> Iterator[Word]:
     """Each character of a run with its neighbour; the last one alone."""
-    characters = _characters(run, start)
-    pairs = [
-        Word(one.term + following.term, one.start, following.end)
-        for one, following in itertools.pairwise(characters)
-    ]
-    return [*pairs, *characters[-1:]]
+    one: Word | None = None
+    for following in _characters(run, start):
+        if one is not None:
+            yield Word(one.term + following.term, one.start, following.end)
+        one = following
+    if one is not None:
+        yield one
 
 
-def _characters(run: str, start: int) -> list[Word]:
+def _characters(run: str, start: int) -> Iterator[Word]:
     """The characters of a run, folded; what is written in parts, as syllables of Hangul or a kana and its voicing
-    mark may be, is one."""
-    found: list[Word] = []
+    mark may be, is one.
+
+    One after the other: a run may be as long as the text, and only its first MOST_WORDS matter.
+    """
+    last: Word | None = None
     for position, written in enumerate(run, start):
         for part in fold(written):
-            if found and _may_join(part) and len(composed := _composed(found[-1].term + part)) == 1:
-                found[-1] = Word(composed, found[-1].start, position + 1)
-            else:
-                found.append(Word(part, position, position + 1))
-    return found
+            if last and _may_join(part) and len(composed := _composed(last.term + part)) == 1:
+                last = Word(composed, last.start, position + 1)
+                continue
+            if last:
+                yield last
+            last = Word(part, position, position + 1)
+    if last:
+        yield last
 
 
 def _may_join(character: str) -> bool:

@@ -11,7 +11,14 @@ from ..database.session import db
 from ..database.statements import Statement
 from .lexemes import is_sample, number_of, plain_text, vector_text
 from .models import MessageTerms
-from .tokenizer import words
+from .tokenizer import words as words_of
+
+__all__ = ["IndexedMessage", "Words", "insert_vector", "rewrite", "vector_of", "words_of", "write", "write_new_words",
+           "write_words"]  # fmt: skip
+
+Words = list[str]
+"""What `words_of` makes of a content. For a large one that takes 0.1 s, so it comes before any lock: SQLite has one
+writer."""
 
 INSERT_NUMBERED = """
     WITH RECURSIVE candidate (number, mask) AS (
@@ -37,14 +44,14 @@ section 9)."""
 _OWNER, _MESSAGE = sa.bindparam("owner", type_=Id()), sa.bindparam("message", type_=Id())
 
 
-def vector_of(user_id: str, conversation_id: str, message_id: str, content: str) -> str:
+def vector_of(user_id: str, conversation_id: str, message_id: str, words: Words) -> str:
     """What `insert_vector` takes as its parameter `vector`."""
-    return vector_text(user_id, conversation_id, message_id, words(content), as_sample=is_sample())
+    return vector_text(user_id, conversation_id, message_id, words, as_sample=is_sample())
 
 
-def numbered_of(conversation_id: str, message_id: str, content: str) -> dict[str, Any]:
+def numbered_of(conversation_id: str, message_id: str, words: Words) -> dict[str, Any]:
     """What INSERT_NUMBERED takes besides the owner and the message."""
-    return {"number": number_of(message_id), "terms": plain_text(conversation_id, words(content))}
+    return {"number": number_of(message_id), "terms": plain_text(conversation_id, words)}
 
 
 def insert_vector(message: Any) -> sa.Insert:
@@ -76,24 +83,24 @@ _REMOVE = Statement(
 )
 
 
-def write(*, user_id: str, conversation_id: str, message_id: str, content: str) -> None:
+def write(*, user_id: str, conversation_id: str, message_id: str, words: Words) -> None:
     """Write the words of a message that is there already, in the transaction that inserted it."""
     whose = {"owner": user_id, "message": message_id}
     if is_postgres(db.engine):
-        vector = vector_of(user_id, conversation_id, message_id, content)
+        vector = vector_of(user_id, conversation_id, message_id, words)
         _WRITE_VECTOR.all(**whose, vector=vector)
     else:
-        _WRITE_NUMBERED.all(**whose, **numbered_of(conversation_id, message_id, content))
+        _WRITE_NUMBERED.all(**whose, **numbered_of(conversation_id, message_id, words))
 
 
-def rewrite(*, user_id: str, conversation_id: str, message_id: str, content: str) -> None:
+def rewrite(*, user_id: str, conversation_id: str, message_id: str, words: Words) -> None:
     """Write the words of a message whose content has changed, in the transaction that changed it."""
     _REMOVE.all(owner=user_id, message=message_id)
-    write(user_id=user_id, conversation_id=conversation_id, message_id=message_id, content=content)
+    write(user_id=user_id, conversation_id=conversation_id, message_id=message_id, words=words)
 
 
-StoredMessage = tuple[str, str, str]
-"""The id, the conversation's id, and the content."""
+IndexedMessage = tuple[str, str, Words]
+"""The id, the conversation's id, and the words of the content."""
 
 _WRITE_VECTORS = """
     INSERT INTO message_terms (user_id, message_id, terms)
@@ -104,7 +111,7 @@ _REPLACE = "ON CONFLICT (user_id, message_id) DO UPDATE SET terms = excluded.ter
 _REMOVE_NUMBERED = "DELETE FROM message_terms WHERE user_id = :owner AND message_id = :message"
 
 
-def write_words(connection: sa.Connection, user_id: str, messages: list[StoredMessage]) -> None:
+def write_words(connection: sa.Connection, user_id: str, messages: list[IndexedMessage]) -> None:
     """Write the words of a user's messages, which the transaction has locked, in place of those that they had."""
     if is_postgres(connection):
         connection.execute(sa.text(_WRITE_VECTORS + _REPLACE), _vectors(user_id, messages))
@@ -114,7 +121,7 @@ def write_words(connection: sa.Connection, user_id: str, messages: list[StoredMe
         connection.execute(sa.text(INSERT_NUMBERED), numbered)
 
 
-def write_new_words(connection: sa.Connection, user_id: str, messages: list[StoredMessage]) -> None:
+def write_new_words(connection: sa.Connection, user_id: str, messages: list[IndexedMessage]) -> None:
     """Write the words of messages that this transaction has inserted, so that none has any."""
     if is_postgres(connection):
         connection.execute(sa.text(_WRITE_VECTORS), _vectors(user_id, messages))
@@ -122,16 +129,16 @@ def write_new_words(connection: sa.Connection, user_id: str, messages: list[Stor
         connection.execute(sa.text(INSERT_NUMBERED), _numbered(user_id, messages))
 
 
-def _vectors(user_id: str, messages: list[StoredMessage]) -> dict[str, Any]:
+def _vectors(user_id: str, messages: list[IndexedMessage]) -> dict[str, Any]:
     vectors = [
-        vector_of(user_id, conversation_id, message_id, text)
-        for message_id, conversation_id, text in messages
+        vector_of(user_id, conversation_id, message_id, words)
+        for message_id, conversation_id, words in messages
     ]
     return {"owner": user_id, "ids": [message[0] for message in messages], "vectors": vectors}
 
 
-def _numbered(user_id: str, messages: list[StoredMessage]) -> list[dict[str, Any]]:
+def _numbered(user_id: str, messages: list[IndexedMessage]) -> list[dict[str, Any]]:
     return [
-        {"owner": user_id, "message": message_id, **numbered_of(conversation_id, message_id, text)}
-        for message_id, conversation_id, text in messages
+        {"owner": user_id, "message": message_id, **numbered_of(conversation_id, message_id, words)}
+        for message_id, conversation_id, words in messages
     ]

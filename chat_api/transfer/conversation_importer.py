@@ -22,6 +22,7 @@ from ..messages import active_path
 from ..messages import service as messages
 from ..messages.long_moves import move_in_steps
 from ..messages.models import Message
+from ..search_index.writer import Words, words_of
 from . import import_queries
 from .records import ATTACHMENT, COMPLETION, MESSAGE, Record
 from .schemas import LINES
@@ -78,11 +79,13 @@ class ConversationImporter:
         """
         if record.kind != ATTACHMENT and record.fields["conversation_id"] != self.id:
             raise Refused(record.number, "conversation_id: Not that of the conversation before it.")
+        # before the batch's transaction, like all that takes time
+        words = words_of(record.fields["content"]) if record.kind == MESSAGE else []
         stores = self._is_full
         if stores:
             self._store_hidden()
         if record.kind == MESSAGE:
-            self._add_message(record)
+            self._add_message(record, words)
         elif record.kind == ATTACHMENT:
             self._add_attachment(record)
         else:
@@ -138,7 +141,7 @@ class ConversationImporter:
         here = import_queries.messages_here(user_id=self._user_id, conversation_id=self.id, ids=[leaf_id])
         return leaf_id if here else newest_id
 
-    def _add_message(self, record: Record) -> None:
+    def _add_message(self, record: Record, words: Words) -> None:
         fields = record.fields
         if fields["position"] <= self._position:
             raise Refused(record.number, "position: Must be greater than that of the message before it.")
@@ -148,6 +151,7 @@ class ConversationImporter:
         if self._is_on_path:
             self._path_ends_at = fields["id"]
             self._path_length += 1
+        self._words.append(words)
         self._messages.append(
             dict.fromkeys(LINES[MESSAGE].fields)
             | fields
@@ -209,6 +213,7 @@ class ConversationImporter:
 
     def _begin_batch(self) -> None:
         self._messages: list[dict[str, Any]] = []
+        self._words: list[Words] = []
         self._attachments: list[dict[str, Any]] = []
         self._completions: list[dict[str, Any]] = []
         self._late_counts: dict[str, int] = {}
@@ -263,7 +268,7 @@ class ConversationImporter:
         self._content_bytes += batch_bytes
         import_queries.discard_plans()
         if self._messages:
-            messages.insert_messages(rows=self._messages)
+            messages.insert_messages(rows=self._messages, words=self._words)
         for message_id, count in self._late_counts.items():
             import_queries.count_attachments(user_id=self._user_id, message_id=message_id, count=count)
         if self._attachments:

@@ -198,6 +198,7 @@ def test_some_hundred_mebibytes_are_backed_up_in_bounded_time_while_somebody_wri
                         conversation_id=conversation_id,
                         role="user",
                         content=content,
+                        words=[str(number)],
                     )
     file = tmp_path / "backup"
     with writing(source, author, conversation_id) as acknowledged:

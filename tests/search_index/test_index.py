@@ -15,6 +15,7 @@ from chat_api.database.session import db
 from chat_api.database.statements import Compiled, Statement
 from chat_api.messages import service as messages
 from chat_api.search import postgres
+from chat_api.search_index.writer import words_of
 from chat_api.users.models import User
 from tests.search.test_search import PATH, found, say, search
 from tests.support.api import Api
@@ -99,6 +100,7 @@ def test_reply_that_is_settled_again_is_found_by_its_new_words(app: Flask, ada: 
             user_id=ada.user_id,
             message_id=reply["id"],
             content="The whole answer",
+            words=words_of("The whole answer"),
             status="completed",
             tool_calls=None,
         )

@@ -1,5 +1,6 @@
 """Cutting text into words."""
 
+import time
 import unicodedata
 
 import pytest
@@ -134,3 +135,16 @@ def test_numbers_rise_with_ids(time: int, random: int, other_time: int, other_ra
 def uuid7(time_ms: int, random: int) -> str:
     digits = f"{time_ms << 80 | 7 << 76 | (random >> 62) << 64 | 2 << 62 | random & (1 << 62) - 1:032x}"
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+@pytest.mark.parametrize("run", ["東", "한", "é", "ก"])
+def test_a_run_costs_no_more_than_the_words_that_are_kept(run: str) -> None:
+    """However long it is: some tens of times as long takes the same time."""
+
+    def cpu_s(text: str) -> float:
+        began = time.thread_time()
+        assert len(words(text)) <= MOST_WORDS
+        return time.thread_time() - began
+
+    cpu_s(run * 100)
+    assert cpu_s(run * 600_000) < 10 * cpu_s(run * MOST_WORDS) + 0.2
