@@ -11,12 +11,13 @@ from ..egress.cancellation import CancelToken
 from ..egress.errors import EgressError
 from ..egress.gate import Gate, HttpRequest
 from ..egress.limits import Limits
-from . import anthropic, openai
 from .addresses import may_lack_version, operation_url, with_version
+from .complaints import STATUSES, Corrections
 from .error_responses import error_of_response
-from .events import Event, Finish, ReasoningDelta, TextDelta, ToolCall
+from .events import Corrected, Event, Finish, ReasoningDelta, TextDelta, ToolCall
 from .headers import merged_headers
 from .model_lists import Model, ModelList
+from .protocols import protocol_of
 from .request import ChatRequest, Endpoint
 from .response_body import events_of_body
 from .stream_parser import ReplyTooLarge
@@ -24,8 +25,6 @@ from .untrusted_json import parse_whole
 
 if TYPE_CHECKING:
     from ..egress.response import Response
-
-PROTOCOLS = {"openai": openai, "anthropic": anthropic}
 
 HIDDEN_KEY = "****"
 MAX_ERROR_BYTES = 65536
@@ -55,11 +54,10 @@ class Client:
 
     def describe(self, endpoint: Endpoint, request: ChatRequest) -> dict[str, object]:
         """What `stream` would send: `method`, `url`, `headers` (without the key), `body`. Sends nothing."""
-        protocol = _protocol(endpoint)
-        body = protocol.request_body(request)
+        body = protocol_of(endpoint).request_body(request, endpoint)
         hidden = replace(endpoint, headers=dict.fromkeys(endpoint.headers, HIDDEN_KEY))
-        sent = _request_of(hidden, HIDDEN_KEY, body)
-        return {"method": sent.method, "url": sent.url, "headers": dict(sent.headers), "body": body}
+        sent = _request_of(hidden, HIDDEN_KEY, body.fields)
+        return {"method": sent.method, "url": sent.url, "headers": dict(sent.headers), "body": body.fields}
 
     def stream(
         self, endpoint: Endpoint, request: ChatRequest, cancel_token: CancelToken
@@ -70,9 +68,11 @@ class Client:
         that remain valid. Closing the generator ends the call.
         """
         cancel_token.check()
-        response = self._request_reply(endpoint, request, cancel_token)
+        response, corrected = self._request_reply(endpoint, request, cancel_token)
         del request  # may take megabytes, which nobody needs while the reply arrives
         try:
+            if corrected is not None:
+                yield [corrected]
             yield from _limit_size(self._limits.reply_bytes, self._events(endpoint, response))
             response.finish()
         finally:
@@ -120,61 +120,70 @@ class Client:
 
     def _request_reply(
         self, endpoint: Endpoint, request: ChatRequest, cancel_token: CancelToken
-    ) -> "Response":
-        """A response with status 200.
+    ) -> tuple["Response", Corrected | None]:
+        """A response with status 200, and what it took to get it.
 
-        A field that some servers don't know is left out when they complain about it, and a path that they don't know
-        gets a version.
+        Where the server complains about an option, the request is made again without it, and where it does not know
+        the path, with a version in that.
         """
-        protocol = _protocol(endpoint)
         deadline = time.monotonic() + self._limits.total_s
-        body: Mapping[str, Any] | None = protocol.request_body(request)
-        while body is not None:
-            sent = _request_of(endpoint, endpoint.api_key, body)
-            response = self._gate.send(
-                sent, cancel_token=cancel_token, limits=self._limits, deadline=deadline
-            )
+        corrections = Corrections()
+        while True:
+            body = protocol_of(endpoint).request_body(request, endpoint)
+            response = self._send(endpoint, body.fields, cancel_token, deadline)
             if response.status == 200:
-                return response
-            try:
-                complaint = response.read_all(MAX_ERROR_BYTES)
-            except EgressError:
-                cancel_token.check()
-                complaint = b""  # the status says enough
-            finally:
-                response.close()
+                return response, corrections.event(body.warnings)
+            complaint = _read_complaint(response, cancel_token)
             error = error_of_response(response.status, response.headers, complaint, endpoint.api_key)
+            options = None
             if response.status in NO_SUCH_PATH and may_lack_version(endpoint):
-                endpoint = with_version(endpoint)
-                continue
-            body = (
-                protocol.corrected_body(body, complaint.decode(errors="replace"))
-                if response.status in (400, 422)
-                else None
-            )
-        raise error
+                options = corrections.add_version(with_version(endpoint).options)
+            elif response.status in STATUSES:
+                text = complaint.decode(errors="replace")
+                options = corrections.add(text, body.fields, request, endpoint.options)
+            if options is None:
+                raise error
+            endpoint = replace(endpoint, options=options)
+
+    def _send(
+        self, endpoint: Endpoint, body: Mapping[str, Any], cancel_token: CancelToken, deadline: float
+    ) -> "Response":
+        """Send one request. Without a stream nothing comes before the whole reply is written."""
+        limits = self._limits
+        if not body["stream"]:
+            limits = replace(limits, first_byte_s=limits.total_s)
+        sent = _request_of(endpoint, endpoint.api_key, body)
+        return self._gate.send(sent, cancel_token=cancel_token, limits=limits, deadline=deadline)
 
     def _events(self, endpoint: Endpoint, response: "Response") -> Iterator[list[Event]]:
         """The events of a response: a stream, or one JSON object from a server that can't stream."""
         return events_of_body(
-            _protocol(endpoint), response, key=endpoint.api_key, limits=self._limits, pace_s=self._pace_s
+            protocol_of(endpoint), response, key=endpoint.api_key, limits=self._limits, pace_s=self._pace_s
         )
 
 
-def _protocol(endpoint: Endpoint) -> Any:
-    return PROTOCOLS[endpoint.api_format]
+def _read_complaint(response: "Response", cancel_token: CancelToken) -> bytes:
+    """The body of a response that is an error; closes it."""
+    try:
+        return response.read_all(MAX_ERROR_BYTES)
+    except EgressError:
+        cancel_token.check()
+        return b""  # the status says enough
+    finally:
+        response.close()
 
 
 def _request_of(endpoint: Endpoint, key: str, body: Mapping[str, Any]) -> HttpRequest:
     """The HTTP request for a reply, with this key."""
-    url = operation_url(endpoint, _protocol(endpoint).COMPLETIONS_PATH)
-    own = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+    url = operation_url(endpoint, protocol_of(endpoint).COMPLETIONS_PATH)
+    accepted = "text/event-stream" if body["stream"] else "application/json"
+    own = {"Content-Type": "application/json", "Accept": accepted}
     return HttpRequest("POST", url, _headers_of(endpoint, key, own), orjson.dumps(body))
 
 
 def _headers_of(endpoint: Endpoint, key: str, own: Mapping[str, str]) -> dict[str, str]:
     """All headers of a request. The protocol's, with the key among them, win over those set for the provider."""
-    return merged_headers(own, endpoint.headers, _protocol(endpoint).headers(endpoint, key))
+    return merged_headers(own, endpoint.headers, protocol_of(endpoint).headers(endpoint, key))
 
 
 def _limit_size(reply_bytes: int, reads: Iterator[list[Event]]) -> Iterator[list[Event]]:

@@ -57,10 +57,24 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Corrected:
+    """The server refused the request at first, and accepted it with other options. At most one, before all else.
+
+    `of_server` are changes of `options.RequestOptions` that hold for the model whoever asks, `of_caller` those that
+    are due to the caller's key or parameters; both only what is worth remembering. `warnings` are those of what was
+    sent.
+    """
+
+    of_server: Mapping[str, Any]
+    of_caller: Mapping[str, Any]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Why the model stopped: "stop", "length", "tool_calls", "content_filter", or the provider's own value."""
 
     reason: str
 
 
-Event = TextDelta | ReasoningDelta | ToolCall | Source | ProviderState | Usage | Finish
+Event = TextDelta | ReasoningDelta | ToolCall | Source | ProviderState | Usage | Corrected | Finish

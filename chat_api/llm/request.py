@@ -44,3 +44,14 @@ class ChatRequest:
     model: str
     messages: tuple[ChatMessage, ...]
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    cache_key: str | None = (
+        None  # the same for all requests that begin alike, for vendors that cache by a key
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RequestBody:
+    """What is sent for a request, and what of the request is not in it or not as it was given."""
+
+    fields: dict[str, Any]
+    warnings: tuple[str, ...] = ()

@@ -52,7 +52,7 @@ def test_request_is_what_the_protocol_says(asking: AskingMaker, provider: Script
     assert sent.json == {
         "model": "gpt-x",
         "stream": True,
-        "max_tokens": 4096,
+        "max_tokens": 32_000,
         "system": "Be brief.\n\nAnd polite.",
         "messages": [
             {
@@ -85,12 +85,12 @@ def test_request_is_what_the_protocol_says(asking: AskingMaker, provider: Script
 @pytest.mark.parametrize(
     ("given", "sent"),
     [
-        ({}, {"max_tokens": 4096}),
+        ({}, {}),
         ({"max_tokens": 5}, {"max_tokens": 5}),
-        ({"temperature": 0, "top_p": 0.5}, {"max_tokens": 4096, "temperature": 0, "top_p": 0.5}),
-        ({"stop": "END"}, {"max_tokens": 4096, "stop_sequences": ["END"]}),
-        ({"stop": ["A", "B"]}, {"max_tokens": 4096, "stop_sequences": ["A", "B"]}),
-        ({"presence_penalty": 1, "n": 2, "seed": 3, "response_format": {}}, {"max_tokens": 4096}),
+        ({"temperature": 0, "top_p": 0.5}, {"temperature": 0, "top_p": 0.5}),
+        ({"stop": "END"}, {"stop_sequences": ["END"]}),
+        ({"stop": ["A", " \n"]}, {"stop_sequences": ["A"]}),
+        ({"presence_penalty": 1, "n": 2, "seed": 3, "response_format": {}}, {}),
     ],
 )
 def test_parameters_are_translated(
@@ -98,7 +98,8 @@ def test_parameters_are_translated(
 ) -> None:
     asking("anthropic").events(**given)
     body = provider.last.json
-    assert {name: body[name] for name in body if name not in ("model", "messages", "stream")} == sent
+    expected = {"max_tokens": 32_000, **sent}
+    assert {name: body[name] for name in body if name not in ("model", "messages", "stream")} == expected
 
 
 @pytest.mark.parametrize(

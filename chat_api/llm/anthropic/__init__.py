@@ -1,13 +1,14 @@
 """Anthropic's Messages API, version 2023-06-01."""
 
+from .parameters import translate_parameters
 from .reply import parse_json_reply, parse_stream
-from .request import COMPLETIONS_PATH, corrected_body, headers, request_body
+from .request import COMPLETIONS_PATH, headers, request_body
 
 __all__ = [
     "COMPLETIONS_PATH",
-    "corrected_body",
     "headers",
     "parse_json_reply",
     "parse_stream",
     "request_body",
+    "translate_parameters",
 ]

@@ -4,14 +4,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..headers import key_headers
-from ..request import ChatMessage, ChatRequest, Endpoint
-from ..untrusted_json import as_dict, as_list, is_serializable, parse_json
+from ..request import ChatMessage, ChatRequest, Endpoint, RequestBody
+from ..translation import merged
+from ..untrusted_json import is_serializable, parse_json
+from .parameters import translate_parameters
 
 COMPLETIONS_PATH = "/messages"
 VERSION = "2023-06-01"
-DEFAULT_MAX_TOKENS = 4096  # the protocol requires a limit
-
-TOOL_CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 
 
 def headers(endpoint: Endpoint, key: str) -> dict[str, str]:
@@ -19,52 +18,33 @@ def headers(endpoint: Endpoint, key: str) -> dict[str, str]:
     return {"anthropic-version": VERSION, **key_headers(endpoint, key, "x-api-key")}
 
 
-def request_body(request: ChatRequest) -> dict[str, Any]:
+def request_body(request: ChatRequest, endpoint: Endpoint) -> RequestBody:
     """The body of a request: `system` apart, consecutive messages of one role merged, parameters translated."""
+    translation = translate_parameters(request, endpoint.options)
     system = [message.content for message in request.messages if message.role in ("system", "developer")]
-    sent: dict[str, Any] = {
+    text = "\n\n".join(content for content in (*system, translation.instruction) if content)
+    sent = {
+        **merged(endpoint.extra_body, translation.fields),
         "model": request.model,
         "messages": _messages(request.messages),
-        "stream": True,
-        **_parameters(request.parameters),
+        "stream": endpoint.options.stream,
     }
-    if text := "\n\n".join(content for content in system if content):
+    if text:
         sent["system"] = text
-    return sent
+    if translation.cache_control:
+        _mark_for_cache(sent, translation.cache_control)
+    return RequestBody(sent, tuple(translation.warnings))
 
 
-def corrected_body(sent: Mapping[str, Any], complaint: str) -> dict[str, Any] | None:
-    """None: Anthropic's own server knows every field that is sent, so no complaint can be fixed by leaving one out."""
-    return None
-
-
-def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that this protocol has, under its names."""
-    sent = {"max_tokens": given.get("max_tokens") or DEFAULT_MAX_TOKENS} | {
-        name: given[name] for name in ("temperature", "top_p") if given.get(name) is not None
-    }
-    if stop := given.get("stop"):
-        sent["stop_sequences"] = [stop] if isinstance(stop, str) else stop
-    if tools := given.get("tools"):
-        sent["tools"] = [_tool(as_dict(tool)) for tool in as_list(tools)]
-        if choice := _tool_choice(given.get("tool_choice")):
-            sent["tool_choice"] = choice
-    return sent
-
-
-def _tool(tool: dict[str, Any]) -> dict[str, Any]:
-    function = as_dict(tool.get("function"))
-    sent = {"name": function.get("name"), "input_schema": function.get("parameters") or {"type": "object"}}
-    if description := function.get("description"):
-        sent["description"] = description
-    return sent
-
-
-def _tool_choice(choice: object) -> dict[str, Any] | None:
-    if isinstance(choice, str):
-        return {"type": TOOL_CHOICES[choice]} if choice in TOOL_CHOICES else None
-    name = as_dict(as_dict(choice).get("function")).get("name")
-    return {"type": "tool", "name": name} if name else None
+def _mark_for_cache(sent: dict[str, Any], cache_control: Mapping[str, str]) -> None:
+    """Mark the ends of the system prompt and of the messages: what is before them is cached."""
+    if text := sent.get("system"):
+        sent["system"] = [{"type": "text", "text": text, "cache_control": cache_control}]
+    for message in reversed(sent["messages"]):
+        blocks = message["content"]
+        if blocks[-1]["type"] not in ("thinking", "redacted_thinking"):  # which can't be marked
+            message["content"] = [*blocks[:-1], {**blocks[-1], "cache_control": cache_control}]
+            return
 
 
 def _messages(messages: Iterable[ChatMessage]) -> list[dict[str, Any]]:

@@ -1,11 +1,12 @@
 """Requests of OpenAI's chat completions: addresses, headers, bodies."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from ..headers import key_headers
-from ..request import ChatMessage, ChatRequest, Endpoint
+from ..request import ChatMessage, ChatRequest, Endpoint, RequestBody
+from ..translation import merged
 from ..vendors import BEARER
+from .parameters import translate_parameters
 
 COMPLETIONS_PATH = "/chat/completions"
 
@@ -15,26 +16,20 @@ def headers(endpoint: Endpoint, key: str) -> dict[str, str]:
     return key_headers(endpoint, key, BEARER)
 
 
-def request_body(request: ChatRequest) -> dict[str, Any]:
-    """The body of a request. Parameters can't override the fields that we set ourselves."""
-    return {
-        **request.parameters,
+def request_body(request: ChatRequest, endpoint: Endpoint) -> RequestBody:
+    """The body of a request. Neither parameters nor the provider's own fields override those that we set ourselves."""
+    options = endpoint.options
+    translation = translate_parameters(request, options)
+    sent = {
+        **merged(endpoint.extra_body, translation.fields),
         "model": request.model,
         "messages": [_message(message) for message in request.messages],
-        "stream": True,
-        "stream_options": {"include_usage": True},
+        "stream": options.stream,
     }
-
-
-def corrected_body(sent: Mapping[str, Any], complaint: str) -> dict[str, Any] | None:
-    """The body without the field that the server complains about, or None if the complaint is about something else."""
-    if "max_completion_tokens" in complaint and "max_tokens" in sent:
-        renamed = dict(sent)
-        renamed["max_completion_tokens"] = renamed.pop("max_tokens")
-        return renamed
-    if "stream_options" in complaint and "stream_options" in sent:
-        return {name: value for name, value in sent.items() if name != "stream_options"}
-    return None
+    sent.pop("stream_options", None)
+    if options.stream and options.stream_options:
+        sent["stream_options"] = {"include_usage": True}
+    return RequestBody(sent, tuple(translation.warnings))
 
 
 def _message(message: ChatMessage) -> dict[str, Any]:
