@@ -29,6 +29,11 @@ MINIMUM_TOKEN_CHARACTERS = 16  # of METRICS_TOKEN, which is only compared
 ORIGIN = re.compile(
     r"https?://(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(:(?P<port>[0-9]{1,5}))", re.ASCII
 )
+PROXY_URL = re.compile(
+    r"http://([A-Za-z0-9._~!$&'()*+,;=%-]*(:[A-Za-z0-9._~!$&'()*+,;=%-]*)?@)?"
+    r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):(?P<port>[0-9]{1,5})/?",
+    re.ASCII,
+)
 KEYS_URL = re.compile(ORIGIN.pattern + r"?([/?][\x21\x22\x24-\x7e]*)?", re.ASCII)
 # the shape of SQLAlchemy's make_url; SQLAlchemy itself must not be imported before gevent has patched the sockets
 DATABASE_URL_SHAPE = re.compile(
@@ -161,6 +166,8 @@ class Config:
     MAX_STREAMS_PER_USER: int = 10
     # scheme://host:port, comma-separated: exceptions from the rule that providers use https and public addresses
     OUTGOING_ALLOWED: tuple[str, ...] = ()
+    # http://user:password@host:port of an HTTP proxy for all outgoing calls; empty: they go straight to the provider
+    OUTGOING_PROXY: str = ""
     # context window in tokens, where neither provider nor config has one
     CONTEXT_WINDOW_TOKENS: int = 128_000
     # most of a conversation that is read and sent for one reply, in bytes, whatever the context window
@@ -249,6 +256,10 @@ class Config:
             ]
         if wrong := [origin for origin in self.OUTGOING_ALLOWED if not _is_url(origin, ORIGIN)]:
             problems["OUTGOING_ALLOWED"] = [f"Not scheme://host:port: {', '.join(wrong)}."]
+        if self.OUTGOING_PROXY and not _is_url(self.OUTGOING_PROXY, PROXY_URL):
+            problems["OUTGOING_PROXY"] = [
+                "Must be http://host:port or http://user:password@host:port, special characters percent-encoded."
+            ]
         if self.OIDC_ISSUER and not self.OIDC_AUDIENCE:
             problems["OIDC_ISSUER"] = ["Needs OIDC_AUDIENCE, too."]
         if self.OIDC_ISSUER and not self.OIDC_KEYS and not _is_url(self.OIDC_ISSUER, KEYS_URL):

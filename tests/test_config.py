@@ -143,6 +143,12 @@ def test_all_bad_variables_are_named_at_once(environment: pytest.MonkeyPatch) ->
         ("OIDC_KEYS", "https://id.example.org:65536/keys"),
         ("OIDC_KEYS", "https://user:hunter2@id.example.org/keys"),
         ("OIDC_KEYS", "https://id.example.org/keys#first"),
+        ("OUTGOING_PROXY", "proxy.example:3128"),
+        ("OUTGOING_PROXY", "https://user:hunter2@proxy.example:3128"),
+        ("OUTGOING_PROXY", "http://user:hunter2@proxy.example"),
+        ("OUTGOING_PROXY", "http://user:hunter2@proxy.example:65536"),
+        ("OUTGOING_PROXY", "http://user:hunter2@proxy.example:3128/path"),
+        ("OUTGOING_PROXY", "http://us er:hunter2@proxy.example:3128"),
     ],
 )
 def test_address_that_no_call_would_go_to_stops_the_start(

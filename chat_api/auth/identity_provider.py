@@ -24,14 +24,14 @@ READ_ERRORS = (jwt.PyJWTError, ValueError, TypeError, RecursionError)
 class IdentityProvider:
     """The provider's keys, and the check of a token against them."""
 
-    def __init__(self, *, issuer: str, audience: str, keys: str) -> None:
+    def __init__(self, *, issuer: str, audience: str, keys: str, proxy: str = "") -> None:
         self.issuer = issuer
         self._audience = audience
         self._keys: RemoteKeys | FileKeys
         if not keys:
-            self._keys = DiscoveredKeys(issuer)
+            self._keys = DiscoveredKeys(issuer, proxy=proxy)
         elif keys.startswith(("http://", "https://")):
-            self._keys = RemoteKeys(keys)
+            self._keys = RemoteKeys(keys, proxy=proxy)
         else:
             self._keys = FileKeys(Path(keys))
 
@@ -88,6 +88,7 @@ def init_app(app: Flask) -> None:
             issuer=app.config["OIDC_ISSUER"],
             audience=app.config["OIDC_AUDIENCE"],
             keys=app.config["OIDC_KEYS"],
+            proxy=app.config["OUTGOING_PROXY"],
         )
 
 

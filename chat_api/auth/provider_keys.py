@@ -61,9 +61,9 @@ class FileKeys:
 class RemoteKeys:
     """The keys at a URL. The operator configured the address, so any is allowed."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, proxy: str = "") -> None:
         self._url = url
-        self._gate = Gate(allowed_origins=(url,))
+        self._gate = Gate(allowed_origins=(url,), proxy=proxy)
         self._lock = threading.Lock()
         self._keys: list[Key] = []
         self._fetched_at = float("-inf")
@@ -160,8 +160,8 @@ class DiscoveredKeys(RemoteKeys):
     and https.
     """
 
-    def __init__(self, issuer: str) -> None:
-        super().__init__(issuer)
+    def __init__(self, issuer: str, *, proxy: str = "") -> None:
+        super().__init__(issuer, proxy=proxy)
         self._issuer = issuer
 
     def _read(self) -> bytes:

@@ -16,6 +16,7 @@ from flask import Flask, current_app
 from ..database.columns import new_id
 from ..egress.errors import EgressError
 from ..egress.gate import Gate
+from ..egress.policy import address_settings
 from ..errors import ApiError, BestEffort, NotFound, ProviderFailed, Unavailable, problem_body
 from ..llm.client import Client, Limits
 from ..llm.model_lists import Model
@@ -230,11 +231,7 @@ def _out_of_threads(completion: StartedCompletion) -> Outcome:
 
 def _new_client(app: Flask, pace_s: Callable[[], float]) -> Client:
     config = app.config
-    gate = Gate(
-        allowed_origins=config["OUTGOING_ALLOWED"],
-        allow_loopback=config["APP_ENV"] == "development",
-        own_port=config["PORT"],
-    )
+    gate = Gate(**address_settings(config), proxy=config["OUTGOING_PROXY"])
     limits = Limits(
         connect_s=config["PROVIDER_CONNECT_TIMEOUT_S"],
         first_byte_s=config["PROVIDER_FIRST_BYTE_TIMEOUT_S"],

@@ -16,6 +16,7 @@ from urllib3.exceptions import HTTPError
 from .addresses import IPAddress, Origin, parse_address
 from .cancellation import CancelToken
 from .errors import EgressError, TimedOut, Unreachable
+from .proxy import Proxy
 
 # resolves a name to addresses as text; may raise OSError
 Resolver = Callable[[str, int], list[str]]
@@ -33,6 +34,7 @@ class PinnedConnection(HTTPConnection):
     """A connection to an address that passed the check; the cancel token can end it while it is being made."""
 
     origin: Origin
+    via: Proxy | None = None  # the operator's proxy, whose address is connected to instead
     idle_since = 0.0
     is_reused = False
     _cancel_token: CancelToken
@@ -69,11 +71,33 @@ class PinnedConnection(HTTPConnection):
         return Unreachable(f"The provider could not be reached: {_system_message(error)}.")
 
     def _new_conn(self) -> socket.socket:
+        if self.via is not None:
+            return self._connect_through(self.via)
         addresses = _resolve(self.origin, self._resolver, self._cancel_token, self._deadline)
         self._check(self.origin, addresses)
         return _connect_to_any(
             addresses[:MAX_ADDRESSES], self.origin.port, self._cancel_token, self._deadline
         )
+
+    def _connect_through(self, proxy: Proxy) -> socket.socket:
+        """A socket connected to the proxy or, where the call is encrypted, through it to the provider."""
+        try:
+            addresses = _resolve(proxy.origin, self._resolver, self._cancel_token, self._deadline)
+            sock = _connect_to_any(
+                addresses[:MAX_ADDRESSES], proxy.origin.port, self._cancel_token, self._deadline
+            )
+        except TimeoutError:
+            raise TimedOut("The outgoing proxy did not accept a connection in time.") from None
+        except OSError as error:
+            self._cancel_token.check()
+            raise Unreachable(f"The outgoing proxy could not be reached: {_system_message(error)}.") from None
+        if self.origin.scheme == "https":
+            try:
+                proxy.open_tunnel(sock, self.origin, self._cancel_token, self._deadline)
+            except BaseException:
+                _discard(sock, self._cancel_token)
+                raise
+        return sock
 
 
 class PinnedTLSConnection(PinnedConnection, HTTPSConnection):

@@ -8,14 +8,16 @@ is read from the environment, and only a reused connection that turns out to be 
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from .addresses import IPAddress, Origin, is_own, is_public, parse
+from .addresses import Origin
 from .cancellation import CancelToken
-from .errors import Blocked, Failed, TimedOut, Unreachable
+from .errors import Failed, TimedOut, Unreachable
 from .limits import Limits
+from .policy import AddressPolicy
+from .proxy import CREDENTIALS_REFUSED, Proxy
 
 if TYPE_CHECKING:
     import ssl
@@ -25,16 +27,6 @@ if TYPE_CHECKING:
 
 MAX_IDLE = 64  # connections kept open, in the whole process
 MAX_IDLE_S = 30.0
-
-# one text for both: who may not call an address need not learn whose it is
-NOT_PUBLIC = (
-    "The endpoint's address is not public, or it is this server's own. An operator can allow its origin with "
-    "OUTGOING_ALLOWED."
-)
-NOT_ENCRYPTED = (
-    "The endpoint is not https, so the key would be sent unencrypted. An operator can allow its origin with "
-    "OUTGOING_ALLOWED."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +42,9 @@ class HttpRequest:
 class Gate:
     """Opens connections to allowed addresses only, and keeps them for reuse. One per process, shared by all threads.
 
-    `allowed_origins` (`scheme://host:port`) may have any address and may be http; `allow_loopback` allows this
-    machine itself, for development, except at `own_port`: the service would call itself. Everything else must be https
-    at a public address of another machine. `resolver` replaces the system's in tests.
+    What is allowed is up to `AddressPolicy`, which has the same arguments. With `proxy`, a URL, all calls go through
+    that HTTP proxy, and are pinned to its address; the proxy resolves names, so of providers only URLs are checked.
+    `resolver` replaces the system's in tests.
     """
 
     def __init__(
@@ -61,11 +53,11 @@ class Gate:
         allow_loopback: bool = False,
         *,
         own_port: int | None = None,
+        proxy: str = "",
         resolver: "Resolver | None" = None,
     ) -> None:
-        self._allowed = frozenset(parse(origin)[0] for origin in allowed_origins)
-        self._allow_loopback = allow_loopback
-        self._own_port = own_port
+        self._policy = AddressPolicy(allowed_origins, allow_loopback, own_port)
+        self._proxy = Proxy.of_url(proxy) if proxy else None
         self._resolver = resolver
         self._lock = threading.Lock()
         self._idle: list[PinnedConnection] = []  # most recently used last
@@ -83,10 +75,8 @@ class Gate:
         `deadline` (in `time.monotonic` seconds) is when the body must have been read, by default now plus
         `limits.total_s`. Raises EgressError.
         """
-        origin, target = parse(request.url)
-        if origin.scheme == "http" and not (self._allow_loopback or origin in self._allowed):
-            raise Blocked(NOT_ENCRYPTED)
-        message = _message(request, origin, target)
+        origin, target = self._policy.check_url(request.url)
+        message = self._message(request, origin, target)
         if deadline is None:
             deadline = time.monotonic() + limits.total_s
         if (kept := self._take_idle(origin)) is not None:
@@ -124,7 +114,11 @@ class Gate:
         try:
             cancel_token.shut_down_on_cancel(connection.sock)
             _send(connection, message, cancel_token, min(limits.first_byte_s, deadline - time.monotonic()))
-            return response.read_head()
+            response.read_head()
+            # a tunnel's other end is the provider; without one the proxy itself may answer
+            if response.status == 407 and self._proxy and connection.origin.scheme == "http":
+                raise Unreachable(CREDENTIALS_REFUSED)
+            return response
         except Unreachable:
             response.close()
             if connection.is_reused and not response.has_started:
@@ -142,10 +136,10 @@ class Gate:
             pinned = connections.PinnedTLSConnection(origin.host, origin.port, ssl_context=self._ssl_context)
         else:
             pinned = connections.PinnedConnection(origin.host, origin.port)
-        pinned.origin = origin
+        pinned.origin, pinned.via = origin, self._proxy
         pinned.open(
             cancel_token,
-            check=self._check,
+            check=self._policy.check_addresses,
             resolver=self._resolver or connections.resolve,
             connect_s=limits.connect_s,
         )
@@ -158,19 +152,12 @@ class Gate:
 
         return ssl.create_default_context()
 
-    def _check(self, origin: Origin, addresses: list[IPAddress]) -> None:
-        """Raise Blocked unless every address may be called."""
-        if origin in self._allowed:
-            return
-        for address in addresses:
-            if self._allow_loopback and address.is_loopback:
-                if origin.port == self._own_port:
-                    raise Blocked(NOT_PUBLIC)
-                continue
-            if not is_public(address) or is_own(address):
-                raise Blocked(NOT_PUBLIC)
-            if origin.scheme == "http":
-                raise Blocked(NOT_ENCRYPTED)
+    def _message(self, request: HttpRequest, origin: Origin, target: str) -> bytes:
+        """The request's bytes; an unencrypted one is for the proxy, where there is one."""
+        if self._proxy is None or origin.scheme == "https":
+            return _message(request, origin, target)
+        for_proxy = replace(request, headers={**request.headers, **self._proxy.headers})
+        return _message(for_proxy, origin, f"{origin.scheme}://{origin.authority}{target}")
 
     def _take_idle(self, origin: Origin) -> "PinnedConnection | None":
         """Take an idle connection that is still usable, as far as can be seen without sending anything."""

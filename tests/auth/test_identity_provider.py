@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
+from urllib.parse import urlsplit
 
 import jwt
 import pytest
@@ -26,6 +27,7 @@ from chat_api.database.session import db
 from chat_api.users.models import User
 from tests.conftest import serving
 from tests.support.api import PASSWORD, Api, new_email
+from tests.support.proxy import Proxy
 
 ISSUER, AUDIENCE = "https://id.example.org/", "chat"
 ALGORITHMS = ("RS256", "ES256")
@@ -144,6 +146,15 @@ def status(app: Flask, bearer: str) -> int:
 
 
 # -- where keys come from ---------------------------------------------------------------------------------
+
+
+def test_keys_are_fetched_through_the_operators_proxy(deploy: Deploy, key_server: KeyServer) -> None:
+    key_server.serve(("RS256", "first"))
+    port = urlsplit(key_server.url).port
+    with Proxy({"id.internal": ("127.0.0.1", port or 0)}, "ada:secret") as proxy:
+        with deploy("http://id.internal/jwks.json", OUTGOING_PROXY=proxy.url) as app:
+            assert status(app, token("RS256", "first", kid="first")) == 200
+        assert [target for _, target, _ in proxy.requests] == ["http://id.internal/jwks.json"]
 
 
 def test_keys_come_from_a_pem_file(deploy: Deploy, tmp_path: Path, algorithm: str) -> None:

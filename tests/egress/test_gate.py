@@ -1,28 +1,21 @@
 """Where calls may go: which addresses are public, what an operator opens, what is pinned."""
 
-import datetime
 import ipaddress
 import socket
-import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from chat_api.egress.addresses import is_own, is_public, parse
 from chat_api.egress.cancellation import CancelToken
 from chat_api.egress.errors import Blocked, EgressError, Failed, TimedOut, Unreachable
 from chat_api.egress.gate import Gate, HttpRequest
 from chat_api.egress.limits import Limits
+from tests.egress.conftest import GateMaker, resolving
 from tests.support.asking import KEY, Asking, AskingMaker, text_of
 from tests.support.provider import Reply, ScriptedProvider, openai_stream
 
@@ -37,28 +30,6 @@ def get(gate: Gate, url: str) -> int:
     response.read_all(10_000)
     response.close()
     return response.status
-
-
-GateMaker = Callable[..., Gate]
-
-
-@pytest.fixture
-def make_gate() -> Iterator[GateMaker]:
-    """Makes gates, whose kept connections are closed after the test."""
-    gates: list[Gate] = []
-
-    def make(*arguments: Any, **keywords: Any) -> Gate:
-        gates.append(Gate(*arguments, **keywords))
-        return gates[-1]
-
-    yield make
-    for made in gates:
-        made.close()
-
-
-def resolving(*addresses: str) -> Callable[[str, int], list[str]]:
-    """A resolver that knows these addresses for every name."""
-    return lambda host, port: list(addresses)
 
 
 NOT_PUBLIC = [
@@ -141,7 +112,7 @@ def test_address_of_this_machine_is_not_called(
 ) -> None:
     assert is_own(ipaddress.ip_address(address))
     # a machine for tests has no public address, so those that it has count as such
-    monkeypatch.setattr("chat_api.egress.gate.is_public", lambda address: True)
+    monkeypatch.setattr("chat_api.egress.policy.is_public", lambda address: True)
     with pytest.raises(Blocked, match="this server's own"):
         get(make_gate(resolver=resolving("192.0.2.77", address)), "https://api.example.com/")
 
@@ -375,50 +346,6 @@ def test_lookup_that_blocks_ends_at_the_connect_limit(make_gate: GateMaker) -> N
 
 
 # -- TLS ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Key and self-signed certificate of api.example.com, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "api.example.com")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("api.example.com")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
-    return path
-
-
-@pytest.fixture
-def names() -> list[str]:
-    """The server names (SNI) that clients sent."""
-    return []
-
-
-@pytest.fixture
-def tls_provider(certificate: Path, names: list[str]) -> Iterator[ScriptedProvider]:
-    """A provider that speaks TLS as api.example.com."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    context.sni_callback = lambda sock, name, _: names.append(name)
-    with ScriptedProvider(context) as provider:
-        yield provider
 
 
 @pytest.fixture
