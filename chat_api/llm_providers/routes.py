@@ -1,11 +1,15 @@
 """Endpoints of LLM providers: /chat/llm-providers."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from flask import Response
 
 from ..auth import guard
+from ..database.bulk import with_rests
 from ..database.session import db
+from ..errors import Unavailable
 from ..idempotency import commits_once
 from ..user_llm_configs import service as user_llm_configs
 from ..web.blueprint import Blueprint
@@ -14,6 +18,8 @@ from ..web.responses import location, no_content, require_match
 from . import service
 from .models import LLMProvider
 from .schemas import CreateProviderSchema, ProviderSchema, UpdateProviderSchema
+
+TRIES = 5  # while others store keys as fast as they are deleted
 
 blp = Blueprint(
     "llm-providers",
@@ -62,12 +68,7 @@ def update_provider(changes: dict[str, Any], provider_id: str) -> LLMProvider:
     Changing `api_endpoint` deletes all users' API keys for the provider: each was given for the old endpoint,
     and has to be given again for the new one.
     """
-    provider = _locked(provider_id)
-    require_match(ProviderSchema().dump(provider))
-    if service.update_provider(provider=provider, changes=changes):
-        user_llm_configs.delete_configs_of(provider=provider)
-    db.session.commit()
-    return provider
+    return _with_few_keys_and_commit(provider_id, partial(service.update_provider, changes=changes))
 
 
 @blp.route("/<id:provider_id>", methods=["DELETE"])
@@ -77,10 +78,7 @@ def delete_provider(provider_id: str) -> Response:
 
     Completions stay, and those in progress continue.
     """
-    provider = _locked(provider_id)
-    require_match(ProviderSchema().dump(provider))
-    service.delete_provider(provider=provider)
-    db.session.commit()
+    _with_few_keys_and_commit(provider_id, None)
     return no_content()
 
 
@@ -88,6 +86,30 @@ def _locked(provider_id: str) -> LLMProvider:
     return service.lock_provider(
         user_id=guard.caller().user_id, provider_id=provider_id, is_admin=_is_admin()
     )
+
+
+def _with_few_keys_and_commit(provider_id: str, change: Callable[..., bool] | None) -> LLMProvider:
+    """Change a provider, or delete it, with the keys for it. `change` says whether these have to go.
+
+    Very many are deleted before, in steps: all users wait for one statement that deletes them. An interruption leaves
+    the provider as it was, with fewer keys.
+    """
+    for _ in range(TRIES):
+        provider = _locked(provider_id)
+        owner_id = provider.owner_id
+        require_match(ProviderSchema().dump(provider))
+        ends_keys = change is None or change(provider=provider)
+        if not ends_keys or user_llm_configs.delete_configs_of(provider=provider):
+            if change is None:
+                service.delete_provider(provider=provider)
+            db.session.commit()
+            return provider
+        db.session.rollback()
+        steps = user_llm_configs.delete_configs_in_steps(provider_id=provider_id, owner_id=owner_id)
+        for _step in with_rests(steps):
+            db.session.commit()
+        db.session.rollback()
+    raise Unavailable("Other requests keep storing keys for this provider; try again.")
 
 
 def _is_admin() -> bool:

@@ -1,6 +1,6 @@
 """Storing, replacing and deleting users' provider keys, which are decrypted only to call the provider."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -8,7 +8,8 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from ..database.columns import now
+from ..database.bulk import rows_at_once
+from ..database.columns import Id, now
 from ..database.parameters import USER_ID, given
 from ..database.session import db
 from ..database.statements import Statement
@@ -25,6 +26,9 @@ from ..web.pagination import Listing, Page
 from .models import UserLLMConfig
 
 MAX_HINT_LENGTH = 4
+
+Key = tuple[str, str]
+"""Of a stored key: its user and its id."""
 
 
 class EndpointChanged(Conflict):
@@ -191,16 +195,41 @@ def delete_config(*, config: UserLLMConfig) -> None:
     db.session.flush()
 
 
-def delete_configs_of(*, provider: LLMProvider) -> None:
-    """Delete all stored keys for a locked provider whose endpoint has changed.
+def delete_configs_of(*, provider: LLMProvider) -> bool:
+    """Delete all stored keys for a locked provider whose endpoint has changed; whether that was done.
 
     Each was given for the endpoint that its user saw. Otherwise anyone who may change the provider, or has stolen a
     token of someone who may, could have keys sent to a server of their own.
+
+    Of very many only the first ones are deleted; the caller rolls back, and runs `delete_configs_in_steps`.
     """
-    configs = [UserLLMConfig.provider_id == provider.id]
-    if provider.owner_id is not None:  # nobody else has a key for one's own provider
-        configs.append(UserLLMConfig.user_id == provider.owner_id)
-    db.session.execute(sa.delete(UserLLMConfig).where(*configs))
+    return len(_delete_some(provider.id, provider.owner_id, upto=None)) < rows_at_once()
+
+
+def delete_configs_in_steps(*, provider_id: str, owner_id: str | None) -> Iterator[None]:
+    """Delete the stored keys for a provider; in steps, each to be committed. Others may store new ones meanwhile."""
+    upto: Key | None = None
+    while found := _delete_some(provider_id, owner_id, upto=upto):
+        yield
+        upto = found[-1]
+
+
+def _delete_some(provider_id: str, owner_id: str | None, *, upto: Key | None) -> list[Key]:
+    """Delete the next keys, of users after those of the step before; which ones."""
+    key = (UserLLMConfig.user_id, UserLLMConfig.id)
+    configs: list[Any] = [UserLLMConfig.provider_id == provider_id]
+    if owner_id is not None:  # nobody else has a key for one's own provider
+        configs.append(UserLLMConfig.user_id == owner_id)
+    if upto is not None:
+        configs.append(sa.tuple_(*key) > sa.tuple_(*upto, types=[Id(), Id()]))
+    batch = sa.select(*key).where(*configs).order_by(*key).limit(rows_at_once())
+    found = [(row.user_id, row.id) for row in db.session.execute(batch)]
+    if found:
+        last = sa.tuple_(*key) <= sa.tuple_(*found[-1], types=[Id(), Id()])
+        db.session.execute(
+            sa.delete(UserLLMConfig).where(*configs, last).execution_options(synchronize_session=False)
+        )
+    return found
 
 
 def open_access(*, user_id: str, provider_id: str) -> Access:

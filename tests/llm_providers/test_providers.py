@@ -11,14 +11,16 @@ import sqlalchemy as sa
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from chat_api.database.columns import new_id
+from chat_api.database.columns import new_id, now
 from chat_api.database.session import db
 from chat_api.llm_providers import service
 from chat_api.llm_providers.models import LLMProvider
+from chat_api.user_llm_configs import service as configs
+from chat_api.user_llm_configs.models import UserLLMConfig
 from chat_api.users.models import User
 from chat_api.web.pagination import Page
 from tests.conftest import serving
-from tests.support.api import Api
+from tests.support.api import Api, new_email
 from tests.support.provider import ScriptedProvider, openai_stream
 from tests.support.tables import fresh_database
 
@@ -314,3 +316,72 @@ def test_a_reply_in_progress_goes_on(ada: Api, provider: ScriptedProvider, chang
         events = stream.get_data(as_text=True)
     assert "completion.completed" in events
     assert len(provider.of_model(ada.user_id)) == 1
+
+
+# -- very many keys ---------------------------------------------------------------------------------------------
+
+MANY = 450  # more than two steps on SQLite
+
+
+def with_many_keys(app: Flask, provider_id: str, count: int) -> None:
+    """Keys of so many users for a provider, past the service."""
+    users = [
+        {"id": new_id(), "email": new_email(), "role": "user", "created_at": now()} for _ in range(count)
+    ]
+    keys = [
+        {"user_id": user["id"], "id": new_id(), "provider_id": provider_id, "encrypted_api_key": "-",
+         "api_key_hint": "-", "created_at": now(), "updated_at": now()}
+        for user in users
+    ]  # fmt: skip
+    with app.app_context():
+        db.session.execute(sa.insert(User), users)
+        db.session.execute(sa.insert(UserLLMConfig), keys)
+        db.session.commit()
+
+
+def number_of_keys(app: Flask, provider_id: str) -> int:
+    with app.app_context():
+        query = sa.select(sa.func.count()).where(UserLLMConfig.provider_id == provider_id)
+        return db.session.scalar(query) or 0
+
+
+@pytest.mark.parametrize("count", [1, MANY])
+@pytest.mark.parametrize("method", ["patch", "delete"])
+def test_the_keys_of_very_many_users_are_deleted_in_steps(
+    app: Flask, admin: Api, monkeypatch: pytest.MonkeyPatch, method: str, count: int
+) -> None:
+    monkeypatch.setattr(configs, "rows_at_once", lambda: 200)
+    provider, other = admin.provider(shared=True), admin.provider(shared=True)
+    with_many_keys(app, provider["id"], count)
+    with_many_keys(app, other["id"], 1)
+    deleted: list[int] = []
+
+    @sa.event.listens_for(sa.Engine, "after_cursor_execute")
+    def count_deleted(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("DELETE FROM user_llm_configs"):
+            deleted.append(cursor.rowcount)
+
+    try:
+        if method == "patch":
+            body = {"api_endpoint": "https://elsewhere.example/v1", "name": "Moved"}
+            changed = admin.patch(path_of(provider), body).get_json()
+            assert (changed["api_endpoint"], changed["name"]) == (body["api_endpoint"], "Moved")
+            assert admin.get(path_of(provider)).get_json() == changed
+        else:
+            assert admin.delete(path_of(provider)).status_code == 204
+            assert admin.get(path_of(provider)).status_code == 404
+    finally:
+        sa.event.remove(sa.Engine, "after_cursor_execute", count_deleted)
+    assert number_of_keys(app, provider["id"]) == 0
+    assert number_of_keys(app, other["id"]) == 1
+    assert max(deleted, default=0) <= 200
+
+
+def test_a_refused_change_deletes_no_keys(app: Flask, admin: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(configs, "rows_at_once", lambda: 200)
+    provider = admin.provider(shared=True)
+    with_many_keys(app, provider["id"], MANY)
+    body = {"api_endpoint": "https://elsewhere.example/v1"}
+    assert admin.patch(path_of(provider), body, headers={"If-Match": '"another"'}).status_code == 412
+    assert admin.patch(path_of(provider), {"name": "Renamed"}).status_code == 200
+    assert number_of_keys(app, provider["id"]) == MANY
