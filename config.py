@@ -34,6 +34,7 @@ PROXY_URL = re.compile(
     r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):(?P<port>[0-9]{1,5})/?",
     re.ASCII,
 )
+PAGE_ORIGIN = re.compile(ORIGIN.pattern + "?", re.ASCII)
 KEYS_URL = re.compile(ORIGIN.pattern + r"?([/?][\x21\x22\x24-\x7e]*)?", re.ASCII)
 # the shape of SQLAlchemy's make_url; SQLAlchemy itself must not be imported before gevent has patched the sockets
 DATABASE_URL_SHAPE = re.compile(
@@ -164,6 +165,8 @@ class Config:
     MAX_STREAMS: int = 100
     # completions in progress per user over all workers, and waiting clients per worker; beyond it: 429
     MAX_STREAMS_PER_USER: int = 10
+    # origins of pages, scheme://host[:port], comma-separated, that may use the service from a browser (CORS)
+    CORS_ORIGINS: tuple[str, ...] = ()
     # scheme://host:port, comma-separated: exceptions from the rule that providers use https and public addresses
     OUTGOING_ALLOWED: tuple[str, ...] = ()
     # http://user:password@host:port of an HTTP proxy for all outgoing calls; empty: they go straight to the provider
@@ -254,6 +257,8 @@ class Config:
             problems["WORKER_CLASS"] = [
                 "gevent needs Postgres: on SQLite one waiting writer would block all requests."
             ]
+        if wrong := [origin for origin in self.CORS_ORIGINS if not _is_url(origin, PAGE_ORIGIN)]:
+            problems["CORS_ORIGINS"] = [f"Not scheme://host or scheme://host:port: {', '.join(wrong)}."]
         if wrong := [origin for origin in self.OUTGOING_ALLOWED if not _is_url(origin, ORIGIN)]:
             problems["OUTGOING_ALLOWED"] = [f"Not scheme://host:port: {', '.join(wrong)}."]
         if self.OUTGOING_PROXY and not _is_url(self.OUTGOING_PROXY, PROXY_URL):

@@ -29,7 +29,7 @@ from .telemetry import logs, metrics, request_log
 from .transfer.routes import blp as transfer
 from .usage.routes import blp as usage
 from .user_llm_configs.routes import blp as user_llm_configs
-from .web import responses, url_converters
+from .web import cors, responses, url_converters
 from .web.application import Application
 
 BLUEPRINTS = (
@@ -75,6 +75,7 @@ def create_app(config: Config | None = None) -> Flask:
     app.json = responses.OrjsonProvider(app)
     logs.init_app(app)
     request_log.init_app(app)
+    app.url_map.strict_slashes = False  # a slash at the end makes no difference
     url_converters.init_app(app)
     for part in (
         extensions,
@@ -91,6 +92,7 @@ def create_app(config: Config | None = None) -> Flask:
         part.init_app(app)
     openapi.init_app(app, BLUEPRINTS)
     errors.init_app(app)  # after flask-smorest, whose handlers it replaces
+    cors.init_app(app)
     cli.init_app(app)
     transfer_cli.init_app(app)
     backup_cli.init_app(app)

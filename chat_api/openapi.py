@@ -28,6 +28,11 @@ from .web.url_converters import IdConverter
 
 VERSION = "0.1.0"
 EXTENSION = "chat_api.openapi"
+# the page runs its own scripts and styles, some of which stand in it, and calls this service only
+PAGE_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
 BODY_ERRORS = (400, 408, 413, 415)
 METHODS = ("get", "post", "put", "patch", "delete")
 DESCRIPTION = """The headless back end of LLM chat applications: accounts, conversations, messages, attachments, \
@@ -102,6 +107,7 @@ def _add_page(app: Flask) -> None:
         """The page and its files; the files have an entity tag already."""
         response = make_response(page(path))
         response.headers["Cache-Control"] = REVALIDATE
+        response.headers["Content-Security-Policy"] = PAGE_POLICY
         response.add_etag()
         return response.make_conditional(request)
 

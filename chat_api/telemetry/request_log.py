@@ -18,8 +18,14 @@ _LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 
 log = logging.getLogger("chat_api.request")
 
-# long enough for the id of any tracing system, without characters that could break a header or a log
-_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}\Z")
+# long enough for the id of any tracing system, without characters that mean something in a header, a log or a page
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
+# an answer is no page: opened in a browser it loads, runs and frames nothing, and gives no address away
+_POLICIES = (
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Content-Type-Options", "nosniff"),
+)
 
 
 def init_app(app: Flask) -> None:
@@ -40,7 +46,9 @@ def _end(response: Response) -> Response:
     duration_s = time.perf_counter() - context.started_s
     headers = response.headers
     headers.add("X-Request-ID", context.request_id)
-    headers.add("X-Content-Type-Options", "nosniff")
+    for name, value in _POLICIES:
+        if name not in headers:
+            headers.add(name, value)
     if "Cache-Control" not in headers:
         headers.add("Cache-Control", "no-store")
     method, rule = current.environ["REQUEST_METHOD"], current.url_rule

@@ -4,6 +4,7 @@ RFC 8259 leaves duplicate names undefined (section 4), so they are refused; NaN 
 (section 6); a lone surrogate can't be stored as UTF-8 (section 8.2) and NUL can't be stored by Postgres.
 """
 
+import codecs
 import json
 import re
 import threading
@@ -99,6 +100,7 @@ def _require_json() -> None:
 
 def parse_json(raw: bytes) -> Any:
     """Parse strictly. Raises InvalidInput, with line and column of the error where there are any."""
+    raw = raw.removeprefix(codecs.BOM_UTF8)  # some editors and Windows tools write one; RFC 8259 section 8.1
     if _has_too_many_values(raw):
         raise InvalidInput(detail=f"The body has more than {MAX_VALUES} names and values.")
     try:

@@ -65,13 +65,15 @@ def require_match(content: Any) -> None:
     """Raise PreconditionFailed if If-Match does not name this object's ETag, or if `If-None-Match: *` is sent and the
     object exists (RFC 9110 sections 13.1.1 and 13.1.2).
 
-    None stands for an object that does not exist: no If-Match names it, not even `*`.
+    Tags are compared weakly (section 8.8.3.2): a proxy that compresses makes ours weak, and as they are hashes of all
+    that is sent, equal ones mean the same object all the same. None stands for an object that does not exist: no
+    If-Match names it, not even `*`.
     """
     if content is not None and request.if_none_match.star_tag:
         raise PreconditionFailed()
     if "If-Match" in request.headers:
         etag = entity_tag(orjson.dumps(content, option=ORJSON_OPTIONS))
-        if content is None or not (request.if_match.star_tag or request.if_match.contains(etag)):
+        if content is None or not request.if_match.contains_weak(etag):
             raise PreconditionFailed()
 
 

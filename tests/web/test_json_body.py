@@ -206,3 +206,8 @@ def test_body_that_is_not_sent_as_json_is_415(
 def test_json_may_say_that_it_is_utf_8(user: Api, body_for: Body, content_type: str) -> None:
     raw = json.dumps(body_for("/chat/conversations")).encode()
     assert send_raw(user, "/chat/conversations", raw, content_type).status_code == 201
+
+
+def test_a_byte_order_mark_at_the_beginning_is_skipped(user: Api, body_for: Body) -> None:
+    raw = b"\xef\xbb\xbf" + json.dumps(body_for("/chat/conversations")).encode()
+    assert send_raw(user, "/chat/conversations", raw).status_code == 201

@@ -9,6 +9,7 @@ from werkzeug.test import TestResponse
 from tests.support.api import Api
 from tests.support.document import named
 from tests.support.provider import ScriptedProvider
+from tests.support.tables import invite
 
 
 def new_completion(user: Api, provider: ScriptedProvider) -> str:
@@ -46,6 +47,7 @@ WAYS: dict[str, Callable[[Api, ScriptedProvider], TestResponse]] = {
         f"/chat/messages/{user.message(user.conversation()['id'])['id']}"
     ),
     "delete_attachment": delete_attachment,
+    "delete_invitation": lambda user, _: user.delete(f"/auth/invitations/{invite(user)}"),
     "delete_provider": lambda user, _: user.delete(f"/chat/llm-providers/{user.provider()['id']}"),
     "delete_config": delete_config,
     "get_events": after_all_events,

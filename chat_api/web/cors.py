@@ -1,0 +1,39 @@
+"""CORS: which pages of other origins may read the answers in a browser (Fetch standard, section 3.3).
+
+Nothing is allowed unless the operator names origins. There are no cookies, so a page needs a token in any case.
+"""
+
+from flask import Flask, request
+from flask_cors import CORS
+
+PREFLIGHT_S = 600  # so long a browser remembers a preflight
+# besides those that every page can read; a client needs all that an answer may have
+EXPOSED_HEADERS = (
+    "Content-Disposition",
+    "ETag",
+    "Idempotency-Replayed",
+    "Link",
+    "Location",
+    "Retry-After",
+    "Search-Index",
+    "WWW-Authenticate",
+    "X-Request-ID",
+)
+
+
+def init_app(app: Flask) -> None:
+    """Let pages of the origins in CORS_ORIGINS read the answers; without one, requests don't pay for the check."""
+    if app.config["CORS_ORIGINS"]:
+        CORS(
+            app,
+            origins=list(app.config["CORS_ORIGINS"]),
+            methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+            expose_headers=list(EXPOSED_HEADERS),
+            max_age=PREFLIGHT_S,
+            allow_private_network=False,
+        )
+
+
+def is_preflight() -> bool:
+    """Whether a browser asks if it may send a request. It can't send a token, and no view runs."""
+    return request.method == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in request.environ
