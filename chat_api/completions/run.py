@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from ..egress.errors import EgressError, Failed, TimedOut
+from ..egress.errors import EgressError, Failed
 from ..errors import RETRY_AFTER_S, ApiError, problem_body
 from ..llm.client import CancelToken, Client
-from ..llm.errors import RateLimited
+from ..llm.error_codes import ERROR_CODES, FAILED, RATE_LIMITED
+from ..llm.errors import ProviderError
 from ..llm.events import Event, Finish, ReasoningDelta, TextDelta, ToolCall, Usage
 from ..llm.request import ChatRequest
 from .context import tokens_of
@@ -142,13 +143,12 @@ class Run:
 
 def problem_of(failure: EgressError) -> dict[str, Any]:
     """A provider's failure as a problem: its 401 never becomes ours."""
-    extra: dict[str, Any] = {}
-    status = 502
-    if isinstance(failure, TimedOut):
-        status = 504
-    elif isinstance(failure, RateLimited):
-        status, extra = 429, {"retry_after_s": failure.retry_after_s or RETRY_AFTER_S}
-    return problem_body(status, failure.code, failure.detail, **extra)
+    code = failure.code if failure.code in ERROR_CODES else FAILED
+    retry_after_s = failure.retry_after_s if isinstance(failure, ProviderError) else None
+    if code == RATE_LIMITED:
+        retry_after_s = retry_after_s or RETRY_AFTER_S
+    extra = {"retry_after_s": retry_after_s} if retry_after_s else {}
+    return problem_body(ERROR_CODES[code].status, code, failure.detail, **extra)
 
 
 def _storable(text: str) -> str:

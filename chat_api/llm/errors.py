@@ -1,19 +1,18 @@
 """Errors specific to LLM providers, in addition to those of any outgoing call (`egress.errors`)."""
 
-from ..egress.errors import EgressError
+from ..egress.errors import Failed
+from . import error_codes
 
 
-class KeyRefused(EgressError):
-    """401 or 403: the provider refused the key."""
+class ProviderError(Failed):
+    """The provider reported an error. `code` says of which kind it is, see `error_codes`.
 
-    code = "provider_refused_key"
+    `retry_after_s` is what the provider said about when to try again, None if it said nothing.
+    """
 
-
-class RateLimited(EgressError):
-    """429. `retry_after_s` comes from Retry-After, and is None without it."""
-
-    code = "provider_rate_limited"
-
-    def __init__(self, detail: str, *, retry_after_s: int | None) -> None:
+    def __init__(
+        self, detail: str, *, code: str = error_codes.FAILED, retry_after_s: int | None = None
+    ) -> None:
         super().__init__(detail)
+        self.code = code
         self.retry_after_s = retry_after_s

@@ -40,12 +40,12 @@ HTML = Reply(b"<html>Bad gateway</html>", status=502, content_type="text/html", 
 
 # name -> (answer, status, code)
 BEFORE_THE_FIRST_WORD: dict[str, tuple[Reply, int, str]] = {
-    "400": (error_answer(400, "the prompt is too long"), 502, "provider_failed"),
+    "400": (error_answer(400, "the prompt is too long"), 502, "provider_context_too_long"),
     "401": (error_answer(401, "Incorrect API key provided"), 502, "provider_refused_key"),
     "403": (error_answer(403, "Forbidden"), 502, "provider_refused_key"),
-    "404": (error_answer(404, "no such model"), 502, "provider_failed"),
+    "404": (error_answer(404, "no such model"), 502, "provider_model_not_found"),
     "500": (error_answer(500, "oops"), 502, "provider_failed"),
-    "503": (error_answer(503, "overloaded"), 502, "provider_failed"),
+    "503": (error_answer(503, "overloaded"), 502, "provider_overloaded"),
     "HTML with 502": (HTML, 502, "provider_failed"),
     "HTML with 200": (Reply(b"<html></html>", content_type="text/html"), 502, "provider_failed"),
     "a redirect": (
@@ -117,16 +117,31 @@ def test_a_name_that_nobody_has(hasty: Chat) -> None:
     assert hasty.ask(provider_id=provider_id).status_code in (502, 504)
 
 
-@pytest.mark.parametrize(("headers", "wait_s"), [({"Retry-After": "17"}, "17"), ({}, "1")])
-def test_a_provider_that_throttles(chat: Chat, headers: dict[str, str], wait_s: str) -> None:
-    chat.script(error_answer(429, "slow down", headers))
+@pytest.mark.parametrize(
+    ("answer", "status", "code", "wait_s"),
+    [
+        (error_answer(429, "slow down", {"Retry-After": "17"}), 429, "provider_rate_limited", "17"),
+        (error_answer(429, "slow down", {"Retry-After-Ms": "16900"}), 429, "provider_rate_limited", "17"),
+        (error_answer(429, "slow down"), 429, "provider_rate_limited", "1"),
+        (error_answer(503, "too busy", {"Retry-After": "17"}), 502, "provider_overloaded", "17"),
+        (error_answer(529, "too busy", {"Retry-After": "17"}), 502, "provider_overloaded", "17"),
+        (error_answer(503, "too busy"), 502, "provider_overloaded", None),
+        (error_answer(429, "pay first", code="insufficient_quota"), 502, "provider_quota_exceeded", None),
+    ],
+)
+def test_when_to_try_again_is_passed_on(
+    chat: Chat, answer: Reply, status: int, code: str, wait_s: str | None
+) -> None:
+    chat.script(answer)
     response = chat.ask(content="A")
-    assert (response.status_code, response.headers["Retry-After"]) == (429, wait_s)
-    assert response.get_json()["code"] == "provider_rate_limited"
+    assert (response.status_code, response.headers.get("Retry-After")) == (status, wait_s)
+    assert response.get_json()["code"] == code
     stream = chat.stream(content="B")
     stream.rest()
-    assert stream.end.content["problem"]["status"] == 429
-    assert stream.end.content["problem"]["retry_after_s"] == int(wait_s)
+    problem = stream.end.content["problem"]
+    assert (problem["status"], problem["code"]) == (status, code)
+    assert problem.get("retry_after_s") == (int(wait_s) if wait_s else None)
+    assert problem["detail"] == response.get_json()["detail"]
 
 
 IN_MID_STREAM: dict[str, tuple[Reply, int, str]] = {

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from chat_api.egress.errors import EgressError, Failed, Unreachable
-from chat_api.llm.errors import KeyRefused, RateLimited
+from chat_api.egress.errors import Failed, Unreachable
+from chat_api.llm import error_codes
+from chat_api.llm.errors import ProviderError
 from chat_api.llm.events import Event, Finish, ReasoningDelta, TextDelta, ToolCall, Usage
 from chat_api.llm.model_lists import Model
 from chat_api.llm.request import ChatMessage, ChatRequest
@@ -272,41 +273,49 @@ def test_answer_in_one_piece_is_taken_too(
 
 
 @pytest.mark.parametrize(
-    ("event", "kind", "detail"),
+    ("event", "code", "detail"),
     [
         (
             {"error": {"message": "It broke", "type": "server_error"}},
-            Failed,
+            error_codes.FAILED,
             "The provider reported: It broke",
         ),
-        ({"error": "It broke"}, Failed, "The provider reported: It broke"),
-        ([{"error": {"code": 503, "message": "It broke"}}], Failed, "The provider reported: It broke"),
+        ({"error": "It broke"}, error_codes.FAILED, "The provider reported: It broke"),
+        (
+            [{"error": {"code": 500, "message": "It broke"}}],
+            error_codes.FAILED,
+            "The provider reported: It broke",
+        ),
         (
             {"object": "error", "message": "It broke", "code": 40001},
-            Failed,
+            error_codes.FAILED,
             "The provider reported: It broke",
         ),
         (
             {"error": {}, "choices": []},
-            Unreachable,
+            error_codes.UNREACHABLE,
             "The provider's response ended before the reply was complete.",
         ),
-        ({"error": {"code": 429, "message": "slow down"}}, RateLimited, None),
-        ({"error": {"code": "invalid_api_key", "message": f"Wrong key {KEY}"}}, KeyRefused, None),
+        ({"error": {"code": 429, "message": "slow down"}}, error_codes.RATE_LIMITED, None),
+        (
+            {"error": {"code": "invalid_api_key", "message": f"Wrong key {KEY}"}},
+            error_codes.KEY_REFUSED,
+            None,
+        ),
         (
             {"error": {"message": f"bad\n{KEY} and {KEY[:9]}… here"}},
-            Failed,
+            error_codes.FAILED,
             "The provider reported: bad **** and **** here",
         ),
     ],
 )
 def test_error_in_the_stream_keeps_what_came(
-    asking: AskingMaker, provider: ScriptedProvider, event: Any, kind: type[EgressError], detail: str | None
+    asking: AskingMaker, provider: ScriptedProvider, event: Any, code: str, detail: str | None
 ) -> None:
     provider.script(Reply(HI + sse(event)))
     events, error = asking().until_error()
     assert text_of(events) == "Hi"
-    assert type(error) is kind
+    assert error.code == code
     assert detail is None or error.detail == detail
     assert KEY not in error.detail
 
@@ -329,7 +338,7 @@ def test_what_cannot_be_read_fails_as_the_providers_fault(
 ) -> None:
     provider.script(Reply(HI + f"data: {chunk}\n\n".encode()))
     events, error = asking().until_error()
-    assert (text_of(events), type(error)) == ("Hi", Failed)
+    assert (text_of(events), error.code) == ("Hi", error_codes.FAILED)
     assert detail in error.detail
 
 
@@ -432,8 +441,9 @@ def test_list_of_models_is_bounded_and_cleaned(asking: AskingMaker, provider: Sc
     with pytest.raises(Failed, match="not a list"):
         ask.client.list_models(ask.endpoint)
     provider.script(error_answer(401, f"no {KEY}"))
-    with pytest.raises(KeyRefused):
+    with pytest.raises(ProviderError) as refused:
         ask.client.list_models(ask.endpoint)
+    assert refused.value.code == error_codes.KEY_REFUSED
 
 
 def test_finish_is_the_last_event_also_with_tool_calls(

@@ -107,7 +107,7 @@ def test_error_is_reported_in_its_words(
 ) -> None:
     provider.script(Reply(body, content_type=media_type))
     error = asking(api_format).error()
-    assert type(error) is Failed
+    assert isinstance(error, Failed)
     assert error.detail == f"The provider reported: {words}"
 
 
