@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from chat_api.egress.errors import Failed
+from chat_api.llm.error_codes import OVERLOADED
+from chat_api.llm.error_responses import ADVICE
 from chat_api.llm.events import Finish, TextDelta
 from chat_api.llm.response_body import JSON, MARKUP, STREAM, TEXT, kind_of
 from tests.support.asking import KEY, AskingMaker, text_of
@@ -108,7 +110,7 @@ def test_error_is_reported_in_its_words(
     provider.script(Reply(body, content_type=media_type))
     error = asking(api_format).error()
     assert isinstance(error, Failed)
-    assert error.detail == f"The provider reported: {words}"
+    assert error.detail.removeprefix(ADVICE[OVERLOADED]).strip() == f"The provider reported: {words}"
 
 
 @pytest.mark.parametrize("page", [b"<!DOCTYPE html><p>Sign in", b"\n<html>", b"<?xml version='1.0'?><e/>"])
