@@ -32,7 +32,7 @@ from tests.support.api import PASSWORD, POSTS, Api, new_email
 from tests.support.bodies import Body
 from tests.support.problems import assert_problem
 from tests.support.provider import ScriptedProvider, error_answer
-from tests.support.tables import everything_stored, owned_rows
+from tests.support.tables import everything_stored, owned_rows, promote
 
 REPLAYED = "Idempotency-Replayed"
 ENDPOINT: dict[str, str] = {}  # of the provider that replies to these tests
@@ -52,7 +52,7 @@ def token_body(user: Api) -> dict[str, Any]:
 
 
 def invitation_body(user: Api) -> dict[str, Any]:
-    user.token = set_role(user, "admin").token
+    promote(user)
     return {"email": new_email()}
 
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from chat_api.auth import invitations
+from chat_api.auth import service as auth
 from chat_api.completions.models import Completion, CompletionCheckpoint
 from chat_api.conversations.models import Conversation
 from chat_api.database.columns import new_id, now
@@ -139,3 +140,11 @@ def invite(user: Api, email: str | None = None) -> str:
         invitation, _ = invitations.create_invitation(user_id=user.user_id, email=email, expires_in_days=7)
         db.session.commit()
         return str(invitation.id)
+
+
+def promote(user: Api) -> None:
+    """Make a user an admin, who has logged in since."""
+    with user.app.app_context():
+        auth.set_role(email=user.user["email"], role="admin")
+        db.session.commit()
+    user.token = user.log_in().token

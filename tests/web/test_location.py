@@ -11,6 +11,7 @@ from chat_api.database.columns import new_id
 from tests.support.api import PASSWORD, Api, new_email
 from tests.support.document import named, operations
 from tests.support.provider import ScriptedProvider
+from tests.support.tables import promote
 
 
 def message_body(user: Api, _: ScriptedProvider) -> dict[str, Any]:
@@ -24,6 +25,11 @@ def attachment_body(user: Api, _: ScriptedProvider) -> dict[str, Any]:
 
 def config_body(user: Api, _: ScriptedProvider) -> dict[str, Any]:
     return {"user_id": user.user_id, "provider_id": user.provider()["id"], "api_key": "sk-0123456789"}
+
+
+def invitation_body(user: Api, _: ScriptedProvider) -> dict[str, Any]:
+    promote(user)
+    return {"email": new_email()}
 
 
 def completion_body(user: Api, provider: ScriptedProvider) -> dict[str, Any]:
@@ -40,6 +46,7 @@ def completion_body(user: Api, provider: ScriptedProvider) -> dict[str, Any]:
 # the body of each operation that creates something, by the name of the operation
 BODIES: dict[str, Callable[[Api, ScriptedProvider], dict[str, Any]]] = {
     "register": lambda user, _: {"email": new_email(), "password": PASSWORD},
+    "create_invitation": invitation_body,
     "create_token": lambda user, _: {"name": "script"},
     "create_conversation": lambda user, _: {"user_id": user.user_id, "title": "A title"},
     "create_message": message_body,
@@ -50,7 +57,7 @@ BODIES: dict[str, Callable[[Api, ScriptedProvider], dict[str, Any]]] = {
     "create_completion": completion_body,
 }
 each_creation = pytest.mark.parametrize("name", BODIES)
-ONLY_WHEN_CREATED = {"token"}  # the field of a personal access token that no other answer has
+ONLY_WHEN_CREATED = {"token", "invitation", "url"}  # secrets that no other answer has
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from chat_api.web.pagination import MAX_PAGE_BYTES, MAX_POSITION
 from tests.support.api import PASSWORD, Api, new_email
 from tests.support.pages import ids, links, recency_of, walk
 from tests.support.provider import ScriptedProvider, openai_chunk, openai_stream
+from tests.support.tables import invite
 
 MEBIBYTE = 1024 * 1024
 ANY_ID = "00000000-0000-7000-8000-000000000000"
@@ -119,6 +120,9 @@ LISTINGS: dict[str, Callable[[Api, ScriptedProvider], Listing]] = {
     "/chat/conversations/{conversation_id}/completions": completions_of,
     "/chat/messages/{message_id}/attachments": lambda user, _: attachments_of(user),
     "/auth/tokens": lambda user, _: tokens_of(user),
+    "/auth/invitations": lambda user, _: Listing(
+        user, "/auth/invitations", lambda number: {"id": invite(user)}, "id"
+    ),
     "/chat/llm-providers": lambda user, _: providers_of(user),
     "/chat/user-llm-configs": lambda user, _: configs_of(user),
 }
