@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..database.columns import Id
-from ..database.parameters import USER_ID, given, new
+from ..database.parameters import USER_ID, given
 from ..database.statements import Statement
 from . import lease
 from .models import Completion, CompletionCheckpoint
@@ -65,7 +65,7 @@ def _renew(on_postgres: bool) -> sa.Executable:
     keys = _keys(on_postgres)
     mine = sa.tuple_(Completion.user_id, Completion.id).in_(sa.select(keys.c.user_id, keys.c.id))
     renewed = sa.update(Completion).where(mine, IS_RUNNING)
-    return renewed.values(lease_expires_at=new(Completion.lease_expires_at))
+    return renewed.values(lease_expires_at=lease.NEXT_END)
 
 
 def _uncancelled(on_postgres: bool) -> sa.Executable:
@@ -96,7 +96,7 @@ def save_checkpoints_and_commit(checkpoints: Iterable[tuple[str, str, int, list[
 
 def renew_leases_and_commit(keys: Iterable[tuple[str, str]]) -> None:
     """Extend the leases of these completions: they are still being written."""
-    _RENEW.first_and_commit(rows=_as_rows(keys), new_lease_expires_at=lease.next_end())
+    _RENEW.first_and_commit(rows=_as_rows(keys))
 
 
 def find_uncancelled(keys: Iterable[tuple[str, str]]) -> set[str]:

@@ -46,7 +46,7 @@ _STATE = Statement(
     sa.select(
         Completion.status,
         Completion.worker_id,
-        Completion.lease_expires_at,
+        lease.IS_OVER.label("is_over"),
         Completion.finish_reason,
         Conversation.active_leaf_id,
     )
@@ -125,10 +125,10 @@ def _finalize(
     state = _STATE.first(**this_completion)
     if state is None:
         return None
-    status, writer_id, lease_expires_at, reason, leaf_id = state
+    status, writer_id, is_over, reason, leaf_id = state
     is_first = status == IN_PROGRESS
     if worker_id is None:
-        may_finalize = is_first and (is_cancelled or lease.is_over(lease_expires_at))
+        may_finalize = is_first and (is_cancelled or bool(is_over))
     else:
         may_finalize = is_first or (str(writer_id) == worker_id and reason == WORKER_LOST)
     if not may_finalize:
@@ -197,7 +197,7 @@ def reap_abandoned_and_commit(*, user_id: str | None = None) -> None:
     One that can't be finalized stays as it is and does not keep the others from it. Each is a transaction of its
     own; where `db.session` has one open, part of that. Raises Unavailable.
     """
-    for row in _ABANDONED.all(**lease.moments()):
+    for row in _ABANDONED.all():
         owner, completion_id = map(str, row)
         if user_id not in (None, owner):
             continue

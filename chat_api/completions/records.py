@@ -20,7 +20,7 @@ from .reply_log import REASONING, TEXT, ReplyLog, rebuilt
 COMPLETION_ID = given("completion_id")
 THIS_COMPLETION = (Completion.user_id == USER_ID, Completion.id == COMPLETION_ID)
 IS_RUNNING = Completion.status == sa.literal_column("'in_progress'")  # a literal, as in the partial index
-READ = sa.select(*COMPLETION_ROW.columns, *MESSAGE.columns).join_from(
+READ = sa.select(*COMPLETION_ROW.columns, lease.IS_OVER.label("lease_is_over"), *MESSAGE.columns).join_from(
     Completion,
     Message,
     sa.and_(Message.user_id == Completion.user_id, Message.id == Completion.message_id),
@@ -41,7 +41,6 @@ class StartedCompletion:
     provider_id: str
     model: str
     worker_id: str
-    lease_expires_at: datetime
     created_at: datetime
     prompt_tokens: int  # estimated
     omitted_messages: int
@@ -65,7 +64,6 @@ class StartedCompletion:
             "usage_estimated": True,
             "omitted_messages": self.omitted_messages,
             "worker_id": self.worker_id,
-            "lease_expires_at": self.lease_expires_at,
             "cancel_requested": False,
             "created_at": self.created_at,
         }
@@ -77,6 +75,7 @@ class StoredCompletion:
 
     row: dict[str, Any]
     message: dict[str, Any] | None
+    lease_is_over: bool = False  # when it was read
 
     @property
     def in_progress(self) -> bool:
@@ -86,7 +85,7 @@ class StoredCompletion:
     @property
     def is_abandoned(self) -> bool:
         """Whether the worker that wrote it is taken for dead."""
-        return self.in_progress and lease.is_over(self.row["lease_expires_at"])
+        return self.in_progress and self.lease_is_over
 
     @property
     def problem(self) -> dict[str, Any] | None:
@@ -132,9 +131,9 @@ def _to_json(
 
 def record_of(row: Sequence[Any]) -> StoredCompletion:
     """The completion of a row whose values begin with the columns of READ."""
-    message = row[len(COMPLETION_ROW.names) :]
-    is_there = message[0] is not None
-    return StoredCompletion(COMPLETION_ROW.to_values(row), MESSAGE.to_json(message) if is_there else None)
+    lease_is_over, *message = row[len(COMPLETION_ROW.names) :]
+    stored = MESSAGE.to_json(message) if message[0] is not None else None
+    return StoredCompletion(COMPLETION_ROW.to_values(row), stored, bool(lease_is_over))
 
 
 def in_progress_to_json(row: Mapping[str, Any], log: ReplyLog) -> dict[str, Any]:

@@ -6,7 +6,6 @@ Everything is a compiled statement: creating a completion is on the way to its f
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -54,7 +53,7 @@ _RUNNING = Statement(
         Completion.conversation_id,
         Completion.parent_id,
         Completion.branch_id,
-        Completion.lease_expires_at,
+        lease.IS_OVER.label("is_over"),
     ).where(Completion.user_id == USER_ID, IS_RUNNING)
 )
 
@@ -70,7 +69,9 @@ def _lock(on_postgres: bool) -> sa.Executable:
 
 _LOCK = Statement(_lock)
 _INSERT = Statement(
-    sa.insert(Completion).values({column.key: new(column) for column in COMPLETION_ROW.columns})
+    sa.insert(Completion).values(
+        {column.key: new(column) for column in COMPLETION_ROW.columns} | {"lease_expires_at": lease.NEXT_END}
+    )
 )
 # of what grows with the reply; characters of the reasoning will do, a page's bound is not exact
 _SIZE = (
@@ -322,7 +323,7 @@ def _create(
     )
     if not locked:
         raise NotFound("conversation")
-    _require_none_running(request, running, running_limit, moment)
+    _require_none_running(request, running, running_limit)
     _require_same_path(request, prepared, leaf_id=locked[0][0])
     parent = prepared.parent
     if request.content is not None:
@@ -337,7 +338,6 @@ def _create(
         provider_id=request.provider_id,
         model=prepared.model,
         worker_id=worker_id,
-        lease_expires_at=moment + lease.LEASE,
         created_at=moment,
         prompt_tokens=context.tokens,
         omitted_messages=context.omitted,
@@ -397,12 +397,10 @@ def _find_leaf(request: CompletionRequest) -> dict[str, Any] | None:
     return last
 
 
-def _require_none_running(
-    request: CompletionRequest, running: list[Any], running_limit: int, moment: datetime
-) -> None:
+def _require_none_running(request: CompletionRequest, running: list[Any], running_limit: int) -> None:
     """One completion at a time in a conversation, or several that each name another parent; and so many of one user."""
-    for *_, lease_expires_at in running:
-        if lease.is_over(lease_expires_at):
+    for *_, is_over in running:
+        if is_over:
             raise _WorkerLost()
     for conversation_id, parent_id, branch_id, _ in running:
         if str(conversation_id) == request.conversation_id:

@@ -193,7 +193,7 @@ class Doctor:
     def _examine_completions(self) -> None:
         key = [Completion.user_id, Completion.id]
         running = Completion.status == sa.literal_column(f"'{IN_PROGRESS}'")
-        found = _read(sa.select(*key).where(running, lease.IS_OVER), **lease.moments())
+        found = _read(sa.select(*key).where(running, lease.IS_OVER))
         if found and self._repairs:
             finalize.reap_abandoned_and_commit()
         for user_id, completion_id in found:

@@ -12,19 +12,20 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from chat_api.completions import supervisor
+from chat_api.completions import finalize, lease, service, supervisor
 from chat_api.completions.checkpoints import save_checkpoints_and_commit
 from chat_api.completions.finalize import reap_abandoned_and_commit
 from chat_api.completions.registry import EXTENSION
 from chat_api.completions.reply_log import TEXT, Chunk
 from chat_api.completions.service import CompletionRequest, create_completion_and_commit
 from chat_api.completions.supervisor import Supervisor
+from chat_api.database import columns
 from chat_api.database.columns import TIME_FORMAT, new_id, now
 from chat_api.database.session import db
 from chat_api.errors import Unavailable
 from tests.completions.chat import Chat, Stream, run_sql, wait_for, wait_until_durable
 from tests.support.api import Api
-from tests.support.provider import ScriptedProvider, openai_stream
+from tests.support.provider import Pause, ScriptedProvider, openai_stream
 
 # -- a worker that is taken for dead -------------------------------------------------------------------------
 
@@ -398,6 +399,27 @@ def test_the_supervisor_finalizes_it_too(chat: Chat, app: Flask) -> None:
         reap_abandoned_and_commit()
     [(status,)] = run_sql(app, "SELECT status FROM completions WHERE id = :id", id=completion_id)
     assert status == "incomplete"
+
+
+@pytest.mark.parametrize("ahead_s", [3600, -3600])
+def test_leases_are_judged_by_one_clock_however_those_of_the_machines_differ(
+    chat: Chat, other_app: Flask, monkeypatch: pytest.MonkeyPatch, ahead_s: int
+) -> None:
+    """The machine that looks has another time than the one that writes."""
+    chat.script(openai_stream("So ", Pause(60), "far"))
+    stream = chat.stream()
+    stream.until("So ")
+    for module in (columns, lease, service, finalize):
+        monkeypatch.setattr(module, "now", lambda: now() + timedelta(seconds=ahead_s), raising=False)
+    with other_app.app_context():
+        reap_abandoned_and_commit()
+    assert chat.on(other_app).get(stream.id)["status"] == "in_progress", "Its worker lives."
+    begun = begun_by_a_dead_worker(chat.elsewhere(), other_app)
+    assert chat.get(begun)["status"] == "in_progress", "So it would, for all anybody knows."
+    expire(other_app, begun)
+    assert chat.on(other_app).get(begun)["status"] == "incomplete"
+    chat.cancel(stream.id)
+    stream.rest()
 
 
 def test_cancelling_a_reply_without_a_living_worker_ends_it_with_its_text(chat: Chat, app: Flask) -> None:
