@@ -5,6 +5,7 @@ The previous release is taken from the history of the repository and runs with t
 
 import io
 import random
+import shutil
 import subprocess
 import tarfile
 import threading
@@ -22,6 +23,7 @@ import psycopg
 import pytest
 from cryptography.fernet import Fernet
 
+from chat_api.operations.service import known_revisions
 from tests.live.client import PATIENCE_S, SETTINGS, Answer, wait_until
 from tests.live.streams import Chat
 from tests.support.postgres import create_database, drop_database
@@ -76,6 +78,7 @@ class Traffic:
     acknowledged: dict[str, dict[str, str]] = field(default_factory=dict)  # conversation: message id: content
     responses: Counter[int] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    obeys_readiness: bool = False  # like a balancer that looks at /readyz, here before each request
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _ends: threading.Event = field(default_factory=threading.Event)
 
@@ -90,6 +93,14 @@ class Traffic:
             self._ends.set()
             for thread in threads:
                 thread.join(PATIENCE_S)
+
+    def flow(self) -> None:
+        """Let some time pass, and at least so many messages be written as matter, however busy the machine is."""
+        before = self.responses[201]
+        time.sleep(STEP_S)
+        wait_until(
+            lambda: self.responses[201] > before + 60 or bool(self.problems), what="messages are written"
+        )
 
     def _live(self, chat: Chat) -> None:
         actions = (self._post, self._complete, self._post_during_reply, self._search)
@@ -135,7 +146,7 @@ class Traffic:
         """Send a request until it is not 503; anything else that fails is a problem."""
         while True:
             headers = {"Idempotency-Key": key} if key else None
-            server = random.choice(self.servers)
+            server = random.choice(self.ready_servers())
             answer = Answer(*server.request(method, path, body, token=chat.token, headers=headers))
             with self._lock:
                 self.responses[answer.status] += 1
@@ -146,9 +157,21 @@ class Traffic:
                 raise AssertionError(f"{method} {path}: {answer.status} {answer.body}")
             time.sleep(0.1)
 
+    def ready_servers(self) -> list[GunicornServer]:
+        """Those that get requests."""
+        if not self.obeys_readiness:
+            return self.servers
+        ready = [server for server in self.servers if is_ready(server)]
+        assert ready, "No server is ready."
+        return ready
+
     def _acknowledge(self, chat: Chat, message_id: str, content: str) -> None:
         with self._lock:
             self.acknowledged.setdefault(chat.conversation_id, {})[message_id] = content
+
+
+def is_ready(server: GunicornServer) -> bool:
+    return server.request("GET", "/readyz")[0] == 200
 
 
 def settings(url: str) -> dict[str, str]:
@@ -174,6 +197,7 @@ def require_whole(traffic: Traffic, server: GunicornServer) -> None:
     assert traffic.problems == []
     assert set(traffic.responses) <= {200, 201, 409}, "Nothing was refused."
     assert traffic.responses[201] > 50
+    require_found(traffic, server)  # before anything is repaired
     server.run_flask("doctor", "--repair")
     server.run_flask("doctor")  # fails where it finds something
     for chat in traffic.chats:
@@ -184,13 +208,19 @@ def require_whole(traffic: Traffic, server: GunicornServer) -> None:
         assert contents == traffic.acknowledged[chat.conversation_id]
         assert [message["position"] for message in found] == list(range(1, len(found) + 1))
         assert [message["parent_id"] for message in found][1:] == [message["id"] for message in found][:-1]
-        wait_until(partial(is_indexed, chat), what="all is indexed")
-        for message_id, content in list(contents.items())[::7]:
-            if content.startswith("word"):
-                [hit] = chat.get(f"/chat/search?q={content}").body
-                assert hit["message"]["id"] == message_id
         answer = chat.post("/chat/completions", chat.body("And now?"))
         assert (answer.status, answer.body["status"]) == (201, "completed")
+
+
+def require_found(traffic: Traffic, server: GunicornServer) -> None:
+    """Searches find what was written, by whichever release and before or after the upgrade."""
+    for chat in traffic.chats:
+        chat.server = server
+        wait_until(partial(is_indexed, chat), what="all is indexed")
+        for message_id, content in list(traffic.acknowledged[chat.conversation_id].items())[::3]:
+            if content.startswith("word"):
+                hits = chat.get(f"/chat/search?q={content}").body
+                assert [hit["message"]["id"] for hit in hits] == [message_id]
 
 
 def is_indexed(chat: Chat) -> bool:
@@ -214,17 +244,18 @@ def test_one_machine_after_the_other_is_upgraded(
             traffic = Traffic([old], users_of(old, slow_provider))
             new = GunicornServer(environment, migrate=False)
             with traffic.running():
-                time.sleep(STEP_S)
+                traffic.flow()
                 new.run_flask("db", "upgrade")
-                time.sleep(STEP_S)
+                traffic.flow()
                 stack.enter_context(new)
                 traffic.servers.append(new)
-                time.sleep(2 * STEP_S)
+                traffic.flow()
+                traffic.flow()
                 assert new.request("GET", "/readyz")[0] == 200
                 traffic.servers.remove(old)
                 time.sleep(1)  # for what it has begun
                 old.terminate()
-                time.sleep(STEP_S)
+                traffic.flow()
             require_whole(traffic, new)
             assert new.log.count('"level":"error"') == 0
     finally:
@@ -239,12 +270,84 @@ def test_on_sqlite_the_service_stops_and_starts(
     with GunicornServer(environment, repository=previous_release) as old:
         before = Traffic([old], users_of(old, slow_provider))
         with before.running():
-            time.sleep(STEP_S)
+            before.flow()
         old.terminate()
     with GunicornServer(environment) as new:
         for chat in before.chats:
             chat.server = new
         after = Traffic([new], before.chats, before.acknowledged, problems=before.problems)
         with after.running():
-            time.sleep(STEP_S)
+            after.flow()
         require_whole(after, new)
+
+
+# -- from this release to the next ------------------------------------------------------------------------------
+
+NEXT_REVISION = """
+\"\"\"What a release to come may add.\"\"\"
+
+import sqlalchemy as sa
+
+from migrations import steps
+
+revision = "{revision}"
+down_revision = "{before}"
+
+
+def upgrade() -> None:
+    steps.add_column("conversations", sa.Column("mood", sa.String(20), nullable=False, server_default="calm"))
+    steps.add_column("messages", sa.Column("mood", sa.String(20)))
+
+
+def downgrade() -> None:
+    steps.drop_column("messages", "mood")
+    steps.drop_column("conversations", "mood")
+"""
+
+
+@pytest.fixture
+def next_release(tmp_path: Path) -> Path:
+    """A folder with the code of this release and one migration more."""
+    folder = tmp_path / "next"
+    for name in ("chat_api", "migrations"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("config.py", "wsgi.py", "gunicorn.conf.py"):
+        shutil.copy(REPOSITORY / name, folder)
+    before = known_revisions()[0]
+    revision = f"{int(before) + 1:04}"
+    (folder / "migrations" / "versions" / f"{revision}_mood.py").write_text(
+        NEXT_REVISION.format(revision=revision, before=before).lstrip()
+    )
+    return folder
+
+
+@pytest.mark.timeout(300)
+def test_a_balancer_that_obeys_readyz_has_a_server_at_every_moment(
+    next_release: Path, slow_provider: ScriptedProvider
+) -> None:
+    """This release is ready on its own schema and the next, the next one only on its own."""
+    name = f"rolling_{uuid.uuid4().hex[:12]}"
+    environment = settings(create_database(name))
+    try:
+        with ExitStack() as stack:
+            old = stack.enter_context(GunicornServer(environment))
+            traffic = Traffic([old], users_of(old, slow_provider), obeys_readiness=True)
+            # started too early, which must do no harm
+            new = stack.enter_context(GunicornServer(environment, migrate=False, repository=next_release))
+            traffic.servers.append(new)
+            with traffic.running():
+                traffic.flow()
+                assert [is_ready(old), is_ready(new)] == [True, False]
+                assert new.request("POST", "/auth/login", traffic.chats[0].credentials)[0] == 503
+                new.run_flask("db", "upgrade")
+                wait_until(lambda: is_ready(new), what="the next release is ready")
+                assert is_ready(old), "Until it is replaced it is needed."
+                traffic.flow()
+                traffic.servers.remove(old)
+                time.sleep(1)  # for what it has begun
+                old.terminate()
+                traffic.flow()
+            assert traffic.responses[503] == 0
+            require_whole(traffic, new)
+    finally:
+        drop_database(name)
