@@ -10,8 +10,10 @@ from ..egress.errors import EgressError, Failed
 from ..errors import RETRY_AFTER_S, ApiError, problem_body
 from ..llm.client import CancelToken, Client
 from ..llm.error_codes import ERROR_CODES, FAILED, RATE_LIMITED
+from ..llm.error_rules import code_of
 from ..llm.errors import ProviderError
 from ..llm.events import Event, Finish, ReasoningDelta, TextDelta, ToolCall, Usage
+from ..llm.finish_reasons import WORDS, finish_reason, is_complete
 from ..llm.request import ChatRequest
 from .context import tokens_of
 from .finalize import Outcome
@@ -129,8 +131,8 @@ class Run:
     def _status(self, failure: EgressError | None) -> tuple[str, str | None, dict[str, Any] | None]:
         """Status, finish reason and problem."""
         if failure is None:
-            reason = _storable(self._finish.reason)[:64] if self._finish else None
-            return ("incomplete" if reason in ("length", "content_filter") else "completed"), reason, None
+            reason = finish_reason(self._finish.reason if self._finish else "")
+            return ("completed" if is_complete(reason) else "incomplete"), reason, _problem_of_end(reason)
         if self.stopped_by in (BY_USER, BY_CLIENT):
             return "cancelled", "cancelled", None
         if self.stopped_by == BY_SHUTDOWN:
@@ -139,6 +141,15 @@ class Run:
             )
             return "incomplete", "server_stopped", problem
         return ("incomplete" if self.log.position else "failed"), "error", problem_of(failure)
+
+
+def _problem_of_end(reason: str) -> dict[str, Any] | None:
+    """Why a reply is incomplete whose provider ended it with a word of its own; the known words say it themselves."""
+    if reason in WORDS:
+        return None
+    code = code_of(None, [reason], reason)
+    detail = f"The provider ended the reply before it was complete: {reason}"
+    return problem_body(ERROR_CODES[code].status, code, detail)
 
 
 def problem_of(failure: EgressError) -> dict[str, Any]:

@@ -117,7 +117,8 @@ RULES = (
         "ResponsibleAIPolicyViolation data_inspection_failed DataInspectionFailed moderation_blocked "
         "moderation_error content_moderation cyber_policy_violation image_content_policy_violation "
         "organization_restricted ip_not_authorized model_permission_blocked_org model_permission_blocked_project "
-        "unsafe_content SensitiveContentDetected InputTextSensitiveContentDetected error_code:6 error_code:336003 "
+        "unsafe_content SensitiveContentDetected InputTextSensitiveContentDetected "
+        "safety sensitive prohibited_content blocklist spii recitation image_safety error_code:6 error_code:336003 "
         "code:1301 code:1220 status_code:1026 status_code:1027",
     ),
     _words(
@@ -131,7 +132,8 @@ RULES = (
         "overloaded overloaded_error engine_overloaded engine_overloaded_error server_overloaded ServerOverloaded "
         "model_overloaded service_unavailable service_unavailable_error ServiceUnavailableException "
         "ServiceUnavailableError unavailable unavailable_error ModelNotReadyException model_not_ready "
-        "service_tier_capacity_exceeded capacity_exceeded slow_down NoCapacity model_loading error_code:2 "
+        "service_tier_capacity_exceeded capacity_exceeded slow_down NoCapacity model_loading "
+        "insufficient_system_resource error_code:2 "
         "error_code:336100 code:1305 code:1312 status_code:1013",
     ),
     # -- phrases in messages --
@@ -253,6 +255,7 @@ RULES = (
         "content management policy",
         "content policy",
         "content filter",
+        "content_filter",
         "usage policy",
         "usage policies",
         "safety system",

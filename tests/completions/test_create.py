@@ -192,20 +192,74 @@ def test_a_provider_that_does_not_stream(chat: Chat) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("finish", "status"), [("stop", "completed"), ("length", "incomplete"), ("content_filter", "incomplete")]
-)
-def test_finish_reasons(chat: Chat, finish: str, status: str) -> None:
-    chat.script(openai_stream("So far", finish=finish))
+# a provider's word -> status, finish_reason
+ENDS = {
+    "stop": ("completed", "stop"),
+    "STOP": ("completed", "stop"),
+    "FINISH_REASON_STOP": ("completed", "stop"),
+    "end_turn": ("completed", "stop"),
+    "stop_sequence": ("completed", "stop"),
+    "eos": ("completed", "stop"),
+    "COMPLETE": ("completed", "stop"),
+    "tool_calls": ("completed", "tool_calls"),
+    "tool-calls": ("completed", "tool_calls"),
+    "tool_use": ("completed", "tool_calls"),
+    "length": ("incomplete", "length"),
+    "LENGTH": ("incomplete", "length"),
+    "max_tokens": ("incomplete", "length"),
+    "MAX_TOKENS": ("incomplete", "length"),
+    "model_context_window_exceeded": ("incomplete", "length"),
+    "content_filter": ("incomplete", "content_filter"),
+    "refusal": ("incomplete", "content_filter"),
+}
+OWN_WORDS = {
+    "insufficient_system_resource": "provider_overloaded",
+    "SAFETY": "provider_not_allowed",
+    "content_filter: SAFETY": "provider_not_allowed",
+    "PROHIBITED_CONTENT": "provider_not_allowed",
+    "sensitive": "provider_not_allowed",
+    "RECITATION": "provider_not_allowed",
+    "model_length": "provider_failed",
+    "error": "provider_failed",
+    "network_error": "provider_failed",
+    "abort": "provider_failed",
+    "cancelled": "provider_failed",
+    "pause_turn": "provider_failed",
+    "compaction": "provider_failed",
+    "not_finished": "provider_failed",
+    "MALFORMED_FUNCTION_CALL": "provider_failed",
+    "FINISH_REASON_UNSPECIFIED": "provider_failed",
+    "stopped by nobody knows what": "provider_failed",
+}
+
+
+@pytest.mark.parametrize("word", ENDS)
+def test_finish_reasons(chat: Chat, word: str) -> None:
+    chat.script(openai_stream("So far", finish=word))
     completion = chat.reply()
-    assert (completion["status"], completion["finish_reason"]) == (status, finish)
+    assert (completion["status"], completion["finish_reason"]) == ENDS[word]
     assert completion["problem"] is None
-    assert chat.said[-1] == ("assistant", "So far", status)
+    assert chat.said[-1] == ("assistant", "So far", ENDS[word][0])
 
 
-def test_a_strange_finish_reason_is_kept_short(chat: Chat) -> None:
-    chat.script(openai_stream("x", finish="r" * 500))
+@pytest.mark.parametrize("word", OWN_WORDS)
+def test_a_reply_that_ends_in_an_unknown_way_is_incomplete(chat: Chat, word: str) -> None:
+    chat.script(openai_stream("So far", finish=word))
+    completion = chat.reply()
+    assert (completion["status"], completion["finish_reason"]) == ("incomplete", word)
+    assert completion["problem"]["code"] == OWN_WORDS[word]
+    assert word in completion["problem"]["detail"]
+    assert chat.said[-1] == ("assistant", "So far", "incomplete")
+    stream = chat.stream()
+    stream.rest()
+    assert stream.end.name == "completion.incomplete"
+    assert stream.end.content["problem"] == completion["problem"]
+
+
+def test_a_strange_finish_reason_is_kept_short_and_clean(chat: Chat) -> None:
+    chat.script(openai_stream("x", finish="r" * 500), openai_stream("x", finish="a\x00\u202e\n<b>b</b> "))
     assert chat.reply()["finish_reason"] == "r" * 64
+    assert chat.reply()["finish_reason"] == "a b"
 
 
 @pytest.mark.parametrize("usage", [None, (7, None), (None, 7)])
