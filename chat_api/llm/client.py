@@ -16,6 +16,7 @@ from .complaints import STATUSES, Corrections
 from .error_responses import error_of_response
 from .events import Corrected, Event, Finish, ReasoningDelta, TextDelta, ToolCall
 from .headers import merged_headers
+from .history import original_names
 from .model_lists import Model, ModelList
 from .protocols import protocol_of
 from .request import ChatRequest, Endpoint
@@ -69,11 +70,13 @@ class Client:
         """
         cancel_token.check()
         response, corrected = self._request_reply(endpoint, request, cancel_token)
+        names = original_names(request)
         del request  # may take megabytes, which nobody needs while the reply arrives
         try:
             if corrected is not None:
                 yield [corrected]
-            yield from _limit_size(self._limits.reply_bytes, self._events(endpoint, response))
+            events = _limit_size(self._limits.reply_bytes, self._events(endpoint, response))
+            yield from _with_own_names(events, names) if names else events
             response.finish()
         finally:
             response.close()
@@ -203,6 +206,15 @@ def _limit_size(reply_bytes: int, reads: Iterator[list[Event]]) -> Iterator[list
             yield events
     except ReplyTooLarge:
         yield [Finish("length")]
+
+
+def _with_own_names(reads: Iterator[list[Event]], names: Mapping[str, str]) -> Iterator[list[Event]]:
+    """The same events with the names of tools that the request had, before it was made to fit the server."""
+    for events in reads:
+        yield [
+            replace(event, name=names.get(event.name, event.name)) if isinstance(event, ToolCall) else event
+            for event in events
+        ]
 
 
 def _size(event: Event) -> int:

@@ -42,7 +42,8 @@ class ProviderState:
     """What the provider wants back with this message in later requests: signatures, encrypted or open reasoning.
 
     Nobody else can read it. It is a JSON object that only the adapter of the protocol that made it understands, and it
-    goes back to the same provider and model only. At most one in a reply, before Finish.
+    goes back to the same provider and model only. At most one in a reply, before Finish; empty where there was more
+    of it than is kept.
     """
 
     state: Mapping[str, Any]

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from .call_ids import fit_call_ids
+from .claude_blocks import SERVER_CALLS, blocks_of
 from .events import ToolCall
 from .options import RequestOptions
 from .request import ChatMessage, ChatRequest, Endpoint
@@ -51,18 +52,29 @@ class Rules:
     user_after_tool: bool
     prefill: bool
     call_ids: str
+    state: bool
     thought_signatures: bool
     reasoning_content: bool
 
 
-def acceptable(endpoint: Endpoint, request: ChatRequest) -> tuple[ChatRequest, dict[str, str]]:
-    """The request as the endpoint takes it, and which names in it stand for which names of tools."""
-    names = fit_names(_names(request))
-    parameters = renamed_parameters(request.parameters, names)
+def acceptable(request: ChatRequest, endpoint: Endpoint) -> ChatRequest:
+    """The request as the endpoint takes it."""
     rules = rules_of(endpoint.api_format, endpoint.options, request.model, request.parameters)
+    names = _fitted_names(request)
+    parameters = request.parameters
+    if rules.is_anthropic and not parameters.get("tools"):
+        parameters = {**parameters, **_tools_of(request.messages)}
     messages = provider_history(request.messages, rules, names)
-    fitted = replace(request, messages=messages, parameters=parameters)
-    return fitted, {fits: name for name, fits in names.items()}
+    return replace(request, messages=messages, parameters=renamed_parameters(parameters, names))
+
+
+def original_names(request: ChatRequest) -> dict[str, str]:
+    """The names of tools that are sent instead of others, and these: what a call in the reply means."""
+    return {fits: name for name, fits in _fitted_names(request).items()}
+
+
+def _fitted_names(request: ChatRequest) -> dict[str, str]:
+    return fit_names(_names(request.parameters, request.messages))
 
 
 def rules_of(
@@ -79,6 +91,7 @@ def rules_of(
         user_after_tool=(options.user_after_tool and not is_mistral) or is_anthropic,
         prefill=options.prefill and not is_mistral and _is_continued(is_anthropic, model, parameters or {}),
         call_ids="anthropic" if is_anthropic else "mistral" if is_mistral else options.call_ids,
+        state=options.state,
         thought_signatures=options.thought_signatures and not is_anthropic,
         reasoning_content=options.reasoning_content and not is_anthropic,
     )
@@ -97,7 +110,7 @@ def provider_history(
         )
     elif len(system) == len(said):
         said.append(ChatMessage("user", START))
-    if said[-1].role == "assistant" and not rules.prefill and not _awaits_server(said[-1]):
+    if said[-1].role == "assistant" and not rules.prefill and not _awaits_server(said[-1], rules):
         said.append(ChatMessage("user", CONTINUE))
     return tuple(_finished(said, rules, names or {}))
 
@@ -115,11 +128,24 @@ def _is_continued(is_anthropic: bool, model: str, parameters: Mapping[str, Any])
     return (int(found[1]), int(found[2] or 0)) < _NO_PREFILL_SINCE
 
 
-def _names(request: ChatRequest) -> Iterator[str]:
-    for tool in as_list(request.parameters.get("tools")):
+def _tools_of(messages: Sequence[ChatMessage]) -> dict[str, Any]:
+    """Parameters with the tools that were called, none of which may be called now: Anthropic's servers refuse calls in
+    a history of a request without tools."""
+    names = dict.fromkeys(call.name for message in messages for call in message.tool_calls)
+    if not names:
+        return {}
+    functions = [{"name": name, "parameters": {"type": "object"}} for name in names]
+    return {
+        "tools": [{"type": "function", "function": function} for function in functions],
+        "tool_choice": "none",
+    }
+
+
+def _names(parameters: Mapping[str, Any], messages: Sequence[ChatMessage]) -> Iterator[str]:
+    for tool in as_list(parameters.get("tools")):
         if isinstance(name := as_dict(as_dict(tool).get("function")).get("name"), str):
             yield name
-    for message in request.messages:
+    for message in messages:
         for call in message.tool_calls:
             yield call.name
 
@@ -142,10 +168,10 @@ def _says_something(message: ChatMessage, rules: Rules) -> bool:
     return bool(message.content if rules.blank_text else message.content.strip())
 
 
-def _awaits_server(message: ChatMessage) -> bool:
+def _awaits_server(message: ChatMessage, rules: Rules) -> bool:
     """Whether Anthropic's server paused in the middle of a tool of its own, and goes on with this message."""
-    blocks = as_list(as_dict(message.state).get("content"))
-    return bool(blocks) and as_dict(blocks[-1]).get("type") in ("server_tool_use", "mcp_tool_use")
+    blocks = blocks_of(message) if rules.is_anthropic and rules.state else []
+    return bool(blocks) and blocks[-1]["type"] in SERVER_CALLS
 
 
 def json_object(arguments: str) -> str:
@@ -266,21 +292,19 @@ def _finished(
 
 def _with_state(message: ChatMessage, rules: Rules) -> ChatMessage:
     """A message with what a server wants of every message or call, also where another one wrote it."""
-    state = as_dict(message.state)
+    state = as_dict(message.state) if rules.state else {}
     if rules.reasoning_content and not as_dict(state.get("message")).get("reasoning_content"):
         state = {
             **state,
             "message": {**as_dict(state.get("message")), "reasoning_content": UNKNOWN_REASONING},
         }
-    if rules.thought_signatures and message.tool_calls and not _is_signed(message):
+    if rules.thought_signatures and message.tool_calls and not _is_signed(message, state):
         state = {**state, "tool_calls": [{"extra_content": SKIP_SIGNATURE}]}
     return replace(message, state=state or None)
 
 
-def _is_signed(message: ChatMessage) -> bool:
+def _is_signed(message: ChatMessage, state: Mapping[str, Any]) -> bool:
     """Whether a call has a signature; of parallel calls only the first has one."""
-    calls = as_list(as_dict(message.state).get("tool_calls"))
+    calls = as_list(state.get("tool_calls"))
     extras = (as_dict(as_dict(as_dict(call).get("extra_content")).get("google")) for call in calls)
     return len(calls) == len(message.tool_calls) and any(extra.get("thought_signature") for extra in extras)
-
-

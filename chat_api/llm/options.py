@@ -39,6 +39,8 @@ class RequestOptions:
     thought_signatures: bool = False
     # an assistant's message needs `reasoning_content`, even where none is known
     reasoning_content: bool = False
+    # what the server sent with a reply for itself goes back to it: signatures, reasoning
+    state: bool = True
     # in whose words parameters are sent: a name in dialects.DIALECTS; otherwise in OpenAI's, and all of them
     dialect: str = ""
     # parameters that the server refuses for the model

@@ -1,6 +1,6 @@
 """The part of parsing a streamed reply that all protocols share: events from frames, errors, the end."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -10,7 +10,8 @@ import orjson
 
 from ..egress.errors import EgressError, Failed, TimedOut, Unreachable
 from .error_responses import error_of_report
-from .events import Event, Finish, ReasoningDelta, TextDelta, ToolCall, Usage
+from .events import Event, Finish, ProviderState, ReasoningDelta, TextDelta, ToolCall, Usage
+from .provider_state import StateTooLarge
 from .sse import Frame
 from .untrusted_json import parse_json
 
@@ -125,7 +126,18 @@ class StreamParser:
         if self.calls and reason in ("stop", "function_call"):  # some servers report this
             reason = "tool_calls"
         usage = [self.usage] if self.usage else []
-        return [*(call.complete() for call in self.calls), *usage, Finish(reason)]
+        return [*(call.complete() for call in self.calls), *self._state(), *usage, Finish(reason)]
+
+    def build_state(self) -> Mapping[str, Any] | None:
+        """What the provider wants back with the reply, None for nothing. Raises StateTooLarge."""
+        return None
+
+    def _state(self) -> list[Event]:
+        try:
+            state = self.build_state()
+        except StateTooLarge:
+            state = {}
+        return [] if state is None else [ProviderState(state)]
 
     def _count(self, size: int) -> None:
         """Count what a tool call brings, which becomes an event only at the end."""

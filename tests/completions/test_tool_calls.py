@@ -127,7 +127,7 @@ def test_results_are_sent_with_their_calls(chat: Chat) -> None:
         ]
 
 
-def test_arguments_that_are_no_json_are_kept_as_they_are(eve: Api, provider: ScriptedProvider) -> None:
+def test_arguments_that_are_no_json_are_sent_as_an_object(eve: Api, provider: ScriptedProvider) -> None:
     chat = Chat.begin(eve, provider)
     chat.script(openai_stream(tool_calls=[("c", "f", "{broken\x00")]), openai_stream("ok"))
     completion = chat.reply()
@@ -137,7 +137,10 @@ def test_arguments_that_are_no_json_are_kept_as_they_are(eve: Api, provider: Scr
         {"conversation_id": chat.conversation_id, "role": "tool", "content": "?", "tool_call_id": "c"},
     )
     chat.reply(content=None)
-    assert chat.sent[1].json["messages"][1]["tool_calls"][0]["function"]["arguments"] == "{broken\ufffd"
+    assert (
+        chat.sent[1].json["messages"][1]["tool_calls"][0]["function"]["arguments"]
+        == '{"arguments":"{broken\ufffd"}'
+    )
 
 
 def test_calls_in_pieces_are_followed_from_another_worker(

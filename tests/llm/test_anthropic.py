@@ -7,7 +7,7 @@ import pytest
 
 from chat_api.egress.errors import Unreachable
 from chat_api.llm import error_codes
-from chat_api.llm.events import Event, Finish, ReasoningDelta, TextDelta, ToolCall, Usage
+from chat_api.llm.events import Event, Finish, ProviderState, ReasoningDelta, TextDelta, ToolCall, Usage
 from chat_api.llm.request import ChatMessage, ChatRequest
 from tests.support.asking import KEY, AskingMaker, finish_of, text_of
 from tests.support.provider import (
@@ -54,6 +54,9 @@ def test_request_is_what_the_protocol_says(asking: AskingMaker, provider: Script
         "stream": True,
         "max_tokens": 32_000,
         "system": "Be brief.\n\nAnd polite.",
+        # a history with calls is refused without the tools that they call
+        "tools": [{"name": "look", "input_schema": {"type": "object"}}],
+        "tool_choice": {"type": "none"},
         "messages": [
             {
                 "role": "user",
@@ -167,6 +170,15 @@ def test_reply_is_decoded(asking: AskingMaker, provider: ScriptedProvider) -> No
         ReasoningDelta("hm"),
         TextDelta("Hello"),
         ToolCall("c", "f", '{"a":1}'),
+        ProviderState(
+            {
+                "content": [
+                    {"type": "thinking", "thinking": "hm", "signature": ""},
+                    {"type": "text", "text": "Hello"},
+                    {"type": "tool_use", "id": "c", "name": "f"},
+                ]
+            }
+        ),
         Usage(16, 3),
         Finish("tool_calls"),
     ]

@@ -8,7 +8,7 @@ import pytest
 from chat_api.egress.errors import Failed, Unreachable
 from chat_api.llm import error_codes
 from chat_api.llm.errors import ProviderError
-from chat_api.llm.events import Event, Finish, ReasoningDelta, TextDelta, ToolCall, Usage
+from chat_api.llm.events import Event, Finish, ProviderState, ReasoningDelta, TextDelta, ToolCall, Usage
 from chat_api.llm.model_lists import Model
 from chat_api.llm.request import ChatMessage, ChatRequest
 from tests.support.asking import KEY, AskingMaker, finish_of, text_of
@@ -151,12 +151,22 @@ HI = openai_chunk({"content": "Hi"})
         ),
         pytest.param(
             [openai_chunk({"reasoning_content": "hm"}), HI, STOP],
-            [ReasoningDelta("hm"), TextDelta("Hi"), Finish("stop")],
+            [
+                ReasoningDelta("hm"),
+                TextDelta("Hi"),
+                ProviderState({"message": {"reasoning_content": "hm"}}),
+                Finish("stop"),
+            ],
             id="reasoning_content",
         ),
         pytest.param(
             [openai_chunk({"reasoning": "hm", "content": ""}), HI, STOP],
-            [ReasoningDelta("hm"), TextDelta("Hi"), Finish("stop")],
+            [
+                ReasoningDelta("hm"),
+                TextDelta("Hi"),
+                ProviderState({"message": {"reasoning": "hm"}}),
+                Finish("stop"),
+            ],
             id="reasoning",
         ),
         pytest.param(
@@ -267,6 +277,7 @@ def test_answer_in_one_piece_is_taken_too(
         ReasoningDelta("hm"),
         TextDelta("Hello"),
         ToolCall("c", "f", "{}"),
+        ProviderState({"message": {"reasoning_content": "hm"}}),
         Usage(16, 3),
         Finish("tool_calls"),
     ]

@@ -1,6 +1,6 @@
 """Reads replies of Anthropic's Messages API, streamed or as one JSON object."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .. import stream_parser
@@ -9,6 +9,7 @@ from ..events import Event, Usage
 from ..sse import Frame
 from ..stream_parser import add_reasoning, add_text, error_of_frame, serialize_arguments
 from ..untrusted_json import as_count, as_dict, as_text, items_of, parse_json
+from .state import ReplyState
 
 FINISH_REASONS = {
     "end_turn": "stop",
@@ -32,6 +33,14 @@ def parse_json_reply(answer: Any, *, key: str, reply_bytes: int) -> list[Event]:
 
 class AnthropicStreamParser(stream_parser.StreamParser):
     """Parses the events of the Messages API: content blocks and their deltas."""
+
+    def __init__(self, key: str, reply_bytes: int) -> None:
+        super().__init__(key, reply_bytes)
+        self._state_of_reply = ReplyState()
+
+    def build_state(self) -> Mapping[str, Any] | None:
+        """See StreamParser."""
+        return self._state_of_reply.build()
 
     def take(self, frame: Frame, found: list[Event]) -> None:
         """Append the events in a frame."""
@@ -58,6 +67,8 @@ class AnthropicStreamParser(stream_parser.StreamParser):
         elif kind == "message_delta":
             self._take_stop(as_dict(event.get("delta")).get("stop_reason"))
             self._take_usage(as_dict(event.get("usage")))
+        elif kind == "content_block_stop":
+            self._state_of_reply.end_block(event.get("index"))
         elif kind == "message_stop":
             self.is_done = True
         elif kind == "error":
@@ -76,12 +87,14 @@ class AnthropicStreamParser(stream_parser.StreamParser):
             return
         for index, block in enumerate(items_of(fields["content"])):
             self._take_block(index, as_dict(block), found)
+            self._state_of_reply.end_block(index)
         self._take_stop(fields.get("stop_reason"))
         self._take_usage(as_dict(fields.get("usage")))
 
     def _take_block(self, index: object, block: dict[str, Any], found: list[Event]) -> None:
         """Take the start of a block in a stream, or a whole block."""
         kind = block.get("type")
+        self._state_of_reply.take_block(index, block)
         if kind == "text":
             add_text(found, as_text(block.get("text")))
         elif kind == "thinking":
@@ -95,10 +108,16 @@ class AnthropicStreamParser(stream_parser.StreamParser):
     def _take_delta(self, index: object, delta: dict[str, Any], found: list[Event]) -> None:
         kind = delta.get("type")
         if kind == "text_delta":
-            add_text(found, as_text(delta.get("text")))
+            text = as_text(delta.get("text"))
+            add_text(found, text)
+            self._state_of_reply.texts.append(text)
         elif kind == "thinking_delta":
-            add_reasoning(found, as_text(delta.get("thinking")))
-        elif kind == "input_json_delta":
+            text = as_text(delta.get("thinking"))
+            add_reasoning(found, text)
+            self._state_of_reply.texts.append(text)
+        else:
+            self._state_of_reply.take_delta(index, delta)
+        if kind == "input_json_delta":
             call = self.call_at.get(index if isinstance(index, int) else None)
             if call is not None:
                 self.add_arguments(call, as_text(delta.get("partial_json")))

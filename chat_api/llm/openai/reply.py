@@ -1,6 +1,6 @@
 """Reads replies of OpenAI's chat completions, streamed or as one JSON object."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .. import stream_parser
@@ -9,6 +9,7 @@ from ..events import Event, Usage
 from ..sse import Frame
 from ..stream_parser import PartialToolCall, add_reasoning, add_text, error_of_frame, serialize_arguments
 from ..untrusted_json import as_count, as_dict, as_text, items_of, parse_json
+from .state import MESSAGE_FIELDS, ReplyState
 
 
 def parse_stream(reads: Iterable[list[Frame]], *, key: str, reply_bytes: int) -> Iterator[list[Event]]:
@@ -23,6 +24,14 @@ def parse_json_reply(answer: Any, *, key: str, reply_bytes: int) -> list[Event]:
 
 class OpenAIStreamParser(stream_parser.StreamParser):
     """Parses a stream of `chat.completion.chunk` objects."""
+
+    def __init__(self, key: str, reply_bytes: int) -> None:
+        super().__init__(key, reply_bytes)
+        self._state_of_reply = ReplyState()
+
+    def build_state(self) -> Mapping[str, Any] | None:
+        """See StreamParser."""
+        return self._state_of_reply.build(self.calls)
 
     def take(self, frame: Frame, found: list[Event]) -> None:
         """Append the events in a frame."""
@@ -56,6 +65,9 @@ class OpenAIStreamParser(stream_parser.StreamParser):
         delta = as_dict(choice.get("delta") or choice.get("message"))
         if reasoning := delta.get("reasoning_content") or delta.get("reasoning"):
             add_reasoning(found, as_text(reasoning))
+            self._state_of_reply.take_message(delta)
+        elif not MESSAGE_FIELDS.isdisjoint(delta):
+            self._state_of_reply.take_message(delta)
         if content := delta.get("content"):
             add_text(found, content if isinstance(content, str) else _text(content, found))
         elif refusal := delta.get("refusal"):
@@ -76,6 +88,7 @@ class OpenAIStreamParser(stream_parser.StreamParser):
         if isinstance(arguments, dict):
             arguments = serialize_arguments(arguments)
         self.add_arguments(call, as_text(arguments))
+        self._state_of_reply.take_call(call, fragment)
 
     def _call_of_fragment(self, index: int | None, id: str, name: str) -> PartialToolCall:
         """The call that a fragment continues, or a new one: some servers give every call the same index, or none."""
