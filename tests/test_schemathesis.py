@@ -1,7 +1,8 @@
 """The service against its own OpenAPI document: generated requests, every check of schemathesis, both databases.
 
 A run has four phases: the document's examples, boundary values, random values, and chains of requests along the
-document's links. No check is switched off, and the seed is fixed, so each run sends the same requests.
+document's links. No check is switched off, and the seed is fixed, so each run sends the same requests. The boundary values are most
+of them. By default they are sent with few random values to the stricter database; each night brings many, to both.
 """
 
 import json
@@ -36,10 +37,19 @@ NETWORK_OPTIONS = ("max_redirects", "verify", "cert", "proxies")
 ACCEPTED = ["2xx", "3xx", "401", "403", "404", "409", "412", "429"]
 SETTINGS: dict[str, Any] = {
     "seed": 1,
-    "generation": {"deterministic": True, "max-examples": 10, "database": "none"},
-    "phases": {"stateful": {"max-steps": 10, "generation": {"max-examples": 25}}},
+    "generation": {"deterministic": True, "database": "none"},
     "checks": {"positive_data_acceptance": {"expected-statuses": ACCEPTED}},
 }
+# how many random values for each operation
+with_examples = pytest.mark.parametrize(
+    ("backend", "examples"),
+    [
+        ("postgres", 3),
+        pytest.param("postgres", 10, marks=pytest.mark.nightly),
+        pytest.param("sqlite", 10, marks=pytest.mark.nightly),
+    ],
+    indirect=["backend"],
+)
 
 
 @pytest.fixture(scope="session")
@@ -80,14 +90,17 @@ def _without_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WSGI_TRANSPORT, "send", send_in_process)
 
 
+@with_examples
 def test_service_keeps_what_its_document_promises(
-    app: Flask, make_user: Callable[..., Api], provider: ScriptedProvider, tmp_path: Path
+    app: Flask, make_user: Callable[..., Api], provider: ScriptedProvider, tmp_path: Path, examples: int
 ) -> None:
     """Two users take part: what one made is asked for by the other, too."""
     ada, bob = make_user(), make_user()
     own = chat_of(ada, provider)
     schema = load_document(
         app,
+        examples,
+        phases={"stateful": {"max-steps": 10, "generation": {"max-examples": 5 * examples // 2}}},
         auth={
             "wfc": {"path": str(written(tmp_path, ada=ada, bob=bob)), "user": "ada", "peers": ["ada", "bob"]}
         },
@@ -112,10 +125,11 @@ def test_service_keeps_what_its_document_promises(
     assert not complaints, complaints
 
 
+@with_examples
 def test_operations_that_spend_a_login_keep_what_the_document_promises(
-    app: Flask, make_user: Callable[..., Api]
+    app: Flask, make_user: Callable[..., Api], examples: int
 ) -> None:
-    schema = load_document(app, phases={"stateful": {"enabled": False}}).include(
+    schema = load_document(app, examples, phases={"stateful": {"enabled": False}}).include(
         operation_id=SPENDS_THE_LOGIN
     )
 
@@ -131,9 +145,10 @@ def test_operations_that_spend_a_login_keep_what_the_document_promises(
     assert not complaints, complaints
 
 
-def load_document(app: Flask, **settings: Any) -> Any:
+def load_document(app: Flask, examples: int, **settings: Any) -> Any:
     """The document that the service serves, as schemathesis reads it."""
-    config = SchemathesisConfig.from_dict(SETTINGS | settings)
+    generation = SETTINGS["generation"] | {"max-examples": examples}
+    config = SchemathesisConfig.from_dict(SETTINGS | settings | {"generation": generation})
     return schemathesis.openapi.from_wsgi("/openapi.json", app, config=config)
 
 
