@@ -39,6 +39,11 @@ def all_revisions() -> list[str]:
 
 
 REVISIONS = all_revisions()
+# A migration that was released does not change, so the older ones are killed each night only.
+NEWEST_BY_DEFAULT = [
+    *(pytest.param(revision, marks=pytest.mark.nightly) for revision in REVISIONS[:-2]),
+    *REVISIONS[-2:],
+]
 
 
 @dataclass
@@ -215,7 +220,7 @@ def killed_and_repeated(
         require_same_end(histories, url, searches=searches)
 
 
-@pytest.mark.parametrize("revision", REVISIONS)
+@pytest.mark.parametrize("revision", NEWEST_BY_DEFAULT)
 def test_an_upgrade_that_was_killed_can_be_repeated(histories: Histories, revision: str) -> None:
     last = histories.statements[revision]
     moments = [(last, "SIGTERM"), (last // 2, "during"), (3 * last // 4, "SIGKILL")]

@@ -1,8 +1,10 @@
 """The service against its own OpenAPI document: generated requests, every check of schemathesis, both databases.
 
 A run has four phases: the document's examples, boundary values, random values, and chains of requests along the
-document's links. No check is switched off, and the seed is fixed, so each run sends the same requests. The boundary values are most
-of them. By default they are sent with few random values to the stricter database; each night brings many, to both.
+document's links. No check is switched off, and the seed is fixed, so each run sends the same requests.
+
+Most of them are boundary values. By default they go to the stricter database with few random values; each night brings
+many, to both.
 """
 
 import json

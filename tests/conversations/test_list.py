@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -203,21 +204,21 @@ def test_links_keep_any_text(library: Api) -> None:
 
 
 @pytest.fixture
-def fill(app: Flask, ada: Api) -> Callable[[int], None]:
+def fill(only_user: Api) -> Callable[[int], None]:
     """Give the user many conversations past the service, every second pinned; and a look at them by the planner."""
 
     def insert(count: int) -> None:
         begin = now() - timedelta(days=1)
         rows = [
-            {"user_id": ada.user_id, "id": new_id(), "title": f"Conversation {number}", "archived": False,
+            {"user_id": only_user.user_id, "id": new_id(), "title": f"Conversation {number}", "archived": False,
              "pinned": number % 2 == 0, "message_count": 0, "last_position": 0,
              "created_at": begin, "updated_at": begin + timedelta(milliseconds=number)}
             for number in range(count)
         ]  # fmt: skip
-        with app.app_context():
+        with only_user.app.app_context():
             db.session.execute(sa.insert(db.metadata.tables["conversations"]), rows)
             db.session.commit()
-        analyze(app)
+        analyze(only_user.app)
 
     return insert
 
@@ -233,12 +234,13 @@ QUERIES = {
 
 
 def test_a_page_is_read_from_the_index_without_sorting(
-    app: Flask, ada: Api, fill: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+    only_user: Api, fill: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(3000)
-    middle = recency_of(ada.get(f"{PATH}?limit=1000").get_json()[-1])
+    middle = recency_of(only_user.get(f"{PATH}?limit=1000").get_json()[-1])
     for name, query in QUERIES.items():
-        plan = plan_of(app, monkeypatch, lambda query=query: ada.get(PATH + query.format(middle=middle)))  # type: ignore[misc]
+        path = PATH + query.format(middle=middle)
+        plan = plan_of(only_user.app, monkeypatch, partial(only_user.get, path))
         index = "ix_conversations_pinned" if name == "pinned" else "ix_conversations_recent"
         assert plan.count(index) == plan.count("Limit") + ("SEARCH" in plan), (name, plan)
         assert "Sort" not in plan, (name, plan)

@@ -14,7 +14,10 @@ from chat_api.web.request_body import SMALL_BODY_BYTES
 from config import Config
 from tests.live.client import SETTINGS, Person, at_once
 from tests.live.exhaustion import percentile, watching
+from tests.support.backends import on_postgres_first
 from tests.support.server import GunicornServer
+
+pytestmark = on_postgres_first
 
 CLIENTS = 16
 MAX_GROWTH_MIB = 200

@@ -9,9 +9,12 @@ import pytest
 
 from tests.live.client import SETTINGS, Answer, Person, at_once
 from tests.live.exhaustion import cpu_of, percentile, watching
+from tests.support.backends import on_postgres_first
 from tests.support.server import GunicornServer
 from tests.transfer.exports import file_of, whole
 from tests.transfer.test_chatgpt import numbered, zipped
+
+pytestmark = on_postgres_first
 
 MIB = 1024 * 1024
 JSON, ZIP, NDJSON = "application/json", "application/zip", "application/x-ndjson"

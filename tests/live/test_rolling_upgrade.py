@@ -227,9 +227,8 @@ def is_indexed(chat: Chat) -> bool:
     return "Search-Index" not in chat.get("/chat/search?q=hello").headers
 
 
-@pytest.mark.parametrize(
-    "messages", [5000, pytest.param(200_000, marks=[pytest.mark.nightly, pytest.mark.timeout(1800)])]
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("messages", [5000, pytest.param(200_000, marks=pytest.mark.timeout(1800))])
 @pytest.mark.timeout(300)
 def test_one_machine_after_the_other_is_upgraded(
     previous_release: Path, slow_provider: ScriptedProvider, messages: int

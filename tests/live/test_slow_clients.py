@@ -9,8 +9,10 @@ import pytest
 
 from tests.live.client import SETTINGS, Person, read_answer, wait_until
 from tests.live.exhaustion import percentile, watching
+from tests.support.backends import on_postgres_first
 from tests.support.server import GunicornServer
 
+pytestmark = on_postgres_first
 THREADS, STREAMS = 4, 12
 
 

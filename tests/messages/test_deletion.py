@@ -313,8 +313,14 @@ def test_deletion_of_a_conversation_that_was_interrupted_is_seen_by_nobody(
     assert owned_rows(app, ada.user_id)["conversations"] == 0
 
 
+@pytest.fixture
+def nothing_to_purge(app: Flask) -> None:
+    """What other tests have left is deleted before: in small batches it would take half a minute."""
+    assert app.test_cli_runner().invoke(args=["purge"]).exit_code == 0
+
+
 @pytest.mark.parametrize("how", ["again", "purge"])
-@pytest.mark.usefixtures("batches_of_ten")
+@pytest.mark.usefixtures("nothing_to_purge", "batches_of_ten")
 def test_erasure_that_was_interrupted_can_be_repeated_and_is_finished_by_purge(
     app: Flask, ada: Api, bob: Api, long_chat: Insert, how: str
 ) -> None:

@@ -132,27 +132,28 @@ def test_ids_that_want_the_same_number_stay_quick(app: Flask, ada: Api) -> None:
     require_whole_index(app)
 
 
-def test_rebuilding_changes_nothing_and_mends_what_is_lost(app: Flask, ada: Api) -> None:
-    say(ada, "apple one", "apple two")
+def test_rebuilding_changes_nothing_and_mends_what_is_lost(only_user: Api) -> None:
+    app = only_user.app
+    say(only_user, "apple one", "apple two")
     place = conversation()
     odd = [
         message(place, number, id=one, content="apple")
         for number, one in enumerate((str(ANY[0]), str(ANY[1])), 1)
     ]
-    assert not imported(ada, file_of(place, *odd))["errors"]
-    before = search(ada, "apple").get_json()
+    assert not imported(only_user, file_of(place, *odd))["errors"]
+    before = search(only_user, "apple").get_json()
     assert len(before) == 4
     rebuild = app.test_cli_runner().invoke(args=["search", "rebuild"])
     assert "Indexed " in rebuild.output
-    assert search(ada, "apple").get_json() == before
+    assert search(only_user, "apple").get_json() == before
     with app.app_context():
         db.session.execute(
-            sa.text("DELETE FROM message_terms WHERE user_id = :owner"), {"owner": ada.user_id}
+            sa.text("DELETE FROM message_terms WHERE user_id = :owner"), {"owner": only_user.user_id}
         )
         db.session.commit()
-    assert found(ada, "apple") == []
+    assert found(only_user, "apple") == []
     app.test_cli_runner().invoke(args=["search", "rebuild"])
-    assert search(ada, "apple").get_json() == before
+    assert search(only_user, "apple").get_json() == before
     require_whole_index(app)
 
 
@@ -248,16 +249,16 @@ _MULTIPLY = """
 """
 
 
-def test_postgres_needs_no_statistics(app: Flask, ada: Api) -> None:
+def test_postgres_needs_no_statistics(only_user: Api) -> None:
     """With so few rows of one user it would most likely think of reading and sorting all of them."""
-    with app.app_context():
+    with only_user.app.app_context():
         if not is_postgres():
             pytest.skip("SQLite's FTS5 has no plans to choose from")
-        say(ada, " ".join(f"word{number}" for number in range(60)))
-        db.session.execute(sa.text(_MULTIPLY), {"owner": ada.user_id})
+        say(only_user, " ".join(f"word{number}" for number in range(60)))
+        db.session.execute(sa.text(_MULTIPLY), {"owner": only_user.user_id})
         db.session.execute(sa.text("ANALYZE message_terms"))
         db.session.commit()
-        given = {"user_id": ada.user_id, "newest": ANY[1], "oldest": ANY[0], "count": 21, "query": "'a'",
+        given = {"user_id": only_user.user_id, "newest": ANY[1], "oldest": ANY[0], "count": 21, "query": "'a'",
                  "slices": "'a~'", "samples": "'a~'", "words": "'a'"}  # fmt: skip
         batch = plan_of(postgres._BATCH, **given)
         samples, span = plan_of(postgres._SAMPLES, **given), plan_of(postgres._BY_INDEX, **given)
