@@ -284,7 +284,12 @@ def _respond_to_http_exception(error: HTTPException) -> Response:
         405: f"{request.method} is not allowed here; see the Allow header.",
         413: f"The body is larger than the limit of {flask.current_app.config['MAX_BODY_BYTES']} bytes.",
     }.get(status, f"{title}.")
-    return problem(status, ERROR_CODES.get(status) or title.lower().replace(" ", "_"), detail, {}, headers)
+    return problem(status, code_of_status(status), detail, {}, headers)
+
+
+def code_of_status(status: int) -> str:
+    """The code of an error of which nothing but its HTTP status is known."""
+    return ERROR_CODES.get(status) or HTTP_STATUS_CODES.get(status, "Error").lower().replace(" ", "_")
 
 
 def _respond_to_database_error(error: Exception) -> Response:

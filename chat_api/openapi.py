@@ -17,6 +17,7 @@ from flask.cli import AppGroup
 from flask_swagger_ui import get_swaggerui_blueprint
 from werkzeug.wrappers import Response
 
+from . import problem_codes
 from .auth import guard
 from .errors import ERROR_CODES
 from .extensions import api
@@ -136,7 +137,7 @@ def document(app: Flask) -> dict[str, Any]:
     """The whole document as plain values."""
     spec = api.spec.to_dict()
     parts = spec["components"]
-    parts["schemas"]["Problem"] = components.PROBLEM
+    parts["schemas"]["Problem"] = components.problem_schema(problem_codes.schema())
     parts["schemas"].pop("Error", None)
     parts["schemas"].pop("PaginationMetadata", None)
     parts["responses"] = {

@@ -56,11 +56,11 @@ FLOORS = (
     ("llm_providers", "user_llm_configs", "conversations", "messages", "attachments", "completions"),
     ("search", "transfer", "usage"),
     ("operations",),
-    ("openapi",),
+    ("problem_codes", "openapi"),
     ("__init__",),
 )
 HEIGHTS = {name: (floor, column) for floor, names in enumerate(FLOORS) for column, name in enumerate(names)}
-LOOSE = {"__init__.py", "errors.py", "extensions.py", "openapi.py", "keyring.py"}
+LOOSE = {"__init__.py", "errors.py", "extensions.py", "openapi.py", "problem_codes.py", "keyring.py"}
 FOLDERS_OF_THE_WHOLE = {"live", "e2e"}  # in tests/: what runs against servers in processes of their own
 TABLE_OWNERS = {
     mapper.class_.__tablename__: mapper.class_.__module__.split(".")[1] for mapper in Base.registry.mappers

@@ -51,27 +51,33 @@ def problem_response(status: int) -> dict[str, Any]:
     }
 
 
-PROBLEM = {
-    "type": "object",
-    "description": "A problem object (RFC 9457).",
-    "required": ["type", "title", "status", "code", "detail", "request_id"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "code": {"type": "string", "description": "What happened, for programs."},
-        "detail": {"type": "string", "description": "What happened, for people."},
-        "request_id": {
-            "type": ["string", "null"],
-            "description": "The request's id: quote it when you contact the operator.",
+def problem_schema(code: dict[str, Any]) -> dict[str, Any]:
+    """The schema of problems, with this schema of their codes."""
+    return {
+        "type": "object",
+        "description": "A problem object (RFC 9457).",
+        "required": ["type", "title", "status", "code", "detail", "request_id"],
+        "properties": {
+            "type": {"type": "string"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "code": code,
+            "detail": {"type": "string", "description": "What happened, for people."},
+            "request_id": {
+                "type": ["string", "null"],
+                "description": "The request's id: quote it when you contact the operator.",
+            },
+            "retry_after_s": {
+                "type": "integer",
+                "description": "In the problem of a completion: what `Retry-After` says, in seconds.",
+            },
+            "errors": {
+                "type": "object",
+                "description": "For invalid input: the messages for each invalid field.",
+                "additionalProperties": {"type": "array", "items": {"type": "string"}},
+            },
         },
-        "errors": {
-            "type": "object",
-            "description": "For invalid input: the messages for each invalid field.",
-            "additionalProperties": {"type": "array", "items": {"type": "string"}},
-        },
-    },
-}
+    }
 
 
 def text_header(description: str, example: str) -> dict[str, Any]:
