@@ -78,6 +78,7 @@ CODE = {
     "errors of an import": [limits.MAX_FAULTS, import_report.MAX_ERRORS],
     "conversations in an export of ChatGPT": [limits.MAX_ELEMENTS],
     "a conversation of ChatGPT": [limits.MAX_CONVERSATION_BYTES, limits.MAX_VALUES, limits.MAX_NODES],
+    "conversations of ChatGPT of more than 256 KiB": [1, 1],
     "what a zip unpacks to": [limits.MAX_RATIO],
     "what errors repeat": [echo.MAX_CHARACTERS, blueprint.MAX_ERRORS],
     "events of a provider's stream": [stream_parser.MAX_FRAMES, stream_parser.MAX_EMPTY_BYTES],

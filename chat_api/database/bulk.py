@@ -16,6 +16,10 @@ from .fleet_lock import only_long_write
 from .session import db
 
 LONGEST_REST_S = 0.2
+PAUSED = (
+    object()
+)  # a step that has done nothing, because it would have to wait for something but the database
+PAUSE_S = 0.02
 # others that wait for the end of a rest get the lock before the one that has rested
 LET_OTHERS_GO_FIRST_S = 0.001
 ROWS_ON_POSTGRES = 10_000
@@ -30,12 +34,16 @@ def rows_at_once() -> int:
 def with_rests(steps: Iterator[Any]) -> Iterator[Any]:
     """The steps of a long write, each to be committed by the caller before the next one begins.
 
+    After a step that is PAUSED others go on for a moment: whoever it waits for may need what is held here.
     On SQLite a step is followed by a rest that is as long. Steps and rests of all that is written like this, in all
     threads and processes, come one after the other: however many clients ask for such writes, half of the time is
     left to the others.
     """
     if is_postgres(db.engine):
-        yield from steps
+        for step in steps:
+            yield step
+            if step is PAUSED:
+                time.sleep(PAUSE_S)
         return
     end = object()
     while True:
@@ -45,8 +53,9 @@ def with_rests(steps: Iterator[Any]) -> Iterator[Any]:
             if step is end:
                 return
             yield step
-            time.sleep(min(time.monotonic() - began, LONGEST_REST_S))
-        time.sleep(LET_OTHERS_GO_FIRST_S)
+            if step is not PAUSED:
+                time.sleep(min(time.monotonic() - began, LONGEST_REST_S))
+        time.sleep(PAUSE_S if step is PAUSED else LET_OTHERS_GO_FIRST_S)
 
 
 def delete_owned_rows(*, user_id: str) -> Iterator[None]:

@@ -11,7 +11,7 @@ from .limits import (
     TOO_SLOW,
     ReadingEnded,
 )
-from .records import END, Fault, Record, Records
+from .records import END, Fault, Pause, Record, Records
 
 _MIB = 1024 * 1024
 
@@ -55,12 +55,15 @@ class ReadingBudget:
                 return
             if record is None:
                 return
+            if isinstance(record, Pause):
+                yield record
+                continue
             number = record.number
             faults += isinstance(record, Fault)
             has_any = has_any or isinstance(record, Record)
             yield record
 
-    def _next(self, records: Records) -> Record | Fault | None:
+    def _next(self, records: Records) -> Record | Fault | Pause | None:
         self._began_s = time.thread_time()
         try:
             return next(records, None)

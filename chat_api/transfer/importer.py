@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 
 from ..conversations import service as conversations
+from ..database.bulk import PAUSED
 from ..database.session import db
 from ..errors import QuotaExceeded
 from ..messages import deletion
@@ -13,7 +15,7 @@ from . import import_queries
 from .conversation_importer import CLASHES, AlreadyHere, ConversationImporter, Refused
 from .import_report import ImportReport
 from .limits import MAX_PROVIDERS
-from .records import CONFIG, CONVERSATION, PROVIDER, Fault, Record, Records
+from .records import CONFIG, CONVERSATION, PROVIDER, Fault, Pause, Record, Records
 
 _END = object()
 
@@ -29,13 +31,17 @@ class Importer:
         self._number = 0  # of the current record
         self._provider_ids: dict[str, str] = {}  # in the file -> here
 
-    def restore(self, records: Records) -> Iterator[None]:
-        """Store them all. Yields when a transaction is complete, for the caller to commit it before going on.
+    def restore(self, records: Records) -> Iterator[Any]:
+        """Store them all. Yields when a transaction is complete, for the caller to commit it before going on, and
+        PAUSED when there is nothing to store yet.
 
         What is refused is rolled back, and what is stored of its conversation already, which is hidden, is deleted.
         Raises NotFound where the user is gone, and whatever the database does; what is committed stays.
         """
         for record in records:
+            if isinstance(record, Pause):
+                yield PAUSED
+                continue
             if record.starts_conversation:
                 yield from self._finish_conversation()
             if isinstance(record, Record) and record.kind == CONVERSATION:

@@ -7,10 +7,12 @@ from ..errors import InvalidInput
 from ..messages.schemas import MAX_CONTENT_BYTES
 
 # of an export of ChatGPT, which is read conversation by conversation; parsed it takes several times as much
-MAX_CONVERSATION_BYTES = 32 * 1024 * 1024
-MAX_NODES = 100_000  # of a conversation of ChatGPT
+MAX_CONVERSATION_BYTES = 16 * 1024 * 1024
+MAX_NODES = 50_000  # of a conversation of ChatGPT
 MAX_ELEMENTS = 100_000  # of an export of ChatGPT: conversations, or what stands in their place
-MAX_VALUES = 1_000_000  # of JSON that is parsed at once: a conversation of ChatGPT, or a line of our own
+MAX_VALUES = 500_000  # of JSON that is parsed at once: a conversation of ChatGPT, or a line of our own
+# JSON of more than this is parsed one at a time: of a conversation on the whole machine, of a line in each process
+LARGE_BYTES = 256 * 1024
 MAX_FAULTS = 1000  # after them nothing more is read
 # of a zip
 MAX_DIRECTORY_BYTES = 8 * 1024 * 1024

@@ -40,4 +40,9 @@ class Fault:
         return self.kind is not None and self.kind not in BELOW_CONVERSATION
 
 
-Records = Iterator[Record | Fault]
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Nothing yet: what comes next has to wait for its slot. To be asked for again in a moment."""
+
+
+Records = Iterator[Record | Fault | Pause]

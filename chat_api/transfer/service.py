@@ -25,6 +25,7 @@ from .formats.ndjson import read_export
 from .import_report import ImportReport
 from .importer import Importer
 from .limits import (
+    LARGE_BYTES,
     MAX_CONVERSATION_BYTES,
     MAX_ELEMENTS,
     MAX_VALUES,
@@ -33,7 +34,8 @@ from .limits import (
     UnreadableFile,
     longest_line,
 )
-from .records import CONVERSATION, END, Fault, Record, Records
+from .records import CONVERSATION, END, Fault, Pause, Record, Records
+from .slots import LargeConversationSlot
 
 OURS, CHATGPT = "chat-api", "chatgpt"
 _HEAD_BYTES = 4096
@@ -96,26 +98,21 @@ def _records(file: IO[bytes], size_bytes: int, budget: ReadingBudget) -> tuple[s
     )
 
 
-def _chatgpt_records(
-    files: Iterable[Callable[[int], bytes]], budget: ReadingBudget
-) -> Iterator[Record | Fault]:
+def _chatgpt_records(files: Iterable[Callable[[int], bytes]], budget: ReadingBudget) -> Records:
     """The records of all files of a ChatGPT export. Raises UnreadableFile where there is no conversation in them."""
     number, has_any, first_fault = 0, False, ""
     problem: UnreadableFile | None = None
     for read in files:
         try:
-            for element in elements_of(read, max_bytes=MAX_CONVERSATION_BYTES, check=budget.check_time):
-                number += 1
-                if number > MAX_ELEMENTS:
-                    detail = f"There are more than {MAX_ELEMENTS} conversations; split the file."
-                    raise ReadingEnded(TOO_MANY_CONVERSATIONS, detail)
-                budget.check_time()
-                for record in _read_element(element, number):
-                    if isinstance(record, Fault):
-                        first_fault = first_fault or f" The first element: {record.detail}"
-                    else:
-                        has_any = True
-                    yield record
+            for record in _records_of_file(read, number, budget):
+                yield record
+                if isinstance(record, Pause):
+                    continue
+                number = record.number
+                if isinstance(record, Fault):
+                    first_fault = first_fault or f" The first element: {record.detail}"
+                else:
+                    has_any = True
         except UnreadableFile as error:  # this file, or what is left of it
             problem = problem or error
             yield Fault(number + 1, error.detail, END)
@@ -123,7 +120,40 @@ def _chatgpt_records(
         raise problem or UnreadableFile(f"There is no conversation of ChatGPT in it.{first_fault}")
 
 
+def _records_of_file(read: Callable[[int], bytes], number: int, budget: ReadingBudget) -> Records:
+    """The records of one file, whose first element has the number after this one.
+
+    Of large conversations one is in memory at a time, in all processes: parsed it takes several times its size.
+    """
+    slot = LargeConversationSlot(current_app.config["DATA_DIR"])
+    elements = elements_of(
+        read,
+        max_bytes=MAX_CONVERSATION_BYTES,
+        check=budget.check_time,
+        large_bytes=LARGE_BYTES,
+        may_grow=slot.try_take,
+    )
+    try:
+        for element in elements:
+            if isinstance(element, Pause):
+                yield element
+                continue
+            number += 1
+            if number > MAX_ELEMENTS:
+                detail = f"There are more than {MAX_ELEMENTS} conversations; split the file."
+                raise ReadingEnded(TOO_MANY_CONVERSATIONS, detail)
+            budget.check_time()
+            records = _read_element(element, number)
+            del element  # storing takes much longer than parsing
+            yield from records
+            del records
+            slot.release()
+    finally:
+        slot.release()
+
+
 def _read_element(element: bytes | None, number: int) -> Iterator[Record | Fault]:
+    """The records of an element, which is parsed at once, and not kept."""
     if element is None:
         return iter([Fault(number, f"It is larger than {MAX_CONVERSATION_BYTES} bytes.", CONVERSATION)])
     if has_more_values(element, MAX_VALUES):

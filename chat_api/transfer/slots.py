@@ -1,7 +1,14 @@
 """How many exports and imports run at the same time. Each of them takes a slot for a stream as well, an import when its
 file has been received."""
 
+import fcntl
+import os
+import threading
+from pathlib import Path
+
+from ..server.memory import return_freed_memory
 from ..server.slots import Slots
+from ..web.spool import disk_space_needed
 
 MAX_PER_WORKER = 8
 MAX_PER_USER = 2  # in each worker
@@ -26,3 +33,44 @@ upload_slots = Slots(
     full_for_user=f"You are already sending {MAX_PER_USER} imports to this server; wait for one to arrive.",
     retry_after_s=5,
 )
+
+one_large_line = (
+    threading.Lock()
+)  # that is parsed in this process; nobody waits for anything else while holding it
+
+
+class LargeConversationSlot:
+    """The one slot of all processes of a machine for a conversation that takes much memory while it is stored.
+
+    It is a lock on a file in DATA_DIR, which ends with its process. Nobody waits for it here: its holder needs what a
+    waiting import may hold, such as the lock for long writes.
+    """
+
+    def __init__(self, data_dir: str | Path) -> None:
+        self._path = Path(data_dir) / "large-conversation-lock"
+        self._file: int | None = None
+
+    def try_take(self) -> bool:
+        """Take the slot if it is free; whether it is held now."""
+        if self._file is not None:
+            return True
+        with disk_space_needed():
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            return False
+        except BaseException:
+            os.close(file)
+            raise
+        self._file = file
+        return True
+
+    def release(self) -> None:
+        """Let others have it; does nothing without it."""
+        file, self._file = self._file, None
+        if file is not None:
+            return_freed_memory()
+            os.close(file)

@@ -7,6 +7,7 @@ from functools import cache, partial
 
 import pytest
 
+from chat_api.transfer.limits import MAX_CONVERSATION_BYTES, MAX_NODES, MAX_VALUES
 from tests.live.client import SETTINGS, Answer, Person, at_once
 from tests.live.exhaustion import cpu_of, percentile, watching
 from tests.support.backends import on_postgres_first
@@ -18,6 +19,26 @@ pytestmark = on_postgres_first
 
 MIB = 1024 * 1024
 JSON, ZIP, NDJSON = "application/json", "application/zip", "application/x-ndjson"
+EMOJI = "\U0001f600".encode()  # one of them makes a text take four bytes a character
+
+
+def conversation_of(*texts: bytes) -> bytes:
+    """One conversation of ChatGPT, a message of each."""
+    nodes = (
+        b'"n%d":{"message":{"content":{"parts":["%b"]}}}' % (number, text)
+        for number, text in enumerate(texts)
+    )
+    return b'[{"mapping":{%b}}]' % b",".join(nodes)
+
+
+# what takes most memory of all that is read: just below the limits of a conversation
+HEAVY: dict[str, Callable[[], bytes]] = {
+    "wide text": lambda: conversation_of(EMOJI + b"x" * (MAX_CONVERSATION_BYTES - 1000)),
+    "wide texts": lambda: conversation_of(*[EMOJI + b"x" * (MIB - 10)] * 15),
+    "small nodes": lambda: conversation_of(*[b"x"] * (MAX_NODES - 1)),
+    "objects": lambda: b'[{"mapping":{"a":[' + b'{"a":0},' * (MAX_VALUES // 3 - 10) + b"0]}}]",
+}
+CLIENTS, MAX_GROWTH_MIB = 16, 200
 # made when they are needed: together they take seconds, which each process would spend to collect the tests
 BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "zeros": (lambda: zipped({"conversations.json": b"[" + b"0," * 500_000 + b"0]"}), ZIP),
@@ -103,7 +124,33 @@ def test_others_hardly_notice_bombs(server: GunicornServer, innocent: Person, at
     assert statuses <= {200, 400, 429}
     assert not watch.failures
     assert percentile(watch.health_s, 99) < 2
-    assert watch.rss_growth_mib < 300
+    assert watch.rss_growth_mib < MAX_GROWTH_MIB
+
+
+@pytest.mark.nightly
+def test_the_heaviest_conversations_are_in_memory_one_at_a_time(
+    server: GunicornServer, innocent: Person
+) -> None:
+    """From as many users as it takes to have all slots for imports of all workers, at once."""
+    attackers = [Person(server) for _ in range(CLIENTS // 2)]
+    files = [make() for make in HEAVY.values()]
+    statuses = list[int]()
+
+    def keep_importing(number: int) -> None:
+        ends_at = time.monotonic() + 3
+        while time.monotonic() < ends_at:
+            attacker, content = attackers[number % len(attackers)], files[number % len(files)]
+            try:
+                statuses.append(import_file(attacker, content, JSON).status)
+            except OSError:  # refused while the body was still being sent
+                statuses.append(429)
+
+    with watching(server, innocent) as watch:
+        at_once([partial(keep_importing, number) for number in range(CLIENTS)])
+    assert set(statuses) <= {200, 400, 429, 503}
+    assert 200 in statuses
+    assert watch.rss_growth_mib < MAX_GROWTH_MIB
+    assert not watch.failures
 
 
 def test_an_early_end_is_reported_and_nothing_is_lost(attacker: Person) -> None:

@@ -144,14 +144,14 @@ def test_conversation_with_too_many_nodes_or_values_is_left_out(ada: Api) -> Non
     report = imported(ada, array_of(1, nodes + b"," + values), JSON)
     assert report["conversations"] == {"imported": 1, "unchanged": 0, "failed": 2}
     assert [error["detail"] for error in report["errors"]] == [
-        "It has more than 100000 nodes.",
-        "It has more than 1000000 values.",
+        "It has more than 50000 nodes.",
+        "It has more than 500000 values.",
     ]
 
 
 def test_why_there_is_no_conversation_is_in_the_problem(ada: Api) -> None:
     values = b'[{"mapping":{},"x":[%b]}]' % b",".join([b"[]"] * 600_000)
-    assert "1000000 values" in assert_problem(send(ada, values, JSON), 400)["detail"]
+    assert "500000 values" in assert_problem(send(ada, values, JSON), 400)["detail"]
 
 
 def test_line_with_too_many_values_is_left_out(ada: Api) -> None:
@@ -159,7 +159,7 @@ def test_line_with_too_many_values_is_left_out(ada: Api) -> None:
     bomb = orjson.dumps(only)[:-1] + b',"x":[' + b"[]," * 600_000 + b"0]}"
     report = imported(ada, file_of(first, bomb, *whole(1)))
     assert report["conversations"]["imported"] == 1
-    assert "1000000 values" in report["errors"][0]["detail"]
+    assert "500000 values" in report["errors"][0]["detail"]
 
 
 def test_gzip_is_named(ada: Api) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import tracemalloc
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import hypothesis
@@ -10,8 +11,8 @@ import hypothesis.strategies as st
 import pytest
 
 from chat_api.transfer.formats import json_array
-from chat_api.transfer.formats.json_array import elements_of
 from chat_api.transfer.limits import UnreadableFile
+from chat_api.transfer.records import Pause
 
 VALUES = st.recursive(
     st.none()
@@ -24,6 +25,30 @@ VALUES = st.recursive(
     ),
     max_leaves=8,
 )
+
+
+def elements_of(read: Callable[[int], bytes], *, max_bytes: int) -> Iterator[bytes | None]:
+    """The elements, for which nobody has to wait."""
+    for element in json_array.elements_of(read, max_bytes=max_bytes):
+        assert not isinstance(element, Pause)
+        yield element
+
+
+def test_an_element_grows_when_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing more is read before that, and the smaller ones wait for nobody."""
+    answers = iter([False, False, True] + [True] * 9)
+    raw = b'[1,2,["' + b"x" * 50 + b'"],3]'
+    file = io.BytesIO(raw)
+    found = json_array.elements_of(
+        lambda size: file.read(10), max_bytes=100, large_bytes=20, may_grow=lambda: next(answers)
+    )
+    assert [next(found), next(found)] == [b"1", b"2"]
+    read_so_far = set()
+    for _ in range(2):
+        assert isinstance(next(found), Pause)
+        read_so_far.add(file.tell())
+    assert len(read_so_far) == 1
+    assert list(found) == [b'["' + b"x" * 50 + b'"]', b"3"]
 
 
 def elements(raw: bytes, chunk: int = 7, max_bytes: int = 10**9) -> list[Any]:

@@ -89,6 +89,7 @@ class _Tree:
         for key, message in self._messages.items():
             if text := _visible_text(message):
                 self.texts[key] = text
+            message.pop("content", None)  # a conversation may be all that there is room for, and once
         self.kept = list(self.texts)  # in the order of the file
         self._above = self._nearest_kept()
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from ..limits import UnreadableFile
+from ..records import Pause
 
 CHUNK_BYTES = 256 * 1024
 
@@ -45,6 +46,11 @@ class _Element:
         self._parts: list[bytes] = []
         self._size_bytes, self._max_bytes = 0, max_bytes
 
+    @property
+    def size_bytes(self) -> int:
+        """How much was added."""
+        return self._size_bytes
+
     def add(self, part: bytes) -> None:
         self._size_bytes += len(part)
         if self._size_bytes > self._max_bytes:
@@ -52,19 +58,32 @@ class _Element:
         else:
             self._parts.append(part)
 
-    def content(self) -> bytes | None:
-        """What there is of it, None where that is too much."""
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is nothing in it."""
+        return self._size_bytes <= self._max_bytes and not any(part.strip(_BLANK) for part in self._parts)
+
+    def take(self) -> bytes | None:
+        """What there is of it, None where that is too much. It is not kept."""
         if self._size_bytes > self._max_bytes:
             return None
-        return b"".join(self._parts).strip(_BLANK)
+        content = b"".join(self._parts)
+        self._parts.clear()
+        return content.strip(_BLANK)
 
 
 def elements_of(
-    read: Callable[[int], bytes], *, max_bytes: int, check: Callable[[], None] = lambda: None
-) -> Iterator[bytes | None]:
+    read: Callable[[int], bytes],
+    *,
+    max_bytes: int,
+    check: Callable[[], None] = lambda: None,
+    large_bytes: int | None = None,
+    may_grow: Callable[[], bool] = lambda: True,
+) -> Iterator[bytes | Pause | None]:
     """The elements of the array that `read` returns bit by bit; None for one of more than `max_bytes`.
 
-    `check` is called with each chunk that is read, and may end it all by raising.
+    `check` is called with each chunk that is read, and may end it all by raising. Nothing more is read of an element
+    that has reached `large_bytes` until `may_grow` says so, only Pauses are yielded.
 
     Raises UnreadableFile where it is not an array, or where it ends before its closing bracket, after the
     elements that are complete.
@@ -105,14 +124,15 @@ def elements_of(
                 depth -= closed
             else:  # the end of an element; of the last one where it is no comma
                 element.add(chunk[start:end])
-                content = element.content()
                 has_ended = token != b","
-                if content != b"" or not (is_first and has_ended):  # `[]` has no element
-                    yield content
+                if not (is_first and has_ended and element.is_blank):  # `[]` has no element
+                    yield element.take()
                 element, start, is_first = _Element(max_bytes), offset, False
                 depth = 0 if has_ended else 1
         if depth:
             element.add(chunk[start:])
+        while large_bytes is not None and element.size_bytes >= large_bytes and not may_grow():
+            yield Pause()
     if not has_ended:
         raise UnreadableFile("It ends before its closing bracket: it was cut off.")
 

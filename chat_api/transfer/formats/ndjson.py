@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import IO, Any
 
 import orjson
@@ -11,7 +12,7 @@ from ...web.blueprint import flat_messages
 from ...web.echo import short_value
 from ...web.fields import is_uuid
 from ...web.json_values import has_more_values
-from ..limits import MAX_VALUES, UnreadableFile
+from ..limits import LARGE_BYTES, MAX_VALUES, UnreadableFile
 from ..records import (
     ATTACHMENT,
     COMPLETION,
@@ -25,6 +26,7 @@ from ..records import (
     Record,
 )
 from ..schemas import LINES, VERSION, content_limit
+from ..slots import one_large_line
 
 _RECORDS = (CONVERSATION, MESSAGE, ATTACHMENT, COMPLETION, PROVIDER, CONFIG)
 # how our own lines begin: of a line that is otherwise unreadable, whether it starts a conversation
@@ -57,9 +59,10 @@ def read_export(
         kind: str | None = None
         fields: dict[str, Any] = {}
         try:
-            kind, fields = _parsed(line, max_line_bytes)
-            counts[kind] = counts.get(kind, 0) + 1
-            fields = _checked(kind, fields)
+            with one_large_line if line is not None and len(line) > LARGE_BYTES else nullcontext():
+                kind, fields = _parsed(line, max_line_bytes)
+                counts[kind] = counts.get(kind, 0) + 1
+                fields = _checked(kind, fields)
         except _Refused as error:
             yield Fault(number, str(error), kind or _claimed_kind(line), _claimed_id(kind, fields))
             continue
