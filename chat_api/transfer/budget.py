@@ -1,4 +1,4 @@
-"""What reading one file may cost: CPU time, by the size of the file, and errors."""
+"""What one file may cost: CPU time for reading and time for storing, by its size, and errors."""
 
 import time
 
@@ -7,6 +7,8 @@ from .limits import (
     MAX_FAULTS,
     READING_S,
     READING_S_PER_MIB,
+    STORING_S,
+    STORING_S_PER_MIB,
     TOO_MANY_ERRORS,
     TOO_SLOW,
     ReadingEnded,
@@ -16,15 +18,18 @@ from .records import END, Fault, Pause, Record, Records
 _MIB = 1024 * 1024
 
 
-class ReadingBudget:
-    """Counts what has been spent on a file. Only reading counts: what storing costs depends on the database.
+class ImportBudget:
+    """Counts what has been spent on a file.
 
-    It is the thread's CPU time, so neither a busy machine nor a slow disk ends an import.
+    Of reading it is the thread's CPU time, so neither a busy machine nor a slow disk ends an import. Storing has far
+    more time than it needs, as that depends on the database; the limit ends what keeps a slot and SQLite's lock busy.
     """
 
     def __init__(self, size_bytes: int) -> None:
         self._limit_s = READING_S + READING_S_PER_MIB * size_bytes / _MIB
         self._spent_s = self._began_s = 0.0
+        self._storing_limit_s = STORING_S + STORING_S_PER_MIB * size_bytes / _MIB
+        self._stored_s = 0.0
 
     def check_time(self) -> None:
         """Raise ReadingEnded where all of the time is spent; to be called now and then while a record is read."""
@@ -46,6 +51,7 @@ class ReadingBudget:
                 if max(faults, report.error_count) >= MAX_FAULTS:
                     detail = f"There were {MAX_FAULTS} errors; what comes after them was not read."
                     raise ReadingEnded(TOO_MANY_ERRORS, detail)
+                self._check_storing_time()
                 record = self._next(records)
             except ReadingEnded as error:
                 if whole and not has_any:
@@ -61,7 +67,15 @@ class ReadingBudget:
             number = record.number
             faults += isinstance(record, Fault)
             has_any = has_any or isinstance(record, Record)
-            yield record
+            began = time.monotonic()
+            yield record  # which is stored, or kept for its batch, before the next one is read
+            self._stored_s += time.monotonic() - began
+
+    def _check_storing_time(self) -> None:
+        if self._stored_s > self._storing_limit_s:
+            limit = f"{self._storing_limit_s:.0f} s, which is the limit for its size"
+            detail = f"Storing the file took more than {limit}; send it again to go on."
+            raise ReadingEnded(TOO_SLOW, detail)
 
     def _next(self, records: Records) -> Record | Fault | Pause | None:
         self._began_s = time.thread_time()

@@ -24,6 +24,9 @@ ALWAYS_UNPACKED_BYTES = 1024 * 1024
 # CPU time for reading, without storing; an ordinary export takes 0.05 to 0.3 s per MiB
 READING_S = 5.0
 READING_S_PER_MIB = 1.0
+# time for storing, also where it waits for the database and others: SQLite takes 1 to 2 s per MiB, half of it rests
+STORING_S = 120.0
+STORING_S_PER_MIB = 30.0
 MAX_PROVIDERS = 1000  # in one file; their ids are kept in memory
 
 TOO_MANY_ERRORS, TOO_MANY_CONVERSATIONS = "too_many_errors", "too_many_conversations"

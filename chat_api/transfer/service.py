@@ -16,7 +16,7 @@ from ..database.statements import Statement
 from ..errors import Unavailable
 from ..server import lifecycle
 from ..web.json_values import has_more_values
-from .budget import ReadingBudget
+from .budget import ImportBudget
 from .exporter import write_export
 from .formats.chatgpt import read_conversation
 from .formats.chatgpt_zip import read_members
@@ -60,7 +60,7 @@ def import_file(*, user_id: str, file: IO[bytes]) -> tuple[ImportReport, Iterato
     """
     size_bytes = file.seek(0, os.SEEK_END)
     file.seek(0)
-    budget = ReadingBudget(size_bytes)
+    budget = ImportBudget(size_bytes)
     file_format, records = _records(file, size_bytes, budget)
     report = ImportReport(file_format)
     records = budget.spend_on(records, report, whole=file_format == CHATGPT)
@@ -77,7 +77,7 @@ def _until_shutdown(steps: Iterator[None]) -> Iterator[None]:
             )
 
 
-def _records(file: IO[bytes], size_bytes: int, budget: ReadingBudget) -> tuple[str, Records]:
+def _records(file: IO[bytes], size_bytes: int, budget: ImportBudget) -> tuple[str, Records]:
     """The format of a file, judged by its content, and its records. Raises UnreadableFile."""
     head = file.read(_HEAD_BYTES)
     limit: int = current_app.config["MAX_IMPORT_BYTES"]
@@ -98,7 +98,7 @@ def _records(file: IO[bytes], size_bytes: int, budget: ReadingBudget) -> tuple[s
     )
 
 
-def _chatgpt_records(files: Iterable[Callable[[int], bytes]], budget: ReadingBudget) -> Records:
+def _chatgpt_records(files: Iterable[Callable[[int], bytes]], budget: ImportBudget) -> Records:
     """The records of all files of a ChatGPT export. Raises UnreadableFile where there is no conversation in them."""
     number, has_any, first_fault = 0, False, ""
     problem: UnreadableFile | None = None
@@ -120,7 +120,7 @@ def _chatgpt_records(files: Iterable[Callable[[int], bytes]], budget: ReadingBud
         raise problem or UnreadableFile(f"There is no conversation of ChatGPT in it.{first_fault}")
 
 
-def _records_of_file(read: Callable[[int], bytes], number: int, budget: ReadingBudget) -> Records:
+def _records_of_file(read: Callable[[int], bytes], number: int, budget: ImportBudget) -> Records:
     """The records of one file, whose first element has the number after this one.
 
     Of large conversations one is in memory at a time, in all processes: parsed it takes several times its size.

@@ -130,6 +130,25 @@ def test_storing_is_no_reading(ada: Api, monkeypatch: pytest.MonkeyPatch) -> Non
     assert imported(ada, file_of(*(line for _ in range(20) for line in whole(3))))["ended_early"] is None
 
 
+def test_time_for_storing_is_limited_and_sending_the_file_again_goes_on(
+    app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "STORING_S_PER_MIB", 0.0)
+    content = file_of(*(line for _ in range(20) for line in whole(3)))
+    limit_s = 0.0
+    reasons: list[str | None] = []
+    while not reasons or reasons[-1] is not None:
+        monkeypatch.setattr(budget, "STORING_S", limit_s)
+        report = imported(ada, content)
+        reasons.append(ended(report) if report["ended_early"] else None)
+        stored = report["conversations"]["imported"] + report["conversations"]["unchanged"]
+        assert owned_rows(app, ada.user_id)["conversations"] == stored
+        limit_s = 2 * limit_s + 0.02
+    assert reasons[0] == "too_slow"
+    assert set(reasons[:-1]) == {"too_slow"}
+    assert stored == 20
+
+
 def test_number_of_conversations_is_limited(ada: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "MAX_ELEMENTS", 3)
     many = array_of(1, b",".join(numbered(n)[1:-1] for n in range(2, 9)))
