@@ -22,6 +22,9 @@ from tests.transfer.exports import conversation, file_of, message
 
 LONGEST_POST_S = 0.25
 LONG, LARGE = 2500, 150  # messages: many small ones, and some of 6 KB
+# the same in the sizes that were reported: 14.6 MB in one conversation, 20,000 messages in two branches
+FULL_LONG, FULL_LARGE = 10_000, 2050
+FULL = [pytest.mark.nightly, pytest.mark.timeout(1800)]
 Line = dict[str, Any]
 
 
@@ -137,10 +140,12 @@ def colliding_ids(count: int) -> list[str]:
     return found
 
 
+@pytest.mark.parametrize("count", [LARGE, pytest.param(FULL_LARGE, marks=FULL)])
 def test_an_import_of_a_large_conversation(
-    server: GunicornServer, innocent: Person, attacker: Person, idle_s: float
+    server: GunicornServer, innocent: Person, attacker: Person, idle_s: float, count: int
 ) -> None:
-    lines = large()
+    lines = large(count)
+    print(f"{len(file_of(*lines)) / 1e6:.1f} MB")
     path = f"/chat/conversations/{lines[0]['id']}"
     seen: list[int] = []
     ended = threading.Event()
@@ -158,7 +163,7 @@ def test_an_import_of_a_large_conversation(
         finally:
             ended.set()
         looking.result()
-    assert set(seen) <= {LARGE}
+    assert set(seen) <= {count}
     require_unhurt(watch, server, idle_s)
 
 
@@ -174,11 +179,12 @@ def test_an_import_of_ids_that_collide(
     require_unhurt(watch, server, idle_s)
 
 
+@pytest.mark.parametrize("length", [LONG, pytest.param(FULL_LONG, marks=FULL)])
 @pytest.mark.parametrize("how", ["patch", "post"])
 def test_six_clients_that_move_the_path_far(
-    server: GunicornServer, innocent: Person, attacker: Person, idle_s: float, how: str
+    server: GunicornServer, innocent: Person, attacker: Person, idle_s: float, how: str, length: int
 ) -> None:
-    lines, one, other = fork(LONG)
+    lines, one, other = fork(length)
     import_lines(attacker, *lines)
     conversation_id = lines[0]["id"]
 
@@ -198,7 +204,7 @@ def test_six_clients_that_move_the_path_far(
     assert attacker.get(f"/chat/conversations/{conversation_id}").body["active_leaf_id"] == path[-1]["id"]
     answer = attacker.patch(f"/chat/conversations/{conversation_id}", {"active_leaf_id": one})
     assert (answer.status, answer.body["active_leaf_id"]) == (200, one)
-    assert len(attacker.messages(conversation_id)) == LONG
+    assert len(attacker.messages(conversation_id)) == length
     require_unhurt(watch, server, idle_s)
 
 
