@@ -52,6 +52,12 @@ class ReplyLog:
         self._chunks.append(chunk)
         self._ends.append(end)  # last: it is what readers go by
 
+    def make_reasoning(self) -> None:
+        """Make reasoning of all text so far, as it has turned out to be. Positions stay as they are."""
+        for index, chunk in enumerate(self._chunks):
+            if chunk.kind == TEXT:
+                self._chunks[index] = chunk._replace(kind=REASONING)
+
     def after(self, position: int) -> list[Chunk]:
         """What came after a position, chunks of one kind joined; nothing where that position is not reached yet."""
         index = bisect_right(self._ends, position)

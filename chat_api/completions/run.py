@@ -12,7 +12,7 @@ from ..llm.client import CancelToken, Client
 from ..llm.error_codes import ERROR_CODES, FAILED, RATE_LIMITED
 from ..llm.error_rules import code_of
 from ..llm.errors import ProviderError
-from ..llm.events import Event, Finish, ReasoningDelta, TextDelta, ToolCall, Usage
+from ..llm.events import Event, Finish, ReasoningDelta, TextDelta, TextWasReasoning, ToolCall, Usage
 from ..llm.finish_reasons import WORDS, finish_reason, is_complete
 from ..llm.request import ChatRequest
 from .context import tokens_of
@@ -100,6 +100,8 @@ class Run:
                 self.log.append(Chunk(TEXT, _storable(event.text)))
             elif isinstance(event, ReasoningDelta):
                 self.log.append(Chunk(REASONING, _storable(event.text)))
+            elif isinstance(event, TextWasReasoning):
+                self.log.make_reasoning()
             elif isinstance(event, ToolCall):
                 self.log.append(tool_call_chunk(_storable_call(event)))
             elif isinstance(event, Usage):

@@ -20,6 +20,11 @@ class ReasoningDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class TextWasReasoning:
+    """All text so far was reasoning: only the end of it was marked, after it had been passed on."""
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCall:
     """A tool call that the model requests. Always complete: parsers put the fragments together."""
 
@@ -30,11 +35,16 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Something that the reply refers to. `places` are (begin, end) in the reply's text, in characters."""
+    """Something that the reply refers to. `places` are (begin, end) in the reply's text, in characters.
+
+    The same URL may come again with more; the last one counts. `marks` are texts that refer to it wherever they are in
+    the reply, such as "[1]".
+    """
 
     url: str
     title: str | None = None
     places: tuple[tuple[int, int], ...] = ()
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,4 +88,14 @@ class Finish:
     reason: str
 
 
-Event = TextDelta | ReasoningDelta | ToolCall | Source | ProviderState | Usage | Corrected | Finish
+Event = (
+    TextDelta
+    | ReasoningDelta
+    | TextWasReasoning
+    | ToolCall
+    | Source
+    | ProviderState
+    | Usage
+    | Corrected
+    | Finish
+)

@@ -11,7 +11,10 @@ import orjson
 from ..egress.errors import EgressError, Failed, TimedOut, Unreachable
 from .error_responses import error_of_report
 from .events import Event, Finish, ProviderState, ReasoningDelta, TextDelta, ToolCall, Usage
+from .finish_reasons import finish_reason, is_complete
 from .provider_state import StateTooLarge
+from .reply_text import ReplyText
+from .sources import Sources
 from .sse import Frame
 from .untrusted_json import parse_json
 
@@ -24,6 +27,11 @@ MAX_FRAMES = 500_000
 # its bytes and so many more.
 EMPTY_FRAME_BYTES = 200
 MAX_EMPTY_BYTES = 24 * 1024 * 1024
+
+NO_ARGUMENTS = ("", "null", '""', "None")  # what some servers send for none
+# what stands for a reply that has no text but something that can't be kept
+MEDIA_NOTE = "[The model made {what}, which this service can't show yet.]"
+MEDIA = {"picture": "a picture", "sound": "a sound recording", "video": "a video"}
 
 ENDED_EARLY = "The provider's response ended before the reply was complete."
 
@@ -39,10 +47,24 @@ class PartialToolCall:
     id: str
     name: str
     arguments: list[str] = field(default_factory=list)
+    size: int = 0  # of the arguments, in characters
+
+    def joined(self) -> str:
+        """The arguments so far."""
+        if len(self.arguments) > 1:
+            self.arguments = ["".join(self.arguments)]
+        return self.arguments[0] if self.arguments else ""
+
+    def replace_arguments(self) -> None:
+        """Forget the arguments: others come in their stead."""
+        self.arguments, self.size = [], 0
 
     def complete(self) -> ToolCall:
-        """The whole call, with an id of ours if the provider gave none."""
-        return ToolCall(self.id or f"call_{uuid4().hex}", self.name, "".join(self.arguments))
+        """The whole call, with an id of ours if the provider gave none, and an empty object for no arguments."""
+        arguments = self.joined()
+        if len(arguments) < 10 and arguments.strip() in NO_ARGUMENTS:
+            arguments = "{}"
+        return ToolCall(self.id or f"call_{uuid4().hex}", self.name, arguments)
 
 
 class StreamParser:
@@ -53,6 +75,9 @@ class StreamParser:
         self.finish_reason: str | None = None
         self.is_done = False  # the provider marked the end
         self.usage: Usage | None = None
+        self.text = ReplyText()
+        self.sources = Sources()
+        self.media: dict[str, int] = {}  # how many pictures and the like came, which are not kept
         self.calls: list[PartialToolCall] = []
         self.call_at: dict[object, PartialToolCall] = {}  # by the index in later fragments
         self._has_valid = False
@@ -100,6 +125,15 @@ class StreamParser:
         if fragment:
             self._count(len(fragment))
             call.arguments.append(fragment)
+            call.size += len(fragment)
+
+    def merge_usage(self, prompt_tokens: int | None, completion_tokens: int | None) -> None:
+        """Take counts. One that is missing, or 0 after another, changes nothing: some servers send them in parts."""
+        known = self.usage or Usage(None, None)
+        if prompt_tokens is not None or completion_tokens is not None:
+            self.usage = Usage(
+                _later(known.prompt_tokens, prompt_tokens), _later(known.completion_tokens, completion_tokens)
+            )
 
     def note_read(self, frames: list[Frame], brought: int) -> None:
         """Count the frames of a read that brought so many events. Raises Failed beyond the limits."""
@@ -116,17 +150,29 @@ class StreamParser:
             if self._remaining_empty_bytes < 0:
                 raise Failed("The provider sent too many events that bring nothing of a reply.")
 
+    def rest(self) -> list[Event]:
+        """What was held back until the end: the last of the text, and where it refers to its sources."""
+        found: list[Event] = []
+        self.flush(found)
+        return [*found, *self.sources.final()]
+
+    def flush(self, found: list[Event]) -> None:
+        """Append what was held back of the text."""
+        self.text.close(found)
+
     def end(self) -> list[Event]:
-        """The last events: tool calls, usage, finish. Raises EgressError if the reply is incomplete."""
+        """The last events: a note, tool calls, usage, finish. Raises EgressError if the reply is incomplete."""
         if self._has_invalid and not self._has_valid:
             raise Failed("The provider's stream contains nothing of its protocol.")
         if self.finish_reason is None and not self.is_done:
             raise Unreachable(ENDED_EARLY)
         reason = self.finish_reason or "stop"
-        if self.calls and reason in ("stop", "function_call"):  # some servers report this
+        self.calls = [call for call in self.calls if call.name or call.size]
+        if self.calls and is_complete(finish_reason(reason)):  # some servers report another good end
             reason = "tool_calls"
+        calls = [call.complete() for call in self.calls]
         usage = [self.usage] if self.usage else []
-        return [*(call.complete() for call in self.calls), *self._state(), *usage, Finish(reason)]
+        return [*self._notes(), *calls, *self._state(), *usage, Finish(reason)]
 
     def build_state(self) -> Mapping[str, Any] | None:
         """What the provider wants back with the reply, None for nothing. Raises StateTooLarge."""
@@ -139,12 +185,25 @@ class StreamParser:
             state = {}
         return [] if state is None else [ProviderState(state)]
 
+    def _notes(self) -> list[Event]:
+        """What takes the place of the text where there is only something that is not kept."""
+        if not self.media or self.text.length:
+            return []
+        what = " and ".join(
+            MEDIA[kind] if count == 1 else f"{count} {kind}s" for kind, count in self.media.items()
+        )
+        return [TextDelta(MEDIA_NOTE.format(what=what))]
+
     def _count(self, size: int) -> None:
         """Count what a tool call brings, which becomes an event only at the end."""
         self._fragments += 1
         self._remaining_bytes -= size
         if self._remaining_bytes < 0:
             raise ReplyTooLarge
+
+
+def _later(known: int | None, count: int | None) -> int | None:
+    return count if count or known is None else known
 
 
 def error_of_frame(data: str, key: str) -> EgressError:
@@ -154,18 +213,6 @@ def error_of_frame(data: str, key: str) -> EgressError:
         value = value[0]
     error = value.get("error") or value if isinstance(value, dict) else value
     return error_of_report(data if error is None else error, key)
-
-
-def add_text(found: list[Event], text: str) -> None:
-    """Append text unless it is empty."""
-    if text:
-        found.append(TextDelta(text))
-
-
-def add_reasoning(found: list[Event], text: str) -> None:
-    """Append reasoning unless it is empty."""
-    if text:
-        found.append(ReasoningDelta(text))
 
 
 def join_texts(found: list[Event]) -> list[Event]:
@@ -194,7 +241,8 @@ def parse_json_reply(parser: StreamParser, answer: Any) -> list[Event]:
     found: list[Event] = []
     parser.take_json(answer, found)
     parser.is_done = True
-    return join_texts(found) + parser.end()
+    parser.flush(found)
+    return [*join_texts(found), *parser.sources.final(), *parser.end()]
 
 
 def parse_stream(parser: StreamParser, reads: Iterable[list[Frame]]) -> Iterator[list[Event]]:
@@ -207,6 +255,7 @@ def parse_stream(parser: StreamParser, reads: Iterable[list[Frame]]) -> Iterator
                 for frame in frames:
                     parser.take(frame, found)
                     if parser.is_done:
+                        parser.flush(found)
                         break
                 if len(frames) > 1 or not found:  # one that brings something costs no more than the read
                     parser.note_read(frames, len(found))
@@ -218,7 +267,17 @@ def parse_stream(parser: StreamParser, reads: Iterable[list[Frame]]) -> Iterator
                 raise failure
             if parser.is_done:
                 break
-    except (Unreachable, TimedOut):
-        if parser.finish_reason is None:  # else only the end marker is missing
+    except (EgressError, ReplyTooLarge) as error:
+        if parser.finish_reason is None or not isinstance(error, (Unreachable, TimedOut)):
+            if rest := parser.rest():
+                yield rest
             raise
-    yield parser.end()
+        # else only the end marker is missing
+    rest = parser.rest()
+    try:
+        last = parser.end()
+    except EgressError:
+        if rest:
+            yield rest
+        raise
+    yield [*rest, *last]

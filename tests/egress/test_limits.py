@@ -170,7 +170,14 @@ def test_answer_limit_holds_for_tool_calls(asking: AskingMaker, provider: Script
 
 def texts_in_one_response(api_format: str, texts: list[str]) -> Reply:
     answer = {
-        "openai": {"choices": [{"message": {"content": text}, "finish_reason": "stop"} for text in texts]},
+        "openai": {
+            "choices": [
+                {
+                    "message": {"content": [{"type": "text", "text": text} for text in texts]},
+                    "finish_reason": "stop",
+                }
+            ]
+        },
         "anthropic": {
             "content": [{"type": "text", "text": text} for text in texts],
             "stop_reason": "end_turn",

@@ -259,7 +259,7 @@ STOP = anthropic_event("message_delta", delta={"stop_reason": "end_turn"})
                 content_block={"type": "tool_use", "id": "c", "name": "f", "input": {}},
             )
             + STOP,
-            [ToolCall("c", "f", ""), Finish("tool_calls")],
+            [ToolCall("c", "f", "{}"), Finish("tool_calls")],
             id="call-without-arguments",
         ),
     ],

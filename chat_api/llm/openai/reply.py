@@ -1,15 +1,44 @@
-"""Reads replies of OpenAI's chat completions, streamed or as one JSON object."""
+"""Reads replies of OpenAI's chat completions, streamed or as one JSON object, with the deviations of other servers."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .. import stream_parser
 from ..error_responses import error_of_report
-from ..events import Event, Usage
+from ..events import Event, ReasoningDelta, TextDelta
+from ..sources import FIELDS as SOURCE_FIELDS
 from ..sse import Frame
-from ..stream_parser import PartialToolCall, add_reasoning, add_text, error_of_frame, serialize_arguments
+from ..stream_parser import error_of_frame
 from ..untrusted_json import as_count, as_dict, as_text, items_of, parse_json
 from .state import MESSAGE_FIELDS, ReplyState
+from .tool_calls import ToolCallReader
+
+DONE = ("[DONE]", '"[DONE]"', "'[DONE]'", "[done]")
+# fields of a chunk or a choice that are looked at besides `choices`, `usage`, `delta` and `finish_reason`
+OTHER_FIELDS = SOURCE_FIELDS | {"error", "x_groq", "message", "text", "usageMetadata"}
+NO_REASONS = ("null", "none")  # sent as a finish reason before there is one
+PROMPT_TOKENS = ("prompt_tokens", "input_tokens", "promptTokenCount", "inputTokens")
+COMPLETION_TOKENS = ("completion_tokens", "output_tokens", "candidatesTokenCount", "outputTokens")
+CACHE_TOKENS = ("cache_creation_input_tokens", "cache_read_input_tokens")
+# where reasoning comes as text, or as parts; only the first of them counts, as many servers send it under two names
+REASONING = (
+    "reasoning_content",
+    "reasoning",
+    "reasoning_text",
+    "thinking",
+    "reasoning_details",
+    "thinking_blocks",
+)
+PARTS_OF_REASONING = ("thinking", "reasoning", "reasoning.text", "reasoning.summary", "thought")
+MEDIA = {
+    "image_url": "picture", "image": "picture", "output_image": "picture", "input_image": "picture",
+    "audio": "sound", "input_audio": "sound", "output_audio": "sound", "audio_url": "sound",
+    "video_url": "video", "video": "video",
+}  # fmt: skip
+LISTS_OF_MEDIA = {"images": "picture", "videos": "video"}
+OTHER_PARTS = SOURCE_FIELDS | {"function_call", "refusal", "audio", *LISTS_OF_MEDIA}
+PLAIN_PARTS = {"role", "content"}
+SURE_LENGTH = 8  # from here on, a text that begins with all that came before repeats it: that is no chance
 
 
 def parse_stream(reads: Iterable[list[Frame]], *, key: str, reply_bytes: int) -> Iterator[list[Event]]:
@@ -27,7 +56,17 @@ class OpenAIStreamParser(stream_parser.StreamParser):
 
     def __init__(self, key: str, reply_bytes: int) -> None:
         super().__init__(key, reply_bytes)
+        self._tool_calls = ToolCallReader(self)
         self._state_of_reply = ReplyState()
+        self._index: int | None = None  # of the choice that is read, of several alternatives
+        # the fields of the last chunk and of its choice, if there is nothing in them that has to be looked at
+        self._plain_chunk: tuple[str, ...] | None = None
+        self._plain_choice: tuple[str, ...] | None = None
+        self._texts = 0  # parts of text that came otherwise than on the short way
+        self._is_cumulative = False  # each delta has all of the text so far
+        self._in_doubt = ""  # a delta that may be the second one of such a stream
+        self._message_reasoning = ""
+        self._has_delta = self._has_reasoning = self._has_refused = False
 
     def build_state(self) -> Mapping[str, Any] | None:
         """See StreamParser."""
@@ -38,13 +77,51 @@ class OpenAIStreamParser(stream_parser.StreamParser):
         event, data = frame
         if event == "error":
             raise error_of_frame(data, self.key)
-        if data[:1] != "{" and data.strip(' "') == "[DONE]":  # some gateways send it as a JSON string
+        chunk = parse_json(data)
+        try:  # the short way of most frames: a text and nothing else, in a chunk like the one before
+            (choice,) = chunk["choices"]
+            delta = choice["delta"]
+            text, reply = delta.get("content"), self.text
+            if (
+                type(text) is str
+                and "<" not in text
+                and reply.is_plain
+                and tuple(chunk) == self._plain_chunk
+                and tuple(choice) == self._plain_choice
+                and not choice.get("finish_reason")
+                and not chunk.get("usage")
+                and not choice.get("index")
+                and (len(delta) == 1 or _is_plain_delta(delta))
+            ):
+                if text:
+                    reply.passed += len(text)
+                    reply.last = text
+                    found.append(TextDelta(text))
+                return
+        except (KeyError, TypeError, ValueError, AttributeError):
+            pass
+        if data.strip() in DONE:  # some gateways send it as a JSON string
             self.is_done = True
         else:
-            self.take_json(parse_json(data), found)
+            self._take_chunk(chunk, found)
 
-    def take_json(self, chunk: Any, found: list[Event]) -> None:
-        """Append the events of one object."""
+    def take_json(self, answer: Any, found: list[Event]) -> None:
+        """Append the events of a whole answer: of the first choice only."""
+        if isinstance(answer, dict):
+            choices = [choice for choice in items_of(answer.get("choices")) if isinstance(choice, dict)]
+            first = min(choices, key=_index_of, default=None)
+            if first is not None:
+                answer = {**answer, "choices": [first]}
+        for chunk in items_of(answer) if isinstance(answer, list) and len(answer) > 1 else [answer]:
+            self._take_chunk(chunk, found)
+
+    def flush(self, found: list[Event]) -> None:
+        """See StreamParser."""
+        doubtful, self._in_doubt = self._in_doubt, ""
+        self.text.feed(doubtful, found)
+        super().flush(found)
+
+    def _take_chunk(self, chunk: Any, found: list[Event]) -> None:
         if isinstance(chunk, list) and len(chunk) == 1:  # Gemini's errors
             chunk = chunk[0]
         if isinstance(chunk, dict):
@@ -55,58 +132,204 @@ class OpenAIStreamParser(stream_parser.StreamParser):
         self.note_frame(is_valid=is_valid)
         if not is_valid:
             return
-        if (usage := chunk.get("usage")) and isinstance(usage, dict):
-            self.usage = Usage(as_count(usage.get("prompt_tokens")), as_count(usage.get("completion_tokens")))
-        for choice in items_of(chunk.get("choices")):
-            if isinstance(choice, dict) and not choice.get("index"):  # the first of several alternatives
+        if usage := chunk.get("usage"):
+            self._take_usage(as_dict(usage))
+        choices = [choice for choice in items_of(chunk.get("choices")) if isinstance(choice, dict)]
+        if choices and self._index is None:
+            self._index = min(map(_index_of, choices))
+        for choice in choices:
+            if _index_of(choice) == self._index:
                 self._take_choice(choice, found)
+        is_plain = OTHER_FIELDS.isdisjoint(chunk)
+        if not is_plain:
+            self._take_usage(as_dict(as_dict(chunk.get("x_groq")).get("usage")))
+            self._take_usage(as_dict(chunk.get("usageMetadata")))
+            self.sources.take(chunk, found)
+        self._plain_chunk = tuple(chunk) if is_plain and not self._is_cumulative else None
 
     def _take_choice(self, choice: dict[str, Any], found: list[Event]) -> None:
-        delta = as_dict(choice.get("delta") or choice.get("message"))
-        if reasoning := delta.get("reasoning_content") or delta.get("reasoning"):
-            add_reasoning(found, as_text(reasoning))
-            self._state_of_reply.take_message(delta)
-        elif not MESSAGE_FIELDS.isdisjoint(delta):
-            self._state_of_reply.take_message(delta)
+        reason = choice.get("finish_reason")
+        if not isinstance(reason, str) or reason.lower() in NO_REASONS:
+            reason = ""
+        if delta := choice.get("delta"):
+            self._take_delta(as_dict(delta), found, is_last=bool(reason))
+            self._has_delta = self._has_delta or self.text.received > 0
+        is_plain = OTHER_FIELDS.isdisjoint(choice) and "usage" not in choice
+        if not is_plain:
+            self._take_message(as_dict(choice.get("message")), found)
+            self._take_text(as_text(choice.get("text")), found)  # of the older completions
+            self._take_usage(as_dict(choice.get("usage")))
+            self.sources.take(choice, found)
+            if error := choice.get("error"):
+                raise error_of_report(error, self.key)
+        if reason:
+            self.finish_reason = reason
+        self._plain_choice = tuple(choice) if is_plain and self._index == 0 else None
+
+    def _take_delta(self, delta: dict[str, Any], found: list[Event], *, is_last: bool = False) -> None:
+        """Take a part of the message, or all of it."""
+        if reasoning := _reasoning_of(delta):
+            self._take_reasoning(reasoning, found)
         if content := delta.get("content"):
-            add_text(found, content if isinstance(content, str) else _text(content, found))
-        elif refusal := delta.get("refusal"):
-            add_text(found, as_text(refusal))
+            text = content if isinstance(content, str) else self._text_of_parts(content, found)
+            if _is_thought(delta) and not self.text.is_in_tags and "<" not in text:
+                self._take_reasoning(text, found)
+            elif not (is_last and self._repeats_all(text)):
+                self._take_text(text, found)
         if calls := delta.get("tool_calls"):
             for fragment in items_of(calls):
                 self._take_call(as_dict(fragment))
-        if (reason := choice.get("finish_reason")) and isinstance(reason, str):
-            self.finish_reason = reason
+        if not MESSAGE_FIELDS.isdisjoint(delta):
+            self._state_of_reply.take_message(delta)
+        if not OTHER_PARTS.isdisjoint(delta):
+            self._take_others(delta, found)
 
-    def _take_call(self, fragment: dict[str, Any]) -> None:
-        function = as_dict(fragment.get("function"))
-        id, name = as_text(fragment.get("id")), as_text(function.get("name"))
-        index = fragment.get("index")
-        call = self._call_of_fragment(index if isinstance(index, int) else None, id, name)
-        self.name_call(call, id, name)
-        arguments = function.get("arguments")
-        if isinstance(arguments, dict):
-            arguments = serialize_arguments(arguments)
-        self.add_arguments(call, as_text(arguments))
-        self._state_of_reply.take_call(call, fragment)
+    def _take_message(self, message: dict[str, Any], found: list[Event]) -> None:
+        """Take a message beside the delta or in its stead: it may repeat all that came, or be a part like a delta."""
+        if not (self.text.received or self._has_reasoning or self.calls or self.media):
+            self._take_delta(message, found)
+            self._message_reasoning = _reasoning_of(message)
+            return
+        text, received = as_text(message.get("content")), self.text.received
+        if received and len(text) >= received and text.startswith(self.text.head):
+            self._take_text(text[received:], found)
+        elif not self._has_delta:
+            self._take_text(text, found)
+        reasoning = _reasoning_of(message)
+        if not self._has_reasoning or self._message_reasoning:
+            new = reasoning.removeprefix(self._message_reasoning)
+            self._message_reasoning = reasoning if new != reasoning else self._message_reasoning + reasoning
+            self._take_reasoning(new, found)
+        for call in items_of(message.get("tool_calls")):
+            self._take_call(as_dict(call), repeats=True)
+        if not MESSAGE_FIELDS.isdisjoint(message):
+            self._state_of_reply.take_rest(message)
+        rest = {name: value for name, value in message.items() if name in SOURCE_FIELDS}
+        if not self.media:
+            rest |= {name: message.get(name) for name in LISTS_OF_MEDIA}
+        if not received:
+            rest |= {"refusal": message.get("refusal"), "audio": message.get("audio")}
+        self._take_others(rest, found)
 
-    def _call_of_fragment(self, index: int | None, id: str, name: str) -> PartialToolCall:
-        """The call that a fragment continues, or a new one: some servers give every call the same index, or none."""
-        call = self.call_at.get(index)
-        if index is None and call is None and self.calls and not name:
-            call = self.calls[-1]
-        is_another = call is not None and name and ((id and call.id and id != call.id) or index is None)
-        if call is None or is_another:
-            call = self.call_at[index] = self.begin_call(id, name)
-        return call
+    def _take_call(self, fragment: dict[str, Any], *, repeats: bool = False) -> None:
+        call = self._tool_calls.take(fragment, repeats=repeats)
+        if call is not None:
+            self._state_of_reply.take_call(call, fragment)
+
+    def _take_others(self, fields: dict[str, Any], found: list[Event]) -> None:
+        """Take what few servers send."""
+        if call := as_dict(fields.get("function_call")):  # as it was before there were several
+            self._take_call({"index": -1, "function": call})
+        if refusal := as_text(fields.get("refusal")):
+            if not self._has_refused:
+                self.text.end_paragraph()
+            self._has_refused = True
+            self.text.feed(refusal, found)
+        if audio := as_dict(fields.get("audio")):
+            self.text.feed(as_text(audio.get("transcript")), found)
+            self._count_media("sound", 0 if self.media.get("sound") else 1)
+        for name, kind in LISTS_OF_MEDIA.items():
+            self._count_media(kind, len(items_of(fields.get(name))))
+        if not SOURCE_FIELDS.isdisjoint(fields):
+            self.sources.take(fields, found, shift=self.text.received - self.text.length)
+
+    def _take_text(self, text: str, found: list[Event]) -> None:
+        """Take the next text, without what it may repeat."""
+        if not text:
+            return
+        self._texts += 1
+        received = self.text.received
+        if self._in_doubt:
+            self._is_cumulative = text.startswith(self._in_doubt)
+            if not self._is_cumulative:
+                self.text.feed(self._in_doubt, found)
+            self._in_doubt = ""
+        elif self._texts == 2 and received < len(text) and text.startswith(self.text.head):
+            if received < SURE_LENGTH:
+                self._in_doubt = text
+                return
+            self._is_cumulative = True
+        if self._is_cumulative and text.startswith(self.text.head):
+            text = text[received:]
+        self.text.feed(text, found)
+
+    def _repeats_all(self, text: str) -> bool:
+        """Whether this text is all that came before, which some servers send once more at the end."""
+        is_equal = len(text) == self.text.received and text.startswith(self.text.head)
+        return is_equal and (self._texts > 1 or len(text) >= SURE_LENGTH)
+
+    def _take_reasoning(self, text: str, found: list[Event]) -> None:
+        if text:
+            self._has_reasoning = True
+            self.text.expect_no_tags()
+            found.append(ReasoningDelta(text))
+
+    def _text_of_parts(self, content: object, found: list[Event]) -> str:
+        """The text of a content in parts. Reasoning goes to `found`, pictures and the like are counted."""
+        text = ""
+        for part in items_of(content):
+            fields = as_dict(part)
+            kind = fields.get("type")
+            if kind in PARTS_OF_REASONING:
+                self._take_reasoning(_text_of_reasoning([part]), found)
+            elif kind == "refusal":
+                text += as_text(fields.get("refusal"))
+            elif kind in MEDIA:
+                self._count_media(MEDIA[kind], 1)
+            else:
+                text += as_text([part])
+        return text
+
+    def _count_media(self, kind: str, count: int) -> None:
+        if count:
+            self.media[kind] = self.media.get(kind, 0) + count
+
+    def _take_usage(self, usage: dict[str, Any]) -> None:
+        """Take counts under the names that they have anywhere. Anthropic counts tokens of the cache apart."""
+        prompt = _count(usage, PROMPT_TOKENS)
+        if prompt is not None and "input_tokens" in usage:
+            prompt = as_count(prompt + sum(as_count(usage.get(name)) or 0 for name in CACHE_TOKENS))
+        self.merge_usage(prompt, _count(usage, COMPLETION_TOKENS))
 
 
-def _text(content: object, found: list[Event]) -> str:
-    """The text of a delta that has several parts; reasoning parts are added to `found`."""
+def _is_plain_delta(delta: dict[str, Any]) -> bool:
+    """Whether a delta has nothing but its text and the role."""
+    return not any(map(delta.get, delta.keys() - PLAIN_PARTS))
+
+
+def _index_of(choice: dict[str, Any]) -> int:
+    index = choice.get("index")
+    return index if isinstance(index, int) else 0
+
+
+def _count(usage: dict[str, Any], names: tuple[str, ...]) -> int | None:
+    return next((count for name in names if (count := as_count(usage.get(name))) is not None), None)
+
+
+def _is_thought(delta: dict[str, Any]) -> bool:
+    """Whether Gemini says that the content is a part of its reasoning."""
+    return "extra_content" in delta and bool(
+        as_dict(as_dict(delta["extra_content"]).get("google")).get("thought")
+    )
+
+
+def _reasoning_of(delta: dict[str, Any]) -> str:
+    """The reasoning in a delta or message, under the first name that has some: servers send it under two at once."""
+    for name in REASONING:
+        if value := delta.get(name):
+            text = value if isinstance(value, str) else _text_of_reasoning(value)
+            if text:
+                return text
+    return ""
+
+
+def _text_of_reasoning(value: object) -> str:
+    """The text of reasoning that comes as an object or as a list of parts; what is encrypted has none."""
     text = ""
-    for part in items_of(content):
-        if isinstance(part, dict) and part.get("type") in ("thinking", "reasoning"):
-            add_reasoning(found, as_text(part.get("thinking") or part.get("text")))
+    for part in items_of(value) if isinstance(value, list) else [value]:
+        if isinstance(part, dict):
+            inner = (part.get(name) for name in ("text", "summary", "thinking", "content"))
+            text += as_text(next(filter(None, inner), ""))
         else:
-            text += as_text([part])
+            text += as_text(part)
     return text

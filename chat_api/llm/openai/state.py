@@ -26,7 +26,7 @@ MESSAGE_FIELDS = frozenset(
     )
 )
 # fields of a call that belong to the protocol; all others are its sender's
-CALL_FIELDS = ("index", "id", "type", "function")
+CALL_FIELDS = ("index", "id", "type", "function", "custom", "name", "arguments")
 # texts of an entry of `reasoning_details` that arrive in parts
 _GROWING = ("text", "summary", "data")
 
@@ -53,6 +53,11 @@ class ReplyState:
                 self._take_details(self._details.setdefault(name, []), items_of(value))
             elif isinstance(value, dict) and self._budget.take(value):
                 self._objects[name] = _merged(self._objects.get(name, {}), value)
+
+    def take_rest(self, message: dict[str, Any]) -> None:
+        """Take what a message that repeats the deltas has besides what came with them."""
+        known = self._texts.keys() | self._details.keys() | self._objects.keys()
+        self.take_message({name: value for name, value in message.items() if name not in known})
 
     def take_call(self, call: PartialToolCall, fragment: dict[str, Any]) -> None:
         """Take what a fragment of a call, or a whole call, has of it."""

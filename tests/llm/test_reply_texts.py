@@ -1,0 +1,343 @@
+"""Texts, usage and ends of replies, as servers of either protocol really send them."""
+
+from typing import Any
+
+import pytest
+
+from chat_api.llm import anthropic
+from chat_api.llm.events import Finish, TextDelta
+from chat_api.llm.sse import Frame
+from tests.llm.reading import answer, block, chunk, message, read, read_whole, text_block, texts
+
+USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+LONG = "The answer to this question is longer than what is remembered of its beginning."
+
+
+# -- text is never doubled ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize(
+    "text", ["Hello", LONG, "<think>hm</think>\n\nHello", f"<think>hm</think>\n\n{LONG}"]
+)
+@pytest.mark.parametrize(
+    "last",
+    [
+        lambda text: [chunk(None, "stop", message={"role": "assistant", "content": text})],
+        lambda text: [chunk({}, "stop", message={"role": "assistant", "content": text})],
+        lambda text: [chunk({"content": ""}, "stop", message={"content": [{"type": "text", "text": text}]})],
+        lambda text: [chunk(None, None, message={"content": text}), chunk({}, "stop")],
+        lambda text: [chunk({"role": "assistant", "content": text}, "stop")],
+        lambda text: [chunk({"content": text}, "stop"), chunk(None, "stop", message={"content": text})],
+        lambda text: [chunk({}, "stop", message={"content": text.strip() + " "})],
+    ],
+)
+def test_last_chunk_may_repeat_everything(last: Any, text: str, apart: bool) -> None:
+    parts = [text[:3], text[3:5], text[5:]] if len(text) > 5 else [text[:3], text[3:]]
+    result = read([*(chunk({"content": part}) for part in parts), *last(text)], apart=apart)
+    assert result.text.rstrip() == text.removeprefix("<think>hm</think>\n\n")
+    assert (result.finish, result.error) == ("stop", None)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("text", ["Hello", LONG])
+def test_message_beside_each_delta(text: str, apart: bool) -> None:
+    chunks = [
+        chunk({"content": character}, message={"content": text[: end + 1]})
+        for end, character in enumerate(text)
+    ]
+    assert (
+        read([*chunks, chunk({"content": ""}, "stop", message={"content": text})], apart=apart).text == text
+    )
+
+
+@pytest.mark.parametrize("text", ["Hello", LONG])
+def test_messages_instead_of_deltas(text: str) -> None:
+    growing = [chunk(None, message={"content": text[:end]}) for end in range(1, len(text) + 1)]
+    assert read([*growing, chunk(None, "stop")]).text == text
+    parts = [chunk(None, message={"content": part}) for part in ("Hel", "lo ", "you")]
+    assert read([*parts, chunk(None, "stop")]).text == "Hello you"
+
+
+@pytest.mark.parametrize("text", ["Hello, you", LONG])
+@pytest.mark.parametrize("step", [1, 3, 9])
+def test_deltas_that_have_all_of_the_text_so_far(text: str, step: int) -> None:
+    growing = [text[:end] for end in range(step, len(text), step)] + [text]
+    assert read(texts(*growing)).text == text
+    assert read(texts(*growing), apart=True).text == text
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ["ha", "haha", "ha"],
+        ["1", "1", "1"],
+        ["ha", "haha"],
+        ["no", "no"],
+        ["a", "ab", "b"],
+        ["哈", "哈哈", "!"],
+    ],
+)
+def test_texts_that_happen_to_repeat(parts: list[str]) -> None:
+    assert read(texts(*parts)).text == "".join(parts)
+
+
+def test_whole_reply_with_message_and_delta() -> None:
+    choice = {
+        "message": {"content": "Two.[1]"},
+        "delta": {"role": "assistant", "content": ""},
+        "finish_reason": "stop",
+    }
+    assert read_whole({"choices": [choice]}).text == "Two.[1]"
+    choice["delta"] = {"role": "assistant", "content": "Two.[1]"}
+    assert read_whole({"choices": [choice]}).text == "Two.[1]"
+
+
+def test_repeated_reasoning_is_taken_once() -> None:
+    whole = {"reasoning_content": "Let me see.", "content": "Hello"}
+    deltas = [
+        chunk({"reasoning_content": "Let me "}),
+        chunk({"reasoning_content": "see."}),
+        chunk({"content": "Hello"}),
+    ]
+    result = read([*deltas, chunk(None, "stop", message=whole)])
+    assert (result.reasoning, result.text) == ("Let me see.", "Hello")
+    growing = [chunk(None, message={"reasoning_content": "Let me see."[:end]}) for end in range(1, 12)]
+    result = read([*growing, chunk(None, "stop", message=whole)])
+    assert (result.reasoning, result.text) == ("Let me see.", "Hello")
+
+
+# -- other texts --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "delta", [{"role": "assistant"}, {"tool_calls": None}, {"refusal": None, "role": "x"}]
+)
+def test_fields_beside_the_text(delta: dict[str, Any]) -> None:
+    parts = [LONG, " And", " so", " on."]
+    assert read(
+        [*(chunk({"content": part, **delta}) for part in parts), chunk(finish="stop")]
+    ).text == "".join(parts)
+
+
+def test_first_of_several_choices_only() -> None:
+    whole = {"choices": [{"index": index, "message": {"content": text}} for index, text in enumerate("ab")]}
+    assert read_whole(whole).text == "a"
+    whole["choices"].reverse()
+    assert read_whole(whole).text == "a"
+    assert read_whole({"choices": [{"message": {"content": text}} for text in "ab"]}).text == "a"
+    streamed = [{"choices": [{"index": index, "delta": {"content": LONG}}]} for index in (0, 1, 0, 1, 1, 0)]
+    assert read(streamed).text == LONG * 3
+    one_based = [{"choices": [{"index": 1, "delta": {"content": text}}]} for text in ("Hel", "lo")]
+    assert read(one_based).text == "Hello"
+
+
+def test_completions_of_the_old_form() -> None:
+    assert read_whole({"choices": [{"index": 0, "text": "Hello", "finish_reason": "stop"}]}).text == "Hello"
+    parts = [{"choices": [{"index": 0, "text": text}]} for text in ("Hel", "lo")]
+    assert read(parts).text == "Hello"
+
+
+def test_refusals_are_text() -> None:
+    parts = [chunk({"refusal": "I can't "}), chunk({"refusal": "do that."}), chunk(finish="stop")]
+    assert read(parts).text == "I can't do that."
+    assert read_whole(answer({"content": None, "refusal": "No."})).text == "No."
+    assert read_whole(answer({"content": [{"type": "refusal", "refusal": "No."}]})).text == "No."
+    assert read([chunk({"content": "Well."}), *parts]).text == "Well.\n\nI can't do that."
+
+
+def test_transcript_is_text() -> None:
+    assert (
+        read_whole(answer({"content": None, "audio": {"data": "UklG", "transcript": "Hello"}})).text
+        == "Hello"
+    )
+    parts = [chunk({"audio": {"id": "a", "transcript": text}}) for text in ("Hel", "lo")]
+    assert read([*parts, chunk({"audio": {"data": "UklG"}}), chunk(finish="stop")]).text == "Hello"
+
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+
+
+@pytest.mark.parametrize(
+    ("message", "what"),
+    [
+        ({"content": "", "images": [IMAGE]}, "a picture"),
+        ({"content": None, "images": [IMAGE, IMAGE]}, "2 pictures"),
+        ({"content": [IMAGE]}, "a picture"),
+        ({"content": [{"type": "output_image", "image": "x"}]}, "a picture"),
+        ({"content": None, "audio": {"data": "UklG"}}, "a sound recording"),
+        ({"content": "<think>hm</think>", "images": [IMAGE]}, "a picture"),
+        ({"images": [IMAGE], "audio": {"data": "UklG"}}, "a sound recording and a picture"),
+    ],
+)
+def test_picture_without_text_is_named(message: dict[str, Any], what: str) -> None:
+    note = f"[The model made {what}, which this service can't show yet.]"
+    assert read_whole(answer(message)).text == note
+    assert read([chunk(message), chunk(finish="stop")], apart=True).text == note
+    assert read([chunk(message), chunk(None, "stop", message=message)]).text == note
+
+
+def test_picture_beside_a_text_changes_nothing_of_it() -> None:
+    assert (
+        read([chunk({"content": "Here it is."}), chunk({"images": [IMAGE]}), chunk(finish="stop")]).text
+        == "Here it is."
+    )
+
+
+# -- usage --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        pytest.param([{**chunk(finish="stop"), "usage": USAGE}], id="last-chunk"),
+        pytest.param([chunk(finish="stop"), {"choices": [], "usage": USAGE}], id="chunk-of-its-own"),
+        pytest.param([{**chunk(finish="stop"), "x_groq": {"id": "r", "usage": USAGE}}], id="x_groq"),
+        pytest.param([chunk(finish="stop", usage=USAGE)], id="choice"),
+        pytest.param(
+            [{**chunk(finish="stop"), "usage": {"input_tokens": 11, "output_tokens": 7}}],
+            id="anthropic-names",
+        ),
+        pytest.param(
+            [
+                {
+                    **chunk(finish="stop"),
+                    "usage": {"input_tokens": 4, "cache_read_input_tokens": 7, "output_tokens": 7},
+                }
+            ],
+            id="anthropic-names-with-cache",
+        ),
+        pytest.param(
+            [{**chunk(finish="stop"), "usageMetadata": {"promptTokenCount": 11, "candidatesTokenCount": 7}}],
+            id="gemini-names",
+        ),
+        pytest.param(
+            [
+                {**chunk(finish="stop"), "usage": USAGE},
+                {"choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": 0}},
+            ],
+            id="zeros-after-it",
+        ),
+        pytest.param(
+            [
+                chunk(finish="stop", usage={"prompt_tokens": 11}),
+                {"choices": [], "usage": {"completion_tokens": 7}},
+            ],
+            id="in-parts",
+        ),
+    ],
+)
+def test_usage_wherever_it_is_said(last: list[Any]) -> None:
+    result = read([*(chunk({"content": text}) for text in ("Hel", "lo")), *last])
+    assert (result.text, result.usage, result.finish) == ("Hello", (11, 7), "stop")
+
+
+def test_usage_in_each_chunk_counts_as_it_was_last() -> None:
+    chunks = [
+        {**chunk({"content": "x"}), "usage": {"prompt_tokens": 11, "completion_tokens": n}}
+        for n in range(1, 8)
+    ]
+    assert read(chunks).usage == (11, 7)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        ({"input_tokens": 11, "output_tokens": 1}, {"output_tokens": 7}, (11, 7)),
+        ({"input_tokens": 0, "output_tokens": 0}, {"input_tokens": 11, "output_tokens": 7}, (11, 7)),
+        ({"input_tokens": 11}, {"input_tokens": 0, "output_tokens": 7}, (11, 7)),
+        ({"input_tokens": 4, "cache_read_input_tokens": 7}, {"input_tokens": 4, "output_tokens": 7}, (11, 7)),
+        ({}, {"input_tokens": 4, "cache_creation_input_tokens": 7, "output_tokens": 7}, (11, 7)),
+        ({"input_tokens": 0}, {"output_tokens": 7}, (0, 7)),
+    ],
+)
+def test_usage_of_claude(start: Any, end: Any, expected: Any) -> None:
+    events = message(text_block(0, "Hi"), usage=end)
+    events[0]["message"]["usage"] = start
+    assert read(events, "anthropic").usage == expected
+
+
+# -- ends ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", ["", "null", "None"])
+def test_reason_before_the_end_is_none(reason: str) -> None:
+    result = read([chunk({"content": "Hi"}, reason)], done=False)
+    assert (result.text, result.finish) == ("Hi", None)
+    assert "ended before" in str(result.error)
+    assert read([chunk({"content": "Hi"}, reason), chunk(finish="stop")], done=False).finish == "stop"
+
+
+def test_what_was_held_back_is_kept_where_a_stream_breaks_off() -> None:
+    result = read([chunk({"content": "<thi"})], done=False)
+    assert (result.text, result.finish) == ("<thi", None)
+    result = read([chunk({"content": "ha"}), chunk({"content": "haha"}), {"error": {"message": "It broke"}}])
+    assert result.text == "hahaha"
+    assert "It broke" in str(result.error)
+
+
+def test_error_in_a_choice() -> None:
+    failed = chunk({"content": "!"}, "error", error={"code": 502, "message": "Upstream broke"})
+    result = read([chunk({"content": "Hi"}), failed])
+    assert result.text == "Hi!"
+    assert "Upstream broke" in str(result.error)
+
+
+# -- Claude -------------------------------------------------------------------------------------------------
+
+
+SEARCH = [
+    *block(1, "server_tool_use", id="s1", name="web_search", input={}),
+    *block(2, "web_search_tool_result", tool_use_id="s1", content=[]),
+]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("I'll look it up.", "Here it is.", "I'll look it up.\n\nHere it is."),
+        ("I'll look it up.", "\n\nHere it is.", "I'll look it up.\n\nHere it is."),
+        ("", "Here it is.", "Here it is."),
+        (LONG, "Here it is.", f"{LONG}\n\nHere it is."),
+    ],
+)
+def test_texts_around_a_server_tool_are_apart(before: str, after: str, expected: str) -> None:
+    events = message(text_block(0, before), SEARCH, text_block(3, after[:2], after[2:]))
+    assert read(events, "anthropic").text == expected
+    assert read(events, "anthropic", apart=True).text == expected
+    content = [
+        {"type": "text", "text": before},
+        {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}},
+        {"type": "text", "text": after},
+    ]
+    assert read_whole({"content": content, "stop_reason": "end_turn"}, "anthropic").text == expected
+
+
+def test_neighbouring_blocks_of_text_are_one_text() -> None:
+    events = message(text_block(0, "It is "), text_block(1, "four"), text_block(2, "."))
+    assert read(events, "anthropic").text == "It is four."
+
+
+def test_explanation_of_a_refusal() -> None:
+    details = {"type": "refusal", "category": "cyber", "explanation": "Blocked under the usage policy."}
+    result = read(message(reason="refusal", stop_details=details), "anthropic")
+    assert (result.text, result.finish) == ("Blocked under the usage policy.", "content_filter")
+    result = read(message(text_block(0, "Well,"), reason="refusal", stop_details=details), "anthropic")
+    assert result.text == "Well,\n\nBlocked under the usage policy."
+    whole = {"content": [], "stop_reason": "refusal", "stop_details": details}
+    assert read_whole(whole, "anthropic").text == "Blocked under the usage policy."
+
+
+def test_picture_of_claude() -> None:
+    whole = {"content": [{"type": "image", "source": {}}], "stop_reason": "end_turn"}
+    assert "a picture" in read_whole(whole, "anthropic").text
+
+
+def test_types_of_events_may_be_in_their_names_only() -> None:
+    frames = [
+        Frame("content_block_delta", '{"index":0,"delta":{"type":"text_delta","text":"Hi"}}'),
+        Frame("message_delta", '{"delta":{"stop_reason":"end_turn"}}'),
+        Frame("", "[DONE]"),
+    ]
+    reads = anthropic.parse_stream([frames], key="key", reply_bytes=1000)
+    assert [event for events in reads for event in events] == [TextDelta("Hi"), Finish("stop")]
