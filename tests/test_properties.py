@@ -175,7 +175,7 @@ def valid_values(user: Api, endpoint: str) -> dict[tuple[str, str], Any]:
     """A value for each field with which its body would be accepted, made once for each user."""
     if "values" not in user.user:
         conversation = user.conversation()["id"]
-        message = user.message(conversation)["id"]
+        message = user.calling(conversation, "call_1")["id"]
         replying = user.provider(api_endpoint=endpoint)["id"]
         user.config(replying)
         user.user["values"] = {

@@ -207,7 +207,7 @@ def chat_of(user: Api, provider: ScriptedProvider) -> dict[str, str]:
         "user_id": user.user_id,
         "conversation_id": conversation,
         "provider_id": replying,
-        "parent_id": user.message(conversation)["id"],
+        "parent_id": user.calling(conversation, "call_1")["id"],
         "spare_provider_id": spare,
         "token_id": user.made("/auth/tokens", {"name": "to get"})["id"],
         "spare_token_id": user.made("/auth/tokens", {"name": "to delete"})["id"],
@@ -245,9 +245,8 @@ def within_reach(case: schemathesis.Case, own: dict[str, str]) -> schemathesis.C
         and is_made_up(case.body.get("message_id"))
     ):
         case.body["message_id"] = own["parent_id"]
-    if name == "create_message" and isinstance(case.body, dict) and "tool_call_id" in case.body:
-        if case.body.get("role") in ROLES:
-            case.body["role"] = "tool"
+    if name == "create_message" and isinstance(case.body, dict) and case.body.get("role") in ROLES:
+        agree_with_role(case.body, own)
     if name == "import_all":
         send_an_export(case)
     headers: Any = case.headers or {}
@@ -266,6 +265,27 @@ def within_reach(case: schemathesis.Case, own: dict[str, str]) -> schemathesis.C
     if name == "list_conversations" and places:
         query[places[0]] = re.sub(r"-(29|30|31)(?=T)", "-28", str(query[places[0]]))
     return case
+
+
+def agree_with_role(body: dict[str, Any], own: dict[str, str]) -> None:
+    """The document can't say which fields go with which role, nor which calls there are."""
+    calls = body.get("tool_calls")
+    if isinstance(calls, list) and calls and all(isinstance(call, dict) for call in calls):
+        body["role"] = "assistant"
+        body.pop("tool_call_id", None)
+        for number, call in enumerate(calls):
+            if isinstance(call.get("id"), str) and call["id"]:
+                call["id"] = str(number)
+            if isinstance(call.get("arguments"), str):
+                call["arguments"] = "{}"
+    elif body["role"] == "tool" or "tool_call_id" in body:
+        body["role"] = "tool"
+        if isinstance(body.get("tool_call_id", ""), str) and body.get("tool_call_id") != "":
+            body |= {"tool_call_id": "call_1", "parent_id": own["parent_id"]}
+            if is_uuid(str(body.get("conversation_id"))):
+                body["conversation_id"] = own["conversation_id"]
+    elif body.get("content") == "":
+        body["content"] = "x"
 
 
 def send_an_export(case: schemathesis.Case) -> None:

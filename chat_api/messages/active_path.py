@@ -48,7 +48,7 @@ _CONVERSATION_OF = Statement(
 )
 
 
-def _ancestors() -> sa.CTE:
+def ancestors() -> sa.CTE:
     """The message and its ancestors, up to the first one that is on the active path already.
 
     Each step looks its message up by the key: joined instead, Postgres may go through all of the user's messages for
@@ -70,7 +70,7 @@ def _ancestors() -> sa.CTE:
 GREATEST_POSITION = 2**31 - 1
 LONGEST_MOVE = 500  # messages, in one transaction on SQLite: about 10 ms
 
-_ancestor = _ancestors()
+_ancestor = ancestors()
 _FORK = Statement(sa.select(_ancestor.c.position).where(_ancestor.c.on_path))
 _LEAVE_PATH = Statement(
     sa.update(Message)

@@ -56,7 +56,8 @@ class Message(Model):
     on_path: Mapped[bool] = mapped_column(sa.Boolean, server_default=sa.true())
     role: Mapped[str] = mapped_column(sa.String(16))
     content: Mapped[str] = mapped_column(sa.Text)
-    # size of the content in UTF-8, so that a page can end before it grows too large without reading it
+    # size of all its texts in UTF-8, so that a page can end before it grows too large without reading it; releases
+    # before 0013 counted the content only
     size_bytes: Mapped[int] = mapped_column(sa.Integer)
     # how many attachments there are, and so the position of the newest one
     attachment_count: Mapped[int] = mapped_column(sa.Integer, default=0)

@@ -16,6 +16,7 @@ from ..web.responses import entity_response, json_response, location, no_content
 from . import deletion, pages, service
 from .long_moves import after_long_moves_and_commit
 from .schemas import ALL, CreateMessageSchema, ListMessagesSchema, MessageSchema
+from .tool_results import require_call
 
 blp = Blueprint(
     "messages",
@@ -59,13 +60,20 @@ def create_message(body: dict[str, Any]) -> Response:
     append = service.append_message if has_key() else service.append_message_and_commit
     user_id, content = guard.caller().user_id, body["content"]
     words = words_of(content)  # before the transaction that a key begins
+    fields = service.stored_fields(body=body)
 
     def create() -> dict[str, Any]:
-        QUOTAS.require_room(0, 1, len(content.encode()), user_id=user_id)
-        return after_long_moves_and_commit(lambda _: append(user_id=user_id, words=words, **body))
+        if "tool_call_id" in body:
+            require_call(user_id=user_id, **_parent_and_call(body))
+        QUOTAS.require_room(0, 1, service.size_of(fields=fields), user_id=user_id)
+        return after_long_moves_and_commit(lambda _: append(user_id=user_id, words=words, **fields))
 
     response, _ = create_once(body, create, _created_response, long_field=LongField("content", _content_of))
     return response
+
+
+def _parent_and_call(body: dict[str, Any]) -> dict[str, Any]:
+    return {name: body[name] for name in ("conversation_id", "parent_id", "tool_call_id") if name in body}
 
 
 def _created_response(message: dict[str, Any]) -> Response:

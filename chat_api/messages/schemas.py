@@ -2,13 +2,17 @@
 
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+import orjson
+from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
 
+from ..llm.untrusted_json import is_serializable
 from ..web.fields import IdField, Output, Text, Time
 from ..web.pagination import PositionPageSchema
 from .models import ROLES, STATUSES
 
 MAX_CONTENT_BYTES = 1024 * 1024
+MAX_TOOL_CALLS = 128  # of a message that a client appends, and all of them together:
+MAX_TOOL_CALLS_BYTES = 256 * 1024
 ACTIVE, ALL = BRANCHES = ("active", "all")
 
 
@@ -31,12 +35,41 @@ class ListMessagesSchema(PositionPageSchema):
             raise ValidationError({"around": ["Use only one of `around`, `after` and `before`."]})
 
 
+class CreateToolCallSchema(Schema):
+    id = Text(longest=255, metadata={"example": "call_1"})
+    name = Text(longest=255, metadata={"example": "get_weather"})
+    arguments = Text(
+        shortest=0,
+        max_bytes=MAX_TOOL_CALLS_BYTES,
+        metadata={
+            "example": '{"city": "Lisbon"}',
+            "description": "The text of a JSON object. Empty text stands for `{}`.",
+        },
+    )
+
+    @post_load
+    def require_object(self, values: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        arguments = values["arguments"] if values["arguments"].strip() else "{}"
+        try:
+            value = orjson.loads(arguments)
+        except orjson.JSONDecodeError:
+            value = None
+        if not (isinstance(value, dict) and is_serializable(value)):
+            raise ValidationError({"arguments": ["Not the text of a JSON object."]})
+        return {**values, "arguments": arguments}
+
+
 class CreateMessageSchema(Schema):
     conversation_id = IdField()
     role = fields.String(required=True, validate=validate.OneOf(ROLES), metadata={"example": "user"})
     content = Text(
+        shortest=0,
         max_bytes=MAX_CONTENT_BYTES,
-        metadata={"example": "Where should I eat?", "description": "1 character to 1 MiB of text in UTF-8."},
+        metadata={
+            "example": "Where should I eat?",
+            "description": "Up to 1 MiB of text in UTF-8. It may be empty in a message of the role `tool`, and in one"
+            " with `tool_calls`; otherwise it has 1 character at least.",
+        },
     )
     parent_id = IdField(
         required=False,
@@ -46,18 +79,48 @@ class CreateMessageSchema(Schema):
             " one starts a new branch, which becomes the active path. null makes it a first message."
         },
     )
+    tool_calls = fields.List(
+        fields.Nested(CreateToolCallSchema),
+        validate=validate.Length(1, MAX_TOOL_CALLS),
+        metadata={
+            "description": "Only for the role `assistant`: tool calls that the model has requested, 256 KiB together."
+            " Each has an id of its own."
+        },
+    )
     tool_call_id = Text(
         longest=255,
         required=False,
         metadata={
-            "description": "Only for the role `tool`: the id of the tool call that this is the result of."
+            "description": "Required for the role `tool`, and only for it: the id of the tool call that this is the"
+            " result of. A message that leads to this one must have that call."
         },
     )
 
     @validates_schema
-    def refuse_call_of_others(self, values: dict[str, Any], **kwargs: Any) -> None:
-        if "tool_call_id" in values and values.get("role") != "tool":
+    def require_what_the_role_has(self, values: dict[str, Any], **kwargs: Any) -> None:
+        role = values.get("role")
+        if "tool_call_id" in values and role != "tool":
             raise ValidationError({"tool_call_id": ["Only allowed for the role `tool`."]})
+        if "tool_call_id" not in values and role == "tool":
+            raise ValidationError(
+                {
+                    "tool_call_id": [
+                        "Required for the role `tool`: the id of the call that this is the result of."
+                    ]
+                }
+            )
+        if "tool_calls" in values and role != "assistant":
+            raise ValidationError({"tool_calls": ["Only allowed for the role `assistant`."]})
+        if not values.get("content") and role != "tool" and "tool_calls" not in values:
+            raise ValidationError({"content": ["Shorter than minimum length 1."]})
+
+    @validates_schema
+    def refuse_too_many_calls(self, values: dict[str, Any], **kwargs: Any) -> None:
+        calls = values.get("tool_calls", [])
+        if len({call["id"] for call in calls}) < len(calls):
+            raise ValidationError({"tool_calls": ["Two of them have the same id."]})
+        if len(orjson.dumps(calls)) > MAX_TOOL_CALLS_BYTES:
+            raise ValidationError({"tool_calls": [f"Longer than {MAX_TOOL_CALLS_BYTES} bytes together."]})
 
 
 class ToolCallSchema(Output):

@@ -5,6 +5,7 @@ from functools import cache, partial
 from operator import itemgetter
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
@@ -54,6 +55,7 @@ _take_position = _count.values(
     counted_leaf_id=new(Message.id),
 ).returning(Conversation.user_id, Conversation.id, Conversation.previous_leaf_id, Conversation.last_position)
 _SCOPE = ("user_id", "conversation_id", "parent_id", "position")
+_TEXTS = ("content", "tool_calls", "sources", "provider_state")
 
 Appended = tuple[int, str | None]
 """Position and parent of a new message."""
@@ -148,11 +150,21 @@ def append_message_and_commit(
     return _appended(scope, values, appended)
 
 
+def stored_fields(*, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a message that a client appends."""
+    calls = body.get("tool_calls")
+    return {**body, **({"tool_calls": orjson.dumps(calls).decode()} if calls else {})}
+
+
+def size_of(*, fields: Mapping[str, Any]) -> int:
+    """What a message takes of its user's quota, in bytes: its texts and what is stored with it as JSON."""
+    return sum(len(fields[name].encode()) for name in _TEXTS if fields.get(name))
+
+
 def _values(fields: Mapping[str, Any]) -> dict[str, Any]:
-    size_bytes = len(fields["content"].encode())
     return {
         "id": new_id(),
-        "size_bytes": size_bytes,
+        "size_bytes": size_of(fields=fields),
         "status": "completed",
         "created_at": ordered_now(),
         **fields,
@@ -224,10 +236,11 @@ def insert_messages(*, rows: list[dict[str, Any]], words: list[Words]) -> None:
     index_writer.write_new_words(db.session.connection(), rows[0]["user_id"], stored)
 
 
-_REPLACED = ("content", "size_bytes", "status", "tool_calls")
+_REPLACED = ("content", "size_bytes", "status", "tool_calls", "provider_state")
 _REPLACE = Statement(
     sa.update(Message).where(*_THIS_MESSAGE).values({name: new(getattr(Message, name)) for name in _REPLACED})
 )
+_SIZE = Statement(sa.select(Message.size_bytes).where(*_THIS_MESSAGE))
 
 _GROW = Statement(
     sa.update(Conversation)
@@ -236,16 +249,17 @@ _GROW = Statement(
 )
 
 
-def replace_reply(
-    *, user_id: str, message_id: str, content: str, words: Words, status: str, tool_calls: str | None
-) -> dict[str, Any]:
-    """Give a reply that was finalized before the text that it has by now, and return it; inside a transaction."""
-    size_bytes = len(content.encode())
-    values = {"content": content, "size_bytes": size_bytes, "status": status, "tool_calls": tool_calls}
-    before = get_message(user_id=user_id, message_id=message_id)
-    _REPLACE.all(user_id=user_id, message_id=message_id, **named_new(values))
-    message = get_message(user_id=user_id, message_id=message_id)
-    growth = size_bytes - len(before["content"].encode())
+def replace_reply(*, user_id: str, message_id: str, words: Words, **fields: Any) -> dict[str, Any]:
+    """Give a reply that was finalized before the text that it has by now, and return it; inside a transaction.
+
+    `fields` are the columns that a reply has when it ends.
+    """
+    this_message = {"user_id": user_id, "message_id": message_id}
+    size_bytes = size_of(fields=fields)
+    [(size_before,)] = _SIZE.all(**this_message)
+    _REPLACE.all(**this_message, **named_new({**fields, "size_bytes": size_bytes}))
+    message = get_message(**this_message)
+    growth = size_bytes - size_before
     _GROW.all(user_id=user_id, conversation_id=message["conversation_id"], growth=growth)
     index_writer.rewrite(
         user_id=user_id,

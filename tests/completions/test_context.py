@@ -69,12 +69,12 @@ def test_a_system_message_among_what_is_kept_is_sent_once(narrow: Chat) -> None:
 def test_a_turn_stays_together(narrow: Chat) -> None:
     """No tool's result without its call, no answer without its question."""
     say(narrow, "user", "assistant", "user")
-    body = {"conversation_id": narrow.conversation_id, "role": "tool", "content": f"4 {TURN}"}
-    narrow.api.made("/chat/messages", body)
+    narrow.api.calling(narrow.conversation_id, "call_1")
+    narrow.api.message(narrow.conversation_id, f"5 {TURN}", role="tool", tool_call_id="call_1")
     say(narrow, "assistant", "user", "assistant")
     completion = narrow.reply(content="Well?")
-    assert sent_numbers(narrow) == [6, 7]
-    assert completion["omitted_messages"] == 5
+    assert sent_numbers(narrow) == [7, 8]
+    assert completion["omitted_messages"] == 6
 
 
 def test_the_newest_message_is_sent_however_large(narrow: Chat) -> None:
@@ -188,7 +188,12 @@ def test_system_messages_take_half_of_the_context_at_most(wide: Chat) -> None:
 
 
 def test_a_result_is_not_sent_without_its_call(wide: Chat) -> None:
-    say(wide, "user", *("assistant",) * 20, *("tool",) * 10, *("assistant",) * 10)
+    say(wide, "user", *("assistant",) * 19)
+    ids = [f"call_{number}" for number in range(10)]
+    wide.api.calling(wide.conversation_id, *ids)
+    for number, id in enumerate(ids, 22):
+        wide.api.message(wide.conversation_id, f"{number} {TURN}", role="tool", tool_call_id=id)
+    say(wide, *("assistant",) * 10)
     wide.reply(content=None)
     assert sent_numbers(wide) == list(range(32, 42))
 

@@ -34,8 +34,11 @@ def test_a_created_message_is_returned_whole_and_ends_the_path(ada: Api) -> None
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_message_may_have_any_known_role(ada: Api, role: str) -> None:
-    message = ada.message(ada.conversation()["id"], role=role)
-    assert (message["role"], message["parent_id"], message["position"]) == (role, None, 1)
+    conversation = ada.conversation()["id"]
+    first = ada.calling(conversation, "call_1")
+    fields = {"tool_call_id": "call_1"} if role == "tool" else {}
+    message = ada.message(conversation, role=role, **fields)
+    assert (message["role"], message["parent_id"], message["position"]) == (role, first["id"], 2)
 
 
 @pytest.mark.happy_path("get_message")

@@ -66,10 +66,13 @@ class Conversation(RuleBasedStateMachine):
     def append(self) -> None:
         self.grown(self.user.message(self.id), self.leaf)
 
-    @rule(content=st.sampled_from(["assistant", "tool"]))
-    def append_another_role(self, content: str) -> None:
-        fields = {"tool_call_id": "call_1"} if content == "tool" else {}
-        self.grown(self.user.message(self.id, role=content, **fields), self.leaf)
+    @rule(role=st.sampled_from(["assistant", "system"]))
+    def append_another_role(self, role: str) -> None:
+        self.grown(self.user.message(self.id, role=role), self.leaf)
+
+    @rule()
+    def append_a_call(self) -> None:
+        self.grown(self.user.calling(self.id, "call_1"), self.leaf)
 
     @precondition(lambda self: self.parents)
     @rule(number=ANY_ONE_OR_NONE)

@@ -80,6 +80,11 @@ class Api:
         body = {"conversation_id": conversation_id, "role": role, "content": content, **fields}
         return self.made("/chat/messages", body)
 
+    def calling(self, conversation_id: str, *ids: str, **fields: Any) -> dict[str, Any]:
+        """An assistant's message with tool calls of these ids."""
+        calls = [{"id": id, "name": "get_weather", "arguments": "{}"} for id in ids]
+        return self.message(conversation_id, "", role="assistant", tool_calls=calls, **fields)
+
     def attachment(self, message_id: str, file_path: str = "uploads/a.png") -> dict[str, Any]:
         body = {"message_id": message_id, "file_type": "image/png", "file_path": file_path}
         return self.made("/chat/attachments", body)

@@ -29,6 +29,10 @@ def user(make_user: Callable[..., Api]) -> Api:
     return make_user()
 
 
+# of the calls that results in tests answer; some as long as they may be
+CALL_IDS = ("call_1", "x" * 255, "\U0001f600" * 255)
+
+
 @pytest.fixture(scope="module")
 def own_ids(user: Api, provider: ScriptedProvider) -> dict[str, str]:
     """The ids of what this user has."""
@@ -37,7 +41,7 @@ def own_ids(user: Api, provider: ScriptedProvider) -> dict[str, str]:
     user.config(replying)
     return {
         "conversation": conversation,
-        "message": user.message(conversation)["id"],
+        "message": user.calling(conversation, *CALL_IDS)["id"],
         "provider": user.provider()["id"],
         "replying": replying,
         "completion": user.completion(user.conversation()["id"], replying)["id"],
