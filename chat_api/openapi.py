@@ -200,9 +200,9 @@ def _complete_answers(operation: Operation) -> None:
         if "$ref" in response:
             continue
         names = ["X-Request-ID"]
-        if status == "201":
+        if status in ("201", "202"):
             names.append("Location")
-        if operation.takes_key and status in ("200", "201"):
+        if operation.takes_key and status in ("200", "201", "202"):
             names.append("Idempotency-Replayed")
         if status == "200" and _has_pages(operation):
             names.append("Link")

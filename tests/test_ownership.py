@@ -117,6 +117,15 @@ TRESPASSES = {
         "conversation",
         completion_of(conversation_id="{theirs}"),
     ),
+    "preview_completion in a conversation": Trespass(
+        "POST", "/chat/completions/preview", "conversation", completion_of(conversation_id="{theirs}")
+    ),
+    "preview_completion of a provider": Trespass(
+        "POST", "/chat/completions/preview", "provider", completion_of(provider_id="{theirs}")
+    ),
+    "preview_completion to a message": Trespass(
+        "POST", "/chat/completions/preview", "message", completion_of(parent_id="{theirs}")
+    ),
     "list_completions": Trespass("GET", "/chat/conversations/{theirs}/completions", "conversation"),
     "get_completion": Trespass("GET", "/chat/completions/{theirs}", "completion"),
     "get_completion in progress": Trespass("GET", "/chat/completions/{theirs}", "running"),

@@ -1,6 +1,6 @@
 """The OpenAPI descriptions of event streams, and of answers that depend on the request."""
 
-from .schemas import EventSchema, PreviewSchema
+from .schemas import CompletionSchema, EventSchema, PreviewSchema
 
 _EVENTS = """\
 Each event has a name (`event:`), an id (`id:`) and one line of JSON (`data:`):
@@ -51,6 +51,7 @@ CREATE = {
     "completion is stored in these cases, too, as `failed`. A conversation has one completion in progress at a time: "
     "a second one is 409, unless it names another `parent_id`. An `Idempotency-Key` that was used before returns the "
     "same completion, also while it is in progress, and also if it failed.\n\n"
+    "With `background`, the answer is 202, at once; read the events, or get the completion, at any time.\n\n"
     "With `stream`, the answer is 200 `text/event-stream`, at once. " + _EVENTS,
     "responses": {
         200: {
@@ -58,6 +59,10 @@ CREATE = {
             "content": {"text/event-stream": _STREAM, "application/json": {"schema": PreviewSchema}},
         },
         201: {"description": "The completion has ended."},
+        202: {
+            "description": "With `background`: the completion, in progress.",
+            "content": {"application/json": {"schema": CompletionSchema}},
+        },
     },
 }
 LAST_EVENT_ID = {

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
+from ..conversations import titles
 from ..conversations.models import IS_VISIBLE, Conversation
 from ..database import statements
 from ..database.columns import now
@@ -49,6 +50,7 @@ _STATE = Statement(
         lease.IS_OVER.label("is_over"),
         Completion.finish_reason,
         Conversation.active_leaf_id,
+        Conversation.title,
     )
     .join_from(
         Conversation,
@@ -125,7 +127,7 @@ def _finalize(
     state = _STATE.first(**this_completion)
     if state is None:
         return None
-    status, writer_id, is_over, reason, leaf_id = state
+    status, writer_id, is_over, reason, leaf_id, title = state
     is_first = status == IN_PROGRESS
     if worker_id is None:
         may_finalize = is_first and (is_cancelled or bool(is_over))
@@ -134,6 +136,9 @@ def _finalize(
     if not may_finalize:
         return None
     message = _store_reply(row, log, words, outcome, str(leaf_id), is_first=is_first)
+    if message is not None and not title:
+        scope = {"user_id": row["user_id"], "conversation_id": row["conversation_id"]}
+        titles.set_missing_title(**scope, text=messages.first_words(**scope))
     ended = {
         "status": outcome.status,
         "finish_reason": outcome.finish_reason,

@@ -12,7 +12,7 @@ from ..idempotency import accepts_key, check_key, create_once, has_key
 from ..server.slots import Slot, release_request_slot, stream_slots
 from ..web.blueprint import Blueprint
 from ..web.pagination import IdPageSchema, Page, id_of, listing_response
-from ..web.responses import entity_response, json_response, no_content
+from ..web.responses import entity_response, json_response, location, no_content
 from . import documentation, event_stream, service
 from .records import StoredCompletion
 from .registry import run_registry
@@ -23,6 +23,7 @@ from .schemas import (
     DryRunSchema,
     EventsQuerySchema,
     ModelSchema,
+    PreviewSchema,
 )
 from .service import CompletionRequest, Prepared
 
@@ -62,8 +63,10 @@ def list_completions(query: dict[str, Any], conversation_id: str) -> Response:
 def create_completion(body: dict[str, Any], query: dict[str, Any]) -> Response:
     """Request a provider's reply in a conversation, streamed or as a whole."""
     completion_request = _completion_request(body)
-    if query["dry_run"]:
+    if query["dry_run"]:  # the old way
         return _preview(completion_request)
+    if body["background"]:
+        return _begin_in_background(completion_request, body)
     with stream_slots().take(completion_request.user_id) as slot:
         completion_id, run, is_new = _start_once(completion_request, body)
         reader = _reader(completion_id, cancels=body["on_disconnect"] == "cancel")
@@ -75,6 +78,14 @@ def create_completion(body: dict[str, Any], query: dict[str, Any]) -> Response:
         if not is_new:
             response.headers[REPLAYED] = "true"
         return response
+
+
+@blp.route("/completions/preview", methods=["POST"])
+@blp.arguments(CreateCompletionSchema)
+@blp.response(200, PreviewSchema)
+def preview_completion(body: dict[str, Any]) -> Response:
+    """Show what a completion with this body would send to the provider. Nothing is sent or stored."""
+    return _preview(_completion_request(body))
 
 
 @blp.route("/completions/<id:completion_id>", methods=["GET"])
@@ -175,6 +186,17 @@ def _start_once(completion_request: CompletionRequest, body: dict[str, Any]) -> 
     return completion_id, registry.find(completion_request.user_id, completion_id), False
 
 
+def _begin_in_background(completion_request: CompletionRequest, body: dict[str, Any]) -> Response:
+    """202 and the completion as it is now: in progress, or further on where the request was sent again."""
+    completion_id, run, is_new = _start_once(completion_request, body)
+    if run is not None:
+        content = run.to_json()
+    else:
+        content = service.get_completion(user_id=completion_request.user_id, completion_id=completion_id)
+    headers = location(f"/chat/completions/{completion_id}")
+    return json_response(content, 202, headers if is_new else {**headers, REPLAYED: "true"})
+
+
 def _prepare(completion_request: CompletionRequest) -> Prepared | None:
     """Read what is to be sent before a transaction begins; None where that fails: a repeated request sends nothing."""
     try:
@@ -215,8 +237,7 @@ def _ended_response(stored: StoredCompletion) -> Response:
     """A reply that has ended: 201, or the provider's failure where nothing came of it."""
     if stored.row["status"] == "failed" and stored.problem is not None:
         raise ProviderFailed(stored.problem, completion_id=stored.row["id"])
-    location = f"{request.script_root}/chat/completions/{stored.row['id']}"
-    return json_response(stored.to_json(), 201, {"Location": location})
+    return json_response(stored.to_json(), 201, location(f"/chat/completions/{stored.row['id']}"))
 
 
 def _position(text: str | None) -> int:

@@ -1,9 +1,12 @@
 """The schemas of completions."""
 
-from marshmallow import Schema, fields, validate
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from ..messages.schemas import MAX_CONTENT_BYTES, MessageSchema
 from ..web.fields import Flag, IdField, Output, Text, Time, whole
+from ..web.hints import Hinted
 from .models import IN_PROGRESS, STATUSES
 from .parameters import ParametersSchema
 
@@ -12,7 +15,18 @@ EVENT_NAMES = ("completion.started", "completion.delta", "completion.reasoning",
 POSITION_PATTERN = "^(-1|[0-9]{1,16})$"
 
 
-class CreateCompletionSchema(Schema):
+class CreateCompletionSchema(Hinted, Schema):
+    hints = {
+        "messages": "What the conversation has is sent. Put the new message into `content`, or append others with "
+        "POST /chat/messages first.",
+        "prompt": "Put the new message into `content`.",
+        "input": "Put the new message into `content`.",
+        "system": "Append a message with the role `system` with POST /chat/messages.",
+        "instructions": "Append a message with the role `system` with POST /chat/messages.",
+        "user_id": "The owner of the conversation is the owner of its completions.",
+        "api_key": "Keys are stored once, with POST /chat/user-llm-configs.",
+    }
+
     conversation_id = IdField()
     provider_id = IdField()
     model = Text(
@@ -39,14 +53,22 @@ class CreateCompletionSchema(Schema):
         load_default=None,
         metadata={"description": "Reply to this message instead of the last one of the active path."},
     )
-    stream = Flag(
-        load_default=False,
-        metadata={"example": False, "description": "Whether to answer with server-sent events."},
-    )
     parameters = fields.Nested(
         ParametersSchema,
         load_default=dict,
         metadata={"example": {"temperature": 0.7, "max_tokens": 1000, "stop": ["\n\n"]}},
+    )
+    stream = Flag(
+        load_default=False,
+        metadata={"example": False, "description": "Whether to answer with server-sent events."},
+    )
+    background = Flag(
+        load_default=False,
+        metadata={
+            "example": False,
+            "description": "Answer at once, with 202 and the completion in progress, whose events can be read at any "
+            "time. Nothing is held open.",
+        },
     )
     on_disconnect = fields.String(
         load_default="continue",
@@ -57,6 +79,16 @@ class CreateCompletionSchema(Schema):
             "completion. With `cancel`, closing only the client's side of the connection counts as disconnecting.",
         },
     )
+
+    @validates_schema
+    def refuse_two_ways(self, values: dict[str, Any], **kwargs: Any) -> None:
+        """Raise ValidationError where nobody would wait for what was asked for."""
+        if values.get("background") and values.get("stream"):
+            raise ValidationError({"background": ["Use only one of `background` and `stream`."]})
+        if values.get("background") and values.get("on_disconnect") == "cancel":
+            raise ValidationError(
+                {"on_disconnect": ["Nobody is connected to a completion in the `background`."]}
+            )
 
 
 class DryRunSchema(Schema):

@@ -6,10 +6,12 @@ from typing import Any
 
 from marshmallow import Schema, fields
 
+from ..auth.fields import OwnerField
 from ..database.columns import TIME_FORMAT
 from ..web.fields import UUID_PATTERN, ChangesSchema, Flag, IdField, Output, QueryFlag, Text, Time, whole
 from ..web.pagination import PageQuerySchema
 
+MAX_TITLE_CHARACTERS = 255
 # years of four digits, so that times sort as text (SQLite has them as text)
 CURSOR_PATTERN = (
     "^[1-9][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
@@ -62,14 +64,22 @@ class ListConversationsSchema(PageQuerySchema):
 
 
 class CreateConversationSchema(Schema):
-    user_id = IdField(
-        metadata={"description": "The owner: the caller, or, for admins and service accounts, any user."}
+    user_id = OwnerField()
+    title = Text(
+        shortest=0,
+        longest=MAX_TITLE_CHARACTERS,
+        required=False,
+        load_default="",
+        metadata={
+            "example": "Trip to Lisbon",
+            "description": "Without one the conversation gets the first words of its first message as a title, with the"
+            " first reply.",
+        },
     )
-    title = Text(longest=255, metadata={"example": "Trip to Lisbon"})
 
 
 class UpdateConversationSchema(ChangesSchema):
-    title = Text(longest=255, required=False, metadata={"example": "Trip to Porto"})
+    title = Text(longest=MAX_TITLE_CHARACTERS, required=False, metadata={"example": "Trip to Porto"})
     archived = Flag(
         metadata={
             "description": "Archived conversations are only listed with `archived=true`. Nothing else changes."

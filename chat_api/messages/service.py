@@ -29,6 +29,13 @@ LEAF = "leaf"  # as a parent: whatever message the active path ends at
 
 _THIS_MESSAGE = (Message.user_id == USER_ID, Message.id == MESSAGE_ID)
 
+_FIRST_WORDS = Statement(
+    sa.select(sa.func.substr(Message.content, 1, 1000))
+    .where(*IN_CONVERSATION, Message.role == "user")
+    .order_by(Message.position)
+    .limit(1)
+)
+
 # -- appending -----------------------------------------------------------------------------------------------
 
 # The conversation's row numbers the message and names its parent: the lock on it is what makes positions total and
@@ -325,6 +332,12 @@ def find_last_message(*, user_id: str, conversation_id: str) -> dict[str, Any] |
     """The message at the end of the active path as plain values, None where there is none."""
     row = _GET_LAST.first(user_id=user_id, conversation_id=conversation_id)
     return None if row is None else MESSAGE.to_values(row)
+
+
+def first_words(*, user_id: str, conversation_id: str) -> str:
+    """What the user said first in a conversation; empty where the user has said nothing."""
+    row = _FIRST_WORDS.first(user_id=user_id, conversation_id=conversation_id)
+    return str(row[0]) if row else ""
 
 
 def is_on_path(*, user_id: str, message_id: str) -> bool:

@@ -4,6 +4,7 @@ import logging
 import re
 import sys
 import time
+from functools import cache
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from ..database.columns import now
 from ..errors import BestEffort
 from . import metrics
 
+_CONVERTER = re.compile("<(?:[^:>]+:)?([^>]+)>")
 _LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 
 log = logging.getLogger("chat_api.request")
@@ -52,16 +54,22 @@ def _end(response: Response) -> Response:
     if "Cache-Control" not in headers:
         headers.add("Cache-Control", "no-store")
     method, rule = current.environ["REQUEST_METHOD"], current.url_rule
-    route = rule.rule if rule is not None else None
+    route = documented_path(rule.rule) if rule is not None else None
     with BestEffort("counting a request"):
         metrics.count(method, route, response.status_code, duration_s)
     with BestEffort("logging a request"):
         if log.isEnabledFor(logging.INFO):
-            _write_line(method, route, response.status_code, duration_s, context)
+            _write_line(current, route, response.status_code, duration_s, context)
     return response
 
 
-def _write_line(method: str, route: str | None, status: int, duration_s: float, context: Any) -> None:
+@cache
+def documented_path(rule: str) -> str:
+    """The path of a route as the OpenAPI document has it: `/chat/messages/{message_id}`."""
+    return _CONVERTER.sub(r"{\1}", rule)
+
+
+def _write_line(current: Any, route: str | None, status: int, duration_s: float, context: Any) -> None:
     """Write a line like `logs.JsonFormatter`, without the cost of a log record: 3 us instead of 25."""
     caller = context.get("caller")
     line = {
@@ -70,10 +78,11 @@ def _write_line(method: str, route: str | None, status: int, duration_s: float, 
         "logger": log.name,
         "message": "request",
         "request_id": context.request_id,
-        "method": method,
+        "method": current.environ["REQUEST_METHOD"],
         "route": route,
         "status": status,
         "duration_ms": round(duration_s * 1000, 2),
+        "client": current.remote_addr,
         "user_id": caller.user_id if caller else None,
     }
     if caller and caller.actor_id != caller.user_id:

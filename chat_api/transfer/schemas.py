@@ -98,7 +98,7 @@ class ConfigLine(Schema):
 
 class ConversationLine(Schema):
     id = OwnIdField()
-    title = Text(longest=255)
+    title = Text(shortest=0, longest=255)
     archived = Flag(load_default=False)
     pinned = Flag(load_default=False)
     active_leaf_id = IdField(allow_none=True)

@@ -2,6 +2,7 @@
 
 from marshmallow import Schema, fields, validate
 
+from ..auth.fields import OwnerField
 from ..llm_providers.schemas import ContextWindow
 from ..web.fields import IdField, Output, Text, Time, whole
 
@@ -44,7 +45,7 @@ class ReplaceConfigSchema(Schema):
 
 
 class CreateConfigSchema(ReplaceConfigSchema):
-    user_id = IdField()
+    user_id = OwnerField()
     provider_id = IdField()
 
 

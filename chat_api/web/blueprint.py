@@ -15,12 +15,13 @@ from typing import Any
 import flask_smorest
 from flask import Response, request
 from flask_smorest.utils import deepupdate
-from marshmallow import Schema, ValidationError
+from marshmallow import Schema, ValidationError, fields
 from marshmallow.exceptions import SCHEMA
 from webargs.flaskparser import FlaskParser
 
 from ..errors import InvalidInput
 from .echo import field_name
+from .hints import with_hints
 from .json_body import json_object, needs_small_body
 from .openapi_components import BEARER, header_parameter
 from .request_body import has_body
@@ -212,15 +213,40 @@ def _answer(value: Any, status: int, schema: Schema | None) -> Response:
 
 
 def load(schema: Schema, values: dict[str, Any]) -> dict[str, Any]:
-    """Load by a schema. Raises InvalidInput with the messages for each invalid field."""
+    """Load by a schema. Raises InvalidInput with the messages for each invalid field.
+
+    null for an optional field means that it is not given, unless it is a value of that field.
+    """
     try:
-        return schema.load(values)
+        return schema.load(without_nulls(schema, values))
     except ValidationError as error:
         # marshmallow's frames refer to the error, and it to them and to all that was sent: megabytes until the
         # collector comes
         error.__traceback__ = None
-        messages = flat_messages(error.normalized_messages())
+        messages = flat_messages(with_hints(schema, error.normalized_messages()))
     raise InvalidInput(messages)
+
+
+def without_nulls(schema: Schema, values: dict[str, Any]) -> dict[str, Any]:
+    """The values without the fields, also of nested schemas, that are null and may be left out."""
+    known = schema.load_fields
+    return {
+        name: _without_nulls(known.get(name), value)
+        for name, value in values.items()
+        if value is not None or not _may_be_left_out(known.get(name))
+    }
+
+
+def _may_be_left_out(field: fields.Field | None) -> bool:
+    return field is not None and not field.required and not field.allow_none
+
+
+def _without_nulls(field: fields.Field | None, value: Any) -> Any:
+    if isinstance(value, dict) and isinstance(field, fields.Nested):
+        return without_nulls(field.schema, value)
+    if isinstance(value, list) and isinstance(field, fields.List):
+        return [_without_nulls(field.inner, item) for item in value]
+    return value
 
 
 def _load_query(schema: Schema, query_string: bytes) -> dict[str, Any]:

@@ -9,13 +9,33 @@ from typing import Any
 MAX_CHARACTERS = 50
 HIDDEN_NAME = "(name not repeated)"
 
+MAX_WORD = 16  # letters: names consist of words, keys and passwords of long runs
+MAX_ACRONYM = 8  # capitals
+MAX_WORDS = 6
+MAX_NAME_DIGITS = 4
+
 _NAME = re.compile(rf"[A-Za-z0-9_]{{1,{MAX_CHARACTERS}}}")
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
 
 
 def field_name(name: Any) -> str:
-    """A name of the input as an answer may repeat it: letters, digits and underscores, at most 50."""
+    """A name of the input as an answer may repeat it: at most 50 letters, digits and underscores that form words.
+
+    Words are separated by underscores or begin with a capital. What has a longer word, more than a few digits or
+    letters in odd cases may be a key that was pasted in the wrong place.
+    """
     text = str(name) if isinstance(name, str | int) else ""
-    return text if _NAME.fullmatch(text) else HIDDEN_NAME
+    return text if _NAME.fullmatch(text) and _has_words(text) else HIDDEN_NAME
+
+
+def _has_words(text: str) -> bool:
+    words = _WORD.findall(text)
+    digits = sum(character.isdigit() for character in text)
+    return (
+        digits <= MAX_NAME_DIGITS
+        and len(words) <= MAX_WORDS
+        and all(len(word) <= (MAX_ACRONYM if word.isupper() else MAX_WORD) for word in words)
+    )
 
 
 def short_value(value: Any) -> str:

@@ -16,6 +16,51 @@ def test_nothing_else_steers_a_completion(user: Api, body_for: Body, name: str) 
     assert_problem(user.post("/chat/completions", body), 400, name)
 
 
+@pytest.mark.parametrize(
+    ("fields", "name", "hint"),
+    [
+        ({"max_tokens": 10}, "max_tokens", "It belongs into `parameters`."),
+        ({"temperature": 1}, "temperature", "It belongs into `parameters`."),
+        (
+            {"parameters": {"stream": True}},
+            "parameters",
+            "stream: Unknown field. It belongs beside `parameters`",
+        ),
+        (
+            {"parameters": {"model": "m"}},
+            "parameters",
+            "model: Unknown field. It belongs beside `parameters`",
+        ),
+        ({"messages": [{"role": "user", "content": "x"}]}, "messages", "Put the new message into `content`"),
+        ({"system": "Be brief."}, "system", "Append a message with the role `system`"),
+        ({"nonsense": 1}, "nonsense", "Unknown field."),
+    ],
+)
+def test_a_field_in_the_wrong_place_says_where_it_belongs(
+    user: Api, body_for: Body, fields: dict[str, Any], name: str, hint: str
+) -> None:
+    problem = assert_problem(
+        user.post("/chat/completions", body_for("/chat/completions") | fields), 400, name
+    )
+    assert hint in problem["errors"][name][0]
+
+
+def test_null_means_not_given(user: Api, body_for: Body) -> None:
+    nothing = {"stream": None, "on_disconnect": None, "background": None, "parameters": {"temperature": None}}
+    body = body_for("/chat/completions")
+    preview = user.post("/chat/completions/preview", {**body, "parameters": {"temperature": None, "seed": 7}})
+    assert preview.status_code == 200
+    assert "temperature" not in preview.get_json()["request"]["body"]
+    assert user.post("/chat/completions", {**body, **nothing}).status_code == 201
+    assert_problem(user.post("/chat/completions", {**body, "conversation_id": None}), 400, "conversation_id")
+
+
+def test_nobody_waits_for_a_completion_in_the_background(user: Api, body_for: Body) -> None:
+    body = body_for("/chat/completions") | {"background": True}
+    assert_problem(user.post("/chat/completions", {**body, "stream": True}), 400, "background")
+    assert_problem(user.post("/chat/completions", {**body, "on_disconnect": "cancel"}), 400, "on_disconnect")
+
+
 @pytest.mark.parametrize("value", ["Continue", "stop", "continue ", "", True])
 def test_unknown_end_for_a_client_that_leaves_is_refused(user: Api, body_for: Body, value: Any) -> None:
     body = body_for("/chat/completions") | {"on_disconnect": value}

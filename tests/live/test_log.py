@@ -52,7 +52,7 @@ def test_a_request_leaves_one_line_of_json_with_the_promised_fields(server: Guni
         assert line["time"].endswith("Z")
         assert line["duration_ms"] > 0
     promised = [(line["method"], line["route"], line["status"], line["user_id"]) for line in found]
-    route = "/chat/conversations/<id:conversation_id>"
+    route = "/chat/conversations/{conversation_id}"
     assert promised == [
         ("GET", route, 200, person.user["id"]),
         ("GET", route, 401, None),

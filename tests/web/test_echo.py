@@ -10,12 +10,36 @@ from tests.support.api import Api
 SECRET = "sk-proj-0123456789abcdefghijklmnopqrstuvwxyz"
 
 
-@pytest.mark.parametrize("name", ["title", "api_key2", "a" * 50, 7])
+@pytest.mark.parametrize(
+    "name",
+    ["title", "api_key2", "a" * 16, "maxTokens", "HTTPProxy", "x_stainless_os", "Model", "top_p", "b", 7],
+)
 def test_plausible_names_are_repeated(name: Any) -> None:
     assert field_name(name) == str(name)
 
 
-@pytest.mark.parametrize("name", ["", SECRET, "a" * 51, "näme", "a\n", "a b", "a.b", None, 1.5, ("a",)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        SECRET,
+        "a" * 17,
+        "a_" * 26,
+        "sk_live_51HxqYzKd83nVb",
+        "ghp_abcdefghijklmnopqrst",
+        "hunter20261128",
+        "aBcDeFgHiJkLmN",
+        "AKIAIOSFODNN7EXAMPLEKEY",
+        20261128,
+        "näme",
+        "a\n",
+        "a b",
+        "a.b",
+        None,
+        1.5,
+        ("a",),
+    ],
+)
 def test_other_names_are_not(name: Any) -> None:
     assert field_name(name) == HIDDEN_NAME
 
