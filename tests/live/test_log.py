@@ -11,7 +11,8 @@ from tests.live.client import SETTINGS, Person, send_raw, wait_until
 from tests.support.server import GunicornServer
 
 FIELDS = {
-    "time", "level", "logger", "message", "request_id", "method", "route", "status", "duration_ms", "user_id"
+    "time", "level", "logger", "message", "request_id", "method", "route", "status", "duration_ms", "client",
+    "user_id",
 }  # fmt: skip
 
 
