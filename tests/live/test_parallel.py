@@ -3,6 +3,8 @@
 import threading
 from functools import partial
 
+import jwt
+
 from tests.live.client import Answer, Person, at_once
 from tests.support.api import PASSWORD, new_email
 from tests.support.server import GunicornServer
