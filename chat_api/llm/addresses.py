@@ -37,6 +37,12 @@ def base_url(api_endpoint: str, api_format: str) -> str:
     return parts._replace(path=path).geturl()
 
 
+def protocol_of_pasted(api_endpoint: str) -> str:
+    """The protocol of a URL that names a whole operation; OpenAI's, which most speak, if it says nothing."""
+    path = urlsplit(api_endpoint).path.rstrip("/").lower()
+    return "anthropic" if path.endswith("/messages") else "openai"
+
+
 def may_lack_version(endpoint: Endpoint) -> bool:
     """Whether a 404 may only mean that the path lacks its version: nobody knows this server, and the path has none."""
     path = urlsplit(endpoint.api_endpoint).path.rstrip("/")

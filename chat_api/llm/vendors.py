@@ -13,6 +13,7 @@ from .options import RequestOptions
 
 TABLE = Path(__file__).with_name("vendors.toml")
 BEARER = "bearer"
+HOW_CHECKED = ("recorded answers", "documents", "real server")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

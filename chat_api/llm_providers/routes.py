@@ -11,13 +11,14 @@ from ..database.bulk import with_rests
 from ..database.session import db
 from ..errors import Unavailable
 from ..idempotency import commits_once
+from ..llm.vendors import vendors
 from ..user_llm_configs import service as user_llm_configs
 from ..web.blueprint import Blueprint
 from ..web.pagination import IdPageSchema, Page, id_of, listing_response
-from ..web.responses import location, no_content, require_match
+from ..web.responses import entity_response, location, no_content, require_match
 from . import service
 from .models import LLMProvider
-from .schemas import CreateProviderSchema, ProviderSchema, UpdateProviderSchema
+from .schemas import CreateProviderSchema, ProviderSchema, UpdateProviderSchema, VendorSchema
 
 TRIES = 5  # while others store keys as fast as they are deleted
 
@@ -47,9 +48,22 @@ def list_providers(query: dict[str, Any]) -> Response:
 @commits_once(check=lambda body: service.check_sharing(is_admin=_is_admin(), shared=body["shared"]))
 @blp.response(201, ProviderSchema)
 def create_provider(body: dict[str, Any]) -> Any:
-    """Add an LLM provider: the caller's own, or, as an admin with `shared`, one for all users."""
+    """Add an LLM provider: the caller's own, or, as an admin with `shared`, one for all users.
+
+    Either `name` and `api_endpoint` are given, or a `catalog` that knows them.
+    """
     provider = service.create_provider(user_id=guard.caller().user_id, is_admin=_is_admin(), **body)
     return provider, location(f"/chat/llm-providers/{provider.id}")
+
+
+@blp.route("/catalog", methods=["GET"])
+@blp.response(200, VendorSchema(many=True))
+def list_catalog() -> Response:
+    """List the vendors that a provider can be made from, with what is known of them.
+
+    `POST /chat/llm-providers` takes an id of these as `catalog`; what it says itself wins over what is known.
+    """
+    return entity_response(VendorSchema(many=True).dump(vendors().values()))
 
 
 @blp.route("/<id:provider_id>", methods=["GET"])
@@ -65,8 +79,8 @@ def get_provider(provider_id: str) -> LLMProvider:
 def update_provider(changes: dict[str, Any], provider_id: str) -> LLMProvider:
     """Change one of the caller's providers, or, as an admin, a shared one.
 
-    Changing `api_endpoint` deletes all users' API keys for the provider: each was given for the old endpoint,
-    and has to be given again for the new one.
+    Changing `api_endpoint` deletes all users' API keys for the provider, and its `headers`: each was given for the
+    old endpoint, and has to be given again for the new one.
     """
     return _with_few_keys_and_commit(provider_id, partial(service.update_provider, changes=changes))
 

@@ -5,10 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from marshmallow import Schema, ValidationError, fields, validate
+import orjson
+from marshmallow import Schema, ValidationError, fields, post_load, validate
 
+from ..llm.addresses import protocol_of_pasted
 from ..llm.request import API_FORMATS
+from ..llm.vendors import HOW_CHECKED, vendors
 from ..web.fields import ChangesSchema, Flag, IdField, Output, Text, Time, WholeNumber, whole
+from .fields import MASK, Auth, Catalog, ExtraBody, Headers, Options
 
 # host, optional port, path and query of visible ASCII: what one URL parser reads, every other reads alike
 _HOST = r"[A-Za-z0-9](([A-Za-z0-9_-]|\.(?!\.)){0,251}[A-Za-z0-9])?"
@@ -79,10 +83,19 @@ class ContextWindow(WholeNumber):
 
 
 class CreateProviderSchema(Schema):
-    name = Text(longest=255, metadata={"example": "Example AI"})
-    api_endpoint = EndpointField()
-    api_format = ApiFormat(load_default="openai")
+    catalog = Catalog(load_default=None)
+    name = Text(
+        longest=255,
+        required=False,
+        metadata={"example": "Example AI", "description": "By default the vendor's, if `catalog` is given."},
+    )
+    api_endpoint = EndpointField(required=False)
+    api_format = ApiFormat()
     context_window = ContextWindow(load_default=None)
+    auth = Auth(load_default=None)
+    headers = Headers(load_default=None)
+    extra_body = ExtraBody(load_default=None)
+    request_options = Options(load_default=None)
     shared = Flag(
         load_default=False,
         metadata={
@@ -91,12 +104,33 @@ class CreateProviderSchema(Schema):
         },
     )
 
+    @post_load
+    def add_defaults(self, body: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Complete the body with what is known of the vendor."""
+        vendor = vendors().get(body["catalog"] or "")
+        if vendor is not None:
+            body = {"name": vendor.name, "api_format": vendor.api_format, **body}
+            if not vendor.has_placeholders:
+                body.setdefault("api_endpoint", vendor.api_endpoint)
+        missing = [name for name in ("name", "api_endpoint") if name not in body]
+        if vendor is not None and "api_endpoint" in missing:
+            complaint = f"Missing: {vendor.name} has another one for each account, {vendor.api_endpoint}."
+            raise ValidationError({"api_endpoint": [complaint]})
+        if missing:
+            raise ValidationError({name: ["Missing data for required field."] for name in missing})
+        return {"api_format": protocol_of_pasted(body["api_endpoint"]), **body}
+
 
 class UpdateProviderSchema(ChangesSchema):
+    catalog = Catalog()
     name = Text(longest=255, required=False, metadata={"example": "Example AI"})
     api_endpoint = EndpointField(required=False)
     api_format = ApiFormat()
     context_window = ContextWindow()
+    auth = Auth()
+    headers = Headers(may_remove=True)
+    extra_body = ExtraBody()
+    request_options = Options()
 
 
 class ProviderSchema(Output):
@@ -105,5 +139,51 @@ class ProviderSchema(Output):
     api_endpoint = fields.String(metadata={"example": "https://api.example.com/v1"})
     api_format = fields.String(validate=validate.OneOf(API_FORMATS), metadata={"example": "openai"})
     context_window = fields.Integer(allow_none=True, metadata={"example": 128000})
+    catalog = fields.String(allow_none=True, metadata={"example": "gemini"})
+    auth = fields.String(allow_none=True, metadata={"example": "api-key"})
+    headers = fields.Function(
+        lambda provider: dict.fromkeys(_parsed(provider.encrypted_headers), MASK),
+        metadata={
+            "type": "object",
+            "additionalProperties": {"type": "string", "const": MASK},
+            "example": {"HTTP-Referer": MASK},
+            "description": "The names of the additional headers. The values are not returned.",
+        },
+    )
+    extra_body = fields.Function(
+        lambda provider: _parsed(provider.extra_body),
+        metadata={"type": "object", "example": {"safe_prompt": True}},
+    )
+    request_options = fields.Function(
+        lambda provider: _parsed(provider.request_options),
+        metadata={"type": "object", "example": {"stream_options": False}},
+    )
     owner_id = IdField(allow_none=True, metadata={"description": "null for a shared provider."})
     created_at = Time()
+
+
+class VendorSchema(Output):
+    """A vendor of the catalog."""
+
+    id = fields.String(metadata={"example": "gemini", "description": "The value of `catalog`."})
+    name = fields.String(metadata={"example": "Google Gemini"})
+    api_endpoint = fields.String(
+        metadata={
+            "example": "https://generativelanguage.googleapis.com/v1beta/openai",
+            "description": "What stands in braces has to be filled in.",
+        }
+    )
+    api_format = fields.String(validate=validate.OneOf(API_FORMATS), metadata={"example": "openai"})
+    auth = fields.String(metadata={"example": "bearer"})
+    needs_key = fields.Boolean(metadata={"example": True})
+    request_options = fields.Dict(attribute="options", metadata={"example": {"dialect": "gemini"}})
+    checked = fields.List(
+        fields.String(validate=validate.OneOf(HOW_CHECKED)),
+        metadata={"example": ["documents"], "description": "How it was tried that this vendor works here."},
+    )
+    notes = fields.String(metadata={"example": "The OpenAI-compatible API."})
+
+
+def _parsed(text: str | None) -> dict[str, Any]:
+    """A JSON object of a row; None is an empty one."""
+    return orjson.loads(text) if text else {}

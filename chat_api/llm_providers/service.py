@@ -1,33 +1,29 @@
 """Creating, finding, changing and deleting providers."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
+from flask import current_app
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 
+from ..database.columns import new_id
 from ..database.session import db
 from ..database.statements import Statement
-from ..errors import Forbidden, KeyUnreadable, NotFound
-from ..keyring import CannotDecrypt, keyring
+from ..egress.errors import Blocked
+from ..egress.policy import AddressPolicy, address_settings
+from ..errors import Forbidden, InvalidInput, NotFound
 from ..users.quotas import Quota, Quotas
 from ..web.pagination import Listing, Page
 from .models import LLMProvider
+from .secret_headers import changed_headers
 
 _USE = Statement(
     sa.select(sa.func.sum(sa.literal_column("1"))).where(LLMProvider.owner_id == sa.bindparam("user_id"))
 )
 QUOTAS = Quotas(_USE, Quota("providers", "MAX_PROVIDERS_PER_USER", "LLM providers"), remembers=False)
-
-
-class HeadersUnreadable(KeyUnreadable):
-    """No key in ENCRYPTION_KEYS opens the provider's headers; only whoever set them has them."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The server can't open the provider's `headers` any more; whoever may change the provider sets them again."
-        )
 
 
 def list_providers(*, user_id: str, page: Page) -> Listing[LLMProvider]:
@@ -58,21 +54,26 @@ def create_provider(
     api_endpoint: str,
     api_format: str,
     context_window: int | None,
+    **details: Any,
 ) -> LLMProvider:
     """Create a provider of this user, or a shared one. Raises NotFound if the user was deleted.
 
-    Raises Forbidden for a shared one unless `is_admin`.
+    `details` are catalog, auth, headers, extra_body and request_options. Raises Forbidden for a shared one unless
+    `is_admin`, and InvalidInput for an address that is not called.
     """
     check_sharing(is_admin=is_admin, shared=shared)
+    _require_callable(api_endpoint)
     if not shared:
         QUOTAS.require_room(1, user_id=user_id)
     provider = LLMProvider(
+        id=new_id(),
         owner_id=None if shared else user_id,
         name=name,
         api_endpoint=api_endpoint,
         api_format=api_format,
         context_window=context_window,
     )
+    _set(provider, details)
     db.session.add(provider)
     try:
         db.session.flush()
@@ -123,11 +124,14 @@ def lock_provider(*, user_id: str, provider_id: str, is_admin: bool) -> LLMProvi
 def update_provider(*, provider: LLMProvider, changes: dict[str, Any]) -> bool:
     """Change these fields of a locked provider; whether its endpoint is a different one now.
 
-    If so, the caller deletes the keys that are stored for it, see `user_llm_configs.service.delete_configs_of`.
+    If so, its own headers are gone, and the caller deletes the keys that are stored for it, see
+    `user_llm_configs.service.delete_configs_of`. Raises InvalidInput for an address that is not called.
     """
     has_moved = changes.get("api_endpoint", provider.api_endpoint) != provider.api_endpoint
-    for name, value in changes.items():
-        setattr(provider, name, value)
+    if has_moved:
+        _require_callable(changes["api_endpoint"])
+        provider.encrypted_headers = None  # they are secrets, and were given for the old endpoint
+    _set(provider, changes)
     db.session.flush()
     return bool(has_moved)
 
@@ -138,17 +142,24 @@ def delete_provider(*, provider: LLMProvider) -> None:
     db.session.flush()
 
 
-def decrypted_headers(*, provider_id: str, ciphertext: str | None) -> dict[str, str]:
-    """A provider's own headers. Raises KeyUnreadable."""
-    if ciphertext is None:
-        return {}
+def _set(provider: LLMProvider, values: Mapping[str, Any]) -> None:
+    """Set the columns for values of the fields of the API."""
+    columns = dict(values)
+    if "headers" in columns:
+        columns["encrypted_headers"] = changed_headers(
+            provider_id=provider.id, stored=provider.encrypted_headers, changes=columns.pop("headers")
+        )
+    for name in ("extra_body", "request_options"):
+        if name in columns:
+            columns[name] = orjson.dumps(columns[name]).decode() if columns[name] else None
+    for name, value in columns.items():
+        setattr(provider, name, value)
+
+
+def _require_callable(api_endpoint: str) -> None:
+    """Raise InvalidInput where a URL alone says that no call will go there, in the words of a call that fails."""
+    policy = AddressPolicy(**address_settings(current_app.config))
     try:
-        content = keyring().decrypt(ciphertext, encryption_context=_encryption_context(provider_id))
-    except CannotDecrypt:
-        raise HeadersUnreadable() from None
-    headers: dict[str, str] = orjson.loads(content)
-    return headers
-
-
-def _encryption_context(provider_id: str) -> tuple[str, str]:
-    return ("llm_providers", provider_id)
+        policy.check_url(api_endpoint)
+    except Blocked as error:
+        raise InvalidInput({"api_endpoint": [error.detail]}) from None

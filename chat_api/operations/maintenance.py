@@ -19,11 +19,14 @@ from ..database.session import db
 from ..idempotency.models import IdempotencyKey
 from ..idempotency.service import RETENTION
 from ..keyring import CannotDecrypt, keyring
+from ..llm_providers import secret_headers
+from ..llm_providers.secret_headers import stored_headers
 from ..messages import deletion
 from ..search import backlog
 from ..user_llm_configs.models import UserLLMConfig
 from ..users import service as users
 from ..users.models import User
+from ..web.pagination import FIRST_ID
 from . import retention
 from .erasure import erase_account
 from .retention import Expired
@@ -31,7 +34,7 @@ from .retention import Expired
 BATCH = 500
 LONGEST_IMPORT = timedelta(days=1)
 WAIT_S = 0.5  # between two looks at whether another process has indexed everything
-# every encrypted column
+# every encrypted column of users' rows; the headers of providers are encrypted one by one
 ENCRYPTED: tuple[tuple[Any, Any], ...] = (
     (UserLLMConfig, UserLLMConfig.encrypted_api_key),
     (IdempotencyKey, IdempotencyKey.answer),
@@ -47,6 +50,7 @@ def rotate_secrets() -> tuple[int, int, int]:
     for user_id in _user_ids():
         for model, column in ENCRYPTED:
             _run(_rotate_some(model, column, user_id, counts))
+    _run(_rotate_headers(counts))
     return counts["rotated"], counts["current"], counts["broken"]
 
 
@@ -62,6 +66,18 @@ def _rotate_some(model: Any, column: Any, user_id: str, counts: dict[str, int]) 
         yield
         if len(rows) < limit:
             return
+        after = rows[-1][0]
+
+
+def _rotate_headers(counts: dict[str, int]) -> Iterator[None]:
+    """The same with the headers of providers, in steps of some providers."""
+    after, limit = FIRST_ID, rows_at_once()
+    while rows := secret_headers.list_stored(after=after, limit=limit):
+        for provider_id, stored in rows:
+            counts_of_row = secret_headers.rotate_stored(provider_id=provider_id, stored=stored)
+            for outcome, count in counts_of_row.items():
+                counts[outcome] += count
+        yield
         after = rows[-1][0]
 
 
@@ -83,6 +99,12 @@ def count_secrets() -> Generator[tuple[int, int]]:
                 break
             yield len(rows), sum(not keyring().opens(ciphertext) for *_, ciphertext in rows)
             last = rows[-1][0], rows[-1][1]
+    after = FIRST_ID
+    while providers := secret_headers.list_stored(after=after, limit=BATCH):
+        db.session.rollback()
+        ciphertexts = [each for _, stored in providers for each in stored_headers(stored).values()]
+        yield len(ciphertexts), sum(not keyring().opens(ciphertext) for ciphertext in ciphertexts)
+        after = providers[-1][0]
 
 
 def _rotate(model: Any, column: Any, user_id: str, row_id: str, ciphertext: str) -> str:

@@ -20,6 +20,7 @@ from ..llm.request import Endpoint
 from ..llm.vendors import options_of, vendor_of
 from ..llm_providers import service as llm_providers
 from ..llm_providers.models import LLMProvider
+from ..llm_providers.secret_headers import decrypted_headers
 from ..users import service as users
 from ..users.quotas import Quota, Quotas
 from ..web.pagination import Listing, Page
@@ -255,7 +256,7 @@ def access_from(*, rows: list[Any], user_id: str, provider_id: str) -> Access:
         api_endpoint,
         _decrypted_key(encrypted_api_key, user_id, provider_id),
         auth=auth,
-        headers=llm_providers.decrypted_headers(provider_id=provider_id, ciphertext=encrypted_headers),
+        headers=decrypted_headers(provider_id=provider_id, stored=encrypted_headers),
         extra_body=_parsed(extra_body),
         options=options_of(vendor, _parsed(options)),
     )

@@ -1,5 +1,6 @@
 """Marshmallow fields that the resources share, strict about types."""
 
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -11,6 +12,9 @@ from ..errors import InvalidInput
 
 UUID_PATTERN = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 
+# of objects and arrays inside a JsonObject; the encoder gives up at 254, around all that is sent
+MAX_DEPTH = 100
+LARGEST_INTEGER = 2**63 - 1
 STORABLE_PATTERN = "^[^\\u0000]*$"  # for the API document; json_body refuses what can't be stored
 
 
@@ -106,6 +110,37 @@ class WholeNumber(fields.Integer):
         if isinstance(value, str) or (isinstance(value, float) and not value.is_integer()):
             raise self.make_error("invalid", input=value)
         return super()._validated(value)
+
+
+class JsonObject(fields.Dict):
+    """Any JSON object that can be sent on: not nested too deeply, and no number that no other JSON reader takes in."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any]:
+        content = super()._deserialize(value, attr, data, **kwargs)
+        pending: list[tuple[int, Any]] = [(1, content)]
+        while pending:  # without recursion: depth is the client's choice
+            depth, outer = pending.pop()
+            if depth > MAX_DEPTH:
+                raise ValidationError(f"Nested more than {MAX_DEPTH} levels deep.")
+            for key, item in list(outer.items() if isinstance(outer, dict) else enumerate(outer)):
+                if isinstance(item, dict | list):
+                    pending.append((depth + 1, item))
+                elif isinstance(item, int | float):
+                    outer[key] = _portable(item)
+        return content
+
+
+def _portable(number: float) -> float:
+    """The number as the encoder takes it: beyond 64 bits as a float, which most readers make of it anyway."""
+    if isinstance(number, int) and abs(number) <= LARGEST_INTEGER:
+        return number
+    try:
+        value = float(number)
+    except OverflowError:
+        value = math.inf
+    if not math.isfinite(value):  # also 1e999
+        raise ValidationError("Contains a number that is too large.")
+    return value
 
 
 class Time(fields.AwareDateTime):

@@ -45,7 +45,12 @@ def needs_small_body(schema: Schema) -> bool:
 
 
 def _longest_json(field: fields.Field) -> float:
-    """The most bytes that a valid value takes, with everything escaped; infinity where the field does not say."""
+    """The most bytes that a valid value takes, with everything escaped; infinity where the field does not say.
+
+    A field of another kind says it as its attribute `longest_json`.
+    """
+    if (longest := getattr(field, "longest_json", None)) is not None:
+        return float(longest)
     if isinstance(field, Text):
         if field.max_bytes is not None:
             return LONGEST_ESCAPE_OF_BYTE * field.max_bytes

@@ -6,7 +6,7 @@ from tests.support.api import Api
 from tests.support.problems import assert_problem
 
 GOOD_URLS = [
-    "https://api.example.com/v1", "http://[::1]:11434/v1", "http://localhost:11434", "http://10.0.0.1:8080/v1",
+    "https://api.example.com/v1", "http://[::1]:11434/v1", "http://localhost:11434",
     "HTTPS://Api.Example", "https://a_b.example", "https://x.example/?api-version=2026-11-23",
     "http://ollama/v1", "https://x.example/a%20b", "http://x.example:65535", "http://x.example:1/a:b@c",
 ]  # fmt: skip
@@ -37,7 +37,8 @@ def test_a_created_provider_is_returned_whole_and_read_by_its_id(ada: Api, bob: 
     path = response.headers["Location"]
     assert path == f"/chat/llm-providers/{provider['id']}"
     times = {"created_at": provider["created_at"]}
-    assert provider == {**body, **times, "id": provider["id"], "owner_id": ada.user_id}
+    nothing = {"catalog": None, "auth": None, "headers": {}, "extra_body": {}, "request_options": {}}
+    assert provider == {**body, **nothing, **times, "id": provider["id"], "owner_id": ada.user_id}
     found = ada.get(path)
     assert (found.status_code, found.get_json()) == (200, provider)
     assert bob.get(path).status_code == 404
