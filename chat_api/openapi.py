@@ -14,6 +14,7 @@ import flask_smorest
 import orjson
 from flask import Blueprint, Flask, current_app, make_response, redirect, request
 from flask.cli import AppGroup
+from flask_smorest.utils import deepupdate
 from flask_swagger_ui import get_swaggerui_blueprint
 from werkzeug.wrappers import Response
 
@@ -137,6 +138,7 @@ def document(app: Flask) -> dict[str, Any]:
     """The whole document as plain values."""
     spec = api.spec.to_dict()
     parts = spec["components"]
+    _complete_schemas(parts["schemas"])
     parts["schemas"]["Problem"] = components.problem_schema(problem_codes.schema())
     parts["schemas"].pop("Error", None)
     parts["schemas"].pop("PaginationMetadata", None)
@@ -152,6 +154,12 @@ def document(app: Flask) -> dict[str, Any]:
         _add_errors(operation)
         add_examples(operation.content, parts["schemas"])
     return spec
+
+
+def _complete_schemas(schemas: dict[str, Any]) -> None:
+    """Add what apispec has no words for: it stands in a marshmallow schema's attribute `json_schema`."""
+    for (kind, *_), name in api.ma_plugin.converter.refs.items():
+        deepupdate(schemas[name], getattr(kind, "json_schema", {}))
 
 
 def _operations(app: Flask, spec: dict[str, Any]) -> Iterator[Operation]:

@@ -131,6 +131,7 @@ TRESPASSES = {
     "get_completion in progress": Trespass("GET", "/chat/completions/{theirs}", "running"),
     "get_events": Trespass("GET", "/chat/completions/{theirs}/events", "completion"),
     "cancel_completion": Trespass("POST", "/chat/completions/{theirs}/cancel", "completion"),
+    "check_provider": Trespass("POST", "/chat/llm-providers/{theirs}/check", "provider"),
     "list_models": Trespass("GET", "/chat/llm-providers/{theirs}/models", "provider"),
     "get_config of a user": Trespass("GET", "/chat/user-llm-configs/{theirs}/{my_provider}", "user"),
     "get_config of a provider": Trespass("GET", "/chat/user-llm-configs/{me}/{theirs}", "provider"),

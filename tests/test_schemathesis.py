@@ -22,6 +22,7 @@ from schemathesis.engine import events, from_schema
 from schemathesis.transport.wsgi import WSGI_TRANSPORT
 
 from chat_api.database.columns import new_id
+from chat_api.llm_providers.schemas import complaint_about_url
 from chat_api.messages.models import ROLES
 from chat_api.transfer.documentation import EXAMPLE as EXPORT
 from chat_api.web.fields import is_uuid
@@ -227,8 +228,14 @@ def within_reach(case: schemathesis.Case, own: dict[str, str]) -> schemathesis.C
         mine = {field for field in own if is_uuid(str(case.body.get(field)))}
         case.body.update({field: own[field] for field in mine})
         store_parameters(case.body.get("parameters"))
-    if name == "list_models" and is_uuid(str((case.path_parameters or {}).get("provider_id"))):
+    if name in ("list_models", "check_provider") and is_uuid(
+        str((case.path_parameters or {}).get("provider_id"))
+    ):
         case.path_parameters["provider_id"] = own["provider_id"]
+    if name in ("create_provider", "update_provider") and isinstance(case.body, dict):
+        endpoint = case.body.get("api_endpoint")
+        if isinstance(endpoint, str) and complaint_about_url(endpoint) is None:
+            case.body["api_endpoint"] = "https://p.example/v1"  # a random one may be a private address
     if name == "delete_config" and is_uuid(str((case.path_parameters or {}).get("provider_id"))):
         case.path_parameters["provider_id"] = own["spare_provider_id"]
     for operation, token in (("get_token", "token_id"), ("delete_token", "spare_token_id")):

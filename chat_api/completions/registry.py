@@ -20,6 +20,7 @@ from ..egress.policy import address_settings
 from ..errors import ApiError, BestEffort, NotFound, ProviderFailed, Unavailable, problem_body
 from ..llm.client import Client, Limits
 from ..llm.model_lists import Model
+from ..llm.provider_check import CHECK_S, Report, check_provider
 from ..llm.request import Endpoint
 from ..server import lifecycle
 from ..server.slots import Slot, Slots, stream_slots
@@ -135,6 +136,11 @@ class RunRegistry:
                 return self.client.list_models(endpoint)
             except EgressError as error:
                 raise ProviderFailed(problem_of(error)) from None
+
+    def check_provider(self, user_id: str, endpoint: Endpoint, model: str | None) -> Report:
+        """Whether a provider works. Raises what `Slots.take` raises; it takes such a slot, too."""
+        with stream_slots().take(user_id):
+            return check_provider(self.client.within(CHECK_S), endpoint, model)
 
     def close_connections(self) -> None:
         """Close the connections to providers that nobody uses."""

@@ -18,12 +18,14 @@ from .records import StoredCompletion
 from .registry import run_registry
 from .run import BY_USER, Run
 from .schemas import (
+    CheckProviderSchema,
     CompletionSchema,
     CreateCompletionSchema,
     DryRunSchema,
     EventsQuerySchema,
     ModelSchema,
     PreviewSchema,
+    ProviderCheckSchema,
 )
 from .service import CompletionRequest, Prepared
 
@@ -144,6 +146,24 @@ def list_models(provider_id: str) -> Response:
     release_request_slot()
     models = run_registry().list_models(user_id, endpoint)
     return json_response([model.to_json() for model in models])
+
+
+@blp.route("/llm-providers/<id:provider_id>/check", methods=["POST"])
+@blp.problems(409)
+@blp.arguments(CheckProviderSchema, required=False)
+@blp.response(200, ProviderCheckSchema)
+def check_provider(body: dict[str, Any], provider_id: str) -> Response:
+    """Try whether a provider's address, the caller's key and a model work.
+
+    The model is asked for one short reply, of which only the beginning is waited for; without a model the provider's
+    list of models is read. The answer is 200 also where something does not work, and says what.
+    """
+    user_id = guard.caller().user_id
+    endpoint, model = service.open_endpoint_to_check(
+        user_id=user_id, provider_id=provider_id, model=body["model"]
+    )
+    release_request_slot()
+    return json_response(run_registry().check_provider(user_id, endpoint, model).to_json())
 
 
 def _completion_request(body: dict[str, Any]) -> CompletionRequest:

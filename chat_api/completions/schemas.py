@@ -4,6 +4,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
+from ..llm.model_lists import ABILITIES
 from ..messages.schemas import MAX_CONTENT_BYTES, MessageSchema
 from ..web.fields import Flag, IdField, Output, Text, Time, whole
 from ..web.hints import Hinted
@@ -226,4 +227,58 @@ class EventSchema(Output):
 
 
 class ModelSchema(Output):
+    """A model. What the provider does not say of it is missing."""
+
     id = fields.String(metadata={"example": "gpt-5-mini"})
+    name = fields.String(metadata={"example": "GPT-5 mini"})
+    context_window = fields.Integer(metadata={"example": 128000, "description": "In tokens."})
+    max_output_tokens = fields.Integer(metadata={"example": 16384})
+    abilities = fields.List(
+        fields.String(validate=validate.OneOf(list(ABILITIES))),
+        metadata={"example": ["images", "tools"], "description": "Those that the provider names."},
+    )
+
+
+class CheckProviderSchema(Schema):
+    body_is_optional = True
+
+    model = Text(
+        longest=255,
+        required=False,
+        load_default=None,
+        allow_none=True,
+        metadata={"example": "gpt-5-mini", "description": "By default your config's `default_model`."},
+    )
+
+
+class CheckProblemSchema(Output):
+    code = fields.String(
+        metadata={
+            "example": "provider_refused_key",
+            "description": "As of a completion's problem, or `no_model`.",
+        }
+    )
+    detail = fields.String(metadata={"example": "The provider refused the key."})
+
+
+class CheckStepSchema(Output):
+    ok = fields.Boolean(
+        allow_none=True, metadata={"example": True, "description": "null: not tried, or not known."}
+    )
+    problem = fields.Nested(CheckProblemSchema, allow_none=True)
+
+
+class ProviderCheckSchema(Output):
+    """What was found out about a provider; a step that works says that those before it do, too."""
+
+    ok = fields.Boolean(metadata={"example": True, "description": "All three work."})
+    address = fields.Nested(CheckStepSchema)
+    key = fields.Nested(CheckStepSchema)
+    model = fields.Nested(CheckStepSchema)
+    model_id = fields.String(allow_none=True, metadata={"example": "gpt-5-mini"})
+    url = fields.String(
+        metadata={
+            "example": "https://api.example.com/v1/chat/completions",
+            "description": "Where completions are requested.",
+        }
+    )

@@ -251,6 +251,18 @@ def open_endpoint(*, user_id: str, provider_id: str) -> Endpoint:
     return configs.open_access(user_id=user_id, provider_id=provider_id).endpoint_for(None)
 
 
+def open_endpoint_to_check(
+    *, user_id: str, provider_id: str, model: str | None
+) -> tuple[Endpoint, str | None]:
+    """The provider's endpoint, with the user's key if there is one, and the model to try if any is known.
+
+    Raises NotFound.
+    """
+    access = configs.open_access(user_id=user_id, provider_id=provider_id, needs_key=False)
+    model = model or access.default_model
+    return access.endpoint_for(model), model
+
+
 def list_completions(*, user_id: str, conversation_id: str, page: Page) -> Listing[dict[str, Any]]:
     """A page of a conversation's completions, oldest first. Raises NotFound."""
     listing = _PAGES[page.backwards].read(

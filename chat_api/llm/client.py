@@ -53,6 +53,11 @@ class Client:
         self._limits = limits
         self._pace_s = pace_s
 
+    def within(self, total_s: float) -> "Client":
+        """A client with the same connections, none of whose calls takes longer than this."""
+        limits = replace(self._limits, total_s=min(total_s, self._limits.total_s))
+        return Client(self._gate, limits, pace_s=self._pace_s)
+
     def describe(self, endpoint: Endpoint, request: ChatRequest) -> dict[str, object]:
         """What `stream` would send: `method`, `url`, `headers` (without the key), `body`. Sends nothing."""
         body = protocol_of(endpoint).request_body(request, endpoint)

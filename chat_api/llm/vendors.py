@@ -60,13 +60,18 @@ def vendor_of(api_endpoint: str, api_format: str, catalog: str | None) -> Vendor
 
     A vendor's second protocol, at another path, is none of the table: what it says holds for the one in it.
     """
-    parts = urlsplit(api_endpoint)
-    address = (parts.netloc + parts.path).rstrip("/").lower()
+    parts = urlsplit(api_endpoint.lower())
+    host, path = parts.netloc.removesuffix(":443"), parts.path.rstrip("/")
     for vendor in vendors().values():
-        if any(fnmatchcase(address, pattern) for pattern in vendor.matches):
+        if any(_is_match(pattern, host, path) for pattern in vendor.matches):
             return vendor if vendor.api_format == api_format else None
     named = vendors().get(catalog or "")
     return named if named is not None and named.api_format == api_format else None
+
+
+def _is_match(pattern: str, host: str, path: str) -> bool:
+    host_pattern, slash, path_pattern = pattern.partition("/")
+    return fnmatchcase(host, host_pattern) and (not slash or fnmatchcase(path, slash + path_pattern))
 
 
 def options_of(vendor: Vendor | None, *changes: Mapping[str, Any]) -> RequestOptions:

@@ -30,8 +30,25 @@ RESERVED_HEADERS = frozenset(
      "content-type", "expect", "host", "http2-settings", "keep-alive", "proxy-authenticate", "proxy-authorization",
      "proxy-connection", "range", "te", "trailer", "transfer-encoding", "upgrade"}
 )  # fmt: skip
+
+
+def _any_case(names: Iterable[str]) -> str:
+    """A pattern of these names in upper and lower case, as every reader of patterns understands it."""
+    spelled = ("".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in name) for name in sorted(names))
+    return f"^({'|'.join(spelled)})$"
+
+
+RESERVED_PATTERN = _any_case(RESERVED_HEADERS)
 # set by the protocol, or not by anybody: several replies to one message can't be stored
 RESERVED_FIELDS = frozenset({"messages", "model", "n", "stream", "stream_options", "system"})
+
+# what apispec has no words for: the names in Headers and ExtraBody
+NAMES_SCHEMA = {
+    "headers": {
+        "propertyNames": {"pattern": HEADER_NAME_PATTERN, "not": {"pattern": RESERVED_PATTERN}},
+    },
+    "extra_body": {"propertyNames": {"not": {"enum": sorted(RESERVED_FIELDS)}}},
+}
 
 _NAME = whole(HEADER_NAME_PATTERN)
 _VALUE = whole(HEADER_VALUE_PATTERN)
@@ -56,7 +73,12 @@ class Auth(Text):
             f"How the provider gets the key: `{BEARER}` (`Authorization: Bearer …`), `{NO_KEY}`, or the name of the "
             "header that takes it, such as `api-key`. null: as its vendor or its protocol has it."
         )
-        metadata = {"example": "api-key", "pattern": HEADER_NAME_PATTERN, "description": description}
+        metadata = {
+            "example": "api-key",
+            "pattern": HEADER_NAME_PATTERN,
+            "not": {"type": "string", "pattern": RESERVED_PATTERN},
+            "description": description,
+        }
         super().__init__(
             longest=MAX_HEADER_NAME_LENGTH,
             is_ascii=True,
@@ -117,12 +139,6 @@ class Headers(fields.Field):
         return value
 
 
-def _any_case(names: Iterable[str]) -> str:
-    """A pattern of these names in upper and lower case, as every reader of patterns understands it."""
-    spelled = ("".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in name) for name in sorted(names))
-    return f"^({'|'.join(spelled)})$"
-
-
 def complaint_about_name(name: str) -> str | None:
     """What is wrong with the name of a header, or None."""
     if not _NAME.match(name):
@@ -155,7 +171,6 @@ class ExtraBody(JsonObject):
         metadata = {
             "example": {"safe_prompt": True},
             "description": description,
-            "propertyNames": {"not": {"enum": sorted(RESERVED_FIELDS)}},
         }
         super().__init__(allow_none=True, metadata=metadata, **kwargs)
 

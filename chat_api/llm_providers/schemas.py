@@ -12,7 +12,7 @@ from ..llm.addresses import protocol_of_pasted
 from ..llm.request import API_FORMATS
 from ..llm.vendors import HOW_CHECKED, vendors
 from ..web.fields import ChangesSchema, Flag, IdField, Output, Text, Time, WholeNumber, whole
-from .fields import MASK, Auth, Catalog, ExtraBody, Headers, Options
+from .fields import MASK, NAMES_SCHEMA, Auth, Catalog, ExtraBody, Headers, Options
 
 # host, optional port, path and query of visible ASCII: what one URL parser reads, every other reads alike
 _HOST = r"[A-Za-z0-9](([A-Za-z0-9_-]|\.(?!\.)){0,251}[A-Za-z0-9])?"
@@ -82,7 +82,20 @@ class ContextWindow(WholeNumber):
         )
 
 
+def _what_is_required() -> list[dict[str, Any]]:
+    """The alternatives: a vendor says what is left out, some of them without the address."""
+    whole_ones = [vendor.id for vendor in vendors().values() if not vendor.has_placeholders]
+    others = [vendor.id for vendor in vendors().values() if vendor.has_placeholders]
+    return [
+        {"required": ["name", "api_endpoint"]},
+        {"required": ["catalog"], "properties": {"catalog": {"enum": whole_ones}}},
+        {"required": ["catalog", "api_endpoint"], "properties": {"catalog": {"enum": others}}},
+    ]
+
+
 class CreateProviderSchema(Schema):
+    json_schema = {"anyOf": _what_is_required(), "properties": NAMES_SCHEMA}
+
     catalog = Catalog(load_default=None)
     name = Text(
         longest=255,
@@ -122,6 +135,8 @@ class CreateProviderSchema(Schema):
 
 
 class UpdateProviderSchema(ChangesSchema):
+    json_schema = {"properties": NAMES_SCHEMA}
+
     catalog = Catalog()
     name = Text(longest=255, required=False, metadata={"example": "Example AI"})
     api_endpoint = EndpointField(required=False)

@@ -8,6 +8,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from ..database.columns import Id, OwnedByUser, UTCDateTime, now
 from ..database.session import Model
 
+NO_KEY_HINT = " "  # no key has a space
+
 
 class UserLLMConfig(OwnedByUser, Model):
     """One user's key for one provider."""
@@ -18,7 +20,7 @@ class UserLLMConfig(OwnedByUser, Model):
     provider_id: Mapped[str] = mapped_column(Id, sa.ForeignKey("llm_providers.id", ondelete="CASCADE"))
     # encrypted for this user and provider, see keyring
     encrypted_api_key: Mapped[str] = mapped_column("sealed_api_key", sa.Text)
-    # the last characters of the key, by which its owner recognises it
+    # the last characters of the key, by which its owner recognises it, or NO_KEY_HINT
     api_key_hint: Mapped[str] = mapped_column(sa.String(4))
     # used when a completion names no model
     default_model: Mapped[str | None] = mapped_column(sa.String(255))

@@ -5,6 +5,7 @@ from marshmallow import Schema, fields, validate
 from ..auth.fields import OwnerField
 from ..llm_providers.schemas import ContextWindow
 from ..web.fields import IdField, Output, Text, Time, whole
+from .models import NO_KEY_HINT
 
 # what can stand in an HTTP header: a key with a line break or a space would fail only when it is used
 KEY_PATTERN = "^[!-~]+$"
@@ -16,12 +17,19 @@ class ReplaceConfigSchema(Schema):
         longest=4096,
         is_ascii=True,
         load_only=True,
+        required=False,
+        load_default=None,
+        allow_none=True,
         validate=[
             validate.Regexp(
                 whole(KEY_PATTERN), error="Must consist of visible ASCII characters, without spaces."
             )
         ],
-        metadata={"example": "sk-example-0123456789", "pattern": KEY_PATTERN},
+        metadata={
+            "example": "sk-example-0123456789",
+            "pattern": KEY_PATTERN,
+            "description": "null, or left out, where the server has no keys.",
+        },
     )
     default_model = Text(
         longest=255,
@@ -54,11 +62,11 @@ class ConfigSchema(Output):
     user_id = IdField()
     provider_id = IdField()
     api_key = fields.Function(
-        lambda config: MASK + config.api_key_hint,
+        lambda config: None if config.api_key_hint == NO_KEY_HINT else MASK + config.api_key_hint,
         metadata={
-            "type": "string",
+            "type": ["string", "null"],
             "example": "****6789",
-            "description": "Masked: at most its last four characters.",
+            "description": "Masked: at most its last four characters. null: there is none.",
         },
     )
     default_model = fields.String(allow_none=True, metadata={"example": "gpt-5-mini"})

@@ -13,7 +13,7 @@ from ..database.columns import Id, now
 from ..database.parameters import USER_ID, given
 from ..database.session import db
 from ..database.statements import Statement
-from ..errors import Conflict, KeyUnreadable, NotFound
+from ..errors import Conflict, InvalidInput, KeyUnreadable, NotFound
 from ..keyring import CannotDecrypt, keyring
 from ..llm.headers import needs_no_key
 from ..llm.request import Endpoint
@@ -24,7 +24,7 @@ from ..llm_providers.secret_headers import decrypted_headers
 from ..users import service as users
 from ..users.quotas import Quota, Quotas
 from ..web.pagination import Listing, Page
-from .models import UserLLMConfig
+from .models import NO_KEY_HINT, UserLLMConfig
 
 MAX_HINT_LENGTH = 4
 
@@ -119,6 +119,16 @@ def require_endpoint(*, user_id: str, provider_id: str, api_endpoint: str | None
         raise EndpointChanged()
 
 
+def require_key(*, user_id: str, provider_id: str, api_key: str | None) -> None:
+    """Raise InvalidInput where there is no key and the provider's vendor is known to want one. Raises NotFound."""
+    provider = llm_providers.get_provider(user_id=user_id, provider_id=provider_id)
+    vendor = vendor_of(provider.api_endpoint, provider.api_format, provider.catalog)
+    if api_key is not None or vendor is None or provider.encrypted_headers is not None:
+        return
+    if not needs_no_key(provider.auth, vendor):
+        raise InvalidInput({"api_key": [f"Missing: {vendor.name} answers no requests without a key."]})
+
+
 def create_config(
     *, user_id: str, provider_id: str, api_endpoint: str | None = None, **content: Any
 ) -> UserLLMConfig:
@@ -129,7 +139,7 @@ def create_config(
     users.get_user(user_id=user_id)
     QUOTAS.require_room(1, user_id=user_id)
     require_endpoint(user_id=user_id, provider_id=provider_id, api_endpoint=api_endpoint)
-    llm_providers.get_provider(user_id=user_id, provider_id=provider_id)
+    require_key(user_id=user_id, provider_id=provider_id, api_key=content["api_key"])
     config = UserLLMConfig(user_id=user_id, provider_id=provider_id)
     replace_config(config=config, **content)
     config.created_at = config.updated_at
@@ -179,12 +189,15 @@ def lock_or_create_config(*, user_id: str, provider_id: str, **content: Any) -> 
 
 
 def replace_config(
-    *, config: UserLLMConfig, api_key: str, default_model: str | None, context_window: int | None
+    *, config: UserLLMConfig, api_key: str | None, default_model: str | None, context_window: int | None
 ) -> None:
-    """Set all fields of a locked or new config, and encrypt the key for its user and provider."""
+    """Set all fields of a locked or new config, and encrypt the key for its user and provider.
+
+    None, no key, is encrypted as an empty one.
+    """
     context = _encryption_context(config.user_id, config.provider_id)
-    config.encrypted_api_key = keyring().encrypt(api_key.encode(), encryption_context=context)
-    config.api_key_hint = _hint_of(api_key)
+    config.encrypted_api_key = keyring().encrypt((api_key or "").encode(), encryption_context=context)
+    config.api_key_hint = NO_KEY_HINT if api_key is None else _hint_of(api_key)
     config.default_model = default_model
     config.context_window = context_window
     config.updated_at = now()
@@ -233,13 +246,16 @@ def _delete_some(provider_id: str, owner_id: str | None, *, upto: Key | None) ->
     return found
 
 
-def open_access(*, user_id: str, provider_id: str) -> Access:
-    """The provider with the user's decrypted key, to call it. Raises NotFound and KeyUnreadable."""
+def open_access(*, user_id: str, provider_id: str, needs_key: bool = True) -> Access:
+    """The provider with the user's decrypted key, to call it. Raises NotFound and KeyUnreadable.
+
+    Without `needs_key` the provider may also be one that wants a key, of which the user has none.
+    """
     rows = ACCESS.all(user_id=user_id, provider_id=provider_id)
-    return access_from(rows=rows, user_id=user_id, provider_id=provider_id)
+    return access_from(rows=rows, user_id=user_id, provider_id=provider_id, needs_key=needs_key)
 
 
-def access_from(*, rows: list[Any], user_id: str, provider_id: str) -> Access:
+def access_from(*, rows: list[Any], user_id: str, provider_id: str, needs_key: bool = True) -> Access:
     """As `open_access`, from the rows that ACCESS found."""
     if not rows:
         raise NotFound("LLM provider")
@@ -249,7 +265,7 @@ def access_from(*, rows: list[Any], user_id: str, provider_id: str) -> Access:
     )
     vendor = vendor_of(api_endpoint, api_format, catalog)
     auth = auth or (vendor.auth if vendor else None)
-    if encrypted_api_key is None and not needs_no_key(auth, vendor):
+    if encrypted_api_key is None and needs_key and not needs_no_key(auth, vendor):
         raise NotFound("LLM config with a key for this provider")
     endpoint = Endpoint(
         api_format,

@@ -51,13 +51,14 @@ class StrictParser(FlaskParser):
         # the result depends on the query string alone, and clients repeat the same few
         load_query = lru_cache(maxsize=512)(partial(_load_query, schema))
         is_small = needs_small_body(schema)
+        is_optional = getattr(schema, "body_is_optional", False)
 
         def decorator(view: View) -> View:
             @wraps(view)
             def with_input(*args: Any, **kwargs: Any) -> Any:
                 if location == "query":
                     values = dict(load_query(request.query_string))
-                elif may_lack_body and not has_body():
+                elif (is_optional and _has_no_body()) or (may_lack_body and not has_body()):
                     values = load(schema, {})
                 else:
                     with json_object(is_small=is_small) as body:
@@ -160,6 +161,10 @@ class Blueprint(flask_smorest.Blueprint):
             return answered
 
         return decorator
+
+
+def _has_no_body() -> bool:
+    return not request.content_length and "Transfer-Encoding" not in request.headers
 
 
 def _note(view: View, **notes: Any) -> View:

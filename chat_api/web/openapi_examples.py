@@ -21,7 +21,7 @@ def _example(schema: dict[str, Any], schemas: dict[str, Any]) -> Any:
     if "$ref" in schema:
         return _example(schemas[schema["$ref"].rsplit("/", 1)[-1]], schemas)
     for choices in ("allOf", "anyOf"):
-        if choices in schema:
+        if choices in schema and "properties" not in schema:
             return _example(schema[choices][0], schemas)
     if schema.get("type") == "array":
         return [_example(schema["items"], schemas)]

@@ -1,5 +1,7 @@
 """POST /chat/llm-providers: what is stored and returned, and what is refused."""
 
+from typing import Any
+
 import pytest
 
 from tests.support.api import Api
@@ -37,7 +39,13 @@ def test_a_created_provider_is_returned_whole_and_read_by_its_id(ada: Api, bob: 
     path = response.headers["Location"]
     assert path == f"/chat/llm-providers/{provider['id']}"
     times = {"created_at": provider["created_at"]}
-    nothing = {"catalog": None, "auth": None, "headers": {}, "extra_body": {}, "request_options": {}}
+    nothing: dict[str, Any] = {
+        "catalog": None,
+        "auth": None,
+        "headers": {},
+        "extra_body": {},
+        "request_options": {},
+    }
     assert provider == {**body, **nothing, **times, "id": provider["id"], "owner_id": ada.user_id}
     found = ada.get(path)
     assert (found.status_code, found.get_json()) == (200, provider)
