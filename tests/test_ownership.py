@@ -130,6 +130,7 @@ TRESPASSES = {
     "get_completion": Trespass("GET", "/chat/completions/{theirs}", "completion"),
     "get_completion in progress": Trespass("GET", "/chat/completions/{theirs}", "running"),
     "get_events": Trespass("GET", "/chat/completions/{theirs}/events", "completion"),
+    "create_ticket": Trespass("POST", "/chat/completions/{theirs}/events/ticket", "completion"),
     "cancel_completion": Trespass("POST", "/chat/completions/{theirs}/cancel", "completion"),
     "check_provider": Trespass("POST", "/chat/llm-providers/{theirs}/check", "provider"),
     "list_models": Trespass("GET", "/chat/llm-providers/{theirs}/models", "provider"),

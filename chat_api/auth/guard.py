@@ -24,8 +24,13 @@ class Caller:
     role: str  # of the sender: acting for an admin makes nobody an admin
     actor_id: str  # who sent it
     login_id: str | None = None  # None for a personal access token or an identity provider's token
-    is_script: bool = False  # sent with a personal access token
+    token_id: str | None = None  # of the personal access token that it was sent with
     proved_at: float | None = None  # when the identity provider saw the password, or made its token
+
+    @property
+    def is_script(self) -> bool:
+        """Whether it was sent with a personal access token."""
+        return self.token_id is not None
 
     @property
     def may_act_for_others(self) -> bool:
@@ -97,8 +102,8 @@ def caller() -> Caller:
 def identify(token: str) -> Caller:
     """The caller with this token. Raises InvalidToken, or Unavailable if revocation can't be checked."""
     if token.startswith(tokens.PERSONAL_PREFIX):
-        user_id, role = service.check_personal_token(token=token)
-        return Caller(user_id, role, user_id, is_script=True)
+        user_id, role, token_id = service.check_personal_token(token=token)
+        return Caller(user_id, role, user_id, token_id=token_id)
     if identity_provider.is_external_token(token):
         user_id, role, proved_at = identity_provider.check_external_token(token)
         return Caller(user_id, role, user_id, proved_at=proved_at)
@@ -116,16 +121,21 @@ def later_check() -> Callable[[], None]:
     A token that merely expires does not end what began before. Nor does a database that is away for a moment.
     """
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-    sender, token = caller(), bearer_token()
+    sender = caller()
 
     def check() -> None:
         with app.app_context(), suppress(Unavailable):
-            if sender.is_script:
-                service.check_personal_token(token=token)
-            elif sender.login_id is not None and revocations.is_revoked(sender.login_id):
-                raise tokens.InvalidToken()
+            require_valid(sender)
 
     return check
+
+
+def require_valid(sender: Caller) -> None:
+    """Raise InvalidToken if the login or the personal access token of a caller has ended since."""
+    if sender.token_id is not None:
+        service.require_token(user_id=sender.actor_id, token_id=sender.token_id)
+    elif sender.login_id is not None and revocations.is_revoked(sender.login_id):
+        raise tokens.InvalidToken()
 
 
 def bearer_token() -> str:
@@ -148,4 +158,4 @@ def _acting_for(sender: Caller, user_id: str) -> Caller:
     if not is_uuid(user_id):
         raise NotFound("user")
     users.require_user(user_id=user_id)
-    return Caller(user_id, sender.role, sender.actor_id, sender.login_id, sender.is_script)
+    return Caller(user_id, sender.role, sender.actor_id, sender.login_id, sender.token_id)

@@ -35,6 +35,13 @@ _PERSONAL_TOKEN = Statement(
         PersonalAccessToken.expires_at > sa.bindparam("moment", type_=UTCDateTime),
     )
 )
+_TOKEN_EXPIRES = Statement(
+    sa.select(PersonalAccessToken.expires_at).where(
+        PersonalAccessToken.user_id == sa.bindparam("user_id"),
+        PersonalAccessToken.id == sa.bindparam("token_id"),
+        PersonalAccessToken.expires_at > sa.bindparam("moment", type_=UTCDateTime),
+    )
+)
 _LOGIN_BEGAN = Statement(
     sa.select(Login.created_at).where(
         Login.user_id == sa.bindparam("user_id"), Login.id == sa.bindparam("login_id")
@@ -373,13 +380,19 @@ def delete_token(*, token: PersonalAccessToken) -> None:
     db.session.flush()
 
 
-def check_personal_token(*, token: str) -> tuple[str, str]:
-    """User id and role of a personal access token. Raises InvalidToken."""
+def require_token(*, user_id: str, token_id: str) -> None:
+    """Raise InvalidToken unless the user still has this personal access token."""
+    if _TOKEN_EXPIRES.first(user_id=user_id, token_id=token_id, moment=now()) is None:
+        raise tokens.InvalidToken()
+
+
+def check_personal_token(*, token: str) -> tuple[str, str, str]:
+    """User id, role and token id of a personal access token. Raises InvalidToken."""
     user_id, token_id, secret_hash = tokens.read_secret(tokens.PERSONAL_PREFIX, token)
     row = _PERSONAL_TOKEN.first(user_id=user_id, token_id=token_id, secret_hash=secret_hash, moment=now())
     if row is None:
         raise tokens.InvalidToken()
-    return user_id, row[0]
+    return user_id, row[0], token_id
 
 
 def begin_login(*, user: User) -> TokenPair:

@@ -27,6 +27,7 @@ from ..server.slots import Slot, Slots, stream_slots
 from ..telemetry import metrics
 from .finalize import Outcome, finalize_and_commit
 from .records import StartedCompletion, StoredCompletion
+from .reply_line import write_line
 from .run import BY_SHUTDOWN, Run, problem_of
 from .supervisor import Supervisor
 
@@ -198,6 +199,8 @@ class RunRegistry:
                     run, slot
                 )  # first: a client that sees the end may ask for the next reply at once
             run.close(ended, lost)
+            with BestEffort("logging a reply"):
+                write_line(run)
             with BestEffort("counting a completion"):
                 metrics.count_completion(run.ended.row["status"] if run.ended else "lost")
 

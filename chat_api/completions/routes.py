@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from flask import Response, current_app, request
+from flask import Response, current_app, g, request
 
-from ..auth import guard
+from ..auth import guard, tickets
 from ..errors import ApiError, InvalidInput, ProviderFailed
 from ..idempotency import accepts_key, check_key, create_once, has_key
 from ..server.slots import Slot, release_request_slot, stream_slots
 from ..web.blueprint import Blueprint
+from ..web.cors import is_preflight
 from ..web.pagination import IdPageSchema, Page, id_of, listing_response
 from ..web.responses import entity_response, json_response, location, no_content
 from . import documentation, event_stream, service
@@ -26,6 +27,7 @@ from .schemas import (
     ModelSchema,
     PreviewSchema,
     ProviderCheckSchema,
+    TicketSchema,
 )
 from .service import CompletionRequest, Prepared
 
@@ -38,7 +40,22 @@ blp = Blueprint(
     url_prefix="/chat",
     description="Completions: a provider's replies in a conversation, streamed and stored.",
 )
-blp.before_request(guard.require_caller)
+
+
+@blp.before_request
+def require_caller() -> None:
+    """The guard, which takes a ticket instead of a token for a stream of events."""
+    takes_ticket = request.endpoint == f"{blp.name}.get_events" and "Authorization" not in request.headers
+    ticket = request.args.get(tickets.PARAMETER) if takes_ticket else None
+    if ticket is None:
+        guard.require_caller()
+    elif not is_preflight():
+        g.caller = tickets.caller_of(ticket, _events_of((request.view_args or {})["completion_id"]))
+
+
+def _events_of(completion_id: str) -> str:
+    """What a ticket is for."""
+    return f"events of {completion_id}"
 
 
 @blp.route("/conversations/<id:conversation_id>/completions", methods=["GET"])
@@ -116,6 +133,21 @@ def get_events(query: dict[str, str], completion_id: str) -> Response:
         return no_content()
     with stream_slots().take(user_id) as slot:
         return _event_stream(_reader(completion_id, after=after).stream(run, stored), slot)
+
+
+@blp.route("/completions/<id:completion_id>/events/ticket", methods=["POST"])
+@blp.response(200, TicketSchema)
+def create_ticket(completion_id: str) -> Response:
+    """Get a ticket for this completion's events, for an `EventSource`, which can't send a token.
+
+    It is valid for a minute: to begin the stream, and for reconnects in that time.
+    """
+    user_id = guard.caller().user_id
+    if run_registry().find(user_id, completion_id) is None:
+        service.find_completion(user_id=user_id, completion_id=completion_id)
+    ticket = tickets.make_ticket(_events_of(completion_id))
+    url = f"{request.script_root}/chat/completions/{completion_id}/events?{tickets.PARAMETER}={ticket}"
+    return json_response({"ticket": ticket, "url": url, "expires_in": tickets.TICKET_S})
 
 
 @blp.route("/completions/<id:completion_id>/cancel", methods=["POST"])

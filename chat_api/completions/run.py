@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -38,6 +39,8 @@ class Run:
         self.lost: ApiError | None = None  # set instead where its end could not be stored
         self.saved_position = 0  # durable up to here
         self.stopped_by: str | None = None
+        self.started_s = time.monotonic()
+        self.first_token_s: float | None = None  # when the first of the reply came
         self._cancel_token = CancelToken()
         self._usage: Usage | None = None
         self._finish: Finish | None = None
@@ -109,6 +112,8 @@ class Run:
             elif isinstance(event, Finish):
                 self._finish = event
         if self.log.position > position:
+            if self.first_token_s is None:
+                self.first_token_s = time.monotonic()
             with self.changed:
                 self.changed.notify_all()
 

@@ -113,6 +113,23 @@ class EventsQuerySchema(Schema):
         },
     )
 
+    ticket = fields.String(
+        metadata={
+            "description": "Instead of a token: what `POST /chat/completions/{completion_id}/events/ticket` returned."
+        }
+    )
+
+
+class TicketSchema(Output):
+    ticket = fields.String(metadata={"example": "WyIwMTlhYjJjNC…"})
+    url = fields.String(
+        metadata={
+            "example": "/chat/completions/019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071/events?ticket=WyIwMTlhYjJjNC…",
+            "description": "The address of the events, for an `EventSource`.",
+        }
+    )
+    expires_in = fields.Integer(metadata={"example": 60, "description": "Seconds."})
+
 
 class RequestSchema(Output):
     method = fields.String(metadata={"example": "POST"})

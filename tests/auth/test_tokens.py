@@ -373,7 +373,7 @@ def test_a_personal_token_expires(ada: Api) -> None:
         assert script.get("/auth/me").status_code == 401
 
 
-@pytest.mark.parametrize("days", [0, -1, 3651, 1.5, "2", True, None])
+@pytest.mark.parametrize("days", [0, -1, 3651, 1.5, "2", True])
 def test_a_life_that_is_no_sane_number_of_days_is_refused(ada: Api, days: Any) -> None:
     response = ada.post("/auth/tokens", {"name": "script", "expires_in_days": days})
     assert response.status_code == 400
@@ -461,7 +461,7 @@ def test_a_new_password_ends_personal_tokens_unless_they_are_kept(
     assert others.get("/auth/me").status_code == 200
 
 
-@pytest.mark.parametrize("keep", [1, "true", None])
+@pytest.mark.parametrize("keep", [1, "true"])
 def test_whether_tokens_are_kept_is_true_or_false(ada: Api, keep: Any) -> None:
     change = {"current_password": PASSWORD, "password": "nine lives of a tabby cat", "keep_tokens": keep}
     assert_problem(ada.patch("/auth/me", change), 400, "keep_tokens")

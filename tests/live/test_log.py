@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.live.client import SETTINGS, Person, send_raw, wait_until
+from tests.support.provider import ScriptedProvider, error_answer
 from tests.support.server import GunicornServer
 
 FIELDS = {
@@ -135,3 +136,29 @@ def test_no_password_token_key_or_body_is_ever_in_the_log(server: GunicornServer
     secrets += [token.split(".")[2] for token in (person.token, refresh_token)]
     assert [text for text in secrets if text in log] == []
     assert all(json.loads(line)["level"] in ("info", "warning") for line in log.splitlines())
+
+
+def test_a_reply_leaves_a_line_when_it_ends(server: GunicornServer) -> None:
+    person = Person(server)
+    with ScriptedProvider() as provider:
+        made = person.post("/chat/llm-providers", {"name": "P", "api_endpoint": provider.url}).body
+        config = {"provider_id": made["id"], "api_key": "sk-0123456789abcdef"}
+        assert person.post("/chat/user-llm-configs", config).status == 201
+        asked = {"conversation_id": person.conversation(), "provider_id": made["id"], "content": "Hello"}
+        model, refused = f"model-{uuid.uuid4().hex[:12]}", f"model-{uuid.uuid4().hex[:12]}"
+        provider.script(error_answer(404, "no such model"), model=refused)
+        completion = person.post("/chat/completions", {**asked, "model": model}).body
+        assert person.post("/chat/completions", {**asked, "model": refused}).status >= 400
+    lines = wait_until(
+        lambda: (
+            len(found := [line for line in lines_of(server) if line.get("model") in (model, refused)]) == 2
+            and found
+        )
+    )
+    good, bad = lines
+    assert good["message"] == "reply"
+    assert (good["completion_id"], good["provider_id"]) == (completion["id"], made["id"])
+    assert (good["status"], good["code"]) == ("completed", None)
+    assert (good["prompt_tokens"], good["completion_tokens"]) == (16, 3)
+    assert 0 < good["first_token_ms"] <= good["duration_ms"]
+    assert (bad["status"], bad["code"], bad["first_token_ms"]) == ("failed", "provider_model_not_found", None)
