@@ -15,7 +15,7 @@ from .addresses import may_lack_version, operation_url, with_version
 from .complaints import STATUSES, Corrections
 from .error_responses import error_of_response
 from .events import Corrected, Event, Finish, ReasoningDelta, TextDelta, ToolCall
-from .headers import merged_headers
+from .headers import merged_headers, secrets_of
 from .history import original_names
 from .model_lists import Model, ModelList
 from .protocols import protocol_of
@@ -120,7 +120,7 @@ class Client:
             response.close()
         if response.status in NO_SUCH_PATH and may_lack_version(endpoint):
             raise _NoSuchPath
-        raise error_of_response(response.status, response.headers, complaint, endpoint.api_key)
+        raise error_of_response(response.status, response.headers, complaint, secrets_of(endpoint))
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -142,7 +142,7 @@ class Client:
             if response.status == 200:
                 return response, corrections.event(body.warnings)
             complaint = _read_complaint(response, cancel_token)
-            error = error_of_response(response.status, response.headers, complaint, endpoint.api_key)
+            error = error_of_response(response.status, response.headers, complaint, secrets_of(endpoint))
             options = None
             if response.status in NO_SUCH_PATH and may_lack_version(endpoint):
                 options = corrections.add_version(with_version(endpoint).options)
@@ -166,7 +166,11 @@ class Client:
     def _events(self, endpoint: Endpoint, response: "Response") -> Iterator[list[Event]]:
         """The events of a response: a stream, or one JSON object from a server that can't stream."""
         return events_of_body(
-            protocol_of(endpoint), response, key=endpoint.api_key, limits=self._limits, pace_s=self._pace_s
+            protocol_of(endpoint),
+            response,
+            secrets=secrets_of(endpoint),
+            limits=self._limits,
+            pace_s=self._pace_s,
         )
 
 

@@ -4,7 +4,6 @@ Three steps: `error_reading` finds the words in whatever shape they come, `error
 `redaction` makes them fit for people.
 """
 
-from collections.abc import Iterable
 from email.message import Message
 
 from . import error_codes
@@ -18,7 +17,7 @@ from .error_reading import (
 )
 from .error_rules import code_of, normalized
 from .errors import ProviderError
-from .redaction import cleaned, is_document, redacted
+from .redaction import Secrets, cleaned, is_document, redacted
 
 # what the code means for the user, before the provider's words
 ADVICE = {
@@ -38,9 +37,7 @@ NO_REASON = frozenset(
 )
 
 
-def error_of_response(
-    status: int, headers: Message, body: bytes, secrets: str | Iterable[str]
-) -> ProviderError:
+def error_of_response(status: int, headers: Message, body: bytes, secrets: Secrets) -> ProviderError:
     """The error for a response with a status other than 200. Its detail contains none of the secrets."""
     if 300 <= status < 400:
         return ProviderError(f"The provider answered {status}, a redirect; redirects are not followed.")
@@ -59,7 +56,7 @@ def error_of_response(
     return _error(inner_status, said, said_text, wait_s)
 
 
-def error_of_report(report: object, secrets: str | Iterable[str]) -> ProviderError:
+def error_of_report(report: object, secrets: Secrets) -> ProviderError:
     """The error that is reported inside a response whose status was 200: an object of any shape, a list, or a text."""
     said = read_value(report)
     message = redacted(said.message, secrets)

@@ -5,6 +5,12 @@ from collections.abc import Mapping
 from .request import Endpoint
 from .vendors import BEARER, Vendor
 
+# whose values say who asks, in words that errors may contain, too
+NOT_SECRET = frozenset(
+    {"anthropic-beta", "http-referer", "openai-beta", "openai-organization", "openai-project", "referer", "user-agent",
+     "x-title"}
+)  # fmt: skip
+MIN_SECRET_LENGTH = 8  # of a word in a header's value: "Bearer" is none
 NO_KEY = "none"  # as a provider's `auth`: no key is sent
 
 
@@ -27,3 +33,10 @@ def merged_headers(*several: Mapping[str, str]) -> dict[str, str]:
     for headers in several:
         merged |= {name.lower(): (name, value) for name, value in headers.items()}
     return dict(merged.values())
+
+
+def secrets_of(endpoint: Endpoint) -> tuple[str, ...]:
+    """What no error may repeat: the key, and what stands in the provider's own headers."""
+    values = (value for name, value in endpoint.headers.items() if name.lower() not in NOT_SECRET)
+    words = (word for value in values for word in value.split() if len(word) >= MIN_SECRET_LENGTH)
+    return (endpoint.api_key, *words)

@@ -8,6 +8,7 @@ MAX_TEXT_LENGTH = 500
 KEY_WINDOW = 6  # this many consecutive characters of a key are no coincidence
 KEY_END = 4  # the least that providers show of the end of a key
 REDACTED = "****"
+Secrets = str | Iterable[str]
 
 # patterns without backtracking: the text is untrusted, and no other thread runs during a match
 _DOCUMENT = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml)\b", re.IGNORECASE)
@@ -36,7 +37,7 @@ def cleaned(text: str, max_length: int = MAX_TEXT_LENGTH) -> str:
     return " ".join(text.split())[:max_length].rstrip()
 
 
-def redacted(text: str, secrets: str | Iterable[str]) -> str:
+def redacted(text: str, secrets: Secrets) -> str:
     """The text, cleaned, without these secrets, parts of them, and anything that looks like a key."""
     text = cleaned(text, 4 * MAX_TEXT_LENGTH)
     for secret in [secrets] if isinstance(secrets, str) else secrets:

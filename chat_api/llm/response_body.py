@@ -13,6 +13,7 @@ from ..egress.errors import Failed
 from ..egress.limits import Limits
 from .error_responses import error_of_report
 from .events import Event
+from .redaction import Secrets
 from .sse import Frame, SseReader
 from .untrusted_json import parse_whole
 
@@ -32,7 +33,7 @@ _MEDIA_TYPE = re.compile(r"[a-z0-9.+-]{1,40}/[a-z0-9.+-]{1,40}")
 
 
 def events_of_body(
-    protocol: Any, response: "Response", *, key: str, limits: Limits, pace_s: Callable[[], float]
+    protocol: Any, response: "Response", *, secrets: Secrets, limits: Limits, pace_s: Callable[[], float]
 ) -> Iterator[list[Event]]:
     """The events of a reply, as a `protocol` (such as the package `openai`) reads them. Raises EgressError."""
     if str(response.headers.get("Content-Encoding") or "identity").strip().lower() != "identity":
@@ -41,20 +42,20 @@ def events_of_body(
     most_bytes = limits.reply_bytes * JSON_BYTES_PER_REPLY_BYTE
     if kind == STREAM:
         frames = _frames(head, response, max(limits.line_bytes, most_bytes), pace_s)
-        yield from protocol.parse_stream(frames, key=key, reply_bytes=limits.reply_bytes)
+        yield from protocol.parse_stream(frames, secrets=secrets, reply_bytes=limits.reply_bytes)
     elif kind == JSON:
         content = head + response.read_all(max(most_bytes - len(head), 0))
         answer = parse_whole(content)
         if answer is None and (lines := _json_lines(content)):
-            yield from protocol.parse_stream([lines], key=key, reply_bytes=limits.reply_bytes)
+            yield from protocol.parse_stream([lines], secrets=secrets, reply_bytes=limits.reply_bytes)
         else:
-            yield protocol.parse_json_reply(answer, key=key, reply_bytes=limits.reply_bytes)
+            yield protocol.parse_json_reply(answer, secrets=secrets, reply_bytes=limits.reply_bytes)
     elif kind == MARKUP:
         raise Failed(
             "The provider answered with a web page (HTML) instead of a reply. Check the provider's `api_endpoint`."
         )
     else:
-        raise _error_of_text(head + response.read_all(MAX_TEXT_BYTES), response, key)
+        raise _error_of_text(head + response.read_all(MAX_TEXT_BYTES), response, secrets)
 
 
 def kind_of(head: bytes, *, is_whole: bool) -> str | None:
@@ -103,11 +104,11 @@ def _json_lines(content: bytes) -> list[Frame]:
     return [Frame("", line.decode(errors="replace")) for line in lines]
 
 
-def _error_of_text(content: bytes, response: "Response", key: str) -> Exception:
+def _error_of_text(content: bytes, response: "Response", secrets: Secrets) -> Exception:
     """The error for a body that is neither JSON nor a stream: its words, if it has some."""
     text = content.decode(errors="replace")
     if "\x00" not in text and "\ufffd" not in text:
-        return error_of_report(text, key)
+        return error_of_report(text, secrets)
     media_type = str(response.headers.get("Content-Type") or "").split(";")[0].strip().lower()
     name = media_type if _MEDIA_TYPE.fullmatch(media_type) else "another type of content"
     return Failed(f"The provider answered with {name} instead of a reply.")

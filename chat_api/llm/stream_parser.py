@@ -13,6 +13,7 @@ from .error_responses import error_of_report
 from .events import Event, Finish, ProviderState, ReasoningDelta, TextDelta, ToolCall, Usage
 from .finish_reasons import finish_reason, is_complete
 from .provider_state import StateTooLarge
+from .redaction import Secrets
 from .reply_text import ReplyText
 from .sources import Sources
 from .sse import Frame
@@ -70,8 +71,8 @@ class PartialToolCall:
 class StreamParser:
     """State of one reply while it arrives. A protocol's subclass implements `take` and `take_json`."""
 
-    def __init__(self, key: str, reply_bytes: int) -> None:
-        self.key = key
+    def __init__(self, secrets: Secrets, reply_bytes: int) -> None:
+        self.secrets = secrets
         self.finish_reason: str | None = None
         self.is_done = False  # the provider marked the end
         self.usage: Usage | None = None
@@ -206,13 +207,13 @@ def _later(known: int | None, count: int | None) -> int | None:
     return count if count or known is None else known
 
 
-def error_of_frame(data: str, key: str) -> EgressError:
+def error_of_frame(data: str, secrets: Secrets) -> EgressError:
     """The error in a frame that is named `error`: an object, an object around it, or just text."""
     value = parse_json(data)
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     error = value.get("error") or value if isinstance(value, dict) else value
-    return error_of_report(data if error is None else error, key)
+    return error_of_report(data if error is None else error, secrets)
 
 
 def join_texts(found: list[Event]) -> list[Event]:

@@ -63,13 +63,15 @@ def read(
     if done and api_format == "openai":
         frames.append(Frame("", "[DONE]"))
     reads = [[frame] for frame in frames] if apart else [frames]
-    return _read(PROTOCOLS[api_format].parse_stream(reads, key="key", reply_bytes=REPLY_BYTES))
+    return _read(PROTOCOLS[api_format].parse_stream(reads, secrets="key", reply_bytes=REPLY_BYTES))
 
 
 def read_whole(answer: Any, api_format: str = "openai") -> Read:
     """Read a reply that is one JSON value."""
     protocol = PROTOCOLS[api_format]
-    return _read(protocol.parse_json_reply(value, key="key", reply_bytes=REPLY_BYTES) for value in (answer,))
+    return _read(
+        protocol.parse_json_reply(value, secrets="key", reply_bytes=REPLY_BYTES) for value in (answer,)
+    )
 
 
 def _read(reads: Iterator[list[Event]]) -> Read:

@@ -3,6 +3,7 @@
 import email.utils
 import logging
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -204,3 +205,22 @@ def test_ordinary_words_stay(asking: AskingMaker, provider: ScriptedProvider) ->
     message = "This model's maximum context length is 128000 tokens. However, you requested 130512 tokens (v1.2.3)..."
     provider.script(error_answer(400, message))
     assert asking().error().detail.endswith(f"The provider answered 400: {message}")
+
+
+def test_headers_of_the_provider_are_never_repeated(asking: AskingMaker, provider: ScriptedProvider) -> None:
+    """Only what says who asks, and no secret, stays."""
+    ask = asking()
+    secret = "team-7Hq2vX9pLw4z"
+    headers = {"X-Team": f"Token {secret}", "HTTP-Referer": "https://chat.example.com"}
+    ask.endpoint = replace(ask.endpoint, headers=headers)
+    words = f"No team {secret} ({secret[:10]}…), seen from https://chat.example.com."
+    for answer in (error_answer(400, words), json_answer({"error": {"message": words}})):
+        provider.script(answer)
+        detail = ask.error().detail
+        assert provider.last.headers["x-team"] == headers["X-Team"]
+        assert "7Hq2" not in detail
+        assert "seen from https://chat.example.com" in detail
+    provider.script(error_answer(400, words))
+    with pytest.raises(ProviderError) as caught:
+        ask.client.list_models(ask.endpoint)
+    assert "7Hq2" not in caught.value.detail

@@ -339,5 +339,5 @@ def test_types_of_events_may_be_in_their_names_only() -> None:
         Frame("message_delta", '{"delta":{"stop_reason":"end_turn"}}'),
         Frame("", "[DONE]"),
     ]
-    reads = anthropic.parse_stream([frames], key="key", reply_bytes=1000)
+    reads = anthropic.parse_stream([frames], secrets="key", reply_bytes=1000)
     assert [event for events in reads for event in events] == [TextDelta("Hi"), Finish("stop")]

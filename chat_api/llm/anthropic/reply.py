@@ -6,6 +6,7 @@ from typing import Any
 from .. import stream_parser
 from ..error_responses import error_of_report
 from ..events import Event, ReasoningDelta, TextDelta
+from ..redaction import Secrets
 from ..sources import MAX_SOURCES
 from ..sse import Frame
 from ..stream_parser import error_of_frame, serialize_arguments
@@ -25,21 +26,23 @@ PROMPT_TOKENS = ("input_tokens", "cache_creation_input_tokens", "cache_read_inpu
 MEDIA = {"image": "picture", "audio": "sound", "video": "video"}
 
 
-def parse_stream(reads: Iterable[list[Frame]], *, key: str, reply_bytes: int) -> Iterator[list[Event]]:
+def parse_stream(
+    reads: Iterable[list[Frame]], *, secrets: Secrets, reply_bytes: int
+) -> Iterator[list[Event]]:
     """The typed events of a streamed reply."""
-    return stream_parser.parse_stream(AnthropicStreamParser(key, reply_bytes), reads)
+    return stream_parser.parse_stream(AnthropicStreamParser(secrets, reply_bytes), reads)
 
 
-def parse_json_reply(answer: Any, *, key: str, reply_bytes: int) -> list[Event]:
+def parse_json_reply(answer: Any, *, secrets: Secrets, reply_bytes: int) -> list[Event]:
     """The typed events of a reply that came as one JSON object although a stream was requested."""
-    return stream_parser.parse_json_reply(AnthropicStreamParser(key, reply_bytes), answer)
+    return stream_parser.parse_json_reply(AnthropicStreamParser(secrets, reply_bytes), answer)
 
 
 class AnthropicStreamParser(stream_parser.StreamParser):
     """Parses the events of the Messages API: content blocks and their deltas."""
 
-    def __init__(self, key: str, reply_bytes: int) -> None:
-        super().__init__(key, reply_bytes)
+    def __init__(self, secrets: Secrets, reply_bytes: int) -> None:
+        super().__init__(secrets, reply_bytes)
         self._state_of_reply = ReplyState()
         self._prompt_tokens: dict[str, int] = {}
         self._block_begins_at = 0  # of text, in the text of the reply
@@ -56,7 +59,7 @@ class AnthropicStreamParser(stream_parser.StreamParser):
         """Append the events in a frame."""
         name, data = frame
         if name == "error":
-            raise error_of_frame(data, self.key)
+            raise error_of_frame(data, self.secrets)
         event = parse_json(data)
         try:  # the short way of most frames
             delta = event["delta"]
@@ -85,7 +88,7 @@ class AnthropicStreamParser(stream_parser.StreamParser):
         self.note_frame(is_valid=is_valid)
         if not is_valid:
             if error := as_dict(event).get("error"):
-                raise error_of_report(error, self.key)
+                raise error_of_report(error, self.secrets)
             return
         kind = event["type"]
         if kind == "content_block_delta":
@@ -107,7 +110,7 @@ class AnthropicStreamParser(stream_parser.StreamParser):
         elif kind == "message_stop":
             self.is_done = True
         elif kind == "error":
-            raise error_of_report(event.get("error"), self.key)
+            raise error_of_report(event.get("error"), self.secrets)
 
     def take_json(self, answer: Any, found: list[Event]) -> None:
         """Append the events of a whole message."""
@@ -115,7 +118,7 @@ class AnthropicStreamParser(stream_parser.StreamParser):
             answer = answer[0]
         fields = as_dict(answer)
         if error := fields.get("error"):
-            raise error_of_report(error, self.key)
+            raise error_of_report(error, self.secrets)
         is_valid = isinstance(fields.get("content"), list)
         self.note_frame(is_valid=is_valid)
         if not is_valid:

@@ -6,6 +6,7 @@ from typing import Any
 from .. import stream_parser
 from ..error_responses import error_of_report
 from ..events import Event, ReasoningDelta, TextDelta
+from ..redaction import Secrets
 from ..sources import FIELDS as SOURCE_FIELDS
 from ..sse import Frame
 from ..stream_parser import error_of_frame
@@ -41,21 +42,23 @@ PLAIN_PARTS = {"role", "content"}
 SURE_LENGTH = 8  # from here on, a text that begins with all that came before repeats it: that is no chance
 
 
-def parse_stream(reads: Iterable[list[Frame]], *, key: str, reply_bytes: int) -> Iterator[list[Event]]:
+def parse_stream(
+    reads: Iterable[list[Frame]], *, secrets: Secrets, reply_bytes: int
+) -> Iterator[list[Event]]:
     """The typed events of a streamed reply."""
-    return stream_parser.parse_stream(OpenAIStreamParser(key, reply_bytes), reads)
+    return stream_parser.parse_stream(OpenAIStreamParser(secrets, reply_bytes), reads)
 
 
-def parse_json_reply(answer: Any, *, key: str, reply_bytes: int) -> list[Event]:
+def parse_json_reply(answer: Any, *, secrets: Secrets, reply_bytes: int) -> list[Event]:
     """The typed events of a reply that came as one JSON object although a stream was requested."""
-    return stream_parser.parse_json_reply(OpenAIStreamParser(key, reply_bytes), answer)
+    return stream_parser.parse_json_reply(OpenAIStreamParser(secrets, reply_bytes), answer)
 
 
 class OpenAIStreamParser(stream_parser.StreamParser):
     """Parses a stream of `chat.completion.chunk` objects."""
 
-    def __init__(self, key: str, reply_bytes: int) -> None:
-        super().__init__(key, reply_bytes)
+    def __init__(self, secrets: Secrets, reply_bytes: int) -> None:
+        super().__init__(secrets, reply_bytes)
         self._tool_calls = ToolCallReader(self)
         self._state_of_reply = ReplyState()
         self._index: int | None = None  # of the choice that is read, of several alternatives
@@ -76,7 +79,7 @@ class OpenAIStreamParser(stream_parser.StreamParser):
         """Append the events in a frame."""
         event, data = frame
         if event == "error":
-            raise error_of_frame(data, self.key)
+            raise error_of_frame(data, self.secrets)
         chunk = parse_json(data)
         try:  # the short way of most frames: a text and nothing else, in a chunk like the one before
             (choice,) = chunk["choices"]
@@ -127,7 +130,7 @@ class OpenAIStreamParser(stream_parser.StreamParser):
         if isinstance(chunk, dict):
             error = chunk if chunk.get("object") == "error" else chunk.get("error")
             if error:
-                raise error_of_report(error, self.key)
+                raise error_of_report(error, self.secrets)
         is_valid = isinstance(chunk, dict) and ("choices" in chunk or "usage" in chunk)
         self.note_frame(is_valid=is_valid)
         if not is_valid:
@@ -161,7 +164,7 @@ class OpenAIStreamParser(stream_parser.StreamParser):
             self._take_usage(as_dict(choice.get("usage")))
             self.sources.take(choice, found)
             if error := choice.get("error"):
-                raise error_of_report(error, self.key)
+                raise error_of_report(error, self.secrets)
         if reason:
             self.finish_reason = reason
         self._plain_choice = tuple(choice) if is_plain and self._index == 0 else None
