@@ -21,7 +21,7 @@ NOT_IN_DOCUMENT = {
     "documentation.get_root": "leads to its page",
     "swagger_ui.show": "its page",
 }
-WITHOUT_BODY = ("refresh", "log_out", "cancel_completion", "check_provider")
+WITHOUT_BODY = ("refresh", "log_out", "cancel_completion", "create_ticket", "check_provider")
 CALLS_A_PROVIDER = ("create_completion", "list_models")
 Operation = dict[str, Any]
 

@@ -43,14 +43,16 @@ blp = Blueprint(
 
 
 @blp.before_request
-def require_caller() -> None:
-    """The guard, which takes a ticket instead of a token for a stream of events."""
-    takes_ticket = request.endpoint == f"{blp.name}.get_events" and "Authorization" not in request.headers
-    ticket = request.args.get(tickets.PARAMETER) if takes_ticket else None
-    if ticket is None:
-        guard.require_caller()
-    elif not is_preflight():
+def use_ticket() -> None:
+    """A stream of events takes a ticket instead of a token."""
+    if request.endpoint != f"{blp.name}.get_events" or "Authorization" in request.headers:
+        return
+    ticket = request.args.get(tickets.PARAMETER)
+    if ticket is not None and not is_preflight():
         g.caller = tickets.caller_of(ticket, _events_of((request.view_args or {})["completion_id"]))
+
+
+blp.before_request(guard.require_caller)
 
 
 def _events_of(completion_id: str) -> str:
