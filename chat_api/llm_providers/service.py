@@ -149,11 +149,18 @@ def _set(provider: LLMProvider, values: Mapping[str, Any]) -> None:
         columns["encrypted_headers"] = changed_headers(
             provider_id=provider.id, stored=provider.encrypted_headers, changes=columns.pop("headers")
         )
-    for name in ("extra_body", "request_options"):
-        if name in columns:
-            columns[name] = orjson.dumps(columns[name]).decode() if columns[name] else None
+    columns |= stored_details(details=columns)
     for name, value in columns.items():
         setattr(provider, name, value)
+
+
+def stored_details(*, details: Mapping[str, Any]) -> dict[str, str | None]:
+    """What the columns hold of those fields that are JSON."""
+    return {
+        name: orjson.dumps(details[name]).decode() if details[name] else None
+        for name in ("extra_body", "request_options")
+        if name in details
+    }
 
 
 def _require_callable(api_endpoint: str) -> None:

@@ -23,6 +23,8 @@ from .records import ACCOUNT, ATTACHMENT, COMPLETION, CONFIG, CONVERSATION, END,
 from .schemas import LINES, VERSION
 
 CHUNK_BYTES = 64 * 1024
+JSON_DETAILS = ("extra_body", "request_options")
+DETAILS = ("catalog", "auth", *JSON_DETAILS)  # of a provider
 _LINE = ORJSON_OPTIONS | orjson.OPT_APPEND_NEWLINE
 
 
@@ -49,7 +51,7 @@ def _lines(user_id: str) -> Iterator[bytes]:
     yield _line(HEADER, {"version": VERSION, "exported_at": now()})
     yield _line(ACCOUNT, account)
     for provider in PROVIDERS.read_all(user_id=user_id):
-        yield _line(PROVIDER, provider)
+        yield _line(PROVIDER, _without_nothing(provider))
     for config in CONFIGS.read_all(user_id=user_id):
         yield _line(CONFIG, config)
     counts = {CONVERSATION: 0, MESSAGE: 0}
@@ -66,6 +68,13 @@ def _lines(user_id: str) -> Iterator[bytes]:
                 yield from message[1]
             message = next(pending, None)
     yield _line(END, {"conversations": counts[CONVERSATION], "messages": counts[MESSAGE]})
+
+
+def _without_nothing(provider: Row) -> Row:
+    """A provider's fields without those details that it does not have; of the others JSON is JSON in the line, too."""
+    details = {name: provider[name] for name in DETAILS if provider[name] is not None}
+    parsed = {name: orjson.Fragment(details[name]) for name in JSON_DETAILS if name in details}
+    return {name: value for name, value in provider.items() if name not in DETAILS} | details | parsed
 
 
 def _messages_with_dependents(user_id: str) -> Iterator[tuple[str, Iterator[bytes]]]:

@@ -81,6 +81,7 @@ def restore_provider(*, user_id: str, fields: Row, others: Collection[str]) -> t
     `others` are those that stand for other providers of the file, however alike they are. A new one has an id that
     follows from the user's and the file's: whether the file's own id is taken would reveal other users' rows.
     """
+    fields = {**fields, **llm_providers.stored_details(details=fields)}
     own_id = id_at(fields["created_at"], user_id, fields["id"])
     own = sa.select(LLMProvider.id).where(
         LLMProvider.owner_id == user_id, LLMProvider.id.not_in(list(others))

@@ -11,6 +11,7 @@ from ..attachments.schemas import CreateAttachmentSchema
 from ..completions.models import IN_PROGRESS
 from ..completions.models import STATUSES as COMPLETION_STATUSES
 from ..completions.reply_log import REASONING, TEXT, TOOL_CALL
+from ..llm_providers.fields import Auth, ExtraBody, Options
 from ..llm_providers.schemas import ApiFormat, ContextWindow, EndpointField
 from ..messages.models import ROLES, STATUSES
 from ..messages.schemas import MAX_CONTENT_BYTES
@@ -84,6 +85,10 @@ class ProviderLine(Schema):
     api_endpoint = EndpointField()
     api_format = ApiFormat(required=True)
     context_window = ContextWindow(required=True)
+    catalog = Text(longest=64, required=False)  # of a version that may know other vendors
+    auth = Auth()
+    extra_body = ExtraBody()
+    request_options = Options()
     created_at = Moment()
 
 

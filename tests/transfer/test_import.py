@@ -440,6 +440,43 @@ def test_provider_is_found_again_or_made(app: Flask, ada: Api, bob: Api, admin: 
     assert all(bob.get(f"/chat/llm-providers/{id}").status_code == 200 for id in used)
 
 
+def test_details_of_a_provider_come_back_without_its_secrets(ada: Api, bob: Api) -> None:
+    details: dict[str, Any] = {
+        "catalog": "mistral",
+        "auth": "X-Key",
+        "extra_body": {"safe_prompt": True, "nested": {"a": [1, 2.5]}},
+        "request_options": {"stream": False},
+    }
+    ada.provider(name="Detailed", headers={"X-Secret": "secret-0123456789"}, **details)
+    ada.provider(name="Plain")
+    lines = {line["name"]: line for line in exported(ada) if line["type"] == "provider"}
+    assert {name: lines["Detailed"][name] for name in details} == details
+    assert not {*details, "headers", "encrypted_headers"} & set(lines["Plain"])
+    assert "ecret" not in str(lines)
+    assert imported(bob, file_of(*lines.values()))["providers"]["imported"] == 2
+    found = {each["name"]: each for each in bob.get("/chat/llm-providers?limit=1000").get_json()}
+    assert {name: found["Detailed"][name] for name in details} == details
+    assert found["Detailed"]["headers"] == {}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("auth", "Host"),
+        ("auth", "X\r\nY"),
+        ("extra_body", {"messages": []}),
+        ("request_options", {"limit_field": 5}),
+        ("headers", {"X": "y"}),
+        ("learned_options", {}),
+    ],
+)
+def test_details_of_an_imported_provider_are_checked(app: Flask, ada: Api, field: str, value: Any) -> None:
+    report = imported(ada, file_of(provider(**{field: value}), *whole(1)))
+    assert report["errors"][0]["line"] == 2
+    assert field in report["errors"][0]["detail"]
+    assert owned_rows(app, ada.user_id)["llm_providers"] == 0
+
+
 @pytest.mark.parametrize(
     "endpoint", ["file:///etc/passwd", "https://a:b@p.example", "https://p.example/#x", ""]
 )
