@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from chat_api.auth import passwords, provider_keys
-from chat_api.completions import context, parameters
+from chat_api.completions import context, parameter_fields, parameters
 from chat_api.egress import connection, response
 from chat_api.idempotency.decorator import MAX_KEY_LENGTH, MAX_STORED_BYTES
 from chat_api.llm import client, stream_parser, untrusted_json
@@ -71,7 +71,7 @@ CODE = {
     "items of a page": [pagination.MAX_LIMIT],
     "bytes of a page": [pagination.MAX_PAGE_BYTES],
     "content of a message": [MAX_CONTENT_BYTES],
-    "`tools`, and `response_format`": [parameters.MAX_TOOLS_BYTES, parameters.MAX_DEPTH],
+    "`tools`, and `response_format`": [parameters.MAX_TOOLS_BYTES, parameter_fields.MAX_DEPTH],
     "characters of an `Idempotency-Key`": [MAX_KEY_LENGTH],
     "requests of a worker that wait for such a fetch": [provider_keys.MAX_WAITING],
     "the directory of a zip": [limits.MAX_ENTRIES, limits.MAX_DIRECTORY_BYTES],

@@ -31,6 +31,7 @@ from .records import (
     StartedCompletion,
     StoredCompletion,
     find_record,
+    warnings_text,
 )
 from .reply_log import REASONING, TEXT, ReplyLog
 
@@ -64,7 +65,7 @@ _delete_checkpoints = sa.delete(CompletionCheckpoint).where(
     CompletionCheckpoint.user_id == USER_ID, CompletionCheckpoint.completion_id == COMPLETION_ID
 )
 _ENDED_COLUMNS = ("status", "finish_reason", "problem", "prompt_tokens", "completion_tokens", "usage_estimated",
-                  "reasoning", "outline", "last_event_id", "finished_at")  # fmt: skip
+                  "reasoning", "warnings", "outline", "last_event_id", "finished_at")  # fmt: skip
 
 
 def _finalize_row(on_postgres: bool) -> sa.Executable:
@@ -90,6 +91,7 @@ class Outcome:
     prompt_tokens: int
     completion_tokens: int
     usage_estimated: bool
+    warnings: tuple[str, ...] | None = None  # None: those of the beginning
 
 
 def finalize_and_commit(
@@ -147,6 +149,7 @@ def _finalize(
         "completion_tokens": outcome.completion_tokens,
         "usage_estimated": outcome.usage_estimated,
         "reasoning": log.text_of(REASONING) or None,
+        "warnings": row["warnings"] if outcome.warnings is None else warnings_text(outcome.warnings),
         "outline": log.outline(),
         "last_event_id": log.position + (UNSEEN if worker_id is None else 1),
         "finished_at": now(),

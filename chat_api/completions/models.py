@@ -10,6 +10,8 @@ from ..database.projection import Projection
 from ..database.session import Model
 
 IN_PROGRESS = "in_progress"
+MAX_WARNINGS = 100  # of a completion
+MAX_WARNING_LENGTH = 1000
 STATUSES = (IN_PROGRESS, "completed", "incomplete", "failed", "cancelled")
 _RUNNING = sa.text("status = 'in_progress'")
 

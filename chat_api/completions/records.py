@@ -14,7 +14,14 @@ from ..database.statements import Statement
 from ..llm.request import ChatRequest, Endpoint
 from ..messages.models import MESSAGE, Message
 from . import lease
-from .models import COMPLETION, COMPLETION_ROW, IN_PROGRESS, Completion
+from .models import (
+    COMPLETION,
+    COMPLETION_ROW,
+    IN_PROGRESS,
+    MAX_WARNING_LENGTH,
+    MAX_WARNINGS,
+    Completion,
+)
 from .reply_log import REASONING, TEXT, ReplyLog, rebuilt
 
 COMPLETION_ID = given("completion_id")
@@ -44,6 +51,8 @@ class StartedCompletion:
     created_at: datetime
     prompt_tokens: int  # estimated
     omitted_messages: int
+    warnings: tuple[str, ...]
+    settings_version: int  # of the provider, see llm_providers.learned_options
     endpoint: Endpoint
     request: ChatRequest | None  # None once it is being sent: it may take megabytes, and a reply half an hour
     parent: dict[str, Any]  # the message that it answers
@@ -63,6 +72,7 @@ class StartedCompletion:
             "prompt_tokens": self.prompt_tokens,
             "usage_estimated": True,
             "omitted_messages": self.omitted_messages,
+            "warnings": warnings_text(self.warnings),
             "worker_id": self.worker_id,
             "cancel_requested": False,
             "created_at": self.created_at,
@@ -126,7 +136,20 @@ def _to_json(
             "total_tokens": row["prompt_tokens"] + row["completion_tokens"],
             "estimated": bool(row["usage_estimated"]),
         }
-    return {**COMPLETION.of(row), "message": message, "usage": usage, "problem": problem}
+    warnings = orjson.loads(row["warnings"]) if row["warnings"] else []
+    return {
+        **COMPLETION.of(row),
+        "message": message,
+        "usage": usage,
+        "warnings": warnings,
+        "problem": problem,
+    }
+
+
+def warnings_text(warnings: Sequence[str]) -> str | None:
+    """Warnings as they are stored; None where there are none."""
+    texts = [warning[:MAX_WARNING_LENGTH] for warning in warnings[:MAX_WARNINGS]]
+    return orjson.dumps(texts).decode() if texts else None
 
 
 def record_of(row: Sequence[Any]) -> StoredCompletion:

@@ -22,6 +22,7 @@ from ..llm.client import Client, Limits
 from ..llm.model_lists import Model
 from ..llm.provider_check import CHECK_S, Report, check_provider
 from ..llm.request import Endpoint
+from ..llm_providers.learned_options import remember_and_commit
 from ..server import lifecycle
 from ..server.slots import Slot, Slots, stream_slots
 from ..telemetry import metrics
@@ -198,6 +199,8 @@ class RunRegistry:
                 self._forget(
                     run, slot
                 )  # first: a client that sees the end may ask for the next reply at once
+            if run.corrected is not None:
+                _remember(run)
             run.close(ended, lost)
             with BestEffort("logging a reply"):
                 write_line(run)
@@ -225,6 +228,22 @@ class RunRegistry:
         with self._lock:
             self._runs.pop(run.completion.id, None)
         slot.release()
+
+
+def _remember(run: Run) -> None:
+    """Keep what the provider's server complained about, so that the next request is made as it wants it."""
+    completion, corrected = run.completion, run.corrected
+    if corrected is None or not (corrected.of_server or corrected.of_caller):
+        return
+    with BestEffort("remembering a provider's complaint"):
+        remember_and_commit(
+            user_id=completion.user_id,
+            provider_id=completion.provider_id,
+            version=completion.settings_version,
+            model=completion.model,
+            of_server=corrected.of_server,
+            of_caller=corrected.of_caller,
+        )
 
 
 def _out_of_threads(completion: StartedCompletion) -> Outcome:

@@ -261,10 +261,16 @@ def _prepare(completion_request: CompletionRequest) -> Prepared | None:
 
 def _preview(completion_request: CompletionRequest) -> Response:
     check_key()
-    endpoint, chat, context = service.preview_completion(request=completion_request)
-    sent = run_registry().client.describe(endpoint, chat)
+    prepared = service.preview_completion(request=completion_request)
+    sent = run_registry().client.describe(prepared.endpoint, prepared.request)
+    context = prepared.context
     return json_response(
-        {"request": sent, "omitted_messages": context.omitted, "prompt_tokens": context.tokens}
+        {
+            "request": sent,
+            "omitted_messages": context.omitted,
+            "prompt_tokens": context.tokens,
+            "warnings": prepared.warnings,
+        }
     )
 
 

@@ -13,7 +13,16 @@ from ..llm.client import CancelToken, Client
 from ..llm.error_codes import ERROR_CODES, FAILED, RATE_LIMITED
 from ..llm.error_rules import code_of
 from ..llm.errors import ProviderError
-from ..llm.events import Event, Finish, ReasoningDelta, TextDelta, TextWasReasoning, ToolCall, Usage
+from ..llm.events import (
+    Corrected,
+    Event,
+    Finish,
+    ReasoningDelta,
+    TextDelta,
+    TextWasReasoning,
+    ToolCall,
+    Usage,
+)
 from ..llm.finish_reasons import WORDS, finish_reason, is_complete
 from ..llm.request import ChatRequest
 from .context import tokens_of
@@ -44,6 +53,7 @@ class Run:
         self._cancel_token = CancelToken()
         self._usage: Usage | None = None
         self._finish: Finish | None = None
+        self.corrected: Corrected | None = None  # what the provider's server refused at first
 
     @property
     def key(self) -> tuple[str, str]:
@@ -111,6 +121,8 @@ class Run:
                 self._usage = event
             elif isinstance(event, Finish):
                 self._finish = event
+            elif isinstance(event, Corrected):
+                self.corrected = event
         if self.log.position > position:
             if self.first_token_s is None:
                 self.first_token_s = time.monotonic()
@@ -133,7 +145,13 @@ class Run:
             completion_tokens=completion_tokens,
             # the provider may have counted more of a reply that was cut off than it reported last
             usage_estimated=failure is not None or None in (usage.prompt_tokens, usage.completion_tokens),
+            warnings=self._warnings(),
         )
+
+    def _warnings(self) -> tuple[str, ...]:
+        """Those of the beginning, and what has been found out since."""
+        found = self.corrected.warnings if self.corrected else ()
+        return tuple(dict.fromkeys((*self.completion.warnings, *found)))
 
     def _status(self, failure: EgressError | None) -> tuple[str, str | None, dict[str, Any] | None]:
         """Status, finish reason and problem."""

@@ -153,12 +153,24 @@ class RequestSchema(Output):
     )
 
 
+def _warnings() -> fields.List:
+    return fields.List(
+        fields.String(),
+        metadata={
+            "example": ["temperature: Anthropic's protocol takes at most 1; that was sent."],
+            "description": "What of `parameters` was not sent, or not as it was given, because the provider or the "
+            "model can't do it. Each begins with the parameter's name.",
+        },
+    )
+
+
 class PreviewSchema(Output):
     request = fields.Nested(RequestSchema)
     omitted_messages = fields.Integer(
         metadata={"example": 0, "description": "Number of older messages left out to fit the context window."}
     )
     prompt_tokens = fields.Integer(metadata={"example": 9, "description": "An estimate."})
+    warnings = _warnings()
 
 
 class UsageSchema(Output):
@@ -225,6 +237,7 @@ class CompletionSchema(Output):
             "description": "Number of older messages left out to fit the context window.",
         }
     )
+    warnings = _warnings()
     problem = fields.Dict(
         allow_none=True,
         metadata={"example": None, "description": "Why the completion failed or is incomplete (RFC 9457)."},

@@ -19,6 +19,7 @@ from ..database.columns import new_id, now
 from ..database.parameters import CONVERSATION_ID, ROW_LIMIT, USER_ID, given, named_new, new
 from ..database.statements import IntegrityFailed, Statement
 from ..errors import RETRY_AFTER_S, Conflict, InvalidInput, NotFound, TooManyRequests, Unavailable
+from ..llm.protocols import parameter_warnings
 from ..llm.request import ChatRequest, Endpoint
 from ..messages import active_path
 from ..messages import service as messages
@@ -153,6 +154,9 @@ class Prepared:
     parent: dict[str, Any] | None  # the message that is answered, unless that is the new one
     context: Context
     words: Words  # of the new message
+    endpoint: Endpoint
+    request: ChatRequest
+    warnings: tuple[str, ...]  # what of the request the provider can't do
 
 
 def prepare_completion(*, request: CompletionRequest) -> Prepared:
@@ -169,8 +173,19 @@ def prepare_completion(*, request: CompletionRequest) -> Prepared:
     )
     QUOTAS.require_room(1, user_id=request.user_id)
     parent, branch = _find_parent(request)
-    words = words_of(request.content or "")
-    return Prepared(access, model, parent, _context(request, access, parent, branch), words)
+    context = _context(request, access, parent, branch)
+    endpoint = access.endpoint_for(user_id=request.user_id, provider_id=request.provider_id, model=model)
+    chat = ChatRequest(model, context.messages, request.parameters, cache_key=request.conversation_id)
+    return Prepared(
+        access,
+        model,
+        parent,
+        context,
+        words_of(request.content or ""),
+        endpoint,
+        chat,
+        parameter_warnings(chat, endpoint),
+    )
 
 
 def create_completion(
@@ -232,23 +247,18 @@ def _create_in_one_and_commit(
         return _create(request, prepared, worker_id, running_limit)
 
 
-def preview_completion(*, request: CompletionRequest) -> tuple[Endpoint, ChatRequest, Context]:
+def preview_completion(*, request: CompletionRequest) -> Prepared:
     """What a new completion would send.
 
     Raises what `create_completion` raises, except for completions in progress.
     """
-    prepared = prepare_completion(request=request)
-    context = prepared.context
-    return (
-        prepared.access.endpoint_for(prepared.model),
-        ChatRequest(prepared.model, context.messages, request.parameters),
-        context,
-    )
+    return prepare_completion(request=request)
 
 
 def open_endpoint(*, user_id: str, provider_id: str) -> Endpoint:
     """The provider's endpoint with the user's key, decrypted. Raises NotFound."""
-    return configs.open_access(user_id=user_id, provider_id=provider_id).endpoint_for(None)
+    access = configs.open_access(user_id=user_id, provider_id=provider_id)
+    return access.endpoint_for(user_id=user_id, provider_id=provider_id, model=None)
 
 
 def open_endpoint_to_check(
@@ -260,7 +270,7 @@ def open_endpoint_to_check(
     """
     access = configs.open_access(user_id=user_id, provider_id=provider_id, needs_key=False)
     model = model or access.default_model
-    return access.endpoint_for(model), model
+    return access.endpoint_for(user_id=user_id, provider_id=provider_id, model=model), model
 
 
 def list_completions(*, user_id: str, conversation_id: str, page: Page) -> Listing[dict[str, Any]]:
@@ -353,8 +363,10 @@ def _create(
         created_at=moment,
         prompt_tokens=context.tokens,
         omitted_messages=context.omitted,
-        endpoint=prepared.access.endpoint_for(prepared.model),
-        request=ChatRequest(prepared.model, context.messages, request.parameters),
+        warnings=prepared.warnings,
+        endpoint=prepared.endpoint,
+        settings_version=prepared.access.settings_version,
+        request=prepared.request,
         parent=parent,
     )
     statements.execute_at_end(_INSERT, **named_new(completion.to_row()))
@@ -452,7 +464,7 @@ def _context(
         up_to=parent["position"] if parent else MAX_POSITION - 1,
         content=request.content,
         window=access.context_window or current_app.config["CONTEXT_WINDOW_TOKENS"],
-        max_tokens=request.parameters.get("max_tokens"),
+        max_tokens=request.parameters.get("max_tokens") or request.parameters.get("max_completion_tokens"),
         max_bytes=current_app.config["MAX_CONTEXT_BYTES"],
         branch=branch,
     )

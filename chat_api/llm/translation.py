@@ -8,6 +8,8 @@ from typing import Any
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 # what a vendor that counts tokens gets for a word, and the other way round: the first that is large enough
 BUDGETS = {"none": 0, "minimal": 1024, "low": 4096, "medium": 10_000, "high": 24_000, "xhigh": 32_000}
+# what neither a caller nor a provider's owner can set in other words than ours
+OWN_FIELDS = ("model", "messages", "stream", "stream_options", "system")
 UNSTORED = ("logprobs", "top_logprobs")
 
 
@@ -69,6 +71,12 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
         known = both.get(name)
         both[name] = merged(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
     return both
+
+
+def body_fields(of_provider: Mapping[str, Any], of_request: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that are set for a provider below those of a request, without any that we set ourselves."""
+    both = merged(of_provider, of_request)
+    return {name: value for name, value in both.items() if name not in OWN_FIELDS}
 
 
 def allowed_tools(choice: object) -> tuple[str, list[str]] | None:

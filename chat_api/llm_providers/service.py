@@ -17,6 +17,7 @@ from ..egress.policy import AddressPolicy, address_settings
 from ..errors import Forbidden, InvalidInput, NotFound
 from ..users.quotas import Quota, Quotas
 from ..web.pagination import Listing, Page
+from .learned_options import settings_of
 from .models import LLMProvider
 from .secret_headers import changed_headers
 
@@ -128,10 +129,13 @@ def update_provider(*, provider: LLMProvider, changes: dict[str, Any]) -> bool:
     `user_llm_configs.service.delete_configs_of`. Raises InvalidInput for an address that is not called.
     """
     has_moved = changes.get("api_endpoint", provider.api_endpoint) != provider.api_endpoint
+    settings = settings_of(provider)
     if has_moved:
         _require_callable(changes["api_endpoint"])
         provider.encrypted_headers = None  # they are secrets, and were given for the old endpoint
     _set(provider, changes)
+    if settings_of(provider) != settings:
+        provider.learned_options = None
     db.session.flush()
     return bool(has_moved)
 

@@ -188,6 +188,7 @@ class ConversationImporter:
                 "user_id": self._user_id,
                 "provider_id": self._provider_ids.get(fields["provider_id"], fields["provider_id"]),
                 "problem": _json(fields["problem"]),
+                "warnings": _json(fields["warnings"]),
                 "outline": _json(fields["outline"]),
                 "prompt_tokens": usage["prompt_tokens"],
                 "completion_tokens": usage["completion_tokens"],

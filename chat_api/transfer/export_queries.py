@@ -169,6 +169,7 @@ COMPLETIONS = Source(
         "prompt_tokens": Completion.prompt_tokens,
         "completion_tokens": Completion.completion_tokens,
         "usage_estimated": Completion.usage_estimated,
+        "warnings": Completion.warnings,
         "reply_position": _Reply.position,
     }
     | _MESSAGE_KEY,  # of the message, not of the completion: the order is that of an index
@@ -181,5 +182,5 @@ COMPLETIONS = Source(
         sa.and_(Completion.user_id == Message.user_id, Completion.parent_id == Message.id),
     ).outerjoin(_Reply, sa.and_(_Reply.user_id == Completion.user_id, _Reply.id == Completion.message_id)),
     keys=("conversation_id", "position", "id"),
-    texts=(Completion.problem, Completion.reasoning, Completion.outline),
+    texts=(Completion.problem, Completion.reasoning, Completion.warnings, Completion.outline),
 )

@@ -166,5 +166,7 @@ def _completion_to_json(row: Row) -> Row:
         "completion_tokens": row["completion_tokens"],
         "estimated": bool(row["usage_estimated"]),
     }
-    parsed = {name: orjson.loads(row[name]) if row[name] else None for name in ("problem", "outline")}
+    parsed = {
+        name: orjson.loads(row[name]) if row[name] else None for name in ("problem", "warnings", "outline")
+    }
     return {**_fields_of(COMPLETION, row), **parsed, "usage": usage}

@@ -8,7 +8,7 @@ import orjson
 from marshmallow import Schema, ValidationError, fields, validate
 
 from ..attachments.schemas import CreateAttachmentSchema
-from ..completions.models import IN_PROGRESS
+from ..completions.models import IN_PROGRESS, MAX_WARNING_LENGTH, MAX_WARNINGS
 from ..completions.models import STATUSES as COMPLETION_STATUSES
 from ..completions.reply_log import REASONING, TEXT, TOOL_CALL
 from ..llm_providers.fields import Auth, ExtraBody, Options
@@ -207,6 +207,13 @@ class CompletionLine(Schema):
     usage = fields.Nested(UsageLine, required=True)
     omitted_messages = Number(0)
     reasoning = Text(max_bytes=MAX_REPLY_BYTES, allow_none=True)
+    # an export from before there were any has none
+    warnings = fields.List(
+        Text(shortest=0, longest=MAX_WARNING_LENGTH),
+        allow_none=True,
+        load_default=None,
+        validate=validate.Length(max=MAX_WARNINGS),
+    )
     outline = OutlineField()
     last_event_id = Number(0, _MAX_EVENT_ID, allow_none=True)
     created_at = Moment()

@@ -1,7 +1,7 @@
 """Storing, replacing and deleting users' provider keys, which are decrypted only to call the provider."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -18,6 +18,7 @@ from ..keyring import CannotDecrypt, keyring
 from ..llm.headers import needs_no_key
 from ..llm.request import Endpoint
 from ..llm.vendors import options_of, vendor_of
+from ..llm_providers import learned_options
 from ..llm_providers import service as llm_providers
 from ..llm_providers.models import LLMProvider
 from ..llm_providers.secret_headers import decrypted_headers
@@ -48,17 +49,24 @@ class Access:
     endpoint: Endpoint
     default_model: str | None
     context_window: int | None
-    # changes of the endpoint's options by model, as the provider's server has complained
-    learned_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    # what its server has complained about, and to which settings of the provider that belongs
+    learned: str | None = None
+    settings_version: int = 0
 
-    def endpoint_for(self, model: str | None) -> Endpoint:
+    def endpoint_for(self, *, user_id: str, provider_id: str, model: str | None) -> Endpoint:
         """The endpoint as requests for this model need it; without a model, as those need it that name none."""
-        learned = self.learned_options.get(model or "", {})
-        if model is None and any(each.get("version_in_path") for each in self.learned_options.values()):
-            learned = {"version_in_path": True}
-        if not learned:
-            return self.endpoint
-        return replace(self.endpoint, options=self.endpoint.options.merged(learned))
+        changes = learned_options.options_for(
+            learned=self.learned,
+            user_id=user_id,
+            provider_id=provider_id,
+            version=self.settings_version,
+            model=model,
+        )
+        return (
+            replace(self.endpoint, options=self.endpoint.options.merged(changes))
+            if changes
+            else self.endpoint
+        )
 
 
 # parameters: user_id, provider_id
@@ -260,11 +268,19 @@ def access_from(*, rows: list[Any], user_id: str, provider_id: str, needs_key: b
     if not rows:
         raise NotFound("LLM provider")
     [(*providers, encrypted_api_key, default_model, own_window)] = rows
-    api_format, api_endpoint, window, catalog, auth, encrypted_headers, extra_body, options, learned = (
-        providers
-    )
+    (
+        api_format,
+        api_endpoint,
+        window,
+        catalog,
+        stored_auth,
+        encrypted_headers,
+        extra_body,
+        options,
+        learned,
+    ) = providers
     vendor = vendor_of(api_endpoint, api_format, catalog)
-    auth = auth or (vendor.auth if vendor else None)
+    auth = stored_auth or (vendor.auth if vendor else None)
     if encrypted_api_key is None and needs_key and not needs_no_key(auth, vendor):
         raise NotFound("LLM config with a key for this provider")
     endpoint = Endpoint(
@@ -276,7 +292,9 @@ def access_from(*, rows: list[Any], user_id: str, provider_id: str, needs_key: b
         extra_body=_parsed(extra_body),
         options=options_of(vendor, _parsed(options)),
     )
-    return Access(endpoint, default_model, own_window or window, _parsed(learned))
+    settings = (api_endpoint, api_format, catalog, stored_auth, encrypted_headers, extra_body, options)
+    version = learned_options.settings_version(settings)
+    return Access(endpoint, default_model, own_window or window, learned, version)
 
 
 def _decrypted_key(ciphertext: str | None, user_id: str, provider_id: str) -> str:

@@ -16,9 +16,9 @@ from tests.support.provider import ScriptedProvider
 Serve = Callable[..., AbstractContextManager[Flask]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def eve(make_user: Callable[..., Api]) -> Api:
-    """The user of most tests here, who has a conversation of her own in each."""
+    """The user of most tests here; of each test another, as providers of a user are limited."""
     return make_user()
 
 

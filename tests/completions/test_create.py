@@ -42,6 +42,7 @@ def test_a_reply_has_all_fields(chat: Chat) -> None:
         "usage": {"prompt_tokens": 16, "completion_tokens": 3, "total_tokens": 19, "estimated": False},
         "finish_reason": "stop",
         "omitted_messages": 0,
+        "warnings": [],
         "problem": None,
         "created_at": completion["created_at"],
         "finished_at": completion["finished_at"],

@@ -16,7 +16,7 @@ for _ in range(120):
     DEEP = [DEEP]
 FUNCTION = {"type": "function", "function": {"name": "f"}}
 STEERING = ("base_url", "api_key", "headers", "extra_headers", "extra_body", "extra_query", "proxy", "proxies",
-            "timeout", "url", "model", "messages", "stream", "stream_options", "n", "user", "system", "Temperature",
+            "timeout", "url", "model", "messages", "stream", "stream_options", "system", "Temperature",
             "__proto__")  # fmt: skip
 BAD_PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
     # the caller can't steer the call, nor say what is the service's own to say
@@ -25,7 +25,6 @@ BAD_PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
     "nested": ({"parameters": {"temperature": 1}}, "parameters: Unknown field."),
     "temperature text": ({"temperature": "1"}, "temperature: "),
     "temperature flag": ({"temperature": True}, "temperature: "),
-    "temperature null": ({"temperature": None}, "temperature: "),
     "temperature list": ({"temperature": [1]}, "temperature: "),
     "temperature high": ({"temperature": 2.01}, "temperature: "),
     "temperature low": ({"temperature": -0.01}, "temperature: "),
@@ -76,9 +75,8 @@ BAD_PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
         {"tools": [{"type": "function", "function": {"name": "f", "strict": 1}}]},
         "tools.0.function.strict: ",
     ),
-    "tool_choice word": ({"tool_choice": "any"}, "tool_choice: "),
+    "tool_choice word": ({"tool_choice": "all"}, "tool_choice: "),
     "tool_choice list": ({"tool_choice": ["auto"]}, "tool_choice: "),
-    "tool_choice null": ({"tool_choice": None}, "tool_choice: "),
     "tool_choice of nothing": ({"tool_choice": {"type": "function"}}, "tool_choice.function: "),
     "tool_choice name": (
         {"tool_choice": {"type": "function", "function": {"name": "f f"}}},
@@ -88,12 +86,13 @@ BAD_PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
 }
 GOOD_PARAMETERS: list[dict[str, Any]] = [
     {},
+    dict.fromkeys(["temperature", "stop", "tools", "tool_choice", "cache", "extra", "max_tokens", "n"]),
     {"temperature": 0, "top_p": 1.0, "max_tokens": 1, "seed": -7, "presence_penalty": -2, "frequency_penalty": 2},
     {"temperature": 2, "max_tokens": 90.0, "reasoning_effort": "none", "stop": "\n"},
     {"stop": ["a", "b", "c", "d"], "parallel_tool_calls": False, "tool_choice": "required"},
     {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"maximum": 2**63 - 1}}}},
     {"tools": [FUNCTION] * 128, "tool_choice": FUNCTION},
-    {"tools": [FUNCTION | {"function": {"name": "a.b-c_1", "description": "€", "parameters": {}, "strict": True}}]},
+    {"tools": [FUNCTION | {"function": {"name": "ab-c_1", "description": "€", "parameters": {}, "strict": True}}]},
 ]  # fmt: skip
 
 
@@ -156,7 +155,8 @@ def test_parameters_are_sent_as_they_came(user: Api, body_for: Body, parameters:
     sent = preview.get_json()["request"]["body"]
     if isinstance(parameters.get("stop"), str):
         sent["stop"] = sent["stop"][0]
-    assert parameters.items() <= sent.items()
+    given = {name: value for name, value in parameters.items() if value is not None}
+    assert given == {name: sent.get(name) for name in given}
 
 
 def test_number_beyond_64_bits_is_sent_as_most_readers_take_it(user: Api, body_for: Body) -> None:

@@ -73,6 +73,7 @@ def completion(of: Line, **fields: Any) -> Line:
         "finish_reason": "stop",
         "omitted_messages": 0,
         "reasoning": None,
+        "warnings": None,
         "last_event_id": 6,
         "created_at": TIME,
         "finished_at": TIME,

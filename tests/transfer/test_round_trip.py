@@ -129,6 +129,7 @@ def completions_of(draw: st.DrawFn, of: Line) -> Line:
             "estimated": True,
         },
         reasoning=draw(st.none() | WORD),
+        warnings=draw(st.none() | st.lists(TEXT, min_size=1, max_size=3)),
         outline=draw(
             st.none() | st.lists(st.tuples(st.sampled_from(["text", "reasoning"]), COUNTS).map(list))
         ),

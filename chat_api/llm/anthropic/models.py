@@ -19,6 +19,7 @@ class ModelTraits:
     # switched off; "both": `thinking` is a switch beside an effort, as DeepSeek has it
     thinking: Literal["none", "budget", "adaptive", "always", "both"] = "budget"
     efforts: tuple[str, ...] = ()  # of output_config
+    has_budget: bool = False  # takes a number of tokens although it is adaptive
     hides_thoughts: bool = False  # unless they are asked for
     has_sampling: bool = True  # temperature, top_p, top_k
     one_of_sampling: bool = False  # temperature or top_p, not both
@@ -32,8 +33,10 @@ _V37 = ModelTraits(max_tokens=64_000)
 _OPUS_4 = ModelTraits(max_tokens=32_000)
 _V41 = replace(_OPUS_4, one_of_sampling=True)
 _V45 = ModelTraits(max_tokens=64_000, one_of_sampling=True, has_formats=True)
-_V46 = replace(_V45, max_tokens=128_000, thinking="adaptive", efforts=("low", "medium", "high", "max"))
-_V47 = replace(_V46, efforts=ALL_EFFORTS, hides_thoughts=True, has_sampling=False)
+_V46 = replace(
+    _V45, max_tokens=128_000, thinking="adaptive", efforts=("low", "medium", "high", "max"), has_budget=True
+)
+_V47 = replace(_V46, has_budget=False, efforts=ALL_EFFORTS, hides_thoughts=True, has_sampling=False)
 _V55 = replace(_V47, thinking="always", can_force_tools=False)
 _FAMILIES = "opus|sonnet|haiku|fable|mythos"
 

@@ -121,7 +121,9 @@ def _translate_tools(given: Mapping[str, Any], traits: ModelTraits, translation:
         tools = only_tools(tools, names)
     if not tools:
         return
-    translation.fields["tools"] = [_tool(tool["function"], traits, translation) for tool in tools]
+    translation.fields["tools"] = [_tool(tool["function"], traits) for tool in tools]
+    if not traits.has_formats and any(tool["function"].get("strict") for tool in tools):
+        translation.warn("tools", "The model does not know strict; it was not sent.")
     sent = _tool_choice(choice)
     if sent and sent["type"] in ("any", "tool") and not traits.can_force_tools:
         translation.warn("tool_choice", 'The model can\'t be made to call a tool; "auto" was sent.')
@@ -132,17 +134,12 @@ def _translate_tools(given: Mapping[str, Any], traits: ModelTraits, translation:
         translation.fields["tool_choice"] = sent
 
 
-def _tool(function: dict[str, Any], traits: ModelTraits, translation: Translation) -> dict[str, Any]:
+def _tool(function: dict[str, Any], traits: ModelTraits) -> dict[str, Any]:
     sent = {"name": function["name"], "input_schema": function.get("parameters") or {"type": "object"}}
     if description := function.get("description"):
         sent["description"] = description
-    if function.get("strict"):
-        if traits.has_formats:
-            sent["strict"] = True
-        else:
-            translation.warn(
-                "tools", f"The model does not know strict; it was not sent for {function['name']}."
-            )
+    if function.get("strict") and traits.has_formats:
+        sent["strict"] = True
     return sent
 
 

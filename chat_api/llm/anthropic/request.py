@@ -6,7 +6,7 @@ from typing import Any
 from ..headers import key_headers
 from ..history import acceptable
 from ..request import ChatRequest, Endpoint, RequestBody
-from ..translation import merged
+from ..translation import body_fields
 from .messages import sent_messages, system_text
 from .parameters import translate_parameters
 
@@ -25,7 +25,7 @@ def request_body(request: ChatRequest, endpoint: Endpoint) -> RequestBody:
     translation = translate_parameters(request, endpoint.options)
     text = system_text(request.messages, translation.instruction)
     sent = {
-        **merged(endpoint.extra_body, translation.fields),
+        **body_fields(endpoint.extra_body, translation.fields),
         "model": request.model,
         "messages": sent_messages(request.messages),
         "stream": endpoint.options.stream,

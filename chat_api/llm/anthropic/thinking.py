@@ -24,7 +24,7 @@ def translate_thinking(given: Mapping[str, Any], traits: ModelTraits, translatio
         translation.warn(name, "The model does not think; it was not sent.")
     elif translation.fields.get("tool_choice", {}).get("type") in ("any", "tool"):
         translation.warn(name, "A model that must call a tool can't think; it was not sent.")
-    elif traits.thinking == "budget":
+    elif traits.thinking == "budget" or (budget is not None and traits.has_budget):
         tokens = budget_of_effort(effort or "none") if budget is None else budget
         _think_within(tokens, name, translation)
     else:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..translation import Translation, budget_of_effort, effort_of_budget, nearest_effort
+from ..translation import Translation, budget_of_effort, effort_of_budget, merged, nearest_effort
 from .dialects import Dialect
 
 EFFORT, BUDGET = "reasoning_effort", "thinking_budget_tokens"
@@ -28,7 +28,10 @@ def translate_reasoning(
         translation.fields[EFFORT] = DEFAULT
     elif effort not in (None, DEFAULT) or budget is not None:
         style = _STYLES[dialect.reasoning]
-        translation.fields.update(style(effort, budget, _Target(model, dialect, translation)))
+        found = style(effort, budget, _Target(model, dialect, translation))
+        translation.fields = merged(
+            found, translation.fields
+        )  # what was given in the vendor's own words wins
 
 
 class _Target:

@@ -3,7 +3,7 @@
 from ..headers import key_headers
 from ..history import acceptable
 from ..request import ChatRequest, Endpoint, RequestBody
-from ..translation import merged
+from ..translation import body_fields
 from ..vendors import BEARER
 from .messages import sent_messages
 from .parameters import translate_parameters
@@ -22,12 +22,11 @@ def request_body(request: ChatRequest, endpoint: Endpoint) -> RequestBody:
     request = acceptable(request, endpoint)
     translation = translate_parameters(request, options)
     sent = {
-        **merged(endpoint.extra_body, translation.fields),
+        **body_fields(endpoint.extra_body, translation.fields),
         "model": request.model,
         "messages": sent_messages(request.messages),
         "stream": options.stream,
     }
-    sent.pop("stream_options", None)
     if options.stream and options.stream_options:
         sent["stream_options"] = {"include_usage": True}
     return RequestBody(sent, tuple(translation.warnings))
