@@ -13,7 +13,7 @@ JSON = "application/json"
 MIB = 1024 * 1024
 OPTIONAL = {"shared", "expires_in_days", "api_format", "context_window", "default_model", "tool_call_id", "model",
             "content of /chat/completions", "parent_id", "stream", "parameters", "on_disconnect", "user_id",
-            "title"}  # fmt: skip
+            "title", "api_key"}  # fmt: skip
 FIELDS = [(path, field) for path, names in POSTS.items() for field in names]
 REQUIRED = {path: [field for field in names if not {field, f"{field} of {path}"} & OPTIONAL]
             for path, names in POSTS.items()}  # fmt: skip
