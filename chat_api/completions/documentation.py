@@ -12,6 +12,7 @@ still empty |
 | `completion.delta` | `delta`: the next part of the text |
 | `completion.reasoning` | `delta`: the next part of the model's reasoning |
 | `completion.tool_call` | a complete tool call: `id`, `name` and `arguments` |
+| `completion.source` | something that the reply refers to: `url` and `title`; its `places` are in the last event |
 | `completion.completed`, `completion.incomplete`, `completion.failed` or `completion.cancelled` \
 | the last event: `completion` as it ended, and `problem` (RFC 9457) if it failed or is incomplete |
 

@@ -20,7 +20,7 @@ from . import service
 from .checkpoints import read_checkpoints
 from .records import StoredCompletion, start_to_json
 from .registry import RunRegistry
-from .reply_log import REASONING, START, TEXT, TOOL_CALL, Chunk, ReplyLog
+from .reply_log import REASONING, SOURCE, START, TEXT, TOOL_CALL, WHOLE, Chunk, ReplyLog
 from .run import BY_CLIENT, Run
 
 HEADERS = {
@@ -45,6 +45,7 @@ _token_checks = ThreadPoolExecutor(1, thread_name_prefix="token-checks")
 
 Found = TypeVar("Found")
 
+_WHOLE_NAMES = {TOOL_CALL: "completion.tool_call", SOURCE: "completion.source"}
 # what most events are, with nothing left to do but to fill in
 _DELTAS = {
     kind: b'id: %%d\nevent: %b\ndata: {"delta":%%b}\n\n' % name
@@ -80,8 +81,8 @@ def chunk_events(chunks: list[Chunk], position: int) -> bytes:
     frames = []
     for chunk in chunks:
         position += chunk.length
-        if chunk.kind == TOOL_CALL:
-            frames.append(event(position, "completion.tool_call", orjson.loads(chunk.text)))
+        if chunk.kind in WHOLE:
+            frames.append(event(position, _WHOLE_NAMES[chunk.kind], orjson.loads(chunk.text)))
         else:
             frames.append(_DELTAS[chunk.kind] % (position, orjson.dumps(chunk.text)))
     return b"".join(frames)

@@ -92,6 +92,7 @@ class Outcome:
     completion_tokens: int
     usage_estimated: bool
     warnings: tuple[str, ...] | None = None  # None: those of the beginning
+    sources: str | None = None  # of the reply, as JSON; None: as the log has them
 
 
 def finalize_and_commit(
@@ -183,6 +184,7 @@ def _store_reply(
         "content": log.text_of(TEXT),
         "words": words,
         "tool_calls": log.tool_calls(),
+        "sources": outcome.sources or log.sources(),
         "status": "incomplete" if outcome.status == "failed" else outcome.status,
     }
     if not reply["content"] and reply["tool_calls"] is None and outcome.status != "completed":

@@ -116,6 +116,7 @@ class StoredCompletion:
             text=message.get("content", ""),
             reasoning=self.row["reasoning"] or "",
             tool_calls=message.get("tool_calls", []),
+            sources=message.get("sources", []),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -171,6 +172,7 @@ def in_progress_to_json(row: Mapping[str, Any], log: ReplyLog) -> dict[str, Any]
             "status": IN_PROGRESS,
             "created_at": row["created_at"],
             "tool_calls": log.tool_calls(),
+            "sources": log.sources(),
         }
     )
     return _to_json({**row, "reasoning": log.text_of(REASONING) or None}, message, None)

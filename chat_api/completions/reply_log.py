@@ -1,6 +1,6 @@
 """The log of one reply: what the provider sent, in order, and a position for every point in it.
 
-A position counts the characters of text and reasoning that came before it, and one for each tool call. It is
+A position counts the characters of text and reasoning that came before it, and one for each tool call and source. It is
 the id of the events of a stream. So ids count up, a client that names one goes on at exactly that character,
 and a reply that ended long ago can be replayed from any id without a record of how it was once cut into
 events: its text and the order of its parts (`outline`) are enough.
@@ -12,22 +12,23 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ..llm.events import ToolCall
+from ..llm.events import Source, ToolCall
 
-TEXT, REASONING, TOOL_CALL = "text", "reasoning", "tool_call"
+TEXT, REASONING, TOOL_CALL, SOURCE = "text", "reasoning", "tool_call", "source"
+WHOLE = (TOOL_CALL, SOURCE)  # kinds that are not cut and have a position each; their text is JSON
 START = 0  # the position before the first character; the id of `completion.started`
 
 
 class Chunk(NamedTuple):
-    """A part of a reply: a text that may be cut anywhere, or a tool call, which is whole."""
+    """A part of a reply: a text that may be cut anywhere, or a tool call or a source, which are whole."""
 
     kind: str
-    text: str  # of a tool call: the call as JSON
+    text: str  # of a tool call or a source: JSON
 
     @property
     def length(self) -> int:
         """By how much it moves the position."""
-        return 1 if self.kind == TOOL_CALL else len(self.text)
+        return 1 if self.kind in WHOLE else len(self.text)
 
 
 class ReplyLog:
@@ -76,8 +77,15 @@ class ReplyLog:
 
     def tool_calls(self) -> str | None:
         """The tool calls as a JSON array, None where there are none."""
-        calls = [chunk.text for chunk in self._chunks if chunk.kind == TOOL_CALL]
-        return f"[{','.join(calls)}]" if calls else None
+        return self._array_of(TOOL_CALL)
+
+    def sources(self) -> str | None:
+        """The sources, without the places in the text, as a JSON array; None where there are none."""
+        return self._array_of(SOURCE)
+
+    def _array_of(self, kind: str) -> str | None:
+        items = [chunk.text for chunk in self._chunks if chunk.kind == kind]
+        return f"[{','.join(items)}]" if items else None
 
     def outline(self) -> str:
         """The order and lengths of its parts, as JSON: what `rebuilt` needs besides their texts."""
@@ -85,11 +93,11 @@ class ReplyLog:
 
 
 def joined(chunks: Sequence[Chunk]) -> Iterator[Chunk]:
-    """The same with neighbours of one kind put together; tool calls stay apart."""
+    """The same with neighbours of one kind put together; tool calls and sources stay apart."""
     kind: str | None = None
     texts: list[str] = []
     for chunk in chunks:
-        if chunk.kind != kind or kind == TOOL_CALL:
+        if chunk.kind != kind or kind in WHOLE:
             if kind is not None:
                 yield Chunk(kind, "".join(texts))
             kind, texts = chunk.kind, []
@@ -98,14 +106,16 @@ def joined(chunks: Sequence[Chunk]) -> Iterator[Chunk]:
         yield Chunk(kind, "".join(texts))
 
 
-def rebuilt(outline: str, *, text: str, reasoning: str, tool_calls: list[Any]) -> ReplyLog:
+def rebuilt(
+    outline: str, *, text: str, reasoning: str, tool_calls: list[Any], sources: list[Any]
+) -> ReplyLog:
     """The log of a reply that has ended, from what was stored of it."""
-    log, calls = ReplyLog(), iter(tool_calls)
+    log, items = ReplyLog(), {TOOL_CALL: iter(tool_calls), SOURCE: map(_without_places, sources)}
     texts, taken = {TEXT: text, REASONING: reasoning}, {TEXT: 0, REASONING: 0}
     for kind, length in orjson.loads(outline):
-        if kind == TOOL_CALL:
-            if (call := next(calls, None)) is not None:  # of a message that was deleted there is none
-                log.append(Chunk(kind, orjson.dumps(call).decode()))
+        if kind in WHOLE:
+            if (item := next(items[kind], None)) is not None:  # of a message that was deleted there is none
+                log.append(Chunk(kind, orjson.dumps(item).decode()))
             continue
         begin = taken[kind]
         taken[kind] = begin + length
@@ -118,6 +128,15 @@ def tool_call_chunk(call: ToolCall) -> Chunk:
     """A tool call as a chunk."""
     content = {"id": call.id, "name": call.name, "arguments": call.arguments}
     return Chunk(TOOL_CALL, orjson.dumps(content).decode())
+
+
+def source_chunk(source: Source) -> Chunk:
+    """A source as a chunk, without its places: they are known when the text has ended."""
+    return Chunk(SOURCE, orjson.dumps({"url": source.url, "title": source.title, "places": []}).decode())
+
+
+def _without_places(source: dict[str, Any]) -> dict[str, Any]:
+    return {**source, "places": []}
 
 
 def to_json(chunks: Iterable[Chunk]) -> str:

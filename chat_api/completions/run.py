@@ -18,6 +18,7 @@ from ..llm.events import (
     Event,
     Finish,
     ReasoningDelta,
+    Source,
     TextDelta,
     TextWasReasoning,
     ToolCall,
@@ -25,10 +26,11 @@ from ..llm.events import (
 )
 from ..llm.finish_reasons import WORDS, finish_reason, is_complete
 from ..llm.request import ChatRequest
+from ..llm.sources import sources_to_json
 from .context import tokens_of
 from .finalize import Outcome
 from .records import StartedCompletion, StoredCompletion, in_progress_to_json
-from .reply_log import REASONING, TEXT, Chunk, ReplyLog, tool_call_chunk
+from .reply_log import REASONING, TEXT, Chunk, ReplyLog, source_chunk, tool_call_chunk
 
 # why a reply was stopped from our side
 BY_USER, BY_CLIENT, BY_SHUTDOWN = "user", "client", "shutdown"
@@ -51,6 +53,7 @@ class Run:
         self.started_s = time.monotonic()
         self.first_token_s: float | None = None  # when the first of the reply came
         self._cancel_token = CancelToken()
+        self._sources: dict[str, Source] = {}  # in the order in which they came
         self._usage: Usage | None = None
         self._finish: Finish | None = None
         self.corrected: Corrected | None = None  # what the provider's server refused at first
@@ -117,6 +120,10 @@ class Run:
                 self.log.make_reasoning()
             elif isinstance(event, ToolCall):
                 self.log.append(tool_call_chunk(_storable_call(event)))
+            elif isinstance(event, Source):
+                if event.url not in self._sources:
+                    self.log.append(source_chunk(event))
+                self._sources[event.url] = event
             elif isinstance(event, Usage):
                 self._usage = event
             elif isinstance(event, Finish):
@@ -144,6 +151,7 @@ class Run:
             prompt_tokens=self.completion.prompt_tokens if prompt_tokens is None else prompt_tokens,
             completion_tokens=completion_tokens,
             # the provider may have counted more of a reply that was cut off than it reported last
+            sources=sources_to_json(self.log.text_of(TEXT), self._sources.values()),
             usage_estimated=failure is not None or None in (usage.prompt_tokens, usage.completion_tokens),
             warnings=self._warnings(),
         )

@@ -12,6 +12,7 @@ from .models import IN_PROGRESS, STATUSES
 from .parameters import ParametersSchema
 
 EVENT_NAMES = ("completion.started", "completion.delta", "completion.reasoning", "completion.tool_call",
+               "completion.source",
                *(f"completion.{status}" for status in STATUSES if status != IN_PROGRESS))  # fmt: skip
 POSITION_PATTERN = "^(-1|[0-9]{1,16})$"
 

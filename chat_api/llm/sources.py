@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+import orjson
+
 from .events import Event, Source
 from .untrusted_json import as_dict, as_list
 
@@ -167,6 +169,14 @@ def places_in(text: str, source: Source) -> list[tuple[int, int]]:
             places.add((begin, begin + len(mark)))
             begin = text.find(mark, begin + len(mark))
     return sorted(places)[:MAX_PLACES]
+
+
+def sources_to_json(text: str, sources: Iterable[Source]) -> str | None:
+    """The sources of a whole text as a JSON array, with the places that refer to them; None where there are none."""
+    listed = [
+        {"url": source.url, "title": source.title, "places": places_in(text, source)} for source in sources
+    ]
+    return orjson.dumps(listed).decode() if listed else None
 
 
 def _url_of(fields: dict[str, Any]) -> object:

@@ -134,6 +134,20 @@ class ToolCallSchema(Output):
     )
 
 
+class SourceSchema(Output):
+    url = fields.String(
+        metadata={"example": "https://www.example.org/lisbon", "description": "http or https."}
+    )
+    title = fields.String(allow_none=True, metadata={"example": "Where to eat in Lisbon"})
+    places = fields.List(
+        fields.List(fields.Integer(), validate=validate.Length(equal=2)),
+        metadata={
+            "example": [[33, 36]],
+            "description": "Where the content refers to it: pairs of begin and end, in Unicode characters.",
+        },
+    )
+
+
 class MessageSchema(Output):
     id = IdField()
     conversation_id = IdField()
@@ -163,5 +177,11 @@ class MessageSchema(Output):
     )
     tool_call_id = fields.String(
         metadata={"description": "The tool call that this is the result of; only present in tool messages."}
+    )
+    sources = fields.List(
+        fields.Nested(SourceSchema),
+        metadata={
+            "description": "What a reply refers to, as the provider named it; only present if there is something."
+        },
     )
     created_at = Time()

@@ -243,7 +243,7 @@ def insert_messages(*, rows: list[dict[str, Any]], words: list[Words]) -> None:
     index_writer.write_new_words(db.session.connection(), rows[0]["user_id"], stored)
 
 
-_REPLACED = ("content", "size_bytes", "status", "tool_calls", "provider_state")
+_REPLACED = ("content", "size_bytes", "status", "tool_calls", "sources", "provider_state")
 _REPLACE = Statement(
     sa.update(Message).where(*_THIS_MESSAGE).values({name: new(getattr(Message, name)) for name in _REPLACED})
 )
@@ -264,7 +264,8 @@ def replace_reply(*, user_id: str, message_id: str, words: Words, **fields: Any)
     this_message = {"user_id": user_id, "message_id": message_id}
     size_bytes = size_of(fields=fields)
     [(size_before,)] = _SIZE.all(**this_message)
-    _REPLACE.all(**this_message, **named_new({**fields, "size_bytes": size_bytes}))
+    values = {**dict.fromkeys(_REPLACED), **fields, "size_bytes": size_bytes}
+    _REPLACE.all(**this_message, **named_new(values))
     message = get_message(**this_message)
     growth = size_bytes - size_before
     _GROW.all(user_id=user_id, conversation_id=message["conversation_id"], growth=growth)

@@ -161,6 +161,7 @@ class ConversationImporter:
                 "size_bytes": len(fields["content"].encode()),
                 "attachment_count": 0,
                 "tool_calls": _json(fields.get("tool_calls")),
+                "sources": _json(fields.get("sources")),
             }
         )
         self._position, self._last_id, self._attachment_count = fields["position"], fields["id"], 0

@@ -10,7 +10,8 @@ from marshmallow import Schema, ValidationError, fields, validate
 from ..attachments.schemas import CreateAttachmentSchema
 from ..completions.models import IN_PROGRESS, MAX_WARNING_LENGTH, MAX_WARNINGS
 from ..completions.models import STATUSES as COMPLETION_STATUSES
-from ..completions.reply_log import REASONING, TEXT, TOOL_CALL
+from ..completions.reply_log import REASONING, SOURCE, TEXT, TOOL_CALL
+from ..llm.sources import MAX_PLACES, MAX_SOURCES, MAX_TITLE_LENGTH, MAX_URL_LENGTH, is_web_url
 from ..llm_providers.fields import Auth, ExtraBody, Options
 from ..llm_providers.schemas import ApiFormat, ContextWindow, EndpointField
 from ..messages.models import ROLES, STATUSES
@@ -118,6 +119,37 @@ class CallLine(Schema):
     arguments = Text(shortest=0)
 
 
+class PlacesField(fields.List):
+    """Where a text refers to a source: pairs of a begin and an end."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(fields.Raw(), required=True, validate=validate.Length(max=MAX_PLACES), **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        places: list[Any] = super()._deserialize(value, attr, data, **kwargs)
+        for place in places:
+            is_pair = isinstance(place, list) and len(place) == 2 and all(type(end) is int for end in place)
+            if not (is_pair and 0 <= place[0] < place[1] <= _MAX_INTEGER):
+                raise ValidationError("Not a list of pairs of a begin and an end.")
+        return places
+
+
+class WebUrl(Text):
+    """An http or https URL."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        url: str = super()._deserialize(value, attr, data, **kwargs)
+        if not is_web_url(url):
+            raise ValidationError("Not an http or https URL.")
+        return url
+
+
+class SourceLine(Schema):
+    url = WebUrl(longest=MAX_URL_LENGTH)
+    title = Text(longest=MAX_TITLE_LENGTH, allow_none=True)
+    places = PlacesField()
+
+
 class MessageLine(Schema):
     id = IdField()
     conversation_id = IdField()
@@ -128,6 +160,7 @@ class MessageLine(Schema):
     status = fields.String(load_default="completed", validate=validate.OneOf(STATUSES))
     tool_calls = fields.List(fields.Nested(CallLine), validate=validate.Length(min=1))
     tool_call_id = Text(longest=255, required=False)
+    sources = fields.List(fields.Nested(SourceLine), validate=validate.Length(min=1, max=MAX_SOURCES))
     created_at = Moment()
 
 
@@ -154,7 +187,7 @@ class OutlineField(fields.List):
             if not (
                 isinstance(part, list)
                 and len(part) == 2
-                and part[0] in (TEXT, REASONING, TOOL_CALL)
+                and part[0] in (TEXT, REASONING, TOOL_CALL, SOURCE)
                 and type(part[1]) is int
                 and 0 <= part[1] <= _MAX_INTEGER
             ):

@@ -8,37 +8,42 @@ from hypothesis import strategies as st
 
 from chat_api.completions.reply_log import (
     REASONING,
+    SOURCE,
     START,
     TEXT,
     TOOL_CALL,
+    WHOLE,
     Chunk,
     ReplyLog,
     from_json,
     joined,
     rebuilt,
+    source_chunk,
     to_json,
     tool_call_chunk,
 )
-from chat_api.llm.events import ToolCall
+from chat_api.llm.events import Source, ToolCall
 
 # what a log may hold: no NUL and no halves of surrogate pairs, which are replaced before
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
 CALLS = st.builds(ToolCall, TEXTS, TEXTS, TEXTS).map(tool_call_chunk)
+SOURCES = st.builds(Source, TEXTS, st.none() | TEXTS).map(source_chunk)
 CHUNKS = st.lists(
     st.one_of(
         st.builds(Chunk, st.just(TEXT), TEXTS.filter(bool)),
         st.builds(Chunk, st.just(REASONING), TEXTS.filter(bool)),
         CALLS,
+        SOURCES,
     ),
     max_size=20,
 )
 
 
 def flat(chunks: list[Chunk]) -> list[tuple[str, str]]:
-    """The chunks in units of one position each: characters and calls."""
+    """The chunks in units of one position each: characters, calls and sources."""
     units = []
     for chunk in chunks:
-        texts = [chunk.text] if chunk.kind == TOOL_CALL else list(chunk.text)
+        texts = [chunk.text] if chunk.kind in WHOLE else list(chunk.text)
         units += [(chunk.kind, text) for text in texts]
     return units
 
@@ -78,6 +83,7 @@ def test_rebuilt_from_what_is_stored_it_is_the_same(chunks: list[Chunk], data: s
         text=log.text_of(TEXT),
         reasoning=log.text_of(REASONING),
         tool_calls=orjson.loads(log.tool_calls() or "[]"),
+        sources=orjson.loads(log.sources() or "[]"),
     )
     position = data.draw(st.integers(START, len(units) + 5))
     assert flat(again.after(position)) == units[position:]
@@ -107,7 +113,7 @@ def test_an_empty_log_has_nothing() -> None:
     log = ReplyLog()
     assert (log.position, log.after(START), log.after(7)) == (START, [], [])
     assert (log.text_of(TEXT), log.tool_calls()) == ("", None)
-    assert rebuilt(log.outline(), text="", reasoning="", tool_calls=[]).position == START
+    assert rebuilt(log.outline(), text="", reasoning="", tool_calls=[], sources=[]).position == START
 
 
 def test_texts_and_calls_are_told_apart() -> None:
@@ -127,13 +133,34 @@ def test_texts_and_calls_are_told_apart() -> None:
     assert [chunk.kind for chunk in log.after(START)] == [REASONING, TEXT, TOOL_CALL, TOOL_CALL, TEXT]
 
 
+def test_text_may_turn_out_to_be_reasoning() -> None:
+    log = ReplyLog([Chunk(TEXT, "Hm"), tool_call_chunk(ToolCall("c", "f", "{}")), Chunk(TEXT, "m")])
+    position = log.position
+    log.make_reasoning()
+    log.append(Chunk(TEXT, "Hi"))
+    assert (log.text_of(TEXT), log.text_of(REASONING)) == ("Hi", "Hmm")
+    assert log.after(position) == [Chunk(TEXT, "Hi")]
+    again = rebuilt(log.outline(), text="Hi", reasoning="Hmm", tool_calls=[{"id": "c"}], sources=[])
+    assert (again.position, again.after(position)) == (log.position, log.after(position))
+
+
+def test_a_source_has_its_places_in_the_end_only() -> None:
+    source = {"url": "https://a.example", "title": None, "places": [[0, 2]]}
+    log = rebuilt('[["text",2],["source",1]]', text="Hi", reasoning="", tool_calls=[], sources=[source])
+    assert [(chunk.kind, chunk.text) for chunk in log.after(2)] == [
+        (SOURCE, '{"url":"https://a.example","title":null,"places":[]}')
+    ]
+
+
 def test_rebuilding_takes_time_in_proportion_to_the_parts() -> None:
     """Each part was once cut off what remained, which copied a megabyte for each of them."""
 
     def cpu_s(parts: int) -> float:
         outline = orjson.dumps([(TEXT, 5), (REASONING, 5)] * (parts // 2)).decode()
         begin = time.process_time()
-        log = rebuilt(outline, text="\N{EURO SIGN}" * 5 * parts, reasoning="r" * 5 * parts, tool_calls=[])
+        log = rebuilt(
+            outline, text="\N{EURO SIGN}" * 5 * parts, reasoning="r" * 5 * parts, tool_calls=[], sources=[]
+        )
         assert log.position == 5 * parts
         return time.process_time() - begin
 
@@ -142,6 +169,8 @@ def test_rebuilding_takes_time_in_proportion_to_the_parts() -> None:
 
 
 def test_parts_of_nothing_make_no_events() -> None:
-    log = rebuilt('[["text",0],["text",2],["text",7],["text",7]]', text="abc", reasoning="", tool_calls=[])
+    log = rebuilt(
+        '[["text",0],["text",2],["text",7],["text",7]]', text="abc", reasoning="", tool_calls=[], sources=[]
+    )
     assert log.after(START) == [Chunk(TEXT, "abc")]
     assert log.position == 3

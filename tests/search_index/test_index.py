@@ -103,6 +103,7 @@ def test_reply_that_is_settled_again_is_found_by_its_new_words(app: Flask, ada: 
             words=words_of("The whole answer"),
             status="completed",
             tool_calls=None,
+            sources=None,
         )
     assert found(ada, "answer") == ["The whole answer"]
     assert found(ada, "half") == found(ada, "ans") == []

@@ -66,6 +66,7 @@ def without(line: Line, name: str) -> Line:
 
 # -- broken lines ----------------------------------------------------------------------------------------------
 
+SOURCE: Line = {"url": "https://a.example", "title": None, "places": [[0, 3]]}
 # what becomes of the third message of a conversation of seven, and a part of the error
 BREAKS: dict[str, tuple[Callable[[Line], Any], str]] = {
     "not JSON": (lambda line: b'{"type":"message", oops', "not JSON"),
@@ -98,6 +99,11 @@ BREAKS: dict[str, tuple[Callable[[Line], Any], str]] = {
     "position too large": (lambda line: replaced(line, position=2**31), "position"),
     "other conversation": (lambda line: replaced(line, conversation_id=new_id()), "conversation_id"),
     "bad tool calls": (lambda line: replaced(line, tool_calls=[{"id": "a"}]), "tool_calls"),
+    "source of no web page": (lambda line: replaced(line, sources=[{**SOURCE, "url": "javascript:x"}]), "sources"),
+    "source without places": (lambda line: replaced(line, sources=[without(SOURCE, "places")]), "sources"),
+    "place without length": (lambda line: replaced(line, sources=[{**SOURCE, "places": [[3, 3]]}]), "sources"),
+    "too many sources": (lambda line: replaced(line, sources=[SOURCE] * 101), "sources"),
+    "no source": (lambda line: replaced(line, sources=[]), "sources"),
     "unknown status": (lambda line: replaced(line, status="in_progress"), "status"),
 }  # fmt: skip
 

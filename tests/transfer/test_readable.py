@@ -72,8 +72,13 @@ JSON = st.recursive(
 ODD = st.none() | st.booleans() | NUMBERS | TEXTS | NESTED | TIMES | IDS | JSON
 # for the fields that have a shape: such as are nearly valid
 COUNTS = st.none() | NUMBERS
-KINDS = st.sampled_from(["text", "reasoning", "tool_call", "else"])
+KINDS = st.sampled_from(["text", "reasoning", "tool_call", "source", "else"])
 CALLS = st.lists(st.fixed_dictionaries({"id": TEXTS, "name": TEXTS, "arguments": TEXTS}), max_size=2)
+PLACES = st.lists(st.lists(NUMBERS, min_size=1, max_size=3), max_size=2)
+URLS = st.sampled_from(["https://a.example/x", "http://b.example", "javascript:x", "https://"])
+SOURCES = st.lists(
+    st.fixed_dictionaries({"url": URLS, "title": st.none() | TEXTS, "places": PLACES}), max_size=2
+)
 PROBLEMS = st.dictionaries(
     st.sampled_from(["type", "title", "status", "code", "detail", "retry_after_s", "errors", SECRET]),
     NESTED | JSON,
@@ -88,6 +93,7 @@ SHAPED: dict[str, st.SearchStrategy[Any]] = {
     "status": st.sampled_from(["completed", "incomplete", "failed", "cancelled", "in_progress", "queued"]),
     "role": st.sampled_from(["user", "assistant", "system", "tool", "developer"]),
     "tool_calls": CALLS,
+    "sources": SOURCES,
     "last_event_id": COUNTS,
     "reasoning": st.none() | TEXTS,
     "api_format": st.sampled_from(["openai", "anthropic", "other"]),
@@ -97,7 +103,8 @@ SHAPED: dict[str, st.SearchStrategy[Any]] = {
 @st.composite
 def changed(draw: st.DrawFn, line: Line) -> Line:
     """A line of which at most three values are odd; a field may be missing, and an unknown one be there."""
-    shaped = [name for name in SHAPED if name in line or (name == "tool_calls" and line["type"] == "message")]
+    of_messages = ("tool_calls", "sources") if line["type"] == "message" else ()
+    shaped = [name for name in SHAPED if name in line or name in of_messages]
     result = dict(line)
     for name in draw(st.lists(st.sampled_from(shaped), max_size=2, unique=True)) if shaped else ():
         result[name] = draw(SHAPED[name])

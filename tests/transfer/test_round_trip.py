@@ -97,6 +97,9 @@ def messages_of(draw: st.DrawFn, of: Line) -> list[Line]:
             line["status"] = draw(st.sampled_from(["completed", "incomplete", "cancelled"]))
             if draw(MAYBE):
                 line["tool_calls"] = [{"id": draw(TEXT), "name": draw(TEXT), "arguments": draw(TEXT)}]
+            if draw(MAYBE):
+                title, places = draw(st.none() | WORD), draw(st.sampled_from([[], [[0, 3], [7, 2**31 - 1]]]))
+                line["sources"] = [{"url": "https://a.example/?x=1", "title": title, "places": places}]
         if role == "tool" and draw(MAYBE):
             line["tool_call_id"] = draw(WORD)
         said.append(line)
