@@ -66,6 +66,11 @@ DETAIL_FIELDS = (
     "original_error",
     "cause",
 )
+# an object without a reply that has one of these is an error, whatever it has besides
+REPORTING_FIELDS = ("error", "errors", "detail", "error_code", "errorCode", "err_code", "error_msg", "err_msg",
+                    "error_message", "errorMessage", "exception", "promptFeedback")  # fmt: skip
+MIN_ERROR_CODE = 400  # of a number in `code`, `status` or `base_resp`: of HTTP, or of a vendor
+MAX_CATEGORIES = 10
 # messages that say nothing: of what is inside, only the rest is shown
 GENERIC = frozenset(
     ("provider returned error", "upstream error", "error", "bad request", "internal server error", "unknown error",
@@ -143,7 +148,7 @@ def read_body(body: bytes) -> Said:
 
 def read_value(value: object) -> Said:
     """What a value says that reports an error: an object of any shape, a list, or a text, which may be JSON."""
-    said = Said(message=_message_of(value, MAX_DEPTH))
+    said = Said(message=_message_of(value, MAX_DEPTH) or _first_word(value))
     for count, found in enumerate(_objects_of(value, MAX_LEVELS)):
         if count == MAX_OBJECTS:
             break
@@ -178,6 +183,26 @@ def whole_seconds(wait_s: float | None) -> int | None:
     return None if wait_s is None else max(0, math.ceil(min(wait_s, MAX_WAIT_S)))
 
 
+def reports_error(answer: Mapping[str, Any]) -> bool:
+    """Whether an object, which has no reply in it, reports an error: it may also be a sign of life, or usage."""
+    if any(answer.get(name) for name in REPORTING_FIELDS):
+        return True
+    code = as_dict(answer.get("base_resp")).get("status_code") or answer.get("code") or answer.get("status")
+    if isinstance(code, int):
+        return code >= MIN_ERROR_CODE
+    return "error" in (answer.get("object"), answer.get("type"), answer.get("status"))
+
+
+def blocked_categories(answer: Mapping[str, Any]) -> list[str]:
+    """For what a filter of Azure has blocked the prompt."""
+    results = [
+        as_dict(as_dict(result).get("content_filter_results"))
+        for result in as_list(answer.get("prompt_filter_results"))[:MAX_ITEMS]
+    ]
+    found = (name for result in results for name, value in result.items() if as_dict(value).get("filtered"))
+    return list(dict.fromkeys(found))[:MAX_CATEGORIES]
+
+
 # -- the message --------------------------------------------------------------------------------------------
 
 
@@ -199,15 +224,23 @@ def _message_of(value: object, depth: int) -> str:
 
 
 def _first_message(value: Mapping[str, Any], depth: int) -> str:
-    """The first message that says something; else the first one, or a word."""
+    """The first message that says something; else the first one."""
     generic = ""
     for name in MESSAGE_FIELDS:
         if name in value and (text := _message_of(value[name], depth - 1)):
             if text.strip(" .!").lower() not in GENERIC:
                 return text
             generic = generic or text
-    words = (value.get(name) for name in ("code", "type", "status"))
-    return generic or next((word for word in words if isinstance(word, str) and word), "")
+    return generic
+
+
+def _first_word(value: object) -> str:
+    """A word that stands for the message where there is none."""
+    for found in _objects_of(value, MAX_LEVELS):
+        for name in ("code", "type", "status", "blockReason"):
+            if isinstance(found.get(name), str) and found[name]:
+                return found[name][:MAX_WORD_LENGTH]
+    return ""
 
 
 def _more_of(value: Mapping[str, Any], depth: int) -> str:

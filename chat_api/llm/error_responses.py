@@ -9,15 +9,18 @@ from email.message import Message
 from . import error_codes
 from .error_reading import (
     Said,
+    blocked_categories,
     read_body,
     read_value,
     read_words_of_headers,
+    reports_error,
     wait_of_headers,
     whole_seconds,
 )
 from .error_rules import code_of, normalized
 from .errors import ProviderError
 from .redaction import Secrets, cleaned, is_document, redacted
+from .untrusted_json import as_dict
 
 # what the code means for the user, before the provider's words
 ADVICE = {
@@ -29,6 +32,13 @@ ADVICE = {
     error_codes.CONTEXT_TOO_LONG: "The conversation is longer than the model takes.",
     error_codes.MODEL_NOT_FOUND: "The provider does not have this model.",
 }
+BLOCKED = "The prompt was blocked by a content filter"
+NO_REPLY = (
+    "There is no reply in the provider's response. Check the provider's `api_format`, and whether its `api_endpoint` "
+    "is one of chat completions or messages."
+)
+# where an object that is no reply may say why
+SAYING_FIELDS = ("message", "Message", "msg", "text")
 # Statuses with which gateways wrap the error of the provider behind them, whose own status is in the body.
 WRAPPING = (500, 502)
 # what a 403 says that gives no reason; then it is about the key, as far as anybody knows
@@ -62,6 +72,23 @@ def error_of_report(report: object, secrets: Secrets) -> ProviderError:
     message = redacted(said.message, secrets)
     said_text = f"The provider reported: {message}" if message else "The provider reported an error."
     return _error(said.status, said, said_text, said.wait_s)
+
+
+def error_of_stray(answer: object, secrets: Secrets) -> ProviderError | None:
+    """The error that an object without a reply reports, None if it reports none: it may be usage, or a sign of life."""
+    return error_of_report(answer, secrets) if isinstance(answer, dict) and reports_error(answer) else None
+
+
+def error_of_no_reply(stray: object, secrets: Secrets) -> ProviderError:
+    """The error for a response with status 200 in which there is no reply, but perhaps this object."""
+    fields = as_dict(stray)
+    if categories := blocked_categories(fields):
+        return error_of_report(
+            {"code": "content_filter", "message": f"{BLOCKED}: {', '.join(categories)}"}, secrets
+        )
+    if said := {name: fields[name] for name in SAYING_FIELDS if isinstance(fields.get(name), str)}:
+        return error_of_report({**said, "code": fields.get("code")}, secrets)
+    return ProviderError(NO_REPLY)
 
 
 def _error(status: int | None, said: Said, said_text: str, wait_s: float | None) -> ProviderError:
