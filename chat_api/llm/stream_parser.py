@@ -9,9 +9,9 @@ from uuid import uuid4
 import orjson
 
 from ..egress.errors import EgressError, Failed, TimedOut, Unreachable
-from .error_responses import error_of_report
+from .error_responses import error_of_no_reply, error_of_report, error_of_stray
 from .events import Event, Finish, ProviderState, ReasoningDelta, TextDelta, ToolCall, Usage
-from .finish_reasons import finish_reason, is_complete
+from .finish_reasons import STOP, TOOL_CALLS, finish_reason, is_complete
 from .provider_state import StateTooLarge
 from .redaction import Secrets
 from .reply_text import ReplyText
@@ -81,8 +81,12 @@ class StreamParser:
         self.media: dict[str, int] = {}  # how many pictures and the like came, which are not kept
         self.calls: list[PartialToolCall] = []
         self.call_at: dict[object, PartialToolCall] = {}  # by the index in later fragments
+        self.has_brought = False  # something of a reply came
         self._has_valid = False
         self._has_invalid = False
+        self._stray: object = (
+            None  # the first object that is no part of a reply; it may say why there is none
+        )
         self._remaining_bytes = reply_bytes
         self._remaining_frames = MAX_FRAMES
         self._remaining_empty_bytes = MAX_EMPTY_BYTES
@@ -102,6 +106,17 @@ class StreamParser:
             self._has_valid = True
         else:
             self._has_invalid = True
+
+    def note_stray(self, value: object) -> None:
+        """Record a value that is no part of a reply. Raises EgressError if it reports an error."""
+        if error := error_of_stray(value, self.secrets):
+            raise error
+        self._stray = self._stray or value
+
+    def note_events(self, found: list[Event]) -> None:
+        """Record whether something of a reply came; counts of tokens alone are none."""
+        if not self.has_brought:
+            self.has_brought = any(not isinstance(event, Usage) for event in found)
 
     def begin_call(self, id: str, name: str) -> PartialToolCall:
         """Start a tool call."""
@@ -164,13 +179,15 @@ class StreamParser:
     def end(self) -> list[Event]:
         """The last events: a note, tool calls, usage, finish. Raises EgressError if the reply is incomplete."""
         if self._has_invalid and not self._has_valid:
-            raise Failed("The provider's stream contains nothing of its protocol.")
+            raise error_of_no_reply(self._stray, self.secrets)
         if self.finish_reason is None and not self.is_done:
             raise Unreachable(ENDED_EARLY)
-        reason = self.finish_reason or "stop"
         self.calls = [call for call in self.calls if call.name or call.size]
-        if self.calls and is_complete(finish_reason(reason)):  # some servers report another good end
-            reason = "tool_calls"
+        if self.finish_reason is None and not (self.has_brought or self.calls or self.media):
+            raise error_of_no_reply(self._stray, self.secrets)
+        reason = finish_reason(self.finish_reason or STOP)
+        if self.calls and is_complete(reason):  # some servers report another good end
+            reason = TOOL_CALLS
         calls = [call.complete() for call in self.calls]
         usage = [self.usage] if self.usage else []
         return [*self._notes(), *calls, *self._state(), *usage, Finish(reason)]
@@ -210,10 +227,7 @@ def _later(known: int | None, count: int | None) -> int | None:
 def error_of_frame(data: str, secrets: Secrets) -> EgressError:
     """The error in a frame that is named `error`: an object, an object around it, or just text."""
     value = parse_json(data)
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    error = value.get("error") or value if isinstance(value, dict) else value
-    return error_of_report(data if error is None else error, secrets)
+    return error_of_report(data if value is None else value, secrets)
 
 
 def join_texts(found: list[Event]) -> list[Event]:
@@ -243,6 +257,7 @@ def parse_json_reply(parser: StreamParser, answer: Any) -> list[Event]:
     parser.take_json(answer, found)
     parser.is_done = True
     parser.flush(found)
+    parser.note_events(found)
     return [*join_texts(found), *parser.sources.final(), *parser.end()]
 
 
@@ -263,6 +278,7 @@ def parse_stream(parser: StreamParser, reads: Iterable[list[Frame]]) -> Iterator
             except (EgressError, ReplyTooLarge) as error:
                 failure = error
             if found:
+                parser.note_events(found)
                 yield join_texts(found)
             if failure is not None:
                 raise failure
@@ -275,6 +291,7 @@ def parse_stream(parser: StreamParser, reads: Iterable[list[Frame]]) -> Iterator
             raise
         # else only the end marker is missing
     rest = parser.rest()
+    parser.note_events(rest)
     try:
         last = parser.end()
     except EgressError:

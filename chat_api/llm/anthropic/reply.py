@@ -13,15 +13,6 @@ from ..stream_parser import error_of_frame, serialize_arguments
 from ..untrusted_json import as_count, as_dict, as_text, items_of, parse_json
 from .state import ReplyState
 
-FINISH_REASONS = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "refusal": "content_filter",
-}
-
 PROMPT_TOKENS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 MEDIA = {"image": "picture", "audio": "sound", "video": "video"}
 
@@ -87,8 +78,7 @@ class AnthropicStreamParser(stream_parser.StreamParser):
         is_valid = isinstance(event, dict) and isinstance(event.get("type"), str)
         self.note_frame(is_valid=is_valid)
         if not is_valid:
-            if error := as_dict(event).get("error"):
-                raise error_of_report(error, self.secrets)
+            self.note_stray(event)
             return
         kind = event["type"]
         if kind == "content_block_delta":
@@ -110,18 +100,19 @@ class AnthropicStreamParser(stream_parser.StreamParser):
         elif kind == "message_stop":
             self.is_done = True
         elif kind == "error":
-            raise error_of_report(event.get("error"), self.secrets)
+            raise error_of_report(event.get("error") or event, self.secrets)
 
     def take_json(self, answer: Any, found: list[Event]) -> None:
         """Append the events of a whole message."""
         if isinstance(answer, list) and len(answer) == 1:  # Gemini's errors
             answer = answer[0]
         fields = as_dict(answer)
-        if error := fields.get("error"):
-            raise error_of_report(error, self.secrets)
+        if fields.get("error"):
+            raise error_of_report(fields, self.secrets)
         is_valid = isinstance(fields.get("content"), list)
         self.note_frame(is_valid=is_valid)
         if not is_valid:
+            self.note_stray(answer)
             return
         for index, block in enumerate(items_of(fields["content"])):
             self._take_block(index, as_dict(block), found)
@@ -198,7 +189,7 @@ class AnthropicStreamParser(stream_parser.StreamParser):
     def _take_stop(self, fields: dict[str, Any], found: list[Event]) -> None:
         reason = fields.get("stop_reason")
         if isinstance(reason, str) and reason:
-            self.finish_reason = FINISH_REASONS.get(reason, reason)
+            self.finish_reason = reason
         if explanation := as_text(as_dict(fields.get("stop_details")).get("explanation")):
             self.text.end_paragraph()
             self.text.feed(explanation, found)

@@ -127,18 +127,19 @@ class OpenAIStreamParser(stream_parser.StreamParser):
     def _take_chunk(self, chunk: Any, found: list[Event]) -> None:
         if isinstance(chunk, list) and len(chunk) == 1:  # Gemini's errors
             chunk = chunk[0]
-        if isinstance(chunk, dict):
-            error = chunk if chunk.get("object") == "error" else chunk.get("error")
-            if error:
-                raise error_of_report(error, self.secrets)
-        is_valid = isinstance(chunk, dict) and ("choices" in chunk or "usage" in chunk)
-        self.note_frame(is_valid=is_valid)
-        if not is_valid:
+        if not isinstance(chunk, dict):
+            self.note_frame(is_valid=False)
             return
+        if chunk.get("error") or chunk.get("object") == "error":
+            raise error_of_report(chunk, self.secrets)
         if usage := chunk.get("usage"):
             self._take_usage(as_dict(usage))
         choices = [choice for choice in items_of(chunk.get("choices")) if isinstance(choice, dict)]
-        if choices and self._index is None:
+        if choices or "usage" not in chunk:
+            self.note_frame(is_valid=bool(choices))
+        if not choices:
+            self.note_stray(chunk)
+        elif self._index is None:
             self._index = min(map(_index_of, choices))
         for choice in choices:
             if _index_of(choice) == self._index:
