@@ -132,6 +132,9 @@ curl -s "$BASE_URL/chat/user-llm-configs" -H "$AUTH" -H "$JSON" \
 step 200 'GET /chat/llm-providers/{id}/models'
 curl -s "$BASE_URL/chat/llm-providers/$ECHO_ID/models" -H "$AUTH" | show
 
+step 200 'POST /chat/llm-providers/{id}/check: whether address, key and model work'
+curl -s -X POST "$BASE_URL/chat/llm-providers/$ECHO_ID/check" -H "$AUTH" | show
+
 step 200 'POST /chat/completions: a streamed reply'
 curl -sN "$BASE_URL/chat/completions" -H "$AUTH" -H "$JSON" \
   -d '{"conversation_id": "'$CONVERSATION_ID'", "provider_id": "'$ECHO_ID'", "content": "And drink?", "stream": true}'
@@ -251,6 +254,9 @@ curl -s -X PATCH "$BASE_URL/chat/llm-providers/$PROVIDER_ID" -H "$AUTH" -H "$JSO
 
 step 200 'GET /chat/llm-providers: your own and the shared ones'
 curl -s "$BASE_URL/chat/llm-providers" -H "$AUTH" | show
+
+step 200 'GET /chat/llm-providers/catalog: the known vendors'
+curl -s "$BASE_URL/chat/llm-providers/catalog" -H "$AUTH" | show
 
 step 200 'PUT /chat/user-llm-configs/{user_id}/{provider_id}: replace your key'
 curl -s -X PUT "$BASE_URL/chat/user-llm-configs/$USER_ID/$PROVIDER_ID" -H "$AUTH" -H "$JSON" \

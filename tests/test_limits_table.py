@@ -9,7 +9,8 @@ from chat_api.auth import passwords, provider_keys
 from chat_api.completions import context, parameter_fields, parameters
 from chat_api.egress import connection, response
 from chat_api.idempotency.decorator import MAX_KEY_LENGTH, MAX_STORED_BYTES
-from chat_api.llm import client, stream_parser, untrusted_json
+from chat_api.llm import client, model_lists, provider_check, stream_parser, untrusted_json
+from chat_api.llm_providers import fields as provider_fields
 from chat_api.messages.schemas import MAX_CONTENT_BYTES
 from chat_api.search import query
 from chat_api.search import schemas as search_schemas
@@ -86,7 +87,20 @@ CODE = {
     "bytes of such a response": [MAX_STORED_BYTES],
     "items of a list, and objects": [untrusted_json.MAX_ITEMS, untrusted_json.MAX_CONTAINERS],
     "chunks of a provider's response": [response.MAX_SMALL_CHUNKS],
-    "a provider's whole response": [64 * 2**20, response.MAX_HEAD_BYTES, client.MAX_MODELS_BYTES],
+    "a provider's whole response": [
+        64 * 2**20,
+        response.MAX_HEAD_BYTES,
+        client.MAX_MODELS_BYTES,
+        model_lists.MAX_MODELS,
+        model_lists.MAX_PAGES,
+    ],
+    "headers of a provider": [
+        provider_fields.MAX_HEADERS,
+        provider_fields.MAX_HEADER_VALUE_LENGTH,
+        provider_fields.MAX_HEADERS_BYTES,
+    ],
+    "`extra_body` of a provider": [provider_fields.MAX_EXTRA_BODY_BYTES],
+    "requests of a check": [3, int(provider_check.CHECK_S)],
     "lookups of providers' names": [connection.MAX_LOOKUPS, connection.MAX_LOOKUPS_PER_DOMAIN],
     "what is read and sent of a conversation": [Config.MAX_CONTEXT_BYTES, context.MAX_MESSAGES],
 }
