@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from chat_api.auth import passwords, provider_keys
-from chat_api.completions import context, parameter_fields, parameters
+from chat_api.completions import context, parameters
 from chat_api.egress import connection, response
 from chat_api.idempotency.decorator import MAX_KEY_LENGTH, MAX_STORED_BYTES
 from chat_api.llm import client, model_lists, provider_check, stream_parser, untrusted_json
@@ -18,7 +18,7 @@ from chat_api.search import service as search_service
 from chat_api.server import arrival, pace, slots
 from chat_api.transfer import import_report, limits
 from chat_api.transfer import slots as transfer_slots
-from chat_api.web import blueprint, echo, json_body, pagination, request_body
+from chat_api.web import blueprint, echo, fields, json_body, pagination, request_body
 from config import Config
 from tests.support.server import REPOSITORY
 
@@ -72,7 +72,7 @@ CODE = {
     "items of a page": [pagination.MAX_LIMIT],
     "bytes of a page": [pagination.MAX_PAGE_BYTES],
     "content of a message": [MAX_CONTENT_BYTES],
-    "`tools`, and `response_format`": [parameters.MAX_TOOLS_BYTES, parameter_fields.MAX_DEPTH],
+    "`tools`, and `response_format`": [parameters.MAX_TOOLS_BYTES, fields.MAX_DEPTH],
     "characters of an `Idempotency-Key`": [MAX_KEY_LENGTH],
     "requests of a worker that wait for such a fetch": [provider_keys.MAX_WAITING],
     "the directory of a zip": [limits.MAX_ENTRIES, limits.MAX_DIRECTORY_BYTES],

@@ -1,6 +1,5 @@
 """The shapes of the parameters that are more than a number, a flag or a text."""
 
-import math
 import re
 from collections.abc import Callable, Container
 from typing import Any
@@ -8,12 +7,9 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate
 
 from ..llm.translation import OWN_FIELDS
-from ..web.fields import STORABLE_PATTERN, Flag, Text, WholeNumber, whole
+from ..web.fields import STORABLE_PATTERN, Flag, JsonObject, Text, WholeNumber, whole
 
-# of objects and arrays inside a parameter; the encoder gives up at 254, around all that is sent
-MAX_DEPTH = 100
 MAX_TOOLS = 128
-LARGEST_INTEGER = 2**63 - 1
 NAME_PATTERN = "^[A-Za-z0-9_.-]{1,64}$"
 
 
@@ -37,37 +33,6 @@ class FunctionName(fields.String):
             ),
             metadata={"example": "get_weather", "pattern": NAME_PATTERN},
         )
-
-
-class JsonObject(fields.Dict):
-    """Any JSON object that can be sent on: not nested too deeply, and no number that no other JSON reader takes in."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any]:
-        content = super()._deserialize(value, attr, data, **kwargs)
-        pending: list[tuple[int, Any]] = [(1, content)]
-        while pending:  # without recursion: depth is the client's choice
-            depth, outer = pending.pop()
-            if depth > MAX_DEPTH:
-                raise ValidationError(f"Nested more than {MAX_DEPTH} levels deep.")
-            for key, item in list(outer.items() if isinstance(outer, dict) else enumerate(outer)):
-                if isinstance(item, dict | list):
-                    pending.append((depth + 1, item))
-                elif isinstance(item, int | float):
-                    outer[key] = _portable(item)
-        return content
-
-
-def _portable(number: float) -> float:
-    """The number as the encoder takes it: beyond 64 bits as a float, which most readers make of it anyway."""
-    if isinstance(number, int) and abs(number) <= LARGEST_INTEGER:
-        return number
-    try:
-        value = float(number)
-    except OverflowError:
-        value = math.inf
-    if not math.isfinite(value):  # also 1e999
-        raise ValidationError("Contains a number that is too large.")
-    return value
 
 
 class FunctionSchema(Schema):
