@@ -51,7 +51,6 @@ def test_empty_arguments_are_an_empty_object(ada: Api, conversation: str) -> Non
     "calls",
     [
         [],
-        None,
         "x",
         [CALL, CALL],
         [{"id": "c1", "name": "f"}],
