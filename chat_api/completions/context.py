@@ -13,7 +13,7 @@ from ..llm.request import ChatMessage
 from ..messages import active_path, pages
 from ..messages import service as messages
 from ..messages.active_path import Branch
-from ..web.pagination import Page
+from .provider_states import state_for
 
 BYTES_PER_TOKEN = 4
 TOKENS_AROUND_MESSAGE = 4  # role and separators
@@ -45,14 +45,18 @@ def choose_context(
     window: int,
     max_tokens: int | None,
     max_bytes: int,
+    provider_id: str,
+    model: str,
     branch: Branch | None = None,
 ) -> Context:
     """The messages of the active path, which ends at this position, and after them `content` as the user's newest.
 
     With a `branch` those of the path up to its fork and those of the branch: as if the path had been moved there.
     Where `window` is too small for all of them and the reply, the oldest turns are left out; system messages and the
-    newest turn stay. A turn begins with a user's message, so no tool's result is sent without its call. The same goes
-    for `max_bytes`, whatever the window, except that of a turn which alone has more only its end stays.
+    newest turn stay. A turn begins with a user's message, and is not cut off between a call and its result. The same
+    goes for `max_bytes`, whatever the window, except that of a turn which alone has more only its end stays.
+
+    What a provider sent with a message for itself is part of it where this `provider_id` and `model` wrote it.
     """
     newest = {"position": up_to + 1, "role": "user", "content": content} if content is not None else None
     reserved = max_tokens or min(MAX_RESERVED_FOR_REPLY, window // 4)
@@ -60,7 +64,7 @@ def choose_context(
     budget = _Budget(window - reserved, most, has_turn=newest is not None)
     if newest:
         budget = budget.less(_tokens(newest))
-    path = _Path(user_id, conversation_id, up_to, branch)
+    path = _Path(user_id, conversation_id, up_to, branch, provider_id, model)
     kept, is_all = _newest_turns(path.backwards(), budget)
     instructions: list[Message] = []
     if not is_all:
@@ -73,9 +77,7 @@ def choose_context(
         omitted = path.length() - len(kept) - len(instructions)
     sent = [*instructions, *kept, *([newest] if newest else [])]
     return Context(
-        messages=tuple(
-            _as_sent(message) for message in sent if message["content"] or message.get("tool_calls")
-        ),
+        messages=tuple(map(_as_sent, sent)),
         omitted=omitted,
         tokens=sum(map(_tokens, sent)),
         leaf_id=path.leaf_id,
@@ -102,27 +104,54 @@ class _Budget:
 
 def _newest_turns(backwards: Iterator[Message], budget: _Budget) -> tuple[list[Message], bool]:
     """The newest turns that fit, oldest message first, and whether these are all there are."""
-    kept: list[Message] = []  # newest first
-    turn: list[Message] = []
-    window, most, has_turn = budget.window, budget.most, budget.has_turn
+    read = _ReadBackwards()
+    window, most = budget.window, budget.most
     for message in backwards:
         tokens = _tokens(message)
         window, most = window - tokens, most - tokens
-        is_beyond = most < 0 or len(kept) + len(turn) >= MAX_MESSAGES
+        is_beyond = most < 0 or len(read.messages) >= MAX_MESSAGES
+        has_turn = budget.has_turn or read.turns_end > 0
         if (window < 0 or is_beyond) and has_turn:
-            return kept[::-1], False
-        if is_beyond and turn:
-            return _from_its_call(turn[::-1]), False
-        turn.append(message)
+            return read.turns(), False
+        if is_beyond and read.messages:
+            return _from_its_call(read.messages[::-1]), False
+        read.add(message)
+        # no user's message at all: without a turn, a page has to be the limit
+        if window < 0 and not read.turns_end and len(read.messages) >= _PAGE and message["role"] != "user":
+            return _from_its_call(read.messages[::-1]), False
+    return read.messages[::-1], True  # what precedes the first user's message belongs to the beginning
+
+
+class _ReadBackwards:
+    """The messages that have been read, newest first, and where they may be cut off: before a user's message, but not
+    between a call and its result, which may have come turns later."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self._ends: list[int] = []  # how many messages there are up to the beginning of each turn
+        self._results: dict[str, int] = {}  # the newest result of each call that has not been read yet
+
+    @property
+    def turns_end(self) -> int:
+        """How many messages all whole turns have."""
+        return self._ends[-1] if self._ends else 0
+
+    def turns(self) -> list[Message]:
+        """The messages of all whole turns, oldest first."""
+        return self.messages[: self.turns_end][::-1]
+
+    def add(self, message: Message) -> None:
+        """Add the message before those that have been read."""
+        index = len(self.messages)
+        self.messages.append(message)
         if message["role"] == "user":
-            kept += turn
-            turn, has_turn = [], True
-        elif (
-            window < 0 and len(turn) >= _PAGE
-        ):  # no user's message at all: without a turn, a page has to be the limit
-            return turn[::-1], False
-    kept += turn  # what precedes the first user's message belongs to the beginning
-    return kept[::-1], True
+            self._ends.append(index + 1)
+        elif message["role"] == "tool" and message.get("tool_call_id") is not None:
+            self._results.setdefault(message["tool_call_id"], index)
+        for call in message.get("tool_calls", ()):
+            result = self._results.pop(call["id"], None)
+            while result is not None and self._ends and self._ends[-1] > result:
+                self._ends.pop()
 
 
 def _from_its_call(turn: list[Message]) -> list[Message]:
@@ -139,6 +168,8 @@ class _Path:
     conversation_id: str
     up_to: int
     branch: Branch | None
+    provider_id: str
+    model: str
     leaf_id: str | None = None  # the newest of them, when they were read last
 
     @property
@@ -151,16 +182,19 @@ class _Path:
         self.leaf_id = None
         for message in self._read_backwards():
             self.leaf_id = self.leaf_id or str(message["id"])
+            stored = message.pop("provider_state", None)
+            state = state_for(stored, provider_id=self.provider_id, model=self.model)
+            if state is not None:
+                message["state"], message["state_tokens"] = state, tokens_of(stored)
             yield message
 
     def _read_backwards(self) -> Iterator[Message]:
         for message_ids in _pages_of(self.branch) if self.branch else ():
-            yield from reversed(messages.list_by_ids(user_id=self.user_id, message_ids=message_ids))
+            yield from reversed(messages.list_to_send(user_id=self.user_id, message_ids=message_ids))
         before, has_more = self._fork + 1, self._fork > 0
         while has_more:
-            page = Page(limit=_PAGE, before=before)
-            listing = pages.list_messages(
-                user_id=self.user_id, conversation_id=self.conversation_id, page=page
+            listing = pages.list_to_send(
+                user_id=self.user_id, conversation_id=self.conversation_id, before=before, limit=_PAGE
             )
             has_more = listing.has_more_before
             yield from reversed(listing.items)
@@ -186,7 +220,7 @@ class _Path:
             if max_bytes < 0 or len(chosen) == MAX_INSTRUCTIONS:
                 break
             chosen.append(message_id)
-        return messages.list_by_ids(user_id=self.user_id, message_ids=chosen) if chosen else []
+        return messages.list_to_send(user_id=self.user_id, message_ids=chosen) if chosen else []
 
     def length(self) -> int:
         """How many they are."""
@@ -212,7 +246,7 @@ def _pages_of(branch: Branch) -> Iterator[list[str]]:
 
 def _tokens(message: Message) -> int:
     calls = sum(tokens_of(call["name"] + call["arguments"]) for call in message.get("tool_calls", ()))
-    return tokens_of(message["content"]) + calls + TOKENS_AROUND_MESSAGE
+    return tokens_of(message["content"]) + calls + message.get("state_tokens", 0) + TOKENS_AROUND_MESSAGE
 
 
 def _as_sent(message: Message) -> ChatMessage:
@@ -221,4 +255,5 @@ def _as_sent(message: Message) -> ChatMessage:
         content=message["content"],
         tool_calls=tuple(ToolCall(**call) for call in message.get("tool_calls", ())),
         tool_call_id=message.get("tool_call_id"),
+        state=message.get("state"),
     )

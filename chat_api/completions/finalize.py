@@ -93,6 +93,7 @@ class Outcome:
     usage_estimated: bool
     warnings: tuple[str, ...] | None = None  # None: those of the beginning
     sources: str | None = None  # of the reply, as JSON; None: as the log has them
+    provider_state: str | None = None  # of the message, as it is stored
 
 
 def finalize_and_commit(
@@ -185,6 +186,7 @@ def _store_reply(
         "words": words,
         "tool_calls": log.tool_calls(),
         "sources": outcome.sources or log.sources(),
+        "provider_state": outcome.provider_state,
         "status": "incomplete" if outcome.status == "failed" else outcome.status,
     }
     if not reply["content"] and reply["tool_calls"] is None and outcome.status != "completed":

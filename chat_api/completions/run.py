@@ -17,6 +17,7 @@ from ..llm.events import (
     Corrected,
     Event,
     Finish,
+    ProviderState,
     ReasoningDelta,
     Source,
     TextDelta,
@@ -29,6 +30,7 @@ from ..llm.request import ChatRequest
 from ..llm.sources import sources_to_json
 from .context import tokens_of
 from .finalize import Outcome
+from .provider_states import STATE_TOO_LARGE, stored_state
 from .records import StartedCompletion, StoredCompletion, in_progress_to_json
 from .reply_log import REASONING, TEXT, Chunk, ReplyLog, source_chunk, tool_call_chunk
 
@@ -55,6 +57,7 @@ class Run:
         self._cancel_token = CancelToken()
         self._sources: dict[str, Source] = {}  # in the order in which they came
         self._usage: Usage | None = None
+        self._state: ProviderState | None = None
         self._finish: Finish | None = None
         self.corrected: Corrected | None = None  # what the provider's server refused at first
 
@@ -124,6 +127,8 @@ class Run:
                 if event.url not in self._sources:
                     self.log.append(source_chunk(event))
                 self._sources[event.url] = event
+            elif isinstance(event, ProviderState):
+                self._state = event
             elif isinstance(event, Usage):
                 self._usage = event
             elif isinstance(event, Finish):
@@ -154,12 +159,20 @@ class Run:
             sources=sources_to_json(self.log.text_of(TEXT), self._sources.values()),
             usage_estimated=failure is not None or None in (usage.prompt_tokens, usage.completion_tokens),
             warnings=self._warnings(),
+            provider_state=self._stored_state(),
         )
 
     def _warnings(self) -> tuple[str, ...]:
         """Those of the beginning, and what has been found out since."""
         found = self.corrected.warnings if self.corrected else ()
-        return tuple(dict.fromkeys((*self.completion.warnings, *found)))
+        of_state = (STATE_TOO_LARGE,) if self._state and not self._state.state else ()
+        return tuple(dict.fromkeys((*self.completion.warnings, *found, *of_state)))
+
+    def _stored_state(self) -> str | None:
+        """What goes back to the provider with this reply, and to whom."""
+        if self._state is None or not self._state.state:
+            return None
+        return stored_state(self.completion.provider_id, self.completion.model, self._state.state)
 
     def _status(self, failure: EgressError | None) -> tuple[str, str | None, dict[str, Any] | None]:
         """Status, finish reason and problem."""

@@ -173,7 +173,7 @@ def prepare_completion(*, request: CompletionRequest) -> Prepared:
     )
     QUOTAS.require_room(1, user_id=request.user_id)
     parent, branch = _find_parent(request)
-    context = _context(request, access, parent, branch)
+    context = _context(request, access, model, parent, branch)
     endpoint = access.endpoint_for(user_id=request.user_id, provider_id=request.provider_id, model=model)
     chat = ChatRequest(model, context.messages, request.parameters, cache_key=request.conversation_id)
     return Prepared(
@@ -455,6 +455,7 @@ def _conflict_where_busy() -> Iterator[None]:
 def _context(
     request: CompletionRequest,
     access: configs.Access,
+    model: str,
     parent: dict[str, Any] | None,
     branch: Branch | None,
 ) -> Context:
@@ -466,5 +467,7 @@ def _context(
         window=access.context_window or current_app.config["CONTEXT_WINDOW_TOKENS"],
         max_tokens=request.parameters.get("max_tokens") or request.parameters.get("max_completion_tokens"),
         max_bytes=current_app.config["MAX_CONTEXT_BYTES"],
+        provider_id=request.provider_id,
+        model=model,
         branch=branch,
     )

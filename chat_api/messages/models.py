@@ -86,5 +86,15 @@ MESSAGE = Projection(
     optional=("tool_calls", "tool_call_id", "sources"),
     as_json=("tool_calls", "sources"),
 )
+# what is sent to a provider; `provider_state` stays text until it is known to be the provider's own
+MESSAGE_TO_SEND = Projection(
+    Message,
+    "id",
+    "position",
+    "role",
+    "content",
+    optional=("tool_calls", "tool_call_id", "provider_state"),
+    as_json=("tool_calls",),
+)
 # what a message takes of a page, without reading it; characters of the calls will do, no bound is exact
 MESSAGE_SIZE = Message.size_bytes + sa.func.coalesce(sa.func.length(Message.tool_calls), 0)

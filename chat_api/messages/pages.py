@@ -8,19 +8,22 @@ import sqlalchemy as sa
 from ..conversations import service as conversations
 from ..conversations.models import is_in_visible
 from ..database.parameters import CONVERSATION_ID, MESSAGE_ID, ROW_LIMIT, USER_ID, given
+from ..database.projection import Projection
 from ..database.statements import Statement
 from ..errors import InvalidInput, NotFound
 from ..web.pagination import Listing, Page, within_page_bytes
 from .conditions import IN_CONVERSATION, IN_VISIBLE, ON_PATH
-from .models import MESSAGE, MESSAGE_SIZE, Message
+from .models import MESSAGE, MESSAGE_SIZE, MESSAGE_TO_SEND, Message
 
 
-def _page(on_postgres: bool, *, all_branches: bool, backwards: bool) -> sa.Executable:
+def _page(
+    on_postgres: bool, *, all_branches: bool, backwards: bool, columns: Projection = MESSAGE
+) -> sa.Executable:
     """A page by keyset. Postgres hands over whole results, so there the statement itself bounds their size;
     SQLite is read row by row, and a window would copy every content first."""
     cursor = given("cursor", sa.BigInteger())
     rows = (
-        sa.select(*MESSAGE.columns, MESSAGE_SIZE.label("size"))
+        sa.select(*columns.columns, MESSAGE_SIZE.label("size"))
         .where(
             *IN_CONVERSATION,
             is_in_visible(USER_ID, CONVERSATION_ID),
@@ -41,6 +44,7 @@ _PAGES = {
     for all_branches in (False, True)
     for backwards in (False, True)
 }
+_TO_SEND = Statement(partial(_page, all_branches=False, backwards=True, columns=MESSAGE_TO_SEND))
 # by the key alone, see active_path
 _POSITION_OF = Statement(
     sa.select(Message.conversation_id, Message.position, ON_PATH).where(
@@ -61,6 +65,24 @@ def list_messages(
         row_limit=page.limit + 1,
     )
     if not listing.items:  # only an empty page needs to ask whether there is such a conversation
+        conversations.require_conversation(user_id=user_id, conversation_id=conversation_id)
+    return listing
+
+
+def list_to_send(*, user_id: str, conversation_id: str, before: int, limit: int) -> Listing[dict[str, Any]]:
+    """The page of the active path before a position, oldest first, with what only providers get.
+
+    Raises NotFound for an unknown conversation.
+    """
+    page = Page(limit=limit, before=before)
+    listing = _TO_SEND.read(
+        page.reader(MESSAGE_TO_SEND.to_values),
+        user_id=user_id,
+        conversation_id=conversation_id,
+        cursor=before,
+        row_limit=limit + 1,
+    )
+    if not listing.items:
         conversations.require_conversation(user_id=user_id, conversation_id=conversation_id)
     return listing
 

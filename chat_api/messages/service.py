@@ -15,6 +15,7 @@ from ..database.bulk import insert_rows
 from ..database.columns import new_id, ordered_now
 from ..database.dialect import is_postgres
 from ..database.parameters import CONVERSATION_ID, MESSAGE_ID, ROW_LIMIT, USER_ID, given, named_new, new
+from ..database.projection import Projection
 from ..database.session import db
 from ..database.statements import Statement
 from ..errors import NotFound
@@ -22,7 +23,7 @@ from ..search_index import writer as index_writer
 from ..search_index.writer import Words, words_of
 from .active_path import set_active_leaf
 from .conditions import IN_CONVERSATION, IN_VISIBLE, ON_PATH, THIS_CONVERSATION
-from .models import MESSAGE, MESSAGE_SIZE, Message
+from .models import MESSAGE, MESSAGE_SIZE, MESSAGE_TO_SEND, Message
 from .repair import CAN_APPEND, repair_for_append
 
 LEAF = "leaf"  # as a parent: whatever message the active path ends at
@@ -307,7 +308,7 @@ def get_message(*, user_id: str, message_id: str) -> dict[str, Any]:
     return MESSAGE.to_values(row)
 
 
-def _by_ids(on_postgres: bool) -> sa.Executable:
+def _by_ids(on_postgres: bool, columns: Projection = MESSAGE) -> sa.Executable:
     ids: Any = given("ids", sa.Text())
     if on_postgres:
         array = sa.cast(ids, postgresql.ARRAY(postgresql.UUID(as_uuid=False)))
@@ -315,18 +316,18 @@ def _by_ids(on_postgres: bool) -> sa.Executable:
     else:
         listed = sa.func.json_each(ids).table_valued("value", name="listed")
     is_it = sa.and_(Message.user_id == USER_ID, Message.id == listed.c.value)
-    return sa.select(*MESSAGE.columns).select_from(listed).join(Message, is_it)
+    return sa.select(*columns.columns).select_from(listed).join(Message, is_it)
 
 
-_BY_IDS = Statement(_by_ids)
+_TO_SEND = Statement(partial(_by_ids, columns=MESSAGE_TO_SEND))
 
 
-def list_by_ids(*, user_id: str, message_ids: Sequence[str]) -> list[dict[str, Any]]:
-    """Those of the user's messages that have these ids, in order of position, as plain values."""
+def list_to_send(*, user_id: str, message_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Those of the user's messages that have these ids, in order of position, with what only providers get."""
     quote, brackets = ("", "{}") if is_postgres(db.engine) else ('"', "[]")
     ids = ",".join(f"{quote}{message_id}{quote}" for message_id in message_ids)
-    rows = _BY_IDS.all(user_id=user_id, ids=f"{brackets[0]}{ids}{brackets[1]}")
-    return sorted(map(MESSAGE.to_values, rows), key=itemgetter("position"))
+    rows = _TO_SEND.all(user_id=user_id, ids=f"{brackets[0]}{ids}{brackets[1]}")
+    return sorted(map(MESSAGE_TO_SEND.to_values, rows), key=itemgetter("position"))
 
 
 def find_last_message(*, user_id: str, conversation_id: str) -> dict[str, Any] | None:

@@ -152,19 +152,33 @@ class ConversationImporter:
             self._path_ends_at = fields["id"]
             self._path_length += 1
         self._words.append(words)
+        texts = {
+            "content": fields["content"],
+            "tool_calls": _json(fields.get("tool_calls")),
+            "sources": _json(fields.get("sources")),
+            "provider_state": _json(self._state_here(fields.get("provider_state"))),
+        }
         self._messages.append(
             dict.fromkeys(LINES[MESSAGE].fields)
             | fields
             | {
                 "user_id": self._user_id,
                 "on_path": self._is_on_path,
-                "size_bytes": len(fields["content"].encode()),
+                "size_bytes": messages.size_of(fields=texts),
                 "attachment_count": 0,
-                "tool_calls": _json(fields.get("tool_calls")),
-                "sources": _json(fields.get("sources")),
+                **texts,
             }
         )
         self._position, self._last_id, self._attachment_count = fields["position"], fields["id"], 0
+
+    def _state_here(self, state: dict[str, Any] | None) -> dict[str, Any] | None:
+        """What goes back to a provider, with the id that the provider has here."""
+        if state is None:
+            return None
+        return {**state, "provider_id": self._provider_id_here(state["provider_id"])}
+
+    def _provider_id_here(self, provider_id: str) -> str:
+        return self._provider_ids.get(provider_id, provider_id)
 
     def _add_attachment(self, record: Record) -> None:
         fields = record.fields
@@ -187,7 +201,7 @@ class ConversationImporter:
             {name: value for name, value in fields.items() if name != "usage"}
             | {
                 "user_id": self._user_id,
-                "provider_id": self._provider_ids.get(fields["provider_id"], fields["provider_id"]),
+                "provider_id": self._provider_id_here(fields["provider_id"]),
                 "problem": _json(fields["problem"]),
                 "warnings": _json(fields["warnings"]),
                 "outline": _json(fields["outline"]),

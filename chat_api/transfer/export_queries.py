@@ -142,7 +142,7 @@ MESSAGES = Source(
     _columns(Message, MESSAGE) | {"attachment_count": Message.attachment_count},
     Message.user_id == USER_ID,
     keys=("conversation_id", "position"),
-    texts=(Message.tool_calls, Message.sources),
+    texts=(Message.tool_calls, Message.sources, Message.provider_state),
     size_bytes=Message.size_bytes,
 )
 

@@ -147,11 +147,17 @@ def _conversation_line(conversation: Row) -> bytes:
 
 def _lines_of(message: Row, attachments: _Dependents, completions: _Dependents) -> Iterator[bytes]:
     """The line of a message, and those of its attachments and completions."""
-    yield _line(MESSAGE, MESSAGE_COLUMNS.of(message))
+    yield _line(MESSAGE, _message_to_json(message))
     for attachment in attachments.of(message):
         yield _line(ATTACHMENT, _fields_of(ATTACHMENT, attachment))
     for completion in completions.of(message):
         yield _line(COMPLETION, _completion_to_json(completion))
+
+
+def _message_to_json(row: Row) -> Row:
+    """A message as clients get it, and what goes back to the provider that wrote it."""
+    state = row["provider_state"]
+    return {**MESSAGE_COLUMNS.of(row), **({"provider_state": orjson.loads(state)} if state else {})}
 
 
 def _fields_of(kind: str, row: Row) -> Row:

@@ -11,6 +11,7 @@ from ..attachments.schemas import CreateAttachmentSchema
 from ..completions.models import IN_PROGRESS, MAX_WARNING_LENGTH, MAX_WARNINGS
 from ..completions.models import STATUSES as COMPLETION_STATUSES
 from ..completions.reply_log import REASONING, SOURCE, TEXT, TOOL_CALL
+from ..llm.provider_state import MAX_STATE_BYTES, json_size
 from ..llm.sources import MAX_PLACES, MAX_SOURCES, MAX_TITLE_LENGTH, MAX_URL_LENGTH, is_web_url
 from ..llm_providers.fields import Auth, ExtraBody, Options
 from ..llm_providers.schemas import ApiFormat, ContextWindow, EndpointField
@@ -30,6 +31,7 @@ _MAX_EVENT_ID = 2**53 - 1
 # of a completion's problem: what providers say of an error is cut to less
 MAX_PROBLEM_DEPTH = 16
 MAX_PROBLEM_BYTES = 256 * 1024
+MAX_STATE_DEPTH = 100
 _NO_OBJECTS = ("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff")
 
 
@@ -150,6 +152,27 @@ class SourceLine(Schema):
     places = PlacesField()
 
 
+class StateField(fields.Dict):
+    """What a provider sent with a reply for itself: any JSON that can be sent back to it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(keys=fields.String(), required=True, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        state = super()._deserialize(value, attr, data, **kwargs)
+        if _is_deeper(state, MAX_STATE_DEPTH):
+            raise ValidationError(f"Nested deeper than {MAX_STATE_DEPTH} levels.")
+        if json_size(state) > MAX_STATE_BYTES:
+            raise ValidationError(f"Longer than {MAX_STATE_BYTES} bytes as JSON.")
+        return state
+
+
+class ProviderStateLine(Schema):
+    provider_id = IdField()
+    model = Text(longest=255)
+    state = StateField()
+
+
 class MessageLine(Schema):
     id = IdField()
     conversation_id = IdField()
@@ -161,6 +184,7 @@ class MessageLine(Schema):
     tool_calls = fields.List(fields.Nested(CallLine), validate=validate.Length(min=1))
     tool_call_id = Text(longest=255, required=False)
     sources = fields.List(fields.Nested(SourceLine), validate=validate.Length(min=1, max=MAX_SOURCES))
+    provider_state = fields.Nested(ProviderStateLine, required=False)
     created_at = Moment()
 
 

@@ -283,7 +283,7 @@ def test_an_empty_reply_is_a_reply(chat: Chat) -> None:
     completion = chat.reply(content="Hi")
     assert (completion["status"], completion["message"]["content"]) == ("completed", "")
     chat.reply(content="Well?")
-    assert [message["content"] for message in chat.sent[1].json["messages"]] == ["Hi", "Well?"]
+    assert [message["content"] for message in chat.sent[1].json["messages"]] == ["Hi\n\nWell?"]
 
 
 def test_text_no_database_holds_is_replaced(chat: Chat) -> None:

@@ -100,6 +100,12 @@ def messages_of(draw: st.DrawFn, of: Line) -> list[Line]:
             if draw(MAYBE):
                 title, places = draw(st.none() | WORD), draw(st.sampled_from([[], [[0, 3], [7, 2**31 - 1]]]))
                 line["sources"] = [{"url": "https://a.example/?x=1", "title": title, "places": places}]
+            if draw(MAYBE):
+                line["provider_state"] = {
+                    "provider_id": "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6072",
+                    "model": draw(WORD),
+                    "state": {draw(TEXT): [draw(TEXT)]},
+                }
         if role == "tool" and draw(MAYBE):
             line["tool_call_id"] = draw(WORD)
         said.append(line)
