@@ -4,8 +4,11 @@ import re
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from flask import Flask
 
+from chat_api.database.session import db
+from chat_api.llm_providers.models import LLMProvider
 from tests.completions.chat import Chat
 from tests.support.api import Api
 from tests.support.provider import (
@@ -420,8 +423,13 @@ def test_no_key_names_the_config(chat: Chat) -> None:
     ["http://10.0.0.1/v1", "https://169.254.169.254/latest", "http://[::ffff:a9fe:a9fe]/v1", "https://0/"],
 )
 def test_addresses_inside_are_not_called(chat: Chat, endpoint: str) -> None:
-    provider_id = chat.api.provider(api_endpoint=endpoint)["id"]
+    """Making such a provider is refused; one may be stored from before that."""
+    provider_id = chat.api.provider()["id"]
     chat.api.config(provider_id)
+    with chat.api.app.app_context():
+        stored = sa.update(LLMProvider).where(LLMProvider.id == provider_id).values(api_endpoint=endpoint)
+        db.session.execute(stored)
+        db.session.commit()
     response = chat.ask(provider_id=provider_id)
     assert response.status_code == 502
     assert response.get_json()["code"] == "provider_blocked"

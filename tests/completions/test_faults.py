@@ -305,7 +305,7 @@ def test_models_of_a_provider_that_fails(eve: Api, hasty_app: Flask) -> None:
             (Raw(STALL), 504, "provider_timeout"),
             (Raw(BREAK), 502, "provider_unreachable"),
             (json_answer({"data": "none"}), 502, "provider_failed"),
-            (json_answer([]), 502, "provider_failed"),
+            (json_answer({"object": "list"}), 502, "provider_failed"),
             (Reply(Endless(b"x" * 65536), content_type="application/json"), 502, "provider_failed"),
         ):
             own.script(answer)
