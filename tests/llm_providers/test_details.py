@@ -19,7 +19,7 @@ from tests.conftest import serving
 from tests.support.api import Api
 from tests.support.cli import run_flask
 from tests.support.problems import assert_problem
-from tests.support.provider import ScriptedProvider
+from tests.support.provider import Received, Reply, ScriptedProvider, error_answer, openai_stream
 
 PROVIDERS = "/chat/llm-providers"
 SECRET = "Bearer very-secret-0123456789"
@@ -433,3 +433,25 @@ def test_log_has_no_value_of_a_header(ada: Api, caplog: pytest.LogCaptureFixture
         made = ada.provider(headers={"X-Secret": SECRET})
         ada.get(f"{PROVIDERS}/{made['id']}")
     assert "very-secret" not in caplog.text
+
+
+def test_version_that_was_found_is_remembered_until_the_provider_moves(
+    ada: Api, provider: ScriptedProvider
+) -> None:
+    def only_v1(request: Received) -> Reply:
+        is_there = request.path.startswith("/v1/")
+        return openai_stream("Hello") if is_there else error_answer(404, "Not Found")
+
+    provider.script(only_v1, model=ada.user_id)
+    made = ada.provider(api_endpoint=provider.origin)
+    ada.config(made["id"])
+    for _ in range(2):
+        ada.completion(ada.conversation()["id"], made["id"], model=ada.user_id)
+    paths = [request.path for request in provider.of_model(ada.user_id)]
+    assert paths == ["/chat/completions", "/v1/chat/completions", "/v1/chat/completions"]
+    assert would_send(ada, made, model=ada.user_id)["url"] == f"{provider.origin}/v1/chat/completions"
+    ada.get(f"{PROVIDERS}/{made['id']}/models")
+    assert provider.last.path == "/v1/models"
+    ada.patch(f"{PROVIDERS}/{made['id']}", {"api_endpoint": f"{provider.origin}/other"})
+    ada.config(made["id"])
+    assert would_send(ada, made, model=ada.user_id)["url"] == f"{provider.origin}/other/chat/completions"

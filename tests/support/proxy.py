@@ -62,27 +62,35 @@ class Proxy:
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
+        upstream: socket.socket | None = None
+        rest = b""
         try:
-            head, rest = _read_head(client)
-            method, target, headers = _parsed(head)
-            self.requests.append((method, target, headers))
-            if (refusal := self._refusal(headers)) is not None:
-                client.sendall(refusal)
-                _end(client)
-                return
-            if method == "CONNECT":
-                host, _, port = target.rpartition(":")
-                upstream = self._connect(host, int(port))
-                client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n" + rest)
-            else:
+            while True:
+                head, rest = _read_head(client, rest)
+                method, target, headers = _parsed(head)
+                self.requests.append((method, target, headers))
+                if (refusal := self._refusal(headers)) is not None:
+                    client.sendall(refusal)
+                    break
+                if method == "CONNECT":
+                    host, _, port = target.rpartition(":")
+                    upstream = self._connect(host, int(port))
+                    client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n" + rest)
+                    threading.Thread(target=_pump, args=(upstream, client), daemon=True).start()
+                    _pump(client, upstream)
+                    return
                 parts = urlsplit(target)
-                upstream = self._connect(parts.hostname or "", parts.port or 80)
+                if upstream is None:
+                    upstream = self._connect(parts.hostname or "", parts.port or 80)
+                    threading.Thread(target=_pump, args=(upstream, client), daemon=True).start()
                 path = parts._replace(scheme="", netloc="").geturl()
-                upstream.sendall(_forwarded(method, path, head) + rest)
-            threading.Thread(target=_pump, args=(upstream, client), daemon=True).start()
-            _pump(client, upstream)
+                body, rest = _read_body(client, rest, int(headers.get("content-length", 0)))
+                upstream.sendall(_forwarded(method, path, head) + body)
         except (OSError, ValueError):
-            _end(client)
+            pass  # the client has closed it, or nobody is there
+        for sock in (client, upstream):
+            if sock is not None:
+                _end(sock)
 
     def _refusal(self, headers: Mapping[str, str]) -> bytes | None:
         expected = "Basic " + b64encode(self._credentials.encode()).decode()
@@ -96,14 +104,23 @@ class Proxy:
         return upstream
 
 
-def _read_head(sock: socket.socket) -> tuple[bytes, bytes]:
-    received = b""
+def _read_head(sock: socket.socket, received: bytes) -> tuple[bytes, bytes]:
     while b"\r\n\r\n" not in received:
-        if not (more := sock.recv(65536)):
-            raise OSError
-        received += more
+        received += _receive(sock)
     head, _, rest = received.partition(b"\r\n\r\n")
     return head, rest
+
+
+def _read_body(sock: socket.socket, received: bytes, size: int) -> tuple[bytes, bytes]:
+    while len(received) < size:
+        received += _receive(sock)
+    return received[:size], received[size:]
+
+
+def _receive(sock: socket.socket) -> bytes:
+    if not (received := sock.recv(65536)):
+        raise OSError
+    return received
 
 
 def _parsed(head: bytes) -> tuple[str, str, dict[str, str]]:
