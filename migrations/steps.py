@@ -45,6 +45,13 @@ def add_column(table: str, column: sa.Column[Any]) -> None:
         op.add_column(table, column)
 
 
+def widen_text(table: str, column: str, length: int) -> None:
+    """Let a column take longer text: on Postgres without reading its rows, on SQLite lengths mean nothing anyway."""
+    if _is_on_postgres():
+        ignored = "-- squawk-ignore changing-column-type\n"  # a longer VARCHAR is no other type to the rows
+        op.execute(f"{ignored}ALTER TABLE {table} ALTER COLUMN {column} TYPE VARCHAR({length})")
+
+
 def create_index(name: str, table: str, columns: list[str], **options: Any) -> None:
     """Index a table that this revision creates. One with rows: `create_index_concurrently`."""
     op.create_index(name, table, columns, if_not_exists=True, **options)

@@ -8,6 +8,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 from ..database.columns import Id, UTCDateTime, new_id, now
 from ..database.session import Model
 
+MAX_FILE_PATH = 4096  # a signed link of an object store may have two thousand characters
+# SQLite minds no length, and would copy the table to change one
+FILE_PATH = sa.String(MAX_FILE_PATH).with_variant(sa.String(1024), "sqlite")
+
 
 class Attachment(Model):
     """An attachment of a message, numbered by the message's row."""
@@ -26,5 +30,5 @@ class Attachment(Model):
     position: Mapped[int] = mapped_column(sa.Integer)
     file_type: Mapped[str] = mapped_column(sa.String(255))
     # the client's own label; never opened here
-    file_path: Mapped[str] = mapped_column(sa.String(1024))
+    file_path: Mapped[str] = mapped_column(FILE_PATH)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)

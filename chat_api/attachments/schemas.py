@@ -9,6 +9,7 @@ from urllib.parse import unquote
 from marshmallow import Schema, ValidationError, fields, validate
 
 from ..web.fields import IdField, Output, Text, Time, whole
+from .models import MAX_FILE_PATH
 
 # RFC 6838 section 4.2 for the names, RFC 9110 section 8.3.1 for the parameters
 _NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
@@ -40,7 +41,7 @@ class FilePathField(Text):
             "segments and no control characters."
         )
         metadata = {"example": "uploads/receipt.png", "description": description, "pattern": PATH_PATTERN}
-        super().__init__(longest=1024, metadata=metadata, **kwargs)
+        super().__init__(longest=MAX_FILE_PATH, metadata=metadata, **kwargs)
 
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any

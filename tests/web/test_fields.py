@@ -85,7 +85,7 @@ def test_unknown_field_is_refused(user: Api, body_for: Body, path: str, name: st
 LONGEST = {
     ("/auth/tokens", "name"): 100,
     ("/chat/conversations", "title"): 255,
-    ("/chat/attachments", "file_path"): 1024,
+    ("/chat/attachments", "file_path"): 4096,
     ("/chat/llm-providers", "name"): 255,
     ("/chat/user-llm-configs", "api_key"): 4096,
     ("/chat/user-llm-configs", "default_model"): 255,
