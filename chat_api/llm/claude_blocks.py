@@ -5,6 +5,7 @@ from typing import Any
 from .request import ChatMessage
 from .untrusted_json import as_dict, as_list, as_text
 
+THINKING = ("thinking", "redacted_thinking")
 # a tool of the server has a block for the call and, after it, one for the result
 SERVER_CALLS = ("server_tool_use", "mcp_tool_use")
 

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 
 from .events import Corrected
+from .history_complaints import changes_for_fields, changes_for_order, changes_for_signature
 from .options import RequestOptions
 from .request import ChatRequest
 
@@ -130,6 +131,19 @@ def _developer_role(refused: _Refused) -> Correction | None:
     return None
 
 
+def _history(refused: _Refused) -> Correction | None:
+    """What the server wants of the messages."""
+    words, options = refused.words, refused.options
+    if changes := changes_for_order(words, options):
+        return Correction(changes, Scope.SERVER)
+    if changes := changes_for_signature(words, options):
+        return Correction(changes, Scope.REQUEST)
+    # an import may have brought the fields
+    if _REFUSED.search(words) and (changes := changes_for_fields(words, options)):
+        return Correction(changes, Scope.CALLER)
+    return None
+
+
 def _thinking(refused: _Refused) -> Correction | None:
     kind = (refused.body.get("thinking") or {}).get("type")
     if kind == "enabled" and "adaptive" in refused.words:
@@ -191,6 +205,7 @@ _RULES: tuple[Callable[[_Refused], Correction | None], ...] = (
     _stream_options,
     _stream,
     _developer_role,
+    _history,
     _thinking,
     _max_output,
     _both_of_sampling,

@@ -62,7 +62,7 @@ def acceptable(request: ChatRequest, endpoint: Endpoint) -> ChatRequest:
     rules = rules_of(endpoint.api_format, endpoint.options, request.model, request.parameters)
     names = _fitted_names(request)
     parameters = request.parameters
-    if rules.is_anthropic and not parameters.get("tools"):
+    if rules.is_anthropic and not _has_tools(parameters, endpoint):
         parameters = {**parameters, **_tools_of(request.messages)}
     messages = provider_history(request.messages, rules, names)
     return replace(request, messages=messages, parameters=renamed_parameters(parameters, names))
@@ -126,6 +126,12 @@ def _is_continued(is_anthropic: bool, model: str, parameters: Mapping[str, Any])
     if any(parameters.get(name) not in (None, "none", 0) for name in _THINKING):
         return False
     return (int(found[1]), int(found[2] or 0)) < _NO_PREFILL_SINCE
+
+
+def _has_tools(parameters: Mapping[str, Any], endpoint: Endpoint) -> bool:
+    """Whether the request has tools, which may also be the server's own."""
+    places = (parameters, as_dict(parameters.get("extra")), endpoint.extra_body)
+    return any(place.get("tools") for place in places)
 
 
 def _tools_of(messages: Sequence[ChatMessage]) -> dict[str, Any]:

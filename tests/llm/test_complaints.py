@@ -110,6 +110,47 @@ UNDERSTOOD: dict[str, tuple[str, dict[str, Any], dict[str, Any], Scope]] = {
         '[{"error": {"message": "Invalid JSON payload received. Unknown name \\"seed\\": Cannot find field."}}]',
         {"seed": 1}, {"without": ("seed",)}, Scope.CALLER,
     ),
+    "prefill of Claude": (
+        openai_error("This model does not support assistant message prefill. "
+                     "The conversation must end with a user message."),
+        {}, {"prefill": False}, Scope.SERVER,
+    ),
+    "prefill of Mistral": (
+        '{"message": "Expected last role User or Tool (or Assistant with prefix True) for serving but got assistant"}',
+        {}, {"prefill": False}, Scope.SERVER,
+    ),
+    "user after tool": (
+        '{"message": "Unexpected role \'user\' after role \'tool\'"}', {}, {"user_after_tool": False}, Scope.SERVER,
+    ),
+    "ids of Mistral": (
+        '{"message": "Tool call id was call_1 but must be a-z, A-Z, 0-9, with a length of 9."}',
+        {}, {"call_ids": "mistral"}, Scope.SERVER,
+    ),
+    "reasoning of DeepSeek": (
+        openai_error("The `reasoning_content` in the thinking mode must be passed back to the API."),
+        {}, {"reasoning_content": True}, Scope.SERVER,
+    ),
+    "reasoning of Moonshot": (
+        openai_error("thinking is enabled but reasoning_content is missing in assistant tool call message at index 2"),
+        {}, {"reasoning_content": True}, Scope.SERVER,
+    ),
+    "signatures of Gemini": (
+        openai_error("Function call is missing a thought_signature in functionCall parts. This is required."),
+        {}, {"thought_signatures": True}, Scope.SERVER,
+    ),
+    "blank": (
+        openai_error("messages: text content blocks must contain non-whitespace text"),
+        {}, {"blank_text": False}, Scope.SERVER,
+    ),
+    "fields of messages": (
+        openai_error("'messages.2' : for 'role:assistant' the following must be satisfied"
+                     "[('messages.2' : property 'reasoning_content' is unsupported)]"),
+        {}, {"state": False, "reasoning_content": False}, Scope.CALLER,
+    ),
+    "a signature": (
+        openai_error("messages.1.content.0: Invalid `signature` in `thinking` block"),
+        {}, {"state": False}, Scope.REQUEST,
+    ),
     "effort that the model does not know at all": (
         openai_error("Unrecognized request argument supplied: reasoning_effort"),
         {"reasoning_effort": "low"}, {"without": ("reasoning_effort",)}, Scope.CALLER,
@@ -195,6 +236,36 @@ def test_options_are_found_again_in_what_was_learned() -> None:
     learned = json.loads(json.dumps({"without": ("a",), "stream": False, "learned_at": 7}))
     options = RequestOptions().merged(learned)
     assert (options.without, options.stream) == (("a",), False)
+
+
+ALTERNATE = (
+    "After the (optional) system message(s), user message(s) should alternate with assistant message(s)."
+)
+
+
+def test_roles_alternate_where_they_did_not() -> None:
+    endpoint = Endpoint("openai", "https://x.example/v1", "k", options=RequestOptions(alternation=False))
+    request = ChatRequest("m", (ChatMessage("user", "a"), ChatMessage("user", "b")))
+    correction = correction_for(ALTERNATE.lower(), {}, request, endpoint.options)
+    assert correction is not None
+    assert correction.changes == {"alternation": True}
+    assert refused(ALTERNATE, {}) is None  # they do
+
+
+def test_a_history_that_is_refused_is_sent_in_another_form(
+    asking: AskingMaker, provider: ScriptedProvider
+) -> None:
+    refusal = json_answer({"error": {"message": "must end with a user message"}}, status=400)
+    provider.script(refusal, openai_stream("Once upon a time"))
+    events = [
+        event
+        for read in asking().send(ChatMessage("user", "Hi"), ChatMessage("assistant", "Once"))
+        for event in read
+    ]
+    assert text_of(events) == "Once upon a time"
+    assert [message["role"] for message in provider.last.json["messages"]] == ["user", "assistant", "user"]
+    [corrected] = [event for event in events if isinstance(event, Corrected)]
+    assert corrected.of_server == {"prefill": False}
 
 
 # -- round trips --------------------------------------------------------------------------------------------

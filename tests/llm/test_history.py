@@ -482,6 +482,14 @@ def test_names_that_fit_are_sent_as_they_are() -> None:
     assert body_of(user(), tools=tools)["tools"] == tools
 
 
+def test_the_servers_own_tools_are_tools_enough() -> None:
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    history = (user(), calls("a", name="look"), result("a"))
+    body = body_of(*history, api_format="anthropic", extra={"tools": [search]})
+    assert body["tools"] == [search]
+    assert "tool_choice" not in body
+
+
 def test_anthropic_gets_the_tools_that_a_history_calls() -> None:
     body = body_of(user(), calls("a", name="look"), result("a"), api_format="anthropic")
     assert body["tools"] == [{"name": "look", "input_schema": {"type": "object"}}]
@@ -585,3 +593,20 @@ def test_a_pause_of_the_server_is_continued() -> None:
     rest = ChatMessage("assistant", "Rain.", state={"content": [FOUND, {"type": "text", "text": "Rain."}]})
     merged = claude(user(), paused, rest, user())[1]["content"]
     assert merged == [text, SEARCH, FOUND, {"type": "text", "text": "Rain."}]
+
+
+@pytest.mark.parametrize("model", ["claude-sonnet-4-5", "unknown"])
+def test_claude_does_not_think_after_calls_without_a_thought(model: str) -> None:
+    """Within a budget it wants its thought before the last calls; another model has made them."""
+    given: dict[str, Any] = {"api_format": "anthropic", "model": model, "reasoning_effort": "high"}
+    assert body_of(user(), calls("a"), result("a"), **given)["thinking"] == {"type": "disabled"}
+    assert body_of(user(), calls("a"), user("Never mind."), **given)["thinking"] == {"type": "disabled"}
+    own = calls("a", state={"content": [THINKING, {"type": "tool_use", "id": "a", "name": "f"}]})
+    for history in (
+        (user(),),
+        (user(), own, result("a")),
+        (user(), calls("a"), ChatMessage("assistant", "x"), user()),
+    ):
+        assert body_of(*history, **given)["thinking"]["type"] == "enabled"
+    kept_back = body_of(user(), own, result("a"), options=RequestOptions(state=False), **given)
+    assert kept_back["thinking"] == {"type": "disabled"}

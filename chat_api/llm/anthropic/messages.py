@@ -3,13 +3,12 @@
 from collections.abc import Iterable
 from typing import Any
 
-from ..claude_blocks import SERVER_CALLS, blocks_of
+from ..claude_blocks import SERVER_CALLS, THINKING, blocks_of
 from ..request import ChatMessage
 from ..untrusted_json import as_text, parse_json
 
 # blocks that are made of the message itself
 _OWN = ("text", "tool_use", "tool_result")
-_THINKING = ("thinking", "redacted_thinking")
 
 
 def system_text(messages: Iterable[ChatMessage], instruction: str = "") -> str:
@@ -92,6 +91,6 @@ def _closed(blocks: list[dict[str, Any]], *, is_last: bool) -> list[dict[str, An
             is_kept = "tool_use_id" not in block or as_text(block["tool_use_id"]) in calls
         if is_kept:
             kept.append(block)
-    while kept and kept[-1]["type"] in _THINKING:
+    while kept and kept[-1]["type"] in THINKING:
         kept.pop()
     return kept

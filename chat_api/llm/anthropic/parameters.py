@@ -9,7 +9,7 @@ from ..request import ChatRequest
 from ..translation import Translation, allowed_tools, merged, only_tools
 from .formats import json_instruction, output_format
 from .models import ALL_EFFORTS, ModelTraits, traits_of
-from .thinking import translate_thinking
+from .thinking import begins_without_thought, think_later, translate_thinking
 
 TOOL_CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 SERVICE_TIERS = {"auto": "auto", **dict.fromkeys(("default", "standard", "standard_only"), "standard_only")}
@@ -37,6 +37,8 @@ def translate_parameters(request: ChatRequest, options: RequestOptions) -> Claud
     _translate_stop(given, translation)
     _translate_tools(given, traits, translation)
     translate_thinking(given, traits, translation)
+    if begins_without_thought(request.messages, has_state=options.state):
+        think_later(translation)
     _translate_sampling(given, traits, translation)
     _translate_response_format(given, traits, translation)
     _translate_identity(given, translation)

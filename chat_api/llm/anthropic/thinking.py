@@ -1,8 +1,10 @@
 """How much Claude thinks: `reasoning_effort` and `thinking_budget_tokens` as `thinking` and `output_config.effort`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..claude_blocks import THINKING, blocks_of
+from ..request import ChatMessage
 from ..translation import Translation, budget_of_effort, effort_of_budget, nearest_effort
 from .models import ModelTraits
 
@@ -31,6 +33,28 @@ def translate_thinking(given: Mapping[str, Any], traits: ModelTraits, translatio
         if budget is not None:
             translation.warn(name, "The model decides itself how much it thinks; an effort was sent instead.")
         _think_adaptively(effort or effort_of_budget(budget or 0), traits, translation)
+
+
+def begins_without_thought(messages: Sequence[ChatMessage], *, has_state: bool) -> bool:
+    """Whether the last message of the assistant has calls, but does not begin with a thought: another model, or the
+    same one when it was not to think, has made them."""
+    said = [message for message in messages if message.content.strip() or message.tool_calls]
+    last = next((index for index in reversed(range(len(said))) if said[index].role == "assistant"), None)
+    if last is None or not said[last].tool_calls:
+        return False
+    while last and said[last - 1].role == "assistant" and not said[last - 1].tool_calls:
+        last -= 1  # they are sent as one
+    blocks = blocks_of(said[last]) if has_state else []
+    return not (blocks and blocks[0]["type"] in THINKING)
+
+
+def think_later(translation: Translation) -> None:
+    """Let a model that was to think within a budget not do so: then it wants its thought before the last calls."""
+    if translation.fields.get("thinking", {}).get("type") == "enabled":
+        translation.fields["thinking"] = {"type": "disabled"}
+        translation.warn(
+            EFFORT, "The last tool calls were made without a thought; it thinks again after them."
+        )
 
 
 def _switch_off(name: str, traits: ModelTraits, translation: Translation) -> None:
