@@ -1,7 +1,7 @@
 """The shapes of the parameters that are more than a number, a flag or a text."""
 
 import re
-from collections.abc import Callable, Container
+from collections.abc import Iterable
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate
@@ -10,6 +10,7 @@ from ..llm.translation import OWN_FIELDS
 from ..web.fields import STORABLE_PATTERN, Flag, JsonObject, Text, WholeNumber, whole
 
 MAX_TOOLS = 128
+MAX_BIASES = 1024
 NAME_PATTERN = "^[A-Za-z0-9_.-]{1,64}$"
 
 
@@ -170,29 +171,71 @@ class _CacheSchema(Schema):
 class LogitBias(JsonObject):
     """By the ids of tokens, how much likelier each is to be chosen."""
 
+    def __init__(self) -> None:
+        shape = {
+            "type": "object",
+            "propertyNames": {"pattern": "^[0-9]{1,9}$"},
+            "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
+            "maxProperties": MAX_BIASES,
+        }
+        description = "By the id of a token, from -100 (never) to 100."
+        super().__init__(metadata={"allOf": [shape], "example": {"1734": -100}, "description": description})
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any]:
         biases = super()._deserialize(value, attr, data, **kwargs)
         for key, bias in biases.items():
             is_number = isinstance(bias, int | float) and not isinstance(bias, bool)
             if not (re.fullmatch("[0-9]{1,9}", key) and is_number and -100 <= bias <= 100):
                 raise ValidationError("Must have ids of tokens with numbers from -100 to 100.")
+        if len(biases) > MAX_BIASES:
+            raise ValidationError(f"Must have at most {MAX_BIASES} tokens.")
         return biases
+
+
+class Labels(fields.Dict):
+    """Up to sixteen short texts by name."""
+
+    def __init__(self) -> None:
+        shape = {
+            "type": "object",
+            "propertyNames": {"minLength": 1, "maxLength": 64},
+            "additionalProperties": {"type": "string", "maxLength": 512},
+            "maxProperties": 16,
+        }
+        super().__init__(
+            keys=Text(longest=64),
+            values=Text(shortest=0, longest=512),
+            validate=validate.Length(max=16),
+            metadata={"allOf": [shape], "example": {"team": "support"}},
+        )
 
 
 class Extra(JsonObject):
     """Further fields of the request's body, as the provider's own documents have them."""
 
-    def __init__(self, *, own_names: Callable[[], Container[str]], **kwargs: Any) -> None:
-        """`own_names` gives the parameters that are given beside it, except for `tools`."""
-        super().__init__(**kwargs)
-        self._own_names = own_names
+    def __init__(self) -> None:
+        description = (
+            "Further fields of the request's body, as the provider's own documents have them. They can't set what "
+            "the service sets (model, messages, stream), nor what is a parameter of its own. `tools` in it, such as "
+            "a provider's web search, come after the functions."
+        )
+        super().__init__(metadata={"example": {"provider": {"sort": "price"}}, "description": description})
+        self._own_names: frozenset[str] = frozenset()
+
+    def leave_to_others(self, names: Iterable[str]) -> None:
+        """Refuse these names, which are given beside it; except for `tools`, of which there are others."""
+        self._own_names = frozenset(names) - {"tools"}
+        refused = sorted({*OWN_FIELDS, *self._own_names})
+        tools = {"type": "array", "items": {"type": "object"}, "maxItems": MAX_TOOLS}
+        shape = {"propertyNames": {"not": {"enum": refused}}, "properties": {"tools": tools}}
+        self.metadata = {**self.metadata, "allOf": [shape]}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any]:
         extra = super()._deserialize(value, attr, data, **kwargs)
         for name in extra:
             if name in OWN_FIELDS:
                 raise ValidationError(f"{name} is set by the service.")
-            if name in self._own_names() and name != "tools":
+            if name in self._own_names:
                 raise ValidationError(f"{name} is a parameter of its own; give it beside extra.")
         tools = extra.get("tools", [])
         is_list = isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)

@@ -1,6 +1,6 @@
 """The parameters of a completion that clients can set."""
 
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from marshmallow import RAISE, Schema, ValidationError, fields, post_load, validate
@@ -12,6 +12,7 @@ from .parameter_fields import (
     Cache,
     Extra,
     JsonObject,
+    Labels,
     LogitBias,
     One,
     Stop,
@@ -22,7 +23,6 @@ from .parameter_fields import (
 
 MAX_TOOLS_BYTES = 256 * 1024
 TIER_PATTERN = "^[a-z_-]{1,32}$"
-EXCLUSIVE = {"max_completion_tokens": "max_tokens", "thinking_budget_tokens": "reasoning_effort"}
 _USER = "Who it is for, to find abuse: an id of yours that names no person."
 
 
@@ -52,14 +52,7 @@ class ParametersSchema(Schema):
     presence_penalty = _number(-2, 2, 0)
     frequency_penalty = _number(-2, 2, 0)
     seed = WholeNumber(validate=validate.Range(-(2**53), 2**53), metadata={"example": 7})
-    logit_bias = LogitBias(
-        validate=validate.Length(max=1024),
-        metadata={
-            "example": {"1734": -100},
-            "description": "By the id of a token, from -100 (never) to 100.",
-            "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
-        },
-    )
+    logit_bias = LogitBias()
     max_tokens = _limit(
         "Longest reply in tokens, thoughts included. Default: the provider's; for Claude the model's."
     )
@@ -107,12 +100,7 @@ class ParametersSchema(Schema):
     safety_identifier = Text(
         required=False, longest=256, metadata={"example": "u-7f3a", "description": _USER}
     )
-    metadata = fields.Dict(
-        keys=Text(longest=64),
-        values=Text(shortest=0, longest=512),
-        validate=validate.Length(max=16),
-        metadata={"example": {"team": "support"}, "maxProperties": 16},
-    )
+    metadata = Labels()
     store = Flag(metadata={"example": False, "description": "Whether the provider may keep the reply."})
     chat_template_kwargs = JsonObject(
         metadata={
@@ -120,23 +108,15 @@ class ParametersSchema(Schema):
             "description": "Arguments of the model's chat template, for vLLM, SGLang and llama.cpp.",
         }
     )
-    extra = Extra(
-        own_names=lambda: ParametersSchema._declared_fields,
-        metadata={
-            "example": {"provider": {"sort": "price"}},
-            "description": "Further fields of the request's body, as the provider's own documents have them. They "
-            "can't set what the service sets (model, messages, stream), nor what is a parameter of its own. `tools` "
-            "in it, such as a provider's web search, come after the functions.",
-        },
-    )
+    extra = Extra()
 
     @post_load
     def refuse_too_much(self, values: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         for name in ("tools", "response_format", "chat_template_kwargs", "extra"):
             if name in values and len(orjson.dumps(values[name])) > MAX_TOOLS_BYTES:
                 raise ValidationError({name: [f"Longer than {MAX_TOOLS_BYTES} bytes."]})
-        for name, other in EXCLUSIVE.items():
-            if name in values and other in values:
-                raise ValidationError({name: [f"Give this or {other}, not both."]})
         values.pop("n", None)
         return values
+
+
+cast(Extra, ParametersSchema._declared_fields["extra"]).leave_to_others(ParametersSchema._declared_fields)

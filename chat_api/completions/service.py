@@ -21,6 +21,7 @@ from ..database.statements import IntegrityFailed, Statement
 from ..errors import RETRY_AFTER_S, Conflict, InvalidInput, NotFound, TooManyRequests, Unavailable
 from ..llm.protocols import parameter_warnings
 from ..llm.request import ChatRequest, Endpoint
+from ..llm.translation import LIMITS
 from ..messages import active_path
 from ..messages import service as messages
 from ..messages.active_path import Branch
@@ -465,7 +466,9 @@ def _context(
         up_to=parent["position"] if parent else MAX_POSITION - 1,
         content=request.content,
         window=access.context_window or current_app.config["CONTEXT_WINDOW_TOKENS"],
-        max_tokens=request.parameters.get("max_tokens") or request.parameters.get("max_completion_tokens"),
+        max_tokens=min(
+            (request.parameters[name] for name in LIMITS if request.parameters.get(name)), default=None
+        ),
         max_bytes=current_app.config["MAX_CONTEXT_BYTES"],
         provider_id=request.provider_id,
         model=model,

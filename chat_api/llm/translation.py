@@ -10,6 +10,7 @@ EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 BUDGETS = {"none": 0, "minimal": 1024, "low": 4096, "medium": 10_000, "high": 24_000, "xhigh": 32_000}
 # what neither a caller nor a provider's owner can set in other words than ours
 OWN_FIELDS = ("model", "messages", "stream", "stream_options", "system")
+LIMITS = ("max_tokens", "max_completion_tokens")
 UNSTORED = ("logprobs", "top_logprobs")
 
 
@@ -46,6 +47,22 @@ class Translation:
         for name in UNSTORED:
             if given.get(name):
                 self.warn(name, "Log probabilities are not stored, so they were not requested.")
+
+
+def without_doubles(given: Mapping[str, Any], translation: Translation) -> dict[str, Any]:
+    """The parameters with at most one limit and one way to say how much the model thinks."""
+    chosen = {name: value for name, value in given.items() if value is not None}
+    limits = [chosen[name] for name in LIMITS if name in chosen]
+    if len(set(limits)) > 1:
+        translation.warn(
+            "max_completion_tokens", f"max_tokens was given, too; the smaller is sent: {min(limits)}."
+        )
+    if len(limits) > 1:
+        del chosen["max_completion_tokens"]
+        chosen["max_tokens"] = min(limits)
+    if "thinking_budget_tokens" in chosen and chosen.pop("reasoning_effort", None) is not None:
+        translation.warn("reasoning_effort", "thinking_budget_tokens was given, too, which is what counts.")
+    return chosen
 
 
 def nearest_effort(effort: str, words: Iterable[str]) -> str:

@@ -133,6 +133,14 @@ def test_default_effort_is_that_of_the_model(target: Target) -> None:
         pytest.param(
             "any other server", {"max_completion_tokens": 9}, {"max_completion_tokens": 9}, [], id="as-given"
         ),
+        pytest.param(
+            "Mistral", {"max_tokens": 7, "max_completion_tokens": 5}, {"max_tokens": 5}, ["max_completion_tokens"],
+            id="two-limits",
+        ),
+        pytest.param(
+            "OpenRouter", {"reasoning_effort": "none", "thinking_budget_tokens": 2000},
+            {"reasoning": {"max_tokens": 2000}}, ["reasoning_effort"], id="two-ways-to-think",
+        ),
         pytest.param("OpenAI, Azure", {"cache": {"ttl": "24h", "key": "k"}},
                      {"prompt_cache_key": "k", "prompt_cache_retention": "24h"}, [], id="cache-key"),
     ],

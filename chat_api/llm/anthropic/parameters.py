@@ -6,7 +6,7 @@ from typing import Any
 
 from ..options import RequestOptions
 from ..request import ChatRequest
-from ..translation import Translation, allowed_tools, merged, only_tools
+from ..translation import Translation, allowed_tools, merged, only_tools, without_doubles
 from .formats import json_instruction, output_format
 from .models import ALL_EFFORTS, ModelTraits, traits_of
 from .thinking import begins_without_thought, think_later, translate_thinking
@@ -31,7 +31,7 @@ def translate_parameters(request: ChatRequest, options: RequestOptions) -> Claud
     """The fields that the request's parameters become, and warnings."""
     traits = _known_traits(request.model, options)
     translation = ClaudeTranslation("Anthropic's protocol")
-    given = _without_refused(request, options, translation)
+    given = without_doubles(_without_refused(request, options, translation), translation)
     limit = given.get("max_tokens") or given.get("max_completion_tokens")
     translation.fields["max_tokens"] = limit or traits.max_tokens
     _translate_stop(given, translation)

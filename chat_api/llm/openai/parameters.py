@@ -6,7 +6,7 @@ from typing import Any
 
 from ..options import RequestOptions
 from ..request import ChatRequest
-from ..translation import Translation, allowed_tools, merged, only_tools
+from ..translation import LIMITS, Translation, allowed_tools, merged, only_tools, without_doubles
 from .dialects import Dialect, dialect_of
 from .reasoning import translate_reasoning
 
@@ -14,7 +14,6 @@ from .reasoning import translate_reasoning
 PLAIN = ("top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "stop", "seed",
          "logit_bias", "verbosity", "parallel_tool_calls", "service_tier", "user", "safety_identifier", "metadata",
          "store", "modalities", "chat_template_kwargs")  # fmt: skip
-LIMITS = ("max_tokens", "max_completion_tokens")
 # models of OpenAI that choose their words themselves, and refuse to be told how; newer ones do so depending on effort
 _WITHOUT_SAMPLING = re.compile(r"(^|/)(o[134](-|$)|gpt-5(-(mini|nano|pro|codex|20\d\d)|$))")
 SAMPLING = frozenset({"temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias"})
@@ -24,7 +23,7 @@ def translate_parameters(request: ChatRequest, options: RequestOptions) -> Trans
     """The fields that the request's parameters become, and warnings."""
     dialect = dialect_of(options.dialect)
     translation = Translation(dialect.label)
-    given = _without_refused(request, options, dialect, translation)
+    given = without_doubles(_without_refused(request, options, dialect, translation), translation)
     _translate_limit(given, options, translation)
     translation.fit(given, "temperature", dialect.largest_temperature)
     _translate_plain(given, dialect, translation)
