@@ -80,7 +80,9 @@ def error_of_stray(answer: object, secrets: Secrets) -> ProviderError | None:
 
 
 def error_of_no_reply(stray: object, secrets: Secrets) -> ProviderError:
-    """The error for a response with status 200 in which there is no reply, but perhaps this object."""
+    """The error for a response with status 200 in which there is no reply, but perhaps this object or text."""
+    if isinstance(stray, str):
+        return error_of_report(stray, secrets)
     fields = as_dict(stray)
     if categories := blocked_categories(fields):
         return error_of_report(

@@ -14,7 +14,8 @@ Secrets = str | Iterable[str]
 _DOCUMENT = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml)\b", re.IGNORECASE)
 _TAG = re.compile(r"</?[a-zA-Z!?][^<>]*>")
 _LIKE_A_KEY = re.compile(
-    r"(?i:bearer|basic)\s+\S+|\b(?:sk|pk|rk|gsk|xai|hf|ghp|key|AIza|eyJ)[-_.A-Za-z0-9*]{8,}"
+    r"(?i:bearer|basic)\s+\S+|\b(?:(?:sk|pk|rk|gsk|xai|hf|ghp)[-_.]|AIza|eyJ)[-_.A-Za-z0-9*]{6,}"
+    r"|\bkey-[A-Za-z0-9]{16,}"
 )
 _LONG = re.compile(r"[A-Za-z0-9]{16,}")
 _MASKED = re.compile(r"\*\*|\w(?:\.\.\.|…)\w")

@@ -34,6 +34,7 @@ NO_ARGUMENTS = ("", "null", '""', "None")  # what some servers send for none
 MEDIA_NOTE = "[The model made {what}, which this service can't show yet.]"
 MEDIA = {"picture": "a picture", "sound": "a sound recording", "video": "a video"}
 
+ERROR_EVENTS = frozenset(("error", "Error", "ERROR", "exception"))  # the names of events that report one
 ENDED_EARLY = "The provider's response ended before the reply was complete."
 
 
@@ -113,10 +114,15 @@ class StreamParser:
             raise error
         self._stray = self._stray or value
 
+    def note_unparsed(self, data: str) -> None:
+        """Record the data of an event that is no object: it may be the words of an error."""
+        self.note_frame(is_valid=False)
+        if data.lstrip()[:1] not in ("{", "["):
+            self._stray = self._stray or data
+
     def note_events(self, found: list[Event]) -> None:
         """Record whether something of a reply came; counts of tokens alone are none."""
-        if not self.has_brought:
-            self.has_brought = any(not isinstance(event, Usage) for event in found)
+        self.has_brought = self.has_brought or any(not isinstance(event, Usage) for event in found)
 
     def begin_call(self, id: str, name: str) -> PartialToolCall:
         """Start a tool call."""
@@ -278,7 +284,8 @@ def parse_stream(parser: StreamParser, reads: Iterable[list[Frame]]) -> Iterator
             except (EgressError, ReplyTooLarge) as error:
                 failure = error
             if found:
-                parser.note_events(found)
+                if not parser.has_brought:
+                    parser.note_events(found)
                 yield join_texts(found)
             if failure is not None:
                 raise failure

@@ -111,6 +111,10 @@ NO_REPLY: dict[str, tuple[str, Reply, str, str]] = {
     "an error as JSON under a stream's type": (
         "openai", Reply(b'{"error": {"message": "model is loading"}}'), "provider_overloaded", "model is loading"
     ),
+    "text in an event": ("openai", Reply(sse("the engine died"), DONE), "provider_failed", "the engine died"),
+    "text in an event at Anthropic": ("anthropic", Reply(sse("the engine died")), "provider_failed",
+                                      "the engine died"),
+    "JSON that is cut": ("openai", Reply(b'data: {"choices": [{\n\n', DONE), "provider_failed", "no reply"),
     "an error in a choice": (
         "openai",
         json_answer(choices([{"index": 0, "message": {"content": ""}, "finish_reason": "error",
@@ -157,6 +161,7 @@ IN_MID_REPLY: dict[str, tuple[str, bytes, str, str]] = {
     "an error field without a space": ("openai", b'error:{"message":"failed to decode"}\n\n', "provider_failed",
                                        "failed to decode"),
     "a named event": ("openai", sse(ERROR, "error"), "provider_failed", "Model unloaded"),
+    "an exception": ("openai", sse(ERROR, "exception"), "provider_failed", "Model unloaded"),
     "a named event of text": ("openai", sse("the engine died", "error"), "provider_failed", "the engine died"),
     "a named event with an error": ("openai", sse({"error": ERROR}, "error"), "provider_failed", "Model unloaded"),
     "an error object": ("openai", sse({"error": ERROR}), "provider_failed", "Model unloaded"),

@@ -201,6 +201,22 @@ def test_hiding_keys_takes_little_time(asking: AskingMaker, provider: ScriptedPr
     assert time.process_time() - begin < 1  # with backtracking two to four
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "unexpected keyword_arguments, skeletonized keyboard_layout",
+        "claude-3-7-sonnet-20250219 and Meta-Llama-3.1-405B-Instruct-Turbo are gone",
+        "request 550e8400-e29b-41d4-a716-446655440000 failed at 2026-01-31T12:00:00Z",
+        "see https://platform.example.com/account/api-keys for key-value pairs",
+    ],
+)
+def test_words_that_only_begin_like_a_key_stay(
+    asking: AskingMaker, provider: ScriptedProvider, words: str
+) -> None:
+    provider.script(error_answer(500, words))
+    assert asking().error().detail == f"The provider answered 500: {words}"
+
+
 def test_ordinary_words_stay(asking: AskingMaker, provider: ScriptedProvider) -> None:
     message = "This model's maximum context length is 128000 tokens. However, you requested 130512 tokens (v1.2.3)..."
     provider.script(error_answer(400, message))

@@ -9,7 +9,7 @@ from ..events import Event, ReasoningDelta, TextDelta
 from ..redaction import Secrets
 from ..sources import MAX_SOURCES
 from ..sse import Frame
-from ..stream_parser import error_of_frame, serialize_arguments
+from ..stream_parser import ERROR_EVENTS, error_of_frame, serialize_arguments
 from ..untrusted_json import as_count, as_dict, as_text, items_of, parse_json
 from .state import ReplyState
 
@@ -49,7 +49,7 @@ class AnthropicStreamParser(stream_parser.StreamParser):
     def take(self, frame: Frame, found: list[Event]) -> None:
         """Append the events in a frame."""
         name, data = frame
-        if name == "error":
+        if name in ERROR_EVENTS:
             raise error_of_frame(data, self.secrets)
         event = parse_json(data)
         try:  # the short way of most frames
@@ -73,9 +73,12 @@ class AnthropicStreamParser(stream_parser.StreamParser):
         if data.strip() == "[DONE]":  # added by gateways
             self.is_done = True
             return
-        if isinstance(event, dict) and name and "type" not in event:
+        if not isinstance(event, dict):
+            self.note_unparsed(data)
+            return
+        if name and "type" not in event:
             event["type"] = name
-        is_valid = isinstance(event, dict) and isinstance(event.get("type"), str)
+        is_valid = isinstance(event.get("type"), str)
         self.note_frame(is_valid=is_valid)
         if not is_valid:
             self.note_stray(event)

@@ -9,7 +9,7 @@ from ..events import Event, ReasoningDelta, TextDelta
 from ..redaction import Secrets
 from ..sources import FIELDS as SOURCE_FIELDS
 from ..sse import Frame
-from ..stream_parser import error_of_frame
+from ..stream_parser import ERROR_EVENTS, error_of_frame
 from ..untrusted_json import as_count, as_dict, as_text, items_of, parse_json
 from .state import MESSAGE_FIELDS, ReplyState
 from .tool_calls import ToolCallReader
@@ -78,7 +78,7 @@ class OpenAIStreamParser(stream_parser.StreamParser):
     def take(self, frame: Frame, found: list[Event]) -> None:
         """Append the events in a frame."""
         event, data = frame
-        if event == "error":
+        if event in ERROR_EVENTS:
             raise error_of_frame(data, self.secrets)
         chunk = parse_json(data)
         try:  # the short way of most frames: a text and nothing else, in a chunk like the one before
@@ -105,8 +105,10 @@ class OpenAIStreamParser(stream_parser.StreamParser):
             pass
         if data.strip() in DONE:  # some gateways send it as a JSON string
             self.is_done = True
-        else:
+        elif isinstance(chunk, (dict, list)):
             self._take_chunk(chunk, found)
+        else:
+            self.note_unparsed(data)
 
     def take_json(self, answer: Any, found: list[Event]) -> None:
         """Append the events of a whole answer: of the first choice only."""
