@@ -49,8 +49,10 @@ CREATE = {
     "stored in any case: also when the client disconnects, the provider breaks off or the server is stopped.\n\n"
     "Without `stream`, the answer is 201 after the completion has ended. If the provider refuses the key, answers "
     "with an error or is unreachable, it is 502; if the provider times out, 504; if it limits the rate, 429. The "
-    "completion is stored in these cases, too, as `failed`. A conversation has one completion in progress at a time: "
-    "a second one is 409, unless it names another `parent_id`. An `Idempotency-Key` that was used before returns the "
+    "`code` says which error it was, `detail` has the provider's words, and `Retry-After` what it said about when to "
+    "try again. The completion is stored in these cases, too, as `failed`. A conversation has one completion in "
+    "progress at a time: a second one is 409, unless it names another `parent_id`. An `Idempotency-Key` that was "
+    "used before returns the "
     "same completion, also while it is in progress, and also if it failed.\n\n"
     "With `background`, the answer is 202, at once; read the events, or get the completion, at any time.\n\n"
     "With `stream`, the answer is 200 `text/event-stream`, at once. " + _EVENTS,

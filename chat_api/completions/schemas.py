@@ -228,8 +228,9 @@ class CompletionSchema(Output):
         allow_none=True,
         metadata={
             "example": "stop",
-            "description": "The provider's (`stop`, `length`, `tool_calls`, `content_filter` …) or the server's: "
-            "`cancelled`, `error`, `server_stopped`, `worker_lost`.",
+            "description": "`stop` or `tool_calls` for a reply that is whole; `length`, `content_filter` or the "
+            "provider's own word for one that is not; or the server's: `cancelled`, `error`, `server_stopped`, "
+            "`worker_lost`.",
         },
     )
     omitted_messages = fields.Integer(
@@ -241,7 +242,10 @@ class CompletionSchema(Output):
     warnings = _warnings()
     problem = fields.Dict(
         allow_none=True,
-        metadata={"example": None, "description": "Why the completion failed or is incomplete (RFC 9457)."},
+        metadata={
+            "example": None,
+            "description": "Why the completion failed or is incomplete (RFC 9457); the codes are those of Problem.",
+        },
     )
     created_at = Time()
     finished_at = Time(allow_none=True)

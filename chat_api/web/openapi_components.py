@@ -37,11 +37,8 @@ def problem_response(status: int) -> dict[str, Any]:
     headers = ["X-Request-ID"]
     if status == 401:
         headers.append("WWW-Authenticate")
-    if status in (
-        409,
-        429,
-        503,
-    ):  # 409: where the first request with the same Idempotency-Key is still running
+    # 409: where the first request with the same Idempotency-Key is still running; 502: where the provider said so
+    if status in (409, 429, 502, 503):
         headers.append("Retry-After")
     content = {"schema": reference("schemas", "Problem"), "example": example}
     return {
