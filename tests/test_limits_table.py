@@ -9,9 +9,10 @@ from chat_api.auth import passwords, provider_keys
 from chat_api.completions import context, parameters
 from chat_api.egress import connection, response
 from chat_api.idempotency.decorator import MAX_KEY_LENGTH, MAX_STORED_BYTES
-from chat_api.llm import client, model_lists, provider_check, stream_parser, untrusted_json
+from chat_api.llm import client, model_lists, provider_check, provider_state, stream_parser, untrusted_json
 from chat_api.llm_providers import fields as provider_fields
-from chat_api.messages.schemas import MAX_CONTENT_BYTES
+from chat_api.messages import tool_results
+from chat_api.messages.schemas import MAX_CONTENT_BYTES, MAX_TOOL_CALLS, MAX_TOOL_CALLS_BYTES
 from chat_api.search import query
 from chat_api.search import schemas as search_schemas
 from chat_api.search import service as search_service
@@ -72,6 +73,9 @@ CODE = {
     "items of a page": [pagination.MAX_LIMIT],
     "bytes of a page": [pagination.MAX_PAGE_BYTES],
     "content of a message": [MAX_CONTENT_BYTES],
+    "`tool_calls` of a message": [MAX_TOOL_CALLS, MAX_TOOL_CALLS_BYTES],
+    "what goes back to a provider": [provider_state.MAX_STATE_BYTES, provider_state.MAX_STATE_ITEMS],
+    "messages among which the call": [tool_results.MAX_DISTANCE],
     "`tools`, and `response_format`": [parameters.MAX_TOOLS_BYTES, fields.MAX_DEPTH],
     "characters of an `Idempotency-Key`": [MAX_KEY_LENGTH],
     "requests of a worker that wait for such a fetch": [provider_keys.MAX_WAITING],

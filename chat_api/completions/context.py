@@ -137,8 +137,14 @@ class _ReadBackwards:
         return self._ends[-1] if self._ends else 0
 
     def turns(self) -> list[Message]:
-        """The messages of all whole turns, oldest first."""
-        return self.messages[: self.turns_end][::-1]
+        """The messages of the whole turns that may be cut off there, oldest first.
+
+        Without those from a result on whose call has not been read, unless that would be all of them: then it is sent
+        as a text.
+        """
+        first = min(self._results.values(), default=self.turns_end)
+        end = next((end for end in reversed(self._ends) if end <= first), self.turns_end)
+        return self.messages[:end][::-1]
 
     def add(self, message: Message) -> None:
         """Add the message before those that have been read."""

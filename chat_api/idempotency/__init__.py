@@ -1,7 +1,7 @@
 """Idempotency-Key: a request that is sent twice has one effect and one response."""
 
 from .decorator import (
-    LongField,
+    LongFields,
     accepts_key,
     check_key,
     commits_once,
@@ -11,7 +11,7 @@ from .decorator import (
 )
 
 __all__ = [
-    "LongField",
+    "LongFields",
     "accepts_key",
     "check_key",
     "commits_once",

@@ -1,6 +1,6 @@
 """Commits a creating view's work once, however many times the request arrives."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any, TypeVar
@@ -26,13 +26,12 @@ _TAKES_KEY = "_takes_idempotency_key"
 
 
 @dataclass(frozen=True)
-class LongField:
-    """The one field of a response that may be long, never changes, and can be read again."""
+class LongFields:
+    """The fields of a response that may be long, never change, and can be read again. The first is always there."""
 
-    name: str
-    read: Callable[
-        [str, str], Any
-    ]  # by the owner's id and that of the object. Raises NotFound where it is gone
+    names: tuple[str, ...]
+    # the object, by the owner's id and its own. Raises NotFound where it is gone
+    read: Callable[[str, str], Mapping[str, Any]]
 
 
 def commits_once(
@@ -41,7 +40,7 @@ def commits_once(
     check: Callable[..., None] | None = None,
     anonymous_field: str | None = None,
     secret_fields: tuple[str, ...] = (),
-    long_field: LongField | None = None,
+    long_fields: LongFields | None = None,
 ) -> Any:
     """Decorate a creating view, below its `arguments` and above its `response`, to commit the view's work.
 
@@ -51,8 +50,8 @@ def commits_once(
     `check` gets the view's arguments and refuses callers who may not make this request. It runs before a response is
     replayed, and outside a transaction, so all that the view refuses by who calls belongs there. `anonymous_field`
     names the field of the body that identifies the account when there is no caller yet. `secret_fields` name
-    the fields of the response that are sent once: they are not stored, and null in a replayed response. `long_field`
-    is not stored either where it makes the response large: a replay reads it from the object that was created.
+    the fields of the response that are sent once: they are not stored, and null in a replayed response. `long_fields`
+    are not stored either where they make the response large: a replay reads them from the object that was created.
     """
     if view is None:
         return partial(
@@ -60,7 +59,7 @@ def commits_once(
             check=check,
             anonymous_field=anonymous_field,
             secret_fields=secret_fields,
-            long_field=long_field,
+            long_fields=long_fields,
         )
 
     @wraps(view)
@@ -79,7 +78,7 @@ def commits_once(
             _unchanged,
             _claim_of_request([args, kwargs], anonymous_email=args[0].get(anonymous_field)),
             secret_fields=secret_fields,
-            long_field=long_field,
+            long_fields=long_fields,
         )
         return response
 
@@ -102,7 +101,7 @@ def create_once(
     create: Callable[[], Created],
     respond: Callable[[Created], Response],
     *,
-    long_field: LongField | None = None,
+    long_fields: LongFields | None = None,
 ) -> tuple[Response, Created] | tuple[Response, None]:
     """As `commits_once`, for a view that does more before or after the transaction: create something, or find the
     first response.
@@ -114,7 +113,7 @@ def create_once(
         created = create()
         _commit()
         return respond(created), created
-    result = _create_once(create, respond, _claim_of_request([[body], {}]), long_field=long_field)
+    result = _create_once(create, respond, _claim_of_request([[body], {}]), long_fields=long_fields)
     if result[1] is None:
         db.session.rollback()  # finding the response began a transaction, which on SQLite would block writers
     return result
@@ -156,33 +155,34 @@ def _create_once(
     claim: Claim,
     *,
     secret_fields: tuple[str, ...] = (),
-    long_field: LongField | None = None,
+    long_fields: LongFields | None = None,
 ) -> tuple[Response, Created] | tuple[Response, None]:
     with service.lock_key(lock_id=service.lock_id_of(scope=claim.scope, key_id=claim.key_id)):
         owner = _owner(claim)
         if owner is not None:
             first = service.find_response(user_id=owner, claim=claim)
             if first is not None:
-                return _replay(first, owner, long_field), None
+                return _replay(first, owner, long_fields), None
         created = create()
         response = respond(created)
         owner = owner or _owner(claim)
         if owner is not None:
-            stored = _storable(response, secret_fields, long_field)
+            stored = _storable(response, secret_fields, long_fields)
             service.store_response(user_id=owner, claim=claim, response=stored)
         _commit()
         return response, created
 
 
 def _storable(
-    response: Response, secret_fields: tuple[str, ...], long_field: LongField | None
+    response: Response, secret_fields: tuple[str, ...], long_fields: LongFields | None
 ) -> StoredResponse:
     """The response to replay, without its secrets, and without what would make it large."""
     body = response.get_data()
     if secret_fields:
         body = orjson.dumps(orjson.loads(body) | dict.fromkeys(secret_fields))
-    elif long_field is not None and len(body) > MAX_STORED_BYTES:
-        body = orjson.dumps({**orjson.loads(body), long_field.name: None})
+    elif long_fields is not None and len(body) > MAX_STORED_BYTES:
+        content = orjson.loads(body)
+        body = orjson.dumps(content | {name: None for name in long_fields.names if name in content})
     return StoredResponse(response.status_code, body, response.headers.get("Location"))
 
 
@@ -206,14 +206,21 @@ def _commit() -> None:
         db.session.commit()
 
 
-def _replay(first: StoredResponse, owner: str, long_field: LongField | None) -> Response:
+def _replay(first: StoredResponse, owner: str, long_fields: LongFields | None) -> Response:
     headers = {"Idempotency-Replayed": "true"}
     if first.location:
         headers["Location"] = first.location
-    if long_field is None or (content := orjson.loads(first.body))[long_field.name] is not None:
+    content = orjson.loads(first.body) if long_fields else {}
+    omitted = (
+        [name for name, value in content.items() if value is None and name in long_fields.names]
+        if long_fields
+        else []
+    )
+    if not omitted or long_fields is None:
         return raw_json_response(first.body, first.status, headers)
     try:
-        content[long_field.name] = long_field.read(owner, content["id"])
+        created = long_fields.read(owner, content["id"])
+        content |= {name: created[name] for name in omitted}
     except NotFound:
         raise ResponseGone() from None
     return json_response(content, first.status, headers)

@@ -8,7 +8,7 @@ from ..auth import guard
 from ..conversations.service import QUOTAS
 from ..database.bulk import with_rests
 from ..database.session import db
-from ..idempotency import LongField, accepts_key, create_once, has_key
+from ..idempotency import LongFields, accepts_key, create_once, has_key
 from ..search_index.writer import words_of
 from ..web.blueprint import Blueprint
 from ..web.pagination import Page, listing_response, position_of
@@ -27,9 +27,11 @@ blp = Blueprint(
 blp.before_request(guard.require_caller)
 
 
-def _content_of(user_id: str, message_id: str) -> str:
-    content: str = service.get_message(user_id=user_id, message_id=message_id)["content"]
-    return content
+def _read_message(user_id: str, message_id: str) -> dict[str, Any]:
+    return service.get_message(user_id=user_id, message_id=message_id)
+
+
+_LONG_FIELDS = LongFields(("content", "tool_calls"), _read_message)
 
 
 @blp.route("/conversations/<id:conversation_id>/messages", methods=["GET"])
@@ -68,7 +70,7 @@ def create_message(body: dict[str, Any]) -> Response:
         QUOTAS.require_room(0, 1, service.size_of(fields=fields), user_id=user_id)
         return after_long_moves_and_commit(lambda _: append(user_id=user_id, words=words, **fields))
 
-    response, _ = create_once(body, create, _created_response, long_field=LongField("content", _content_of))
+    response, _ = create_once(body, create, _created_response, long_fields=_LONG_FIELDS)
     return response
 
 

@@ -21,7 +21,8 @@ def say(chat: Chat, *roles: str, content: str = TURN) -> None:
 
 def sent_numbers(chat: Chat) -> list[int]:
     """The numbers of the messages that were sent, of those that `say` has made. Neighbours of one role are joined."""
-    texts = [text for message in chat.sent[-1].json["messages"] for text in message["content"].split("\n\n")]
+    contents = [message["content"] for message in chat.sent[-1].json["messages"]]
+    texts = [text for content in contents if content for text in content.split("\n\n")]
     return [int(text.split()[0]) for text in texts if text[0].isdigit()]
 
 
@@ -196,6 +197,24 @@ def test_a_result_is_not_sent_without_its_call(wide: Chat) -> None:
     say(wide, *("assistant",) * 10)
     wide.reply(content=None)
     assert sent_numbers(wide) == list(range(32, 42))
+
+
+def test_a_late_result_is_not_cut_off_from_its_call(narrow: Chat) -> None:
+    """It came turns later: they are left out together, or sent together."""
+    say(narrow, "user", "assistant", "user")
+    narrow.api.calling(narrow.conversation_id, "call_1", "call_2")
+    narrow.api.message(narrow.conversation_id, f"5 {TURN}", role="tool", tool_call_id="call_1")
+    say(narrow, "user")
+    narrow.api.message(narrow.conversation_id, "7 late", role="tool", tool_call_id="call_2")
+    say(narrow, "assistant")
+    completion = narrow.reply(content="Well?")
+    assert sent_numbers(narrow) == [3, 5, 7, 6, 8]  # each result where its call is
+    assert completion["omitted_messages"] == 2
+    say(narrow, "user", "assistant")
+    narrow.reply(content="And?")
+    roles = {message["role"] for message in narrow.sent[-1].json["messages"]}
+    assert roles == {"user", "assistant"}
+    assert not {3, 5, 6, 7} & set(sent_numbers(narrow))
 
 
 @pytest.mark.parametrize("named", [False, True])

@@ -1,10 +1,12 @@
 """Calls to tools: stored, listed, replayed, and sent back with their results."""
 
+import json
 import threading
 
 import pytest
 from flask import Flask
 
+from chat_api.llm.history import NOT_CARRIED_OUT
 from tests.completions.chat import Chat
 from tests.support.api import Api
 from tests.support.provider import STALL, ScriptedProvider, anthropic_stream, openai_stream
@@ -175,3 +177,78 @@ def test_only_tools_answer_calls(eve: Api, provider: ScriptedProvider) -> None:
     chat = Chat.begin(eve, provider)
     body = {"conversation_id": chat.conversation_id, "role": "user", "content": "x", "tool_call_id": "c"}
     assert "tool_call_id" in chat.api.post("/chat/messages", body).get_json()["errors"]
+
+
+def test_a_conversation_goes_on_after_a_call_that_nobody_answers(chat: Chat) -> None:
+    """Cut off at its limit in the middle of the arguments, and the user writes on."""
+    broken = [("call_1", "get_weather", '{"city": "Lis')]
+    if _speaks_openai(chat):
+        chat.script(openai_stream(tool_calls=broken, finish="length"), openai_stream("A joke."))
+    else:
+        chat.script(
+            anthropic_stream(tool_calls=broken, stop_reason="max_tokens"), anthropic_stream("A joke.")
+        )
+    assert chat.reply(content="Weather?")["status"] == "incomplete"
+    preview = chat.ask(query="?dry_run=true", content="Tell me a joke.").get_json()
+    assert chat.reply(content="Tell me a joke.")["message"]["content"] == "A joke."
+    sent = chat.sent[-1].json
+    assert sent == preview["request"]["body"]
+    question, call, answer, *more = sent["messages"]
+    arguments = {"arguments": '{"city": "Lis'}
+    if _speaks_openai(chat):
+        assert json.loads(call["tool_calls"][0]["function"]["arguments"]) == arguments
+        assert (answer["role"], answer["content"]) == ("tool", NOT_CARRIED_OUT)
+        assert [message["content"] for message in (question, *more)] == ["Weather?", "Tell me a joke."]
+    else:
+        assert call["content"][0]["input"] == arguments
+        assert [block["type"] for block in answer["content"]] == ["tool_result", "text"]
+        assert not more
+
+
+def test_an_empty_result_goes_to_the_provider(chat: Chat) -> None:
+    script(chat)
+    chat.reply(content="Weather?")
+    for id_, _, _ in CALLS:
+        chat.api.message(chat.conversation_id, "", role="tool", tool_call_id=id_)
+    assert chat.reply(content=None)["message"]["content"] == "Rain."
+    sent = chat.sent[-1].json["messages"]
+    if _speaks_openai(chat):
+        assert [message["content"] for message in sent[2:]] == ["", ""]
+    else:
+        assert [block["content"] for block in sent[2]["content"]] == [[], []]
+
+
+def test_a_conversation_moves_on_to_another_provider(
+    chat: Chat, eve: Api, provider: ScriptedProvider
+) -> None:
+    """Of the other protocol, with ids that only the first one takes."""
+    calls = [("functions.get_weather:0", "get_weather", "{}")]
+    first = openai_stream(tool_calls=calls, finish="tool_calls")
+    other_format = "anthropic"
+    if not _speaks_openai(chat):
+        first, other_format = anthropic_stream(tool_calls=calls, stop_reason="tool_use"), "openai"
+    chat.script(first)
+    chat.reply(content="Weather?")
+    chat.api.message(chat.conversation_id, "Rain.", role="tool", tool_call_id=calls[0][0])
+    other = eve.provider(api_endpoint=provider.url, api_format=other_format)
+    eve.config(other["id"], "sk-1")
+    preview = chat.ask(query="?dry_run=true", content=None, provider_id=other["id"]).get_json()
+    call, answer = preview["request"]["body"]["messages"][1:3]
+    if other_format == "anthropic":
+        assert call["content"][0]["id"] == answer["content"][0]["tool_use_id"] != calls[0][0]
+    else:
+        assert call["tool_calls"][0]["id"] == answer["tool_call_id"] == calls[0][0]
+
+
+def test_names_of_tools_come_back_as_they_were(chat: Chat) -> None:
+    """The server gets a name that it takes, and the client the one that it knows."""
+    tool = {"type": "function", "function": {"name": "weather.get", "parameters": {"type": "object"}}}
+    calls = [("call_1", "weather_get", "{}")]
+    chat.script(
+        openai_stream(tool_calls=calls, finish="tool_calls")
+        if _speaks_openai(chat)
+        else anthropic_stream(tool_calls=calls, stop_reason="tool_use")
+    )
+    completion = chat.reply(parameters={"tools": [tool]})
+    assert "weather.get" not in json.dumps(chat.sent[-1].json)
+    assert completion["message"]["tool_calls"][0]["name"] == "weather.get"

@@ -160,3 +160,18 @@ def test_a_key_replays_a_message_with_calls(ada: Api, conversation: str) -> None
     headers = {"Idempotency-Key": "result"}
     first = ada.post("/chat/messages", result(conversation), headers=headers)
     assert ada.post("/chat/messages", result(conversation), headers=headers).get_json() == first.get_json()
+
+
+def test_a_replay_of_long_calls_reads_them_again(ada: Api, conversation: str) -> None:
+    """As for a long content: the response is not stored twice."""
+    calls = [{**CALL, "arguments": json.dumps({"text": "x" * 200_000})}]
+    body = {"conversation_id": conversation, "role": "assistant", "content": "", "tool_calls": calls}
+    headers = {"Idempotency-Key": "long calls"}
+    first = ada.post("/chat/messages", body, headers=headers)
+    [(stored,)] = run_sql(
+        ada.app, "SELECT length(answer) FROM idempotency_keys WHERE user_id = :id", id=ada.user_id
+    )
+    assert stored < 16 * 1024
+    again = ada.post("/chat/messages", body, headers=headers)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.get_json() == first.get_json()
