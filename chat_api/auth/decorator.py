@@ -1,17 +1,11 @@
-"""The client's network, and a decorator that throttles a view by it."""
+"""A decorator that throttles a view by the client's network."""
 
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from flask import request
-
-from .throttle import count_attempt_and_commit, network_of
-
-
-def client_network() -> str:
-    """The network that the request comes from, as throttling counts it."""
-    return network_of(request.remote_addr or "unknown")
+from ..web.client_address import client_network
+from .throttle import count_attempt_and_commit
 
 
 def throttled_by_address(setting: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -11,10 +11,11 @@ from ..operations.erasure import erase_account
 from ..users import service as users
 from ..users.models import User
 from ..web.blueprint import Blueprint
+from ..web.client_address import client_network
 from ..web.pagination import IdPageSchema, Page, id_of, listing_response
 from ..web.responses import location, no_content, require_match
 from . import guard, invitations, revocations, service
-from .decorator import client_network, throttled_by_address
+from .decorator import throttled_by_address
 from .models import Invitation, PersonalAccessToken
 from .schemas import (
     ChangePasswordSchema,

@@ -4,7 +4,6 @@ An attempt is counted before the password is checked, in one statement that comm
 attempts can't slip through and a failed request still counts. `limits` parses the settings.
 """
 
-import ipaddress
 import math
 import time
 from datetime import UTC, datetime
@@ -122,17 +121,6 @@ def count_attempt_and_commit(setting: str, subject: str) -> None:
 def reset_attempts_and_commit(setting: str, subject: str) -> None:
     """Reset the counter: the subject has authenticated."""
     _RESET.first_and_commit(counter=_key(setting, subject), moment=_utc(time.time()))
-
-
-def network_of(address: str) -> str:
-    """What counts as one address: in IPv6 a subscriber's whole /64 network."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:  # a Unix socket has none
-        return address
-    if isinstance(parsed, ipaddress.IPv4Address) or parsed.ipv4_mapped:
-        return address
-    return str(ipaddress.ip_network((parsed, 64), strict=False))
 
 
 @cache

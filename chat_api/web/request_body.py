@@ -12,6 +12,7 @@ from flask import g, request
 
 from ..database.session import db
 from ..errors import InvalidInput, PayloadTooLarge, RequestTimeout
+from .client_address import client_network
 from .spool import disk_space_needed, open_spool_file
 
 # what has no long text fits easily: the longest of them, a PUT of an API key, takes 52 KiB when all is escaped
@@ -126,5 +127,5 @@ def waiting_for_client() -> Iterator[None]:
         yield
         return
     caller = g.get("caller")
-    with wait(caller.user_id if caller else f"address {request.remote_addr}"):
+    with wait(caller.user_id if caller else f"network {client_network()}"):
         yield
