@@ -233,9 +233,13 @@ def within_reach(case: schemathesis.Case, own: dict[str, str]) -> schemathesis.C
     ):
         case.path_parameters["provider_id"] = own["provider_id"]
     if name in ("create_provider", "update_provider") and isinstance(case.body, dict):
+        without_nul(case.body, "extra_body")
         endpoint = case.body.get("api_endpoint")
         if isinstance(endpoint, str) and complaint_about_url(endpoint) is None:
             case.body["api_endpoint"] = "https://p.example/v1"  # a random one may be a private address
+    if name in ("create_config", "replace_config") and isinstance(case.body, dict):
+        if case.body.get("api_key", None) is None:
+            case.body["api_key"] = "sk-1"  # which vendors want one is no matter of the body's shape
     if name == "delete_config" and is_uuid(str((case.path_parameters or {}).get("provider_id"))):
         case.path_parameters["provider_id"] = own["spare_provider_id"]
     for operation, token in (("get_token", "token_id"), ("delete_token", "spare_token_id")):
@@ -323,8 +327,13 @@ def store_parameters(parameters: Any) -> None:
         if isinstance(tool, dict) and isinstance(tool.get("function"), dict):
             holders.append((tool["function"], "parameters"))
     for holder, name in holders:
-        if name in holder:
-            holder[name] = json.loads(json.dumps(holder[name]).replace("\\u0000", ""))
+        without_nul(holder, name)
+
+
+def without_nul(holder: dict[str, Any], name: str) -> None:
+    """Take NUL out of a field that may be any JSON object."""
+    if name in holder:
+        holder[name] = json.loads(json.dumps(holder[name]).replace("\\u0000", ""))
 
 
 def written(folder: Path, **users: Api) -> Path:
