@@ -35,6 +35,7 @@ PROXY_URL = re.compile(
     re.ASCII,
 )
 PAGE_ORIGIN = re.compile(ORIGIN.pattern + "?", re.ASCII)
+PUBLIC_URL = re.compile(ORIGIN.pattern + r"?(/[A-Za-z0-9._~-]+)*", re.ASCII)
 KEYS_URL = re.compile(ORIGIN.pattern + r"?([/?][\x21\x22\x24-\x7e]*)?", re.ASCII)
 # the shape of SQLAlchemy's make_url; SQLAlchemy itself must not be imported before gevent has patched the sockets
 DATABASE_URL_SHAPE = re.compile(
@@ -89,6 +90,8 @@ class Config:
     FORWARDED_ALLOW_IPS: str = "127.0.0.1,::1"
     # number of reverse proxies before the service; 0 takes the client's address from the connection
     TRUSTED_PROXIES: int = 0
+    # the address of the service as its clients have it, for the OpenAPI document; empty: what each request came by
+    PUBLIC_URL: str = ""
     # minimum log level
     LOG_LEVEL: str = "INFO"
 
@@ -269,6 +272,10 @@ class Config:
             problems["OIDC_ISSUER"] = ["Needs OIDC_AUDIENCE, too."]
         if self.OIDC_ISSUER and not self.OIDC_KEYS and not _is_url(self.OIDC_ISSUER, KEYS_URL):
             problems["OIDC_ISSUER"] = ["Must be the issuer's URL, or OIDC_KEYS must be set."]
+        if self.PUBLIC_URL and (not _is_url(self.PUBLIC_URL, PUBLIC_URL) or self.PUBLIC_URL.endswith("/")):
+            problems["PUBLIC_URL"] = [
+                "Must be a URL of a host, perhaps with a path, without a slash at the end."
+            ]
         if self.INVITATION_URL and not _is_url(self.INVITATION_URL, KEYS_URL):
             problems["INVITATION_URL"] = ["Must be a URL of a host, without credentials and fragment."]
         if self.OIDC_KEYS.startswith(("http://", "https://")):

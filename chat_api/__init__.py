@@ -5,7 +5,6 @@ from typing import Any
 
 from flask import Flask, Request
 from flask.sessions import NullSession, SessionInterface, SessionMixin
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 from config import Config
 
@@ -31,6 +30,7 @@ from .usage.routes import blp as usage
 from .user_llm_configs.routes import blp as user_llm_configs
 from .web import cors, responses, url_converters
 from .web.application import Application
+from .web.trusted_proxies import TrustedProxies
 
 BLUEPRINTS = (
     auth,
@@ -98,5 +98,5 @@ def create_app(config: Config | None = None) -> Flask:
     backup_cli.init_app(app)
     if config.TRUSTED_PROXIES:
         count = config.TRUSTED_PROXIES
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]
+        app.wsgi_app = TrustedProxies(app.wsgi_app, count)  # type: ignore[method-assign]
     return app

@@ -12,10 +12,20 @@ from typing import Any
 import click
 import flask_smorest
 import orjson
-from flask import Blueprint, Flask, current_app, make_response, redirect, request
+from flask import (
+    Blueprint,
+    Flask,
+    current_app,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    send_from_directory,
+)
 from flask.cli import AppGroup
 from flask_smorest.utils import deepupdate
 from flask_swagger_ui import get_swaggerui_blueprint
+from marshmallow import fields
 from werkzeug.wrappers import Response
 
 from . import problem_codes
@@ -24,25 +34,21 @@ from .errors import ERROR_CODES
 from .extensions import api
 from .idempotency import takes_idempotency_key
 from .web import openapi_components as components
-from .web.openapi_examples import add_examples
+from .web.fields import Output
+from .web.openapi_examples import add_examples, example_id
 from .web.responses import REVALIDATE, raw_entity_response
 from .web.url_converters import IdConverter
 
-VERSION = "0.1.0"
+VERSION = "0.2.0.dev0"  # also in pyproject.toml
 EXTENSION = "chat_api.openapi"
-# the page runs its own scripts and styles, some of which stand in it, and calls this service only
+# the page runs its own scripts and styles, of which Swagger UI writes some into it, and calls this service only
 PAGE_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
+_HOST = re.compile(r"[A-Za-z0-9._-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?", re.ASCII)
 BODY_ERRORS = (400, 408, 413, 415)
 METHODS = ("get", "post", "put", "patch", "delete")
-DESCRIPTION = """The headless back end of LLM chat applications: accounts, conversations, messages, attachments, \
-LLM providers and API keys, and streamed completions.
-
-Every endpoint below `/chat` needs `Authorization: Bearer <access token>`. Errors are `application/problem+json` \
-(RFC 9457). Another user's objects return 404, exactly like an id that does not exist. Unknown fields and query \
-parameters return 400."""
 
 pages = Blueprint("documentation", __name__)
 commands = AppGroup("openapi", help="The OpenAPI document.")
@@ -56,22 +62,31 @@ def get_root() -> Response:
 
 @pages.route("/openapi.json", methods=["GET"])
 def get_openapi() -> Response:
-    """The document."""
-    return raw_entity_response(_encoded(current_app))
+    """The document, with the address that this request came by as its server."""
+    return raw_entity_response(
+        _encoded(current_app, current_app.config["PUBLIC_URL"] or _address_of_request())
+    )
 
 
 @commands.command("print")
 def print_document() -> None:
     """Print the document that is served at /openapi.json."""
-    click.echo(_encoded(current_app))
+    config = current_app.config
+    click.echo(_encoded(current_app, config["PUBLIC_URL"] or f"http://{config['HOST']}:{config['PORT']}"))
 
 
-def _encoded(app: Flask) -> bytes:
-    """The document as JSON, made once for each process."""
+def _address_of_request() -> str:
+    """The address of this service as the client has it: its scheme, host and path prefix."""
+    host = request.host if _HOST.fullmatch(request.host) else request.environ["SERVER_NAME"]
+    return f"{request.scheme}://{host}{request.script_root}"
+
+
+def _encoded(app: Flask, server: str) -> bytes:
+    """The document as JSON for a server at this address; all else is made once for each process."""
     if EXTENSION not in app.extensions:
         app.extensions[EXTENSION] = orjson.dumps(document(app))
     encoded: bytes = app.extensions[EXTENSION]
-    return encoded
+    return b'{"servers":%b,%b' % (orjson.dumps([{"url": server}]), encoded[1:])
 
 
 def init_app(app: Flask, blueprints: Iterable[flask_smorest.Blueprint]) -> None:
@@ -81,8 +96,11 @@ def init_app(app: Flask, blueprints: Iterable[flask_smorest.Blueprint]) -> None:
         API_VERSION=VERSION,
         OPENAPI_VERSION="3.1.0",
         API_SPEC_OPTIONS={
-            "info": {"description": DESCRIPTION},
-            "servers": [{"url": "/"}],
+            "info": {
+                "description": components.DESCRIPTION,
+                "contact": {"name": "The operator of this service"},
+                "license": {"name": "MIT", "identifier": "MIT"},
+            },
         },
     )
     api.init_app(app)
@@ -95,19 +113,18 @@ def init_app(app: Flask, blueprints: Iterable[flask_smorest.Blueprint]) -> None:
 
 
 def _add_page(app: Flask) -> None:
-    # the page contacts no other host (by default validator.swagger.io would get the document's address), and does not
-    # repeat the request's Host header
-    config = {
-        "app_name": "chat-api",
-        "validatorUrl": None,
-        "oauth2RedirectUrl": "/docs/oauth2-redirect.html",
-    }
-    app.register_blueprint(get_swaggerui_blueprint("/docs", "/openapi.json", config=config))
-    page, endpoint = app.view_functions["swagger_ui.show"], "swagger_ui.show"
+    """Serve Swagger UI with a page of our own: it works below a path prefix, and without scripts inside the page."""
+    app.register_blueprint(get_swaggerui_blueprint("/docs", "/openapi.json"))
+    files, endpoint = app.view_functions["swagger_ui.show"], "swagger_ui.show"
 
     def show(path: str | None = None) -> Response:
         """The page and its files; the files have an entity tag already."""
-        response = make_response(page(path))
+        if path in (None, "", "index.html"):
+            response = make_response(render_template("docs.html", root=request.script_root))
+        elif path == "docs.js":
+            response = send_from_directory(f"{app.root_path}/templates", path)
+        else:
+            response = make_response(files(path))
         response.headers["Cache-Control"] = REVALIDATE
         response.headers["Content-Security-Policy"] = PAGE_POLICY
         response.add_etag()
@@ -135,18 +152,26 @@ class Operation:
 
 
 def document(app: Flask) -> dict[str, Any]:
-    """The whole document as plain values."""
+    """The document as plain values, without its servers."""
+    unions = _register_unions()
     spec = api.spec.to_dict()
     parts = spec["components"]
     _complete_schemas(parts["schemas"])
-    parts["schemas"]["Problem"] = components.problem_schema(problem_codes.schema())
+    parts["schemas"] |= unions
+    parts["schemas"]["ProblemCode"] = problem_codes.schema()
+    parts["schemas"]["Problem"] = components.PROBLEM
+    parts["schemas"]["CompletionProblem"]["properties"]["code"] = components.reference(
+        "schemas", "ProblemCode"
+    )
     parts["schemas"].pop("Error", None)
     parts["schemas"].pop("PaginationMetadata", None)
     parts["responses"] = {
         HTTPStatus(status).name: components.problem_response(status) for status in ERROR_CODES
     }
-    parts["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+    parts["securitySchemes"] = {"bearer": components.BEARER_SCHEME}
     parts["headers"] = components.HEADERS
+    parts["parameters"] = components.PARAMETERS
+    spec["security"] = components.BEARER
     for operation in _operations(app, spec):
         _complete_body(operation, parts["schemas"])
         _complete_answers(operation)
@@ -156,10 +181,51 @@ def document(app: Flask) -> dict[str, Any]:
     return spec
 
 
+def _register_unions() -> dict[str, Any]:
+    """The schemas that stand for any of several others, by name; those others are in the document from here on."""
+    converter, found = api.ma_plugin.converter, {}
+    for (kind, *_), name in list(converter.refs.items()):
+        if members := getattr(kind, "one_of", ()):
+            references = {
+                member().fields["type"].constant: converter.resolve_nested_schema(member)
+                for member in members
+            }
+            found[name] = {
+                "description": kind.__doc__,
+                "oneOf": list(references.values()),
+                "discriminator": {
+                    "propertyName": "type",
+                    "mapping": {constant: reference["$ref"] for constant, reference in references.items()},
+                },
+            }
+    return found
+
+
 def _complete_schemas(schemas: dict[str, Any]) -> None:
-    """Add what apispec has no words for: it stands in a marshmallow schema's attribute `json_schema`."""
+    """Complete what apispec makes of marshmallow's schemas, with what stands in their attribute `json_schema`, too."""
     for (kind, *_), name in api.ma_plugin.converter.refs.items():
-        deepupdate(schemas[name], getattr(kind, "json_schema", {}))
+        schema = schemas[name]
+        if issubclass(kind, Output):
+            schema.pop("additionalProperties", None)
+            for own_name, field in kind().fields.items():
+                if isinstance(field, fields.Constant):
+                    schema["properties"][own_name] = {"type": "string", "const": field.constant}
+                schema["properties"][own_name].pop("readOnly", None)  # of fields.Function
+            schema["required"] = [field for field in schema["properties"] if field not in kind.may_lack]
+            if kind.__doc__ and kind.__doc__ != Output.__doc__:
+                schema.setdefault("description", kind.__doc__)
+        else:
+            _describe_defaults(schema)
+        deepupdate(schema, getattr(kind, "json_schema", {}))
+
+
+def _describe_defaults(schema: dict[str, Any]) -> None:
+    """Move the defaults of a body's fields into their descriptions: generators make fields with a default required."""
+    for field in schema.get("properties", {}).values():
+        default = field.pop("default", None)
+        description = field.get("description", "")
+        if default is not None and default != "" and "efault" not in description:
+            field["description"] = f"{description} Default: `{orjson.dumps(default).decode()}`.".lstrip()
 
 
 def _operations(app: Flask, spec: dict[str, Any]) -> Iterator[Operation]:
@@ -170,6 +236,8 @@ def _operations(app: Flask, spec: dict[str, Any]) -> Iterator[Operation]:
         for method in rule.methods or ()
     }
     for path, item in spec["paths"].items():
+        for parameter in item.get("parameters", ()):  # those in the path
+            parameter["example"] = example_id(parameter["name"])
         for method in METHODS:
             if method in item:
                 yield _operation(app, endpoints[path, method], method, item[method])
@@ -224,17 +292,15 @@ def _complete_answers(operation: Operation) -> None:
 
 def _add_parameters(operation: Operation) -> None:
     parameters = operation.content.setdefault("parameters", [])
-    if operation.takes_key:
-        parameters.append(components.IDEMPOTENCY_KEY)
-    if operation.is_change:
-        parameters.append(components.IF_MATCH)
-    if operation.method == "put":
-        parameters.append(components.IF_NONE)
-    if operation.may_act_for_others:
-        parameters.append(components.ACT_AS)
-    if _is_one_object(operation):
-        parameters.append(components.IF_NONE_MATCH)
-    parameters.append(components.REQUEST_ID)
+    rules = {
+        "IdempotencyKey": operation.takes_key,
+        "IfMatch": operation.is_change,
+        "IfNoneExists": operation.method == "put",
+        "ActAs": operation.may_act_for_others,
+        "IfNoneMatch": _is_one_object(operation),
+        "RequestId": True,
+    }
+    parameters += [components.reference("parameters", name) for name, holds in rules.items() if holds]
 
 
 def _add_errors(operation: Operation) -> None:
@@ -243,8 +309,9 @@ def _add_errors(operation: Operation) -> None:
     if not operation.ignores_query:
         errors |= {400, 429}
     if operation.is_guarded:
-        operation.content["security"] = components.BEARER
         errors |= {401, 403, 404}
+    elif "security" not in operation.content:
+        operation.content["security"] = []
     if "requestBody" in operation.content:
         errors |= set(BODY_ERRORS)
     if operation.takes_key:

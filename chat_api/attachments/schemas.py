@@ -13,7 +13,7 @@ from .models import MAX_FILE_PATH
 
 # RFC 6838 section 4.2 for the names, RFC 9110 section 8.3.1 for the parameters
 _NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
-_VALUE = r"([!#$%&'*+.^_`|~0-9A-Za-z-]+|\"[ !#-\[\]-~]*\")"
+_VALUE = r"([!#$%&'*+.^_`|~0-9A-Za-z-]+|" r'"[ !#-\[\]-~]*")'
 MEDIA_TYPE_PATTERN = rf"^{_NAME}/{_NAME}( ?; ?[A-Za-z0-9_.-]+={_VALUE})*$"
 
 # RFC 3986 section 3.1; one letter is a Windows drive

@@ -68,7 +68,10 @@ def _require_admin(body: dict[str, Any]) -> None:
 @commits_once(check=lambda _: service.require_registration(), anonymous_field="email")
 @public_blp.response(201, UserSchema)
 def register(credentials: dict[str, Any]) -> Any:
-    """Create an account. The deployment decides whether that is open, needs an `invitation`, or is closed."""
+    """Create an account. The deployment decides whether that is open, needs an `invitation`, or is closed.
+
+    The answer is the new account, without tokens: log in next. An address that is taken is 409.
+    """
     return service.register(**credentials), location("/auth/me")
 
 
@@ -78,7 +81,11 @@ def register(credentials: dict[str, Any]) -> Any:
 @public_blp.arguments(LogInSchema)
 @public_blp.response(200, TokenPairSchema)
 def log_in(credentials: dict[str, str]) -> service.TokenPair:
-    """Log in: get an access token and a refresh token."""
+    """Log in: get an access token and a refresh token.
+
+    The access token is the bearer token of other requests and valid for `expires_in` seconds; the refresh token
+    gets the next pair. An unknown address and a wrong password get the same 401. Too many attempts get 429.
+    """
     pair = service.log_in(**credentials, network=client_network())
     db.session.commit()
     return pair
@@ -89,7 +96,11 @@ def log_in(credentials: dict[str, str]) -> service.TokenPair:
 @public_blp.problems(403)
 @public_blp.response(200, TokenPairSchema)
 def refresh() -> service.TokenPair:
-    """Exchange the refresh token (sent as the bearer token) for a new pair of tokens."""
+    """Exchange the refresh token (sent as the bearer token) for a new pair of tokens.
+
+    Both tokens are new. A refresh token that is used again later ends the login, because somebody else may have
+    it.
+    """
     pair = service.refresh(refresh_token=guard.bearer_token())
     db.session.commit()  # also if it was used before, which ends the login
     if pair is None:
@@ -101,7 +112,10 @@ def refresh() -> service.TokenPair:
 @blp.route("/logout", methods=["POST"])
 @blp.response(204)
 def log_out() -> Response:
-    """Log out: both tokens of this login stop working within a second."""
+    """Log out: both tokens of this login stop working within a second.
+
+    Other logins and personal access tokens of the account stay.
+    """
     caller = guard.caller()
     service.log_out(user_id=caller.user_id, login_id=caller.login_id)
     db.session.commit()
@@ -113,7 +127,10 @@ def log_out() -> Response:
 @blp.links("create_conversation", status=200, body={"user_id": "id"})
 @blp.response(200, UserSchema)
 def get_me() -> User:
-    """Get the caller's account."""
+    """Get the caller's account.
+
+    Its `role` says whether it is an admin's or a service account.
+    """
     return users.get_user(user_id=guard.caller().user_id)
 
 
@@ -121,7 +138,10 @@ def get_me() -> User:
 @blp.arguments(ChangePasswordSchema)
 @blp.response(200, UserSchema)
 def update_me(passwords: dict[str, Any]) -> User:
-    """Change the password. All other logins end, and all personal access tokens unless `keep_tokens` is true."""
+    """Change the password. All other logins end, and all personal access tokens unless `keep_tokens` is true.
+
+    Needs the current password. The tokens of this login stay valid.
+    """
     caller = guard.require_password_login()
     user = service.update_password(
         user_id=caller.user_id, login_id=caller.login_id, network=client_network(), **passwords
@@ -157,7 +177,10 @@ def delete_me(body: dict[str, Any]) -> Response:
 @blp.arguments(IdPageSchema, location="query")
 @blp.response(200, TokenSchema(many=True))
 def list_tokens(query: dict[str, Any]) -> Response:
-    """List the caller's personal access tokens, oldest first."""
+    """List the caller's personal access tokens, oldest first.
+
+    At most `limit` of them; the header `Link` leads to the next page. The tokens themselves are not returned.
+    """
     page = Page(**query)
     tokens = service.list_tokens(user_id=guard.caller().user_id, page=page)
     return listing_response(page, tokens, cursor=id_of, schema=TokenSchema(many=True))
@@ -186,14 +209,20 @@ def create_token(body: dict[str, Any]) -> Any:
 @blp.route("/tokens/<id:token_id>", methods=["GET"])
 @blp.response(200, TokenSchema)
 def get_token(token_id: str) -> PersonalAccessToken:
-    """Get one of the caller's personal access tokens, without the token itself."""
+    """Get one of the caller's personal access tokens, without the token itself.
+
+    It says when the token expires.
+    """
     return service.get_token(user_id=guard.caller().user_id, token_id=token_id)
 
 
 @blp.route("/tokens/<id:token_id>", methods=["DELETE"])
 @blp.response(204)
 def delete_token(token_id: str) -> Response:
-    """Delete a personal access token: it stops working at once."""
+    """Delete a personal access token: it stops working at once.
+
+    Requests that are sent with it get 401.
+    """
     user_id = guard.require_password_login().user_id
     token = service.get_token(user_id=user_id, token_id=token_id, lock=True)
     require_match(TokenSchema().dump(token))
@@ -206,7 +235,10 @@ def delete_token(token_id: str) -> Response:
 @blp.arguments(IdPageSchema, location="query")
 @blp.response(200, InvitationSchema(many=True))
 def list_invitations(query: dict[str, Any]) -> Response:
-    """List the invitations that the caller has made, oldest first."""
+    """List the invitations that the caller has made, oldest first.
+
+    At most `limit` of them; the header `Link` leads to the next page. The codes are not returned.
+    """
     page = Page(**query)
     found = invitations.list_invitations(user_id=guard.caller().user_id, page=page)
     return listing_response(page, found, cursor=id_of, schema=InvitationSchema(many=True))
@@ -218,7 +250,10 @@ def list_invitations(query: dict[str, Any]) -> Response:
 @commits_once(check=_require_admin, secret_fields=("invitation", "url"))
 @blp.response(201, NewInvitationSchema)
 def create_invitation(body: dict[str, Any]) -> Any:
-    """Invite one person to register, as an admin. Only this response contains the code and the link."""
+    """Invite one person to register, as an admin. Only this response contains the code and the link.
+
+    Whoever registers with the code gets an account, once; with `email`, only that address can register.
+    """
     invitation, code = invitations.create_invitation(user_id=guard.caller().user_id, **body)
     content = {**InvitationSchema().dump(invitation), "invitation": code, "url": invitations.link_of(code)}
     return content, location(f"/auth/invitations/{invitation.id}")
@@ -227,14 +262,20 @@ def create_invitation(body: dict[str, Any]) -> Any:
 @blp.route("/invitations/<id:invitation_id>", methods=["GET"])
 @blp.response(200, InvitationSchema)
 def get_invitation(invitation_id: str) -> Invitation:
-    """Get one of the invitations that the caller has made."""
+    """Get one of the invitations that the caller has made.
+
+    It says whether somebody has registered with it: then it has `used_at`.
+    """
     return invitations.get_invitation(user_id=guard.caller().user_id, invitation_id=invitation_id)
 
 
 @blp.route("/invitations/<id:invitation_id>", methods=["DELETE"])
 @blp.response(204)
 def delete_invitation(invitation_id: str) -> Response:
-    """Withdraw an invitation. Whoever registered with it keeps the account."""
+    """Withdraw an invitation. Whoever registered with it keeps the account.
+
+    Its code can't be used any more.
+    """
     user_id = guard.require_password_login().user_id
     invitation = invitations.get_invitation(user_id=user_id, invitation_id=invitation_id, lock=True)
     require_match(InvitationSchema().dump(invitation))

@@ -1,6 +1,6 @@
 """The schemas of accounts."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import Schema, fields, validate
 
@@ -48,6 +48,8 @@ class RegisterSchema(Schema):
 
 
 class RegisterWithInvitationSchema(RegisterSchema):
+    json_schema = {"example": {"email": "ada@example.org", "password": "correct horse battery staple"}}
+
     invitation = Text(
         longest=255,
         required=False,
@@ -61,6 +63,8 @@ class RegisterWithInvitationSchema(RegisterSchema):
 
 
 class CreateInvitationSchema(Schema):
+    json_schema = {"example": {"expires_in_days": 7}}
+
     email = _Email(required=False, load_default=None)
     expires_in_days = WholeNumber(
         load_default=7,
@@ -79,7 +83,9 @@ class InvitationSchema(Output):
         },
     )
     expires_at = Time()
-    used_at = Time(allow_none=True, metadata={"description": "When somebody registered with it."})
+    used_at = Time(
+        allow_none=True, metadata={"example": None, "description": "When somebody registered with it."}
+    )
     created_at = Time()
 
 
@@ -152,10 +158,14 @@ def _current_password() -> Text:
 
 
 class EraseAccountSchema(Schema):
+    json_schema: ClassVar[dict[str, Any]] = {"example": {}}
+
     current_password = _current_password()
 
 
 class CreateTokenSchema(Schema):
+    json_schema = {"example": {"name": "nightly export", "expires_in_days": 30}}
+
     name = Text(longest=100, metadata={"example": "nightly export"})
     expires_in_days = WholeNumber(
         load_default=90,

@@ -1,9 +1,10 @@
 """The OpenAPI descriptions of event streams, and of answers that depend on the request."""
 
-from .schemas import CompletionSchema, EventSchema, PreviewSchema
+from .event_schemas import CompletionEventSchema
+from .schemas import CompletionSchema
 
 _EVENTS = """\
-Each event has a name (`event:`), an id (`id:`) and one line of JSON (`data:`):
+Each event has a name (`event:`), an id (`id:`) and one line of JSON (`data:`), which has the name again as `type`:
 
 | event | data |
 | --- | --- |
@@ -23,26 +24,27 @@ event; clients ignore them:
 ```
 id: 0
 event: completion.started
-data: {"completion":{"id":"019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071","status":"in_progress"},"messages":[]}
+data: {"type":"completion.started","completion":{"status":"in_progress", …},"messages":[…]}
 
 id: 6
 event: completion.delta
-data: {"delta":"By the"}
+data: {"type":"completion.delta","delta":"By the"}
 
 : keepalive
 id: 13
 event: completion.delta
-data: {"delta":" river."}
+data: {"type":"completion.delta","delta":" river."}
 
 id: 14
 event: completion.completed
-data: {"completion":{"id":"019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071","status":"completed"}}
+data: {"type":"completion.completed","completion":{"status":"completed", …}}
 ```
 
 A stream that ends without one of the last four events was interrupted: `GET /chat/completions/{id}/events` with \
 `Last-Event-ID` continues after the last event that was received."""
 
-_STREAM = {"schema": EventSchema}  # OpenAPI 3.1 has no word for a stream: each of its events is like this
+# OpenAPI 3.1 has no word for a stream: the `data` of each of its events are like this
+_STREAM = {"schema": CompletionEventSchema, "example": {"type": "completion.delta", "delta": "By the"}}
 
 CREATE = {
     "description": "The message in `content` is stored before the provider is called. The text that was received is "
@@ -58,8 +60,8 @@ CREATE = {
     "With `stream`, the answer is 200 `text/event-stream`, at once. " + _EVENTS,
     "responses": {
         200: {
-            "description": "With `stream`: the events. With `dry_run`: what would be sent.",
-            "content": {"text/event-stream": _STREAM, "application/json": {"schema": PreviewSchema}},
+            "description": "With `stream`: the events.",
+            "content": {"text/event-stream": _STREAM},
         },
         201: {"description": "The completion has ended."},
         202: {
@@ -72,7 +74,7 @@ LAST_EVENT_ID = {
     "name": "Last-Event-ID",
     "description": "Only events after the one with this id; all events if it is missing or `-1`.",
     "pattern": "^(-1|[0-9]{0,16})$",
-    "example": "17",
+    "example": "-1",
 }
 EVENTS = {
     "description": "The stream begins with `completion.started`, or after the event that `Last-Event-ID` names, and "

@@ -48,17 +48,17 @@ Found = TypeVar("Found")
 _WHOLE_NAMES = {TOOL_CALL: "completion.tool_call", SOURCE: "completion.source"}
 # what most events are, with nothing left to do but to fill in
 _DELTAS = {
-    kind: b'id: %%d\nevent: %b\ndata: {"delta":%%b}\n\n' % name
+    kind: b'id: %%d\nevent: %b\ndata: {"type":"%b","delta":%%b}\n\n' % (name, name)
     for kind, name in ((TEXT, b"completion.delta"), (REASONING, b"completion.reasoning"))
 }
 
 
-def event(event_id: int, name: str, content: Any) -> bytes:
-    """One event."""
+def event(event_id: int, name: str, content: dict[str, Any]) -> bytes:
+    """One event; its data have its name as `type` too, for clients that read nothing but the data."""
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (
         event_id,
         name.encode(),
-        orjson.dumps(content, option=ORJSON_OPTIONS),
+        orjson.dumps({"type": name, **content}, option=ORJSON_OPTIONS),
     )
 
 

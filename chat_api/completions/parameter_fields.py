@@ -36,7 +36,7 @@ class FunctionName(fields.String):
         )
 
 
-class FunctionSchema(Schema):
+class ToolFunctionSchema(Schema):
     name = FunctionName()
     description = Text(required=False, longest=4096, metadata={"example": "Get the weather in a city."})
     parameters = JsonObject(
@@ -52,7 +52,7 @@ class ToolSchema(Schema):
     type = fields.String(
         required=True, validate=validate.OneOf(["function"]), metadata={"example": "function"}
     )
-    function = fields.Nested(FunctionSchema, required=True)
+    function = fields.Nested(ToolFunctionSchema, required=True)
 
 
 class NamedFunctionSchema(Schema):

@@ -38,7 +38,7 @@ def _limit(description: str) -> WholeNumber:
     )
 
 
-class ParametersSchema(Schema):
+class CompletionParametersSchema(Schema):
     """What may be said to the provider about the reply; under OpenAI's names, translated for other protocols."""
 
     class Meta:
@@ -119,4 +119,6 @@ class ParametersSchema(Schema):
         return values
 
 
-cast(Extra, ParametersSchema._declared_fields["extra"]).leave_to_others(ParametersSchema._declared_fields)
+cast(Extra, CompletionParametersSchema._declared_fields["extra"]).leave_to_others(
+    CompletionParametersSchema._declared_fields
+)

@@ -64,7 +64,10 @@ def _events_of(completion_id: str) -> str:
 @blp.arguments(IdPageSchema, location="query")
 @blp.response(200, CompletionSchema(many=True))
 def list_completions(query: dict[str, Any], conversation_id: str) -> Response:
-    """List the completions of a conversation, oldest first."""
+    """List the completions of a conversation, oldest first.
+
+    At most `limit` of them; the header `Link` leads to the next page. Those that failed are in the list, too.
+    """
     page = Page(**query)
     completions = service.list_completions(
         user_id=guard.caller().user_id, conversation_id=conversation_id, page=page
@@ -76,7 +79,7 @@ def list_completions(query: dict[str, Any], conversation_id: str) -> Response:
 @blp.problems(502, 504)
 @blp.links("get_completion", "get_events", "cancel_completion", completion_id="id")
 @blp.links("list_completions", conversation_id="conversation_id")
-@blp.arguments(DryRunSchema, location="query")
+@blp.arguments(DryRunSchema, location="query", documented=False)
 @blp.arguments(CreateCompletionSchema)
 @blp.response(201, CompletionSchema)
 @blp.doc(**documentation.CREATE)
@@ -105,14 +108,21 @@ def create_completion(body: dict[str, Any], query: dict[str, Any]) -> Response:
 @blp.arguments(CreateCompletionSchema)
 @blp.response(200, PreviewSchema)
 def preview_completion(body: dict[str, Any]) -> Response:
-    """Show what a completion with this body would send to the provider. Nothing is sent or stored."""
+    """Show what a completion with this body would send to the provider. Nothing is sent or stored.
+
+    The answer has the whole request, with the API key masked, and says what of `parameters` the provider or
+    model can't do.
+    """
     return _preview(_completion_request(body))
 
 
 @blp.route("/completions/<id:completion_id>", methods=["GET"])
 @blp.response(200, CompletionSchema)
 def get_completion(completion_id: str) -> Response:
-    """Get a completion. One in progress has the text that was received so far."""
+    """Get a completion. One in progress has the text that was received so far.
+
+    It can be read at any time, during the reply and after it, on any worker.
+    """
     user_id = guard.caller().user_id
     run = run_registry().find(user_id, completion_id)
     if run is not None:
@@ -155,7 +165,10 @@ def create_ticket(completion_id: str) -> Response:
 @blp.route("/completions/<id:completion_id>/cancel", methods=["POST"])
 @blp.response(200, CompletionSchema)
 def cancel_completion(completion_id: str) -> Response:
-    """Cancel a completion and keep its partial text. One that has ended stays as it is."""
+    """Cancel a completion and keep its partial text. One that has ended stays as it is.
+
+    The connection to the provider is closed. The answer is the completion as it ended.
+    """
     user_id = guard.caller().user_id
     run = run_registry().find(user_id, completion_id)
     if run is not None:
@@ -174,7 +187,10 @@ def cancel_completion(completion_id: str) -> Response:
 @blp.problems(409, 502, 504)
 @blp.response(200, ModelSchema(many=True))
 def list_models(provider_id: str) -> Response:
-    """List the models that a provider offers for the caller's API key."""
+    """List the models that a provider offers for the caller's API key.
+
+    The list is read from the provider when it is requested, and needs a key where the provider does.
+    """
     user_id = guard.caller().user_id
     endpoint = service.open_endpoint(user_id=user_id, provider_id=provider_id)
     release_request_slot()

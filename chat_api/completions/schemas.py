@@ -8,12 +8,9 @@ from ..llm.model_lists import ABILITIES
 from ..messages.schemas import MAX_CONTENT_BYTES, MessageSchema
 from ..web.fields import Flag, IdField, Output, Text, Time, whole
 from ..web.hints import Hinted
-from .models import IN_PROGRESS, STATUSES
-from .parameters import ParametersSchema
+from .models import STATUSES
+from .parameters import CompletionParametersSchema
 
-EVENT_NAMES = ("completion.started", "completion.delta", "completion.reasoning", "completion.tool_call",
-               "completion.source",
-               *(f"completion.{status}" for status in STATUSES if status != IN_PROGRESS))  # fmt: skip
 POSITION_PATTERN = "^(-1|[0-9]{1,16})$"
 
 
@@ -56,7 +53,7 @@ class CreateCompletionSchema(Hinted, Schema):
         metadata={"description": "Reply to this message instead of the last one of the active path."},
     )
     parameters = fields.Nested(
-        ParametersSchema,
+        CompletionParametersSchema,
         load_default=dict,
         metadata={"example": {"temperature": 0.7, "max_tokens": 1000, "stop": ["\n\n"]}},
     )
@@ -108,7 +105,7 @@ class EventsQuerySchema(Schema):
     after = fields.String(
         validate=validate.Regexp(whole(POSITION_PATTERN), error="Not an event id: an integer, or -1."),
         metadata={
-            "example": "17",
+            "example": "-1",
             "pattern": POSITION_PATTERN,
             "description": "Only events after the one with this id. The header `Last-Event-ID` takes precedence.",
         },
@@ -132,7 +129,7 @@ class TicketSchema(Output):
     expires_in = fields.Integer(metadata={"example": 60, "description": "Seconds."})
 
 
-class RequestSchema(Output):
+class ProviderRequestSchema(Output):
     method = fields.String(metadata={"example": "POST"})
     url = fields.String(metadata={"example": "https://api.example.com/v1/chat/completions"})
     headers = fields.Dict(
@@ -166,7 +163,7 @@ def _warnings() -> fields.List:
 
 
 class PreviewSchema(Output):
-    request = fields.Nested(RequestSchema)
+    request = fields.Nested(ProviderRequestSchema)
     omitted_messages = fields.Integer(
         metadata={"example": 0, "description": "Number of older messages left out to fit the context window."}
     )
@@ -200,6 +197,21 @@ class ReplySchema(MessageSchema):
     status = fields.String(
         validate=validate.OneOf(["in_progress", "completed", "incomplete", "cancelled"]),
         metadata={"example": "completed"},
+    )
+
+
+class CompletionProblemSchema(Output):
+    """Why a completion failed or is incomplete: a problem object (RFC 9457) that is stored with it."""
+
+    may_lack = ("retry_after_s",)
+
+    type = fields.String(metadata={"example": "about:blank"})
+    title = fields.String(metadata={"example": "Bad Gateway"})
+    status = fields.Integer(metadata={"example": 502})
+    code = fields.String(metadata={"example": "provider_failed"})
+    detail = fields.String(metadata={"example": "The provider answered with an error."})
+    retry_after_s = fields.Integer(
+        metadata={"example": 5, "description": "Seconds to wait before retrying, where that is known."}
     )
 
 
@@ -240,7 +252,8 @@ class CompletionSchema(Output):
         }
     )
     warnings = _warnings()
-    problem = fields.Dict(
+    problem = fields.Nested(
+        CompletionProblemSchema,
         allow_none=True,
         metadata={
             "example": None,
@@ -251,18 +264,10 @@ class CompletionSchema(Output):
     finished_at = Time(allow_none=True)
 
 
-class EventSchema(Output):
-    id = fields.String(required=True, metadata={"example": "6", "pattern": "^[0-9]+$"})
-    event = fields.String(
-        required=True, validate=validate.OneOf(EVENT_NAMES), metadata={"example": "completion.delta"}
-    )
-    data = fields.String(
-        required=True, metadata={"example": '{"delta":"By the"}', "contentMediaType": "application/json"}
-    )
-
-
 class ModelSchema(Output):
     """A model. What the provider does not say of it is missing."""
+
+    may_lack = ("name", "context_window", "max_output_tokens", "abilities")
 
     id = fields.String(metadata={"example": "gpt-5-mini"})
     name = fields.String(metadata={"example": "GPT-5 mini"})

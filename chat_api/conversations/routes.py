@@ -34,7 +34,10 @@ blp.before_request(guard.require_caller)
 @blp.arguments(ListConversationsSchema, location="query")
 @blp.response(200, ConversationSchema(many=True))
 def list_conversations(query: dict[str, Any]) -> Response:
-    """List the caller's conversations, most recently used first."""
+    """List the caller's conversations, most recently used first.
+
+    At most `limit` of them; the header `Link` leads to the next page. Archived ones are in a list of their own.
+    """
     page = Page(**{name: query.pop(name) for name in ("limit", "after", "before") if name in query})
     conversations = service.list_conversations(user_id=guard.caller().user_id, page=page, **query)
     return listing_response(
@@ -56,7 +59,10 @@ def list_conversations(query: dict[str, Any]) -> Response:
 @commits_once(check=guard.require_owner)
 @blp.response(201, ConversationSchema)
 def create_conversation(body: dict[str, str]) -> Any:
-    """Create a conversation."""
+    """Create a conversation.
+
+    Without a `title`, it gets the first words of its first message.
+    """
     conversation = service.create_conversation(**body)
     return conversation, location(f"/chat/conversations/{conversation.id}")
 
@@ -64,7 +70,10 @@ def create_conversation(body: dict[str, str]) -> Any:
 @blp.route("/<id:conversation_id>", methods=["GET"])
 @blp.response(200, ConversationSchema)
 def get_conversation(conversation_id: str) -> Response:
-    """Get one of the caller's conversations."""
+    """Get one of the caller's conversations.
+
+    Its messages are a list of their own; `message_count` says how many there are, on all branches.
+    """
     # a hot path: plain values go to JSON as they are, in the shape of ConversationSchema
     return entity_response(
         service.get_conversation(user_id=guard.caller().user_id, conversation_id=conversation_id)

@@ -35,7 +35,10 @@ blp.before_request(guard.require_caller)
 @blp.arguments(IdPageSchema, location="query")
 @blp.response(200, ProviderSchema(many=True))
 def list_providers(query: dict[str, Any]) -> Response:
-    """List the caller's providers and the shared ones, oldest first."""
+    """List the caller's providers and the shared ones, oldest first.
+
+    At most `limit` of them; the header `Link` leads to the next page.
+    """
     page = Page(**query)
     providers = service.list_providers(user_id=guard.caller().user_id, page=page)
     return listing_response(page, providers, cursor=id_of, schema=ProviderSchema(many=True))
@@ -69,7 +72,10 @@ def list_catalog() -> Response:
 @blp.route("/<id:provider_id>", methods=["GET"])
 @blp.response(200, ProviderSchema)
 def get_provider(provider_id: str) -> LLMProvider:
-    """Get one of the caller's providers, or a shared one."""
+    """Get one of the caller's providers, or a shared one.
+
+    The values of its additional headers are not returned.
+    """
     return service.get_provider(user_id=guard.caller().user_id, provider_id=provider_id)
 
 

@@ -94,7 +94,11 @@ def _what_is_required() -> list[dict[str, Any]]:
 
 
 class CreateProviderSchema(Schema):
-    json_schema = {"anyOf": _what_is_required(), "properties": NAMES_SCHEMA}
+    json_schema = {
+        "anyOf": _what_is_required(),
+        "properties": NAMES_SCHEMA,
+        "example": {"name": "Example AI", "api_endpoint": "https://api.example.com/v1"},
+    }
 
     catalog = Catalog(load_default=None)
     name = Text(
@@ -135,7 +139,7 @@ class CreateProviderSchema(Schema):
 
 
 class UpdateProviderSchema(ChangesSchema):
-    json_schema = {"properties": NAMES_SCHEMA}
+    json_schema = {"properties": NAMES_SCHEMA, "example": {"name": "Example AI", "context_window": 128000}}
 
     catalog = Catalog()
     name = Text(longest=255, required=False, metadata={"example": "Example AI"})
@@ -174,6 +178,14 @@ class ProviderSchema(Output):
         metadata={"type": "object", "example": {"stream_options": False}},
     )
     owner_id = IdField(allow_none=True, metadata={"description": "null for a shared provider."})
+    shared = fields.Function(
+        lambda provider: provider.owner_id is None,
+        metadata={
+            "type": "boolean",
+            "example": False,
+            "description": "Whether all users have this provider.",
+        },
+    )
     created_at = Time()
 
 

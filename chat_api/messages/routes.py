@@ -38,7 +38,11 @@ _LONG_FIELDS = LongFields(("content", "tool_calls"), _read_message)
 @blp.arguments(ListMessagesSchema, location="query")
 @blp.response(200, MessageSchema(many=True))
 def list_messages(query: dict[str, Any], conversation_id: str) -> Response:
-    """List the messages on the active path of a conversation, or of all branches, in order of position."""
+    """List the messages on the active path of a conversation, or of all branches, in order of position.
+
+    At most `limit` of them; the header `Link` leads to the next page. A new page can also begin at a message in
+    the middle, with `around`.
+    """
     scope: dict[str, Any] = {"user_id": guard.caller().user_id, "conversation_id": conversation_id}
     scope["all_branches"], around = query.pop("branch") == ALL, query.pop("around", None)
     page = Page(**query)
@@ -58,7 +62,11 @@ def list_messages(query: dict[str, Any], conversation_id: str) -> Response:
 @accepts_key
 @blp.response(201, MessageSchema)
 def create_message(body: dict[str, Any]) -> Response:
-    """Append a message to a conversation: at the end of its active path, or as a reply to an earlier message."""
+    """Append a message to a conversation: at the end of its active path, or as a reply to an earlier message.
+
+    No provider is called: `POST /chat/completions` requests a reply. Messages never change; an edit is another
+    message with the same `parent_id`.
+    """
     append = service.append_message if has_key() else service.append_message_and_commit
     user_id, content = guard.caller().user_id, body["content"]
     words = words_of(content)  # before the transaction that a key begins
@@ -85,7 +93,10 @@ def _created_response(message: dict[str, Any]) -> Response:
 @blp.route("/messages/<id:message_id>", methods=["GET"])
 @blp.response(200, MessageSchema)
 def get_message(message_id: str) -> Response:
-    """Get one of the caller's messages, on any branch."""
+    """Get one of the caller's messages, on any branch.
+
+    Messages never change, so a copy of it stays valid until it is deleted.
+    """
     return entity_response(service.get_message(user_id=guard.caller().user_id, message_id=message_id))
 
 

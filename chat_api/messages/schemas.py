@@ -149,6 +149,8 @@ class SourceSchema(Output):
 
 
 class MessageSchema(Output):
+    may_lack = ("tool_calls", "tool_call_id", "sources")
+
     id = IdField()
     conversation_id = IdField()
     parent_id = IdField(

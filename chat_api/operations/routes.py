@@ -31,14 +31,20 @@ def require_schema() -> None:
 @blp.route("/healthz", methods=["GET"])
 @blp.response(200, HealthSchema)
 def get_health() -> dict[str, str]:
-    """Check that the process is alive."""
+    """Check that the process is alive.
+
+    It uses no database: a process that answers needs no restart.
+    """
     return {"status": "ok"}
 
 
 @blp.route("/readyz", methods=["GET"])
 @blp.response(200, HealthSchema)
 def get_readiness() -> dict[str, str]:
-    """Check that it can serve requests: the database answers and its schema is current."""
+    """Check that it can serve requests: the database answers and its schema is current.
+
+    503 means: send requests to another process for now.
+    """
     service.require_ready()
     return {"status": "ok"}
 
@@ -48,7 +54,10 @@ def get_readiness() -> dict[str, str]:
 @blp.problems(404)
 @blp.response(200, {"type": "string"}, content_type="text/plain")
 def get_metrics() -> Response:
-    """Get the metrics in Prometheus' text format; the bearer token is the setting METRICS_TOKEN."""
+    """Get the metrics in Prometheus' text format; the bearer token is the setting METRICS_TOKEN.
+
+    404 where the operator has set no METRICS_TOKEN.
+    """
     expected = current_app.config["METRICS_TOKEN"]
     if not expected:
         raise NotFound("page here: METRICS_TOKEN is not set")

@@ -9,7 +9,7 @@ from ..web.blueprint import Blueprint
 from ..web.pagination import Page, add_link_header
 from ..web.responses import json_response
 from . import backlog, service
-from .schemas import FoundSchema, SearchQuerySchema
+from .schemas import SearchQuerySchema, SearchResultSchema
 
 blp = Blueprint(
     "search",
@@ -38,7 +38,7 @@ whatever the number of messages on a page."""
 
 @blp.route("", methods=["GET"])
 @blp.arguments(SearchQuerySchema, location="query")
-@blp.response(200, FoundSchema(many=True), headers={"Search-Index": INDEX_HEADER})
+@blp.response(200, SearchResultSchema(many=True), headers={"Search-Index": INDEX_HEADER})
 @blp.doc(description=DESCRIPTION)
 def search_messages(query: dict[str, Any]) -> Response:
     """Search messages by words, "phrases", -exclusions and prefixes*, newest first."""

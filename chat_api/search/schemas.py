@@ -73,7 +73,7 @@ class SnippetSchema(Output):
     )
 
 
-class FoundSchema(Output):
+class SearchResultSchema(Output):
     message = fields.Nested(MessageSchema)
     conversation = fields.Nested(ConversationSchema)
     snippet = fields.Nested(SnippetSchema)

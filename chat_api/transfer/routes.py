@@ -14,7 +14,7 @@ from ..web.blueprint import Blueprint
 from ..web.request_body import end_reads
 from ..web.responses import json_response
 from . import documentation, service
-from .schemas import ImportSchema
+from .schemas import ImportReportSchema
 from .slots import UPLOAD_WAIT_S, transfer_slots, upload_slots
 from .upload import received_file
 
@@ -51,7 +51,7 @@ def export_all() -> Response:
 
 @blp.route("/import", methods=["POST"])
 @blp.doc(**documentation.IMPORT)
-@blp.response(200, ImportSchema)
+@blp.response(200, ImportReportSchema)
 def import_all() -> Response:
     """Import an export. Importing the same file again changes nothing.
 

@@ -317,7 +317,7 @@ class ImportedSchema(Output):
     imported = _count(240, "Imported together with their conversations.")
 
 
-class ImportErrorSchema(Output):
+class ImportFailureSchema(Output):
     line = fields.Integer(
         metadata={
             "example": 17,
@@ -337,7 +337,7 @@ class EndedEarlySchema(Output):
     )
 
 
-class ImportSchema(Output):
+class ImportReportSchema(Output):
     format = fields.String(
         validate=validate.OneOf(["chat-api", "chatgpt"]),
         metadata={"example": "chat-api", "description": "The detected format."},
@@ -347,7 +347,9 @@ class ImportSchema(Output):
     attachments = fields.Nested(ImportedSchema)
     completions = fields.Nested(ImportedSchema)
     providers = fields.Nested(ProviderCountsSchema)
-    errors = fields.List(fields.Nested(ImportErrorSchema), metadata={"description": "The first 100 errors."})
+    errors = fields.List(
+        fields.Nested(ImportFailureSchema), metadata={"description": "The first 100 errors."}
+    )
     errors_omitted = _count(0, "Number of further errors.")
     ended_early = fields.Nested(
         EndedEarlySchema,

@@ -27,7 +27,10 @@ blp.before_request(guard.require_caller)
 @blp.arguments(IdPageSchema, location="query")
 @blp.response(200, ConfigSchema(many=True))
 def list_configs(query: dict[str, Any]) -> Response:
-    """List the caller's configs, oldest first, with the keys masked."""
+    """List the caller's configs, oldest first, with the keys masked.
+
+    At most `limit` of them; the header `Link` leads to the next page.
+    """
     page = Page(**query)
     configs = service.list_configs(user_id=guard.caller().user_id, page=page)
     return listing_response(page, configs, cursor=id_of, schema=ConfigSchema(many=True))
@@ -41,7 +44,10 @@ def list_configs(query: dict[str, Any]) -> Response:
 @commits_once(check=guard.require_owner)
 @blp.response(201, ConfigSchema)
 def create_config(body: dict[str, Any]) -> Any:
-    """Store a user's API key for a provider. It is encrypted, and no answer contains it."""
+    """Store a user's API key for a provider. It is encrypted, and no answer contains it.
+
+    A user has one config for each provider: a second one is 409, and `PUT` replaces it.
+    """
     config = service.create_config(**body)
     return config, _location(config)
 
@@ -49,7 +55,10 @@ def create_config(body: dict[str, Any]) -> Any:
 @blp.route("/<id:user_id>/<id:provider_id>", methods=["GET"])
 @blp.response(200, ConfigSchema)
 def get_config(user_id: str, provider_id: str) -> UserLLMConfig:
-    """Get the user's config for a provider, with the key masked."""
+    """Get the user's config for a provider, with the key masked.
+
+    The masked key has its last characters, to tell keys apart.
+    """
     return service.get_config(user_id=guard.caller().owner_in_path(user_id), provider_id=provider_id)
 
 
@@ -81,7 +90,10 @@ def replace_config(body: dict[str, Any], user_id: str, provider_id: str) -> Any:
 @blp.route("/<id:user_id>/<id:provider_id>", methods=["DELETE"])
 @blp.response(204)
 def delete_config(user_id: str, provider_id: str) -> Response:
-    """Delete the user's API key for a provider."""
+    """Delete the user's API key for a provider.
+
+    Completions of this provider then need another key, unless they need none.
+    """
     owner_id = guard.caller().owner_in_path(user_id)
     config = service.get_config(user_id=owner_id, provider_id=provider_id, lock=True)
     require_match(ConfigSchema().dump(config))

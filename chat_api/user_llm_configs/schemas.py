@@ -45,7 +45,6 @@ class ReplaceConfigSchema(Schema):
         load_default=None,
         load_only=True,
         metadata={
-            "example": "https://api.example.com/v1",
             "description": "The provider's `api_endpoint` for which the key is meant. If the provider has another one "
             "by now, the answer is 409 and the key is not stored.",
         },

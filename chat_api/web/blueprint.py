@@ -97,10 +97,18 @@ class Blueprint(flask_smorest.Blueprint):
 
         return decorator
 
-    def arguments(self, schema: Any, *, required: bool = True, **options: Any) -> Callable[[View], View]:
-        """Read the body, or with `location="query"` the query. A body that is not `required` may be left out."""
+    def arguments(
+        self, schema: Any, *, required: bool = True, documented: bool = True, **options: Any
+    ) -> Callable[[View], View]:
+        """Read the body, or with `location="query"` the query. A body that is not `required` may be left out.
+
+        What is not `documented` goes on working for the clients that know it.
+        """
         if not required:
             options["may_lack_body"] = True
+        if not documented:
+            read: Callable[[View], View] = self.ARGUMENTS_PARSER.use_args(schema, **options)
+            return read
         decorate: Callable[[View], View] = super().arguments(schema, required=required, **options)
         return decorate
 

@@ -4,7 +4,7 @@ import math
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
@@ -165,4 +165,11 @@ class ChangesSchema(Schema):
 
 
 class Output(Schema):
-    """Base of the schemas that describe answers; never used to load anything."""
+    """Base of the schemas that describe answers; never used to load anything.
+
+    In the API document all fields are required but those in `may_lack`, and further ones may be added. With `one_of` it
+    stands for any of these, which have a different constant each in the field `type`.
+    """
+
+    may_lack: ClassVar[tuple[str, ...]] = ()
+    one_of: ClassVar[tuple[type[Schema], ...]] = ()

@@ -6,9 +6,22 @@ from typing import Any
 from ..errors import ERROR_CODES
 from .fields import UUID_PATTERN
 
+DESCRIPTION = """The headless back end of LLM chat applications: accounts, conversations, messages, attachments, \
+LLM providers and API keys, and streamed completions.
+
+Every endpoint below `/chat` needs `Authorization: Bearer <access token>`: \
+register with `POST /auth/register`, get an access token with `POST /auth/login` or, for a script, a personal access \
+token with `POST /auth/tokens`, and enter it under “Authorize”. Errors are `application/problem+json` \
+(RFC 9457). Another user's objects return 404, exactly like an id that does not exist. Unknown fields and query \
+parameters return 400. Answers may have more fields in a later version; those that are listed as required stay."""
 EXAMPLE_ID = "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071"
-ID_SCHEMA = {"type": "string", "format": "uuid", "pattern": UUID_PATTERN, "example": EXAMPLE_ID}
+ID_SCHEMA = {"type": "string", "format": "uuid", "pattern": UUID_PATTERN}
 BEARER: list[dict[str, list[str]]] = [{"bearer": []}]
+BEARER_SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An access token of `POST /auth/login`, or a personal access token of `POST /auth/tokens`.",
+}
 
 
 def reference(kind: str, name: str) -> dict[str, str]:
@@ -48,33 +61,31 @@ def problem_response(status: int) -> dict[str, Any]:
     }
 
 
-def problem_schema(code: dict[str, Any]) -> dict[str, Any]:
-    """The schema of problems, with this schema of their codes."""
-    return {
-        "type": "object",
-        "description": "A problem object (RFC 9457).",
-        "required": ["type", "title", "status", "code", "detail", "request_id"],
-        "properties": {
-            "type": {"type": "string"},
-            "title": {"type": "string"},
-            "status": {"type": "integer"},
-            "code": code,
-            "detail": {"type": "string", "description": "What happened, for people."},
-            "request_id": {
-                "type": ["string", "null"],
-                "description": "The request's id: quote it when you contact the operator.",
-            },
-            "retry_after_s": {
-                "type": "integer",
-                "description": "In the problem of a completion: what `Retry-After` says, in seconds.",
-            },
-            "errors": {
-                "type": "object",
-                "description": "For invalid input: the messages for each invalid field.",
-                "additionalProperties": {"type": "array", "items": {"type": "string"}},
-            },
+PROBLEM = {
+    "type": "object",
+    "description": "A problem object (RFC 9457).",
+    "required": ["type", "title", "status", "code", "detail", "request_id"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": reference("schemas", "ProblemCode"),
+        "detail": {"type": "string", "description": "What happened, for people."},
+        "request_id": {
+            "type": ["string", "null"],
+            "description": "The request's id: quote it when you contact the operator.",
         },
-    }
+        "retry_after_s": {
+            "type": "integer",
+            "description": "In the problem of a completion: what `Retry-After` says, in seconds.",
+        },
+        "errors": {
+            "type": "object",
+            "description": "For invalid input: the messages for each invalid field.",
+            "additionalProperties": {"type": "array", "items": {"type": "string"}},
+        },
+    },
+}
 
 
 def text_header(description: str, example: str) -> dict[str, Any]:
@@ -107,20 +118,24 @@ def header_parameter(name: str, description: str, **schema: Any) -> dict[str, An
     }
 
 
-IDEMPOTENCY_KEY = header_parameter(
-    "Idempotency-Key",
-    "Makes retries safe: for 24 hours, a repeated request with the same key and body has no further effect and gets "
-    "the first answer.",
-    pattern="^[ -~]{1,255}$",
-    minLength=1,
-    maxLength=255,
-)
-ACT_AS = header_parameter(
-    "X-Act-As", "For admins and service accounts: the id of the user to act for.", format="uuid"
-)
-REQUEST_ID = header_parameter(
-    "X-Request-ID", "The client's own id for this request; replaced by a generated one if it is malformed."
-)
-IF_MATCH = header_parameter("If-Match", "Apply the change only if the object's ETag is still this one.")
-IF_NONE = header_parameter("If-None-Match", "`*`: create the object only if there is none.")
-IF_NONE_MATCH = header_parameter("If-None-Match", "Answer 304 if the object's ETag is still this one.")
+PARAMETERS = {
+    "IdempotencyKey": header_parameter(
+        "Idempotency-Key",
+        "Makes retries safe: for 24 hours, a repeated request with the same key and body has no further effect and "
+        "gets the first answer.",
+        pattern="^[ -~]{1,255}$",
+        minLength=1,
+        maxLength=255,
+    ),
+    # no format: generators make an object of a UUID, and not all of them can send one in a header
+    "ActAs": header_parameter(
+        "X-Act-As", "For admins and service accounts: the id of the user to act for.", pattern=UUID_PATTERN
+    ),
+    "RequestId": header_parameter(
+        "X-Request-ID",
+        "The client's own id for this request; replaced by a generated one if it is malformed.",
+    ),
+    "IfMatch": header_parameter("If-Match", "Apply the change only if the object's ETag is still this one."),
+    "IfNoneExists": header_parameter("If-None-Match", "`*`: create the object only if there is none."),
+    "IfNoneMatch": header_parameter("If-None-Match", "Answer 304 if the object's ETag is still this one."),
+}

@@ -99,7 +99,9 @@ def _parsed(frame: str) -> Event:
     lines = _without_comments(frame)
     assert [line.split(": ")[0] for line in lines] == ["id", "event", "data"], frame
     id_, name, content = (line.split(": ", 1)[1] for line in lines)
-    return Event(int(id_), name, json.loads(content))
+    fields = json.loads(content)
+    assert fields.pop("type") == name, frame
+    return Event(int(id_), name, fields)
 
 
 def _without_comments(frame: str) -> list[str]:

@@ -97,7 +97,9 @@ def _events_in(response: http.client.HTTPResponse) -> Iterator[Event]:
     for line in iter(response.readline, b""):
         text = line.decode().removesuffix("\n")
         if not text and "data" in fields:
-            yield Event(int(fields["id"]), fields["event"], json.loads(fields["data"]))
+            content = json.loads(fields["data"])
+            assert content.pop("type") == fields["event"]
+            yield Event(int(fields["id"]), fields["event"], content)
             fields = {}
         elif text and not text.startswith(":"):  # else a comment: it keeps the connection open
             name, _, value = text.partition(": ")

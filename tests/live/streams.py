@@ -121,7 +121,9 @@ def events_in(lines: Iterable[bytes]) -> Iterator[Event]:
     for line in lines:
         text = line.decode().removesuffix("\n")
         if not text and "data" in fields:
-            yield Event(int(fields["id"]), fields["event"], json_module.loads(fields["data"]))
+            content = json_module.loads(fields["data"])
+            assert content.pop("type") == fields["event"]
+            yield Event(int(fields["id"]), fields["event"], content)
             fields = {}
         elif text and not text.startswith(":"):
             name, _, value = text.partition(": ")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chat_api.completions.parameters import ParametersSchema
+from chat_api.completions.parameters import CompletionParametersSchema
 from chat_api.llm.anthropic.models import UNKNOWN, traits_of
 from tests.support.parameters import (
     CLAUDE,
@@ -23,7 +23,7 @@ OLDER, V46, V5, V55 = CLAUDE
 
 
 def test_there_is_a_sample_of_each_parameter() -> None:
-    assert set(SAMPLES) == set(ParametersSchema().fields) - {"n"}
+    assert set(SAMPLES) == set(CompletionParametersSchema().fields) - {"n"}
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.label)
