@@ -17,6 +17,7 @@ from ..llm.events import (
     Corrected,
     Event,
     Finish,
+    Notice,
     ProviderState,
     ReasoningDelta,
     Source,
@@ -55,6 +56,7 @@ class Run:
         self.started_s = time.monotonic()
         self.first_token_s: float | None = None  # when the first of the reply came
         self._cancel_token = CancelToken()
+        self._notices: list[str] = []
         self._sources: dict[str, Source] = {}  # in the order in which they came
         self._usage: Usage | None = None
         self._state: ProviderState | None = None
@@ -133,6 +135,8 @@ class Run:
                 self._usage = event
             elif isinstance(event, Finish):
                 self._finish = event
+            elif isinstance(event, Notice):
+                self._notices.append(event.text)
             elif isinstance(event, Corrected):
                 self.corrected = event
         if self.log.position > position:
@@ -155,8 +159,8 @@ class Run:
             problem=problem,
             prompt_tokens=self.completion.prompt_tokens if prompt_tokens is None else prompt_tokens,
             completion_tokens=completion_tokens,
-            # the provider may have counted more of a reply that was cut off than it reported last
             sources=sources_to_json(self.log.text_of(TEXT), self._sources.values()),
+            # the provider may have counted more of a reply that was cut off than it reported last
             usage_estimated=failure is not None or None in (usage.prompt_tokens, usage.completion_tokens),
             warnings=self._warnings(),
             provider_state=self._stored_state(),
@@ -166,7 +170,7 @@ class Run:
         """Those of the beginning, and what has been found out since."""
         found = self.corrected.warnings if self.corrected else ()
         of_state = (STATE_TOO_LARGE,) if self._state and not self._state.state else ()
-        return tuple(dict.fromkeys((*self.completion.warnings, *found, *of_state)))
+        return tuple(dict.fromkeys((*self.completion.warnings, *found, *of_state, *self._notices)))
 
     def _stored_state(self) -> str | None:
         """What goes back to the provider with this reply, and to whom."""

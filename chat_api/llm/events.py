@@ -82,6 +82,13 @@ class Corrected:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """What of the reply is not kept, for the warnings of the completion."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Why the model stopped: "stop", "length", "tool_calls", "content_filter", or the provider's own value."""
 
@@ -97,5 +104,6 @@ Event = (
     | ProviderState
     | Usage
     | Corrected
+    | Notice
     | Finish
 )

@@ -10,7 +10,7 @@ import orjson
 
 from ..egress.errors import EgressError, Failed, TimedOut, Unreachable
 from .error_responses import error_of_no_reply, error_of_report, error_of_stray
-from .events import Event, Finish, ProviderState, ReasoningDelta, TextDelta, ToolCall, Usage
+from .events import Event, Finish, Notice, ProviderState, ReasoningDelta, TextDelta, ToolCall, Usage
 from .finish_reasons import STOP, TOOL_CALLS, finish_reason, is_complete
 from .provider_state import StateTooLarge
 from .redaction import Secrets
@@ -31,7 +31,7 @@ MAX_EMPTY_BYTES = 24 * 1024 * 1024
 
 NO_ARGUMENTS = ("", "null", '""', "None")  # what some servers send for none
 # what stands for a reply that has no text but something that can't be kept
-MEDIA_NOTE = "[The model made {what}, which this service can't show yet.]"
+MEDIA_NOTE = "The model made {what}, which this service can't show yet."
 MEDIA = {"picture": "a picture", "sound": "a sound recording", "video": "a video"}
 
 ERROR_EVENTS = frozenset(("error", "Error", "ERROR", "exception"))  # the names of events that report one
@@ -210,13 +210,14 @@ class StreamParser:
         return [] if state is None else [ProviderState(state)]
 
     def _notes(self) -> list[Event]:
-        """What takes the place of the text where there is only something that is not kept."""
-        if not self.media or self.text.length:
+        """What of the reply is not kept: the text says so where there is no other, else a notice does."""
+        if not self.media:
             return []
         what = " and ".join(
             MEDIA[kind] if count == 1 else f"{count} {kind}s" for kind, count in self.media.items()
         )
-        return [TextDelta(MEDIA_NOTE.format(what=what))]
+        note = MEDIA_NOTE.format(what=what)
+        return [Notice(note) if self.text.length else TextDelta(f"[{note}]")]
 
     def _count(self, size: int) -> None:
         """Count what a tool call brings, which becomes an event only at the end."""
@@ -234,6 +235,14 @@ def error_of_frame(data: str, secrets: Secrets) -> EgressError:
     """The error in a frame that is named `error`: an object, an object around it, or just text."""
     value = parse_json(data)
     return error_of_report(data if value is None else value, secrets)
+
+
+def parts_of_frame(frame: Frame) -> list[Frame]:
+    """The events in one that is no JSON because its server leaves blank lines out, or writes `data:` twice."""
+    lines = [line.strip().removeprefix("data:").lstrip() for line in frame.data.split("\n")]
+    parts = [Frame("", line) for line in lines if line]
+    is_same = len(parts) == 1 and parts[0].data == frame.data
+    return [] if is_same or not all(part.data[:1] in ("{", "[") for part in parts) else parts
 
 
 def join_texts(found: list[Event]) -> list[Event]:

@@ -100,7 +100,9 @@ def is_serializable(value: object) -> bool:
 
 
 def as_count(value: object) -> int | None:
-    """The value if it can be a number of tokens, else None."""
+    """The value if it can be a number of tokens, else None. Some servers write it with a decimal point."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT:
         return value
     return None

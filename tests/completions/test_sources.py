@@ -174,4 +174,6 @@ def test_picture_alone_is_no_empty_reply(openai_chat: Chat) -> None:
     assert (
         completion["message"]["content"] == "[The model made a picture, which this service can't show yet.]"
     )
-    assert chat.reply()["message"]["content"] == "Here it is."
+    beside = chat.reply()
+    assert (beside["message"]["content"], beside["status"]) == ("Here it is.", "completed")
+    assert beside["warnings"] == ["The model made a picture, which this service can't show yet."]

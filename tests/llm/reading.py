@@ -10,6 +10,7 @@ from chat_api.llm import anthropic, openai
 from chat_api.llm.events import (
     Event,
     Finish,
+    Notice,
     ReasoningDelta,
     Source,
     TextDelta,
@@ -34,6 +35,7 @@ class Read:
     sources: dict[str, Source] = field(default_factory=dict)
     usage: tuple[int | None, int | None] | None = None
     finish: str | None = None
+    notices: list[str] = field(default_factory=list)
     error: str | None = None
 
     def take(self, event: Event) -> None:
@@ -51,6 +53,8 @@ class Read:
             self.sources[event.url] = event
         elif isinstance(event, Usage):
             self.usage = (event.prompt_tokens, event.completion_tokens)
+        elif isinstance(event, Notice):
+            self.notices.append(event.text)
         elif isinstance(event, Finish):
             self.finish = event.reason
 

@@ -1,13 +1,14 @@
 """Texts, usage and ends of replies, as servers of either protocol really send them."""
 
+import json
 from typing import Any
 
 import pytest
 
 from chat_api.llm import anthropic
 from chat_api.llm.events import Finish, TextDelta
-from chat_api.llm.sse import Frame
-from tests.llm.reading import answer, block, chunk, message, read, read_whole, text_block, texts
+from chat_api.llm.sse import Frame, SseReader
+from tests.llm.reading import PROTOCOLS, answer, block, chunk, message, read, read_whole, text_block, texts
 
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 LONG = "The answer to this question is longer than what is remembered of its beginning."
@@ -178,10 +179,9 @@ def test_picture_without_text_is_named(message: dict[str, Any], what: str) -> No
 
 
 def test_picture_beside_a_text_changes_nothing_of_it() -> None:
-    assert (
-        read([chunk({"content": "Here it is."}), chunk({"images": [IMAGE]}), chunk(finish="stop")]).text
-        == "Here it is."
-    )
+    result = read([chunk({"content": "Here it is."}), chunk({"images": [IMAGE]}), chunk(finish="stop")])
+    assert result.text == "Here it is."
+    assert result.notices == ["The model made a picture, which this service can't show yet."]
 
 
 # -- usage --------------------------------------------------------------------------------------------------
@@ -217,6 +217,14 @@ def test_picture_beside_a_text_changes_nothing_of_it() -> None:
                 {"choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": 0}},
             ],
             id="zeros-after-it",
+        ),
+        pytest.param(
+            [{**chunk(finish="stop"), "usage": {"prompt_tokens": 11.0, "completion_tokens": 7.0}}],
+            id="decimal",
+        ),
+        pytest.param(
+            [{**chunk(finish="stop"), "usage": {"prompt_tokens": 11, "total_tokens": 18}}],
+            id="only-the-total",
         ),
         pytest.param(
             [
@@ -255,6 +263,24 @@ def test_usage_of_claude(start: Any, end: Any, expected: Any) -> None:
     events = message(text_block(0, "Hi"), usage=end)
     events[0]["message"]["usage"] = start
     assert read(events, "anthropic").usage == expected
+
+
+# -- framing ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("api_format", "events"),
+    [("openai", texts("Hel", "lo")), ("anthropic", message(text_block(0, "Hel", "lo")))],
+)
+@pytest.mark.parametrize("join", ["\ndata: ", "\ndata: data: ", "\n\ndata: data: ", "\n\ndata:"])
+def test_blank_lines_left_out_and_data_twice(api_format: str, events: list[Any], join: str) -> None:
+    reader = SseReader(10_000)
+    content = "data: " + join.join(json.dumps(event) for event in events) + "\n\n"
+    frames = [*reader.feed(content.encode()), *reader.close()]
+    reads = PROTOCOLS[api_format].parse_stream([frames], secrets="key", reply_bytes=1000)
+    found = [event for part in reads for event in part]
+    assert "".join(event.text for event in found if isinstance(event, TextDelta)) == "Hello"
+    assert found[-1] == Finish("stop")
 
 
 # -- ends ---------------------------------------------------------------------------------------------------

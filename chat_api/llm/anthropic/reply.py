@@ -9,7 +9,7 @@ from ..events import Event, ReasoningDelta, TextDelta
 from ..redaction import Secrets
 from ..sources import MAX_SOURCES
 from ..sse import Frame
-from ..stream_parser import ERROR_EVENTS, error_of_frame, serialize_arguments
+from ..stream_parser import ERROR_EVENTS, error_of_frame, parts_of_frame, serialize_arguments
 from ..untrusted_json import as_count, as_dict, as_text, items_of, parse_json
 from .state import ReplyState
 
@@ -73,6 +73,10 @@ class AnthropicStreamParser(stream_parser.StreamParser):
         if data.strip() == "[DONE]":  # added by gateways
             self.is_done = True
             return
+        if event is None and (parts := parts_of_frame(frame)):
+            for part in parts:
+                self.take(part, found)
+            return
         if not isinstance(event, dict):
             self.note_unparsed(data)
             return
@@ -101,6 +105,7 @@ class AnthropicStreamParser(stream_parser.StreamParser):
             self._state_of_reply.end_block(event.get("index"))
             self._end_block(found)
         elif kind == "message_stop":
+            self._take_usage(as_dict(event.get("usage")))
             self.is_done = True
         elif kind == "error":
             raise error_of_report(event.get("error") or event, self.secrets)

@@ -9,7 +9,7 @@ from ..events import Event, ReasoningDelta, TextDelta
 from ..redaction import Secrets
 from ..sources import FIELDS as SOURCE_FIELDS
 from ..sse import Frame
-from ..stream_parser import ERROR_EVENTS, error_of_frame
+from ..stream_parser import ERROR_EVENTS, error_of_frame, parts_of_frame
 from ..untrusted_json import as_count, as_dict, as_text, items_of, parse_json
 from .state import MESSAGE_FIELDS, ReplyState
 from .tool_calls import ToolCallReader
@@ -105,6 +105,9 @@ class OpenAIStreamParser(stream_parser.StreamParser):
             pass
         if data.strip() in DONE:  # some gateways send it as a JSON string
             self.is_done = True
+        elif chunk is None and (parts := parts_of_frame(frame)):
+            for part in parts:
+                self.take(part, found)
         elif isinstance(chunk, (dict, list)):
             self._take_chunk(chunk, found)
         else:
@@ -292,10 +295,12 @@ class OpenAIStreamParser(stream_parser.StreamParser):
 
     def _take_usage(self, usage: dict[str, Any]) -> None:
         """Take counts under the names that they have anywhere. Anthropic counts tokens of the cache apart."""
-        prompt = _count(usage, PROMPT_TOKENS)
+        prompt, completion = _count(usage, PROMPT_TOKENS), _count(usage, COMPLETION_TOKENS)
         if prompt is not None and "input_tokens" in usage:
             prompt = as_count(prompt + sum(as_count(usage.get(name)) or 0 for name in CACHE_TOKENS))
-        self.merge_usage(prompt, _count(usage, COMPLETION_TOKENS))
+        if prompt is not None and completion is None and (total := as_count(usage.get("total_tokens"))):
+            completion = as_count(total - prompt)
+        self.merge_usage(prompt, completion)
 
 
 def _is_plain_delta(delta: dict[str, Any]) -> bool:
