@@ -44,6 +44,8 @@ _LONE = re.compile("|".join(map(re.escape, _LONE_TAGS)), re.IGNORECASE)
 _OPENING_TAGS = tuple(tag.replace("/", "") for tag in _LONE_TAGS)
 _OPENING = re.compile("|".join(map(re.escape, _OPENING_TAGS)), re.IGNORECASE)
 _WATCHED = (*_LONE_TAGS, *_OPENING_TAGS)
+# what has to be looked at more closely: a watched tag, or the beginning of one at the end of a text
+_CANDIDATE = re.compile("</?(?:thi|tho|see|t?h?$|s?e?$)", re.IGNORECASE)
 _QUOTES = frozenset("`'\"“”‘’«»")
 _CONTEXT = 10  # characters before a tag that are looked at
 _SENTENCE_ENDS = ("", "\n", *".!?:;)…。！？")
@@ -59,13 +61,13 @@ _START, _REASONING, _TEXT = "start", "reasoning", "text"
 class ReplyText:
     """Takes the text as it comes, and appends TextDelta and ReasoningDelta to the events of a read.
 
-    While `is_plain`, a text without "<" only has to be appended, counted in `passed` and remembered as `last`; parsers
-    do that themselves, for speed.
+    While `is_plain`, a text without "<" (any text, unless it `watches`) only has to be appended, counted in `passed`
+    and remembered as `last`; parsers do that themselves, for speed.
     """
 
     __slots__ = (
         "_begins", "_breaks", "_closing", "_closing_tag", "_follows_reasoning", "_held", "_length", "_received",
-        "_state", "_watches", "head", "is_plain", "last", "passed",
+        "_state", "head", "is_plain", "last", "passed", "watches",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -79,7 +81,7 @@ class ReplyText:
         self._closing_tag, self._closing = "", _LONE
         self._begins = False  # the reasoning, of which nothing but white space has come
         self._follows_reasoning = False
-        self._watches = True  # for a closing tag without an opening one
+        self.watches = True  # for a closing tag without an opening one
         self._breaks = False  # a paragraph ends before the next text
 
     @property
@@ -99,7 +101,7 @@ class ReplyText:
 
     def expect_no_tags(self) -> None:
         """Take a closing tag for text: the reasoning comes apart from it."""
-        self._watches = False
+        self.watches = False
 
     def end_paragraph(self) -> None:
         """Keep the next text apart from this one: something else came between them."""
@@ -133,7 +135,7 @@ class ReplyText:
         if self._state == _REASONING:
             if held := held.rstrip():
                 found.append(ReasoningDelta(held))
-        elif self._state == _TEXT and self._watches and (end := _LONE.search(held)):
+        elif self._state == _TEXT and self.watches and (end := _LONE.search(held)):
             self._end_untagged(held[: end.start()], found)
         elif held.strip() or not self._follows_reasoning:
             self._append_text(held, found)
@@ -143,7 +145,7 @@ class ReplyText:
         rest = text.lstrip()
         known = rest[:_LONGEST].lower()
         if tag := next((tag for tag in _BEGINNINGS if known.startswith(tag)), None):
-            self._follows_reasoning, self._watches = True, False
+            self._follows_reasoning, self.watches = True, False
             if tag in TAGS:
                 self._state, self._begins, self._closing_tag = _REASONING, True, TAGS[tag]
                 self._closing = _CLOSING[self._closing_tag]
@@ -175,10 +177,10 @@ class ReplyText:
 
     def _take_text(self, text: str, found: list[Event]) -> str:
         """Take text, unless a closing tag says that it was reasoning; the rest of the text."""
-        if self._watches and "<" in text:
+        if self.watches and _CANDIDATE.search(text):
             end = next((tag for tag in _LONE.finditer(text) if not _is_quoted(tag, self.last)), None)
             if _OPENING.search(text, 0, end.start() if end else len(text)):
-                self._watches = False  # whatever closes is in the text, too
+                self.watches = False  # whatever closes is in the text, too
             elif end is not None and end.end() < len(text):
                 self._end_untagged(text[: end.start()], found)
                 return text[end.end() :]
@@ -199,7 +201,7 @@ class ReplyText:
         if reasoning := reasoning.lstrip() if is_all else reasoning:
             found.append(ReasoningDelta(reasoning))
         self._length = -self.passed
-        self._state, self._watches, self._follows_reasoning = _START, False, True
+        self._state, self.watches, self._follows_reasoning = _START, False, True
 
     def _append_text(self, text: str, found: list[Event]) -> None:
         if text:

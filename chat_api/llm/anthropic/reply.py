@@ -60,7 +60,7 @@ class AnthropicStreamParser(stream_parser.StreamParser):
                 and event["type"] == "content_block_delta"
                 and delta["type"] == "text_delta"
                 and type(text) is str
-                and "<" not in text
+                and ("<" not in text or not reply.watches)
             ):
                 if text:
                     reply.passed += len(text)

@@ -39,6 +39,7 @@ MEDIA = {
 LISTS_OF_MEDIA = {"images": "picture", "videos": "video"}
 OTHER_PARTS = SOURCE_FIELDS | {"function_call", "refusal", "audio", *LISTS_OF_MEDIA}
 PLAIN_PARTS = {"role", "content"}
+PARTS_OF_THINKING = PLAIN_PARTS | {"reasoning_content", "reasoning"}
 SURE_LENGTH = 8  # from here on, a text that begins with all that came before repeats it: that is no chance
 
 
@@ -65,6 +66,7 @@ class OpenAIStreamParser(stream_parser.StreamParser):
         # the fields of the last chunk and of its choice, if there is nothing in them that has to be looked at
         self._plain_chunk: tuple[str, ...] | None = None
         self._plain_choice: tuple[str, ...] | None = None
+        self._plain_delta: tuple[str, ...] | None = None
         self._texts = 0  # parts of text that came otherwise than on the short way
         self._is_cumulative = False  # each delta has all of the text so far
         self._in_doubt = ""  # a delta that may be the second one of such a stream
@@ -81,28 +83,8 @@ class OpenAIStreamParser(stream_parser.StreamParser):
         if event in ERROR_EVENTS:
             raise error_of_frame(data, self.secrets)
         chunk = parse_json(data)
-        try:  # the short way of most frames: a text and nothing else, in a chunk like the one before
-            (choice,) = chunk["choices"]
-            delta = choice["delta"]
-            text, reply = delta.get("content"), self.text
-            if (
-                type(text) is str
-                and "<" not in text
-                and reply.is_plain
-                and tuple(chunk) == self._plain_chunk
-                and tuple(choice) == self._plain_choice
-                and not choice.get("finish_reason")
-                and not chunk.get("usage")
-                and not choice.get("index")
-                and (len(delta) == 1 or _is_plain_delta(delta))
-            ):
-                if text:
-                    reply.passed += len(text)
-                    reply.last = text
-                    found.append(TextDelta(text))
-                return
-        except (KeyError, TypeError, ValueError, AttributeError):
-            pass
+        if self._take_plain(chunk, found):
+            return
         if data.strip() in DONE:  # some gateways send it as a JSON string
             self.is_done = True
         elif chunk is None and (parts := parts_of_frame(frame)):
@@ -112,6 +94,47 @@ class OpenAIStreamParser(stream_parser.StreamParser):
             self._take_chunk(chunk, found)
         else:
             self.note_unparsed(data)
+
+    def _take_plain(self, chunk: Any, found: list[Event]) -> bool:
+        """Take most of what comes on a short way: a text, reasoning or arguments, and nothing else, in a chunk like the
+        one before. False where there may be more in it.
+        """
+        try:
+            (choice,) = chunk["choices"]
+            if (
+                tuple(chunk) == self._plain_chunk
+                and tuple(choice) == self._plain_choice
+                and not choice.get("finish_reason")
+                and not chunk.get("usage")
+                and not choice.get("index")
+            ):
+                delta, reply = choice["delta"], self.text
+                text = delta.get("content")
+                if text:
+                    if (
+                        type(text) is str
+                        and reply.is_plain
+                        and ("<" not in text or not reply.watches)
+                        and (len(delta) == 1 or tuple(delta) == self._plain_delta or _is_plain_delta(delta))
+                    ):
+                        reply.passed += len(text)
+                        reply.last = text
+                        found.append(TextDelta(text))
+                        return True
+                elif len(delta) == 1 and "tool_calls" in delta:
+                    (fragment,) = delta["tool_calls"]
+                    if (call := self._tool_calls.take_more(fragment)) is not None:
+                        self._state_of_reply.take_call(call, fragment)
+                        return True
+                elif self._has_reasoning and delta.keys() <= PARTS_OF_THINKING:
+                    text = delta.get("reasoning_content") or delta.get("reasoning")
+                    if type(text) is str:
+                        found.append(ReasoningDelta(text))
+                        self._state_of_reply.take_message(delta)
+                        return True
+        except (KeyError, TypeError, ValueError, AttributeError):
+            pass
+        return False
 
     def take_json(self, answer: Any, found: list[Event]) -> None:
         """Append the events of a whole answer: of the first choice only."""
@@ -190,7 +213,9 @@ class OpenAIStreamParser(stream_parser.StreamParser):
                 self._take_call(as_dict(fragment))
         if not MESSAGE_FIELDS.isdisjoint(delta):
             self._state_of_reply.take_message(delta)
-        if not OTHER_PARTS.isdisjoint(delta):
+        if delta.keys() <= PLAIN_PARTS:
+            self._plain_delta = tuple(delta)
+        elif not OTHER_PARTS.isdisjoint(delta):
             self._take_others(delta, found)
 
     def _take_message(self, message: dict[str, Any], found: list[Event]) -> None:

@@ -26,7 +26,7 @@ MESSAGE_FIELDS = frozenset(
     )
 )
 # fields of a call that belong to the protocol; all others are its sender's
-CALL_FIELDS = ("index", "id", "type", "function", "custom", "name", "arguments")
+CALL_FIELDS = frozenset(("index", "id", "type", "function", "custom", "name", "arguments"))
 # texts of an entry of `reasoning_details` that arrive in parts
 _GROWING = ("text", "summary", "data")
 
@@ -61,6 +61,8 @@ class ReplyState:
 
     def take_call(self, call: PartialToolCall, fragment: dict[str, Any]) -> None:
         """Take what a fragment of a call, or a whole call, has of it."""
+        if fragment.keys() <= CALL_FIELDS:
+            return
         extra = {name: value for name, value in fragment.items() if name not in CALL_FIELDS and value}
         if extra and self._budget.take(extra):
             self._calls.append((call, extra))

@@ -29,6 +29,8 @@ class ToolCallReader:
 
         With `repeats` it is part of a message that may repeat what came in fragments.
         """
+        if (call := self.take_more(fragment)) is not None:
+            return call
         function = as_dict(fragment.get("function") or fragment.get("custom")) or fragment
         id, name = _id_of(fragment.get("id")), as_text(function.get("name"))
         arguments = function.get("arguments") or function.get("input")
@@ -55,6 +57,17 @@ class ToolCallReader:
         self._parser.name_call(call, id, name)
         if call.id:
             self._by_id[call.id] = call
+        self._parser.add_arguments(call, arguments)
+        return call
+
+    def take_more(self, fragment: dict[str, Any]) -> PartialToolCall | None:
+        """Take what most fragments are, more of the arguments of a call; None if it may be anything else."""
+        function, index = fragment.get("function"), fragment.get("index")
+        if fragment.get("id") or type(function) is not dict or function.get("name") or type(index) is not int:
+            return None
+        arguments, call = function.get("arguments"), self._parser.call_at.get(index)
+        if call is None or type(arguments) is not str or not arguments or arguments.lstrip()[:1] == "{":
+            return None
         self._parser.add_arguments(call, arguments)
         return call
 
