@@ -62,7 +62,7 @@ class AddressPolicy:
 
 
 def literal_address(host: str) -> IPAddress | None:
-    """The address that a host is, in whatever form, or None where a name server would be asked."""
+    """The address that a host is, in whatever form, or None where it takes a name server."""
     if (address := parse_address(host)) is not None:
         return address
     name = host.lower().rstrip(".")

@@ -77,7 +77,7 @@ class Report:
 
 
 def check_provider(client: "Client", endpoint: Endpoint, model: str | None) -> Report:
-    """Try a provider; without a model its list of models is asked for. Raises nothing."""
+    """Try a provider; without a model its list of models is requested. Raises nothing."""
     report = Report(operation_url(endpoint, protocol_of(endpoint).COMPLETIONS_PATH), model)
     if model is None:
         _check_list(client, endpoint, report)
@@ -112,7 +112,7 @@ def _check_list(client: "Client", endpoint: Endpoint, report: Report) -> None:
     error = _error_of(lambda: client.list_models(endpoint))
     if error is not None:
         report.fails_at(STEP_OF.get(error.code, "address"), error.code, error.detail)
-        if report.steps["model"].problem is not None:  # it is not the model's, as none was asked for
+        if report.steps["model"].problem is not None:  # it is not the model's, as none was tried
             report.steps["key"] = replace(report.steps["model"], ok=None)
             report.steps["model"] = Step()
         return

@@ -143,7 +143,7 @@ def test_throttled_model_may_work_later(ada: Api, provider: ScriptedProvider) ->
 
 
 @pytest.mark.parametrize("lists_models", [True, False])
-def test_answer_of_an_unknown_kind_is_told_from_another_server(
+def test_answer_of_an_unknown_kind_may_come_from_another_server(
     ada: Api, provider: ScriptedProvider, lists_models: bool
 ) -> None:
     """Where the list of models can be read, address and key are right."""

@@ -36,7 +36,7 @@ def test_table_of_vendors_is_the_data() -> None:
 
 
 def test_table_of_options_is_the_code() -> None:
-    shown = {
+    documented = {
         name.strip("`"): default.strip("`")
         for name, default, _ in rows_after("| `request_options` | Default")
     }
@@ -45,7 +45,7 @@ def test_table_of_options_is_the_code() -> None:
         for field in fields(RequestOptions)
         if field.name not in LEARNED_ONLY
     }
-    assert shown == {name: default or "*(empty)*" for name, default in expected.items()}
+    assert documented == {name: default or "*(empty)*" for name, default in expected.items()}
 
 
 def names_of(found: Iterable[Vendor]) -> list[str]:
