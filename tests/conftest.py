@@ -21,6 +21,7 @@ from chat_api.auth.passwords import hash_password
 from chat_api.completions import registry
 from chat_api.database.session import db
 from chat_api.database.statements import close_idle_connections
+from chat_api.transfer.slots import transfer_slots
 from chat_api.users import service as users
 from config import Config
 from tests.support.api import PASSWORD, Api, new_email
@@ -179,6 +180,14 @@ def make_user(app: Flask) -> Callable[..., Api]:
 def hash_of_password() -> str:
     """Hashed once: 60 ms for each user of each test would be a quarter of the suite's time."""
     return hash_password(PASSWORD)
+
+
+@pytest.fixture(autouse=True)
+def no_export_stays_open() -> Iterator[None]:
+    """A response that is not closed keeps its slot, and the tests after it in this process get none."""
+    before = transfer_slots.taken
+    yield
+    assert transfer_slots.taken <= before, "Close the response of the export, or have it buffered."
 
 
 @pytest.fixture

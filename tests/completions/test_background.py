@@ -92,7 +92,7 @@ def test_a_failed_reply_gives_no_title(chat: Chat) -> None:
 
 def test_conversations_without_titles_are_exported_and_imported(ada: Api, bob: Api) -> None:
     ada.made("/chat/conversations", {})
-    exported = ada.get("/chat/export").get_data()
+    exported = ada.get("/chat/export", buffered=True).get_data()
     report = bob.post("/chat/import", data=exported, content_type="application/x-ndjson")
     assert report.status_code == 200
     assert [item["title"] for item in bob.get("/chat/conversations").get_json()] == [""]

@@ -101,7 +101,7 @@ def test_sources_are_streamed_and_replayed(chat: Chat) -> None:
 
 def test_sources_survive_an_export(chat: Chat, make_user: Callable[..., Api]) -> None:
     completion = chat.reply()
-    exported = chat.api.get("/chat/export").get_data()
+    exported = chat.api.get("/chat/export", buffered=True).get_data()
     lines = [json.loads(line) for line in exported.splitlines()]
     mine = [line for line in lines if line.get("conversation_id") == chat.conversation_id]
     assert [line["sources"] for line in mine if "sources" in line] == [SOURCES]

@@ -184,8 +184,8 @@ def test_no_answer_has_the_value_of_a_header(ada: Api, admin: Api, app: Flask) -
         ada.get(f"{PROVIDERS}/{shared['id']}"),
         ada.get(f"{PROVIDERS}?limit=1000"),
         admin.patch(f"{PROVIDERS}/{shared['id']}", {"name": "Q"}),
-        ada.get("/chat/export"),
-        admin.get("/chat/export"),
+        ada.get("/chat/export", buffered=True),
+        admin.get("/chat/export", buffered=True),
     ]
     sent = would_send(ada, shared)
     assert (sent["headers"]["authorization"], sent["headers"]["x-team"]) == ("****", "****")

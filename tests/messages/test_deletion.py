@@ -294,7 +294,7 @@ def test_deletion_of_a_conversation_that_was_interrupted_is_seen_by_nobody(
     assert ada.get("/chat/conversations").get_json() == []
     assert ada.get("/chat/search?q=cuttlefish").get_json() == []
     assert ada.get("/chat/search?q=cuttlefish&sort=relevance").get_json() == []
-    export = ada.get("/chat/export").get_data(as_text=True)
+    export = ada.get("/chat/export", buffered=True).get_data(as_text=True)
     assert not any(each in export for each in (chat.conversation_id, first["id"], completion["id"]))
     said = {"conversation_id": chat.conversation_id, "role": "user", "content": "Hello?"}
     assert ada.post("/chat/messages", said).status_code == 404

@@ -1,5 +1,6 @@
 """Exports of ChatGPT: their trees become branches, whatever is odd about them."""
 
+import copy
 import hashlib
 import io
 import json
@@ -106,7 +107,7 @@ REALISTIC = conversation(
 
 def records(source: Any) -> tuple[Record, list[Record]]:
     """The conversation and its messages."""
-    first, *others = read_conversation(source, 1)
+    first, *others = read_conversation(copy.deepcopy(source), 1)  # which takes it apart
     assert isinstance(first, Record), first
     assert all(isinstance(other, Record) for other in others)
     return first, others  # type: ignore[return-value]

@@ -202,7 +202,7 @@ def test_lines_outside_of_any_conversation_are_told_once(app: Flask, ada: Api) -
 
 
 def test_only_the_first_hundred_errors_are_listed(ada: Api) -> None:
-    report = imported(ada, file_of(*[conversation(title="") for _ in range(130)]))
+    report = imported(ada, file_of(*[conversation(title="x" * 256) for _ in range(130)]))
     assert (len(report["errors"]), report["errors_omitted"]) == (100, 30)
     assert report["conversations"]["failed"] == 130
 

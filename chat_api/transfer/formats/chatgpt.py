@@ -24,7 +24,10 @@ _NOTES = {"image": "image", "audio": "audio", "video": "video", "real": "audio"}
 
 
 def read_conversation(source: Any, number: int) -> Iterator[Record | Fault]:
-    """The records of one conversation of an export: itself and its messages, parents first; or its fault."""
+    """The records of one conversation of an export: itself and its messages, parents first; or its fault.
+
+    The source is taken apart, so that its texts are in memory once.
+    """
     if not isinstance(source, dict) or not isinstance(source.get("mapping"), dict):
         yield Fault(
             number, "It is no conversation of a ChatGPT export: it has no `mapping`.", kind=CONVERSATION
