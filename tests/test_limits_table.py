@@ -18,6 +18,7 @@ from chat_api.search import schemas as search_schemas
 from chat_api.search import service as search_service
 from chat_api.server import arrival, pace, slots
 from chat_api.transfer import import_report, limits
+from chat_api.transfer import schemas as transfer_schemas
 from chat_api.transfer import slots as transfer_slots
 from chat_api.web import blueprint, echo, fields, json_body, pagination, request_body
 from config import Config
@@ -88,6 +89,8 @@ CODE = {
     "what errors repeat": [echo.MAX_CHARACTERS, blueprint.MAX_ERRORS],
     "events of a provider's stream": [stream_parser.MAX_FRAMES, stream_parser.MAX_EMPTY_BYTES],
     "tool calls of a reply": [stream_parser.MAX_TOOL_CALLS],
+    "parts of a reply": [client.MAX_PARTS],
+    "parts of an imported completion's": [transfer_schemas.MAX_OUTLINE_PARTS],
     "bytes of such a response": [MAX_STORED_BYTES],
     "items of a list, and objects": [untrusted_json.MAX_ITEMS, untrusted_json.MAX_CONTAINERS],
     "chunks of a provider's response": [response.MAX_SMALL_CHUNKS],

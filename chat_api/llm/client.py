@@ -35,6 +35,9 @@ MODELS_TOTAL_S = 30.0  # a client's request waits for it, so less than for a rep
 NO_SUCH_PATH = (404, 405)
 # what each change between text, reasoning and tool calls counts towards the size of a reply: it makes a part of its own
 PART_BYTES = 50
+MAX_PARTS = (
+    100_000  # between such changes, whatever the size: their order is stored, exported and read at once
+)
 
 
 class _NoSuchPath(Exception):
@@ -200,14 +203,17 @@ def _headers_of(endpoint: Endpoint, key: str, own: Mapping[str, str]) -> dict[st
 
 def _limit_size(reply_bytes: int, reads: Iterator[list[Event]]) -> Iterator[list[Event]]:
     """The same events up to the size limit; beyond it they end with Finish("length")."""
-    remaining, kind = reply_bytes, None
+    remaining, kind, parts = reply_bytes, None, 0
     try:
         for events in reads:
             for number, event in enumerate(events):
                 size = _size(event)
                 if size and type(event) is not kind:
                     remaining -= PART_BYTES if kind else 0
-                    kind = type(event)
+                    kind, parts = type(event), parts + 1
+                if parts > MAX_PARTS:
+                    yield [*events[:number], Finish("length")]
+                    return
                 if size > remaining:
                     yield [*events[:number], *_truncate(event, remaining), Finish("length")]
                     return
@@ -230,7 +236,7 @@ def _size(event: Event) -> int:
     if isinstance(event, (TextDelta, ReasoningDelta)):
         return _utf8_size(event.text)
     if isinstance(event, ToolCall):
-        return _utf8_size(event.name) + _utf8_size(event.arguments)
+        return sum(map(_utf8_size, (event.id, event.name, event.arguments)))
     return 0
 
 

@@ -39,7 +39,8 @@ class Importer:
         Raises NotFound where the user is gone, and whatever the database does; what is committed stays.
         """
         for record in records:
-            if isinstance(record, Pause):
+            if isinstance(record, Pause):  # between conversations, perhaps for long
+                yield from self._finish_conversation()
                 yield PAUSED
                 continue
             if record.starts_conversation:

@@ -10,7 +10,9 @@ from ..messages.schemas import MAX_CONTENT_BYTES
 MAX_CONVERSATION_BYTES = 16 * 1024 * 1024
 MAX_NODES = 50_000  # of a conversation of ChatGPT
 MAX_ELEMENTS = 100_000  # of an export of ChatGPT: conversations, or what stands in their place
-MAX_VALUES = 500_000  # of JSON that is parsed at once: a conversation of ChatGPT, or a line of our own
+# Of JSON that is parsed at once: a conversation of ChatGPT, or a line of our own. A completion's may have most of all:
+# three for each part of its outline, and one for each two bytes of its problem.
+MAX_VALUES = 500_000
 # JSON of more than this is parsed one at a time: of a conversation on the whole machine, of a line in each process
 LARGE_BYTES = 256 * 1024
 MAX_FAULTS = 1000  # after them nothing more is read

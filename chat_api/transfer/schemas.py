@@ -11,8 +11,10 @@ from ..attachments.schemas import CreateAttachmentSchema
 from ..completions.models import IN_PROGRESS, MAX_WARNING_LENGTH, MAX_WARNINGS
 from ..completions.models import STATUSES as COMPLETION_STATUSES
 from ..completions.reply_log import REASONING, SOURCE, TEXT, TOOL_CALL
+from ..llm.client import MAX_PARTS
 from ..llm.provider_state import MAX_STATE_BYTES, json_size
 from ..llm.sources import MAX_PLACES, MAX_SOURCES, MAX_TITLE_LENGTH, MAX_URL_LENGTH, is_web_url
+from ..llm.stream_parser import MAX_TOOL_CALLS
 from ..llm_providers.fields import Auth, ExtraBody, Options
 from ..llm_providers.schemas import ApiFormat, ContextWindow, EndpointField
 from ..messages.models import ROLES, STATUSES
@@ -32,6 +34,8 @@ _MAX_EVENT_ID = 2**53 - 1
 MAX_PROBLEM_DEPTH = 16
 MAX_PROBLEM_BYTES = 256 * 1024
 MAX_STATE_DEPTH = 100
+# text and reasoning in turns, and tool calls and sources, each of which may be between two texts
+MAX_OUTLINE_PARTS = MAX_PARTS + MAX_TOOL_CALLS + 2 * MAX_SOURCES
 _NO_OBJECTS = ("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff")
 
 
@@ -203,7 +207,8 @@ class OutlineField(fields.List):
     """The parts of a reply in their order: pairs of a kind and a length, see completions/reply_log.py."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(fields.Raw(), required=True, allow_none=True, **kwargs)
+        most = validate.Length(max=MAX_OUTLINE_PARTS)
+        super().__init__(fields.Raw(), required=True, allow_none=True, validate=most, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
         parts = super()._deserialize(value, attr, data, **kwargs)

@@ -38,6 +38,7 @@ from .records import CONVERSATION, END, Fault, Pause, Record, Records
 from .slots import LargeConversationSlot
 
 OURS, CHATGPT = "chat-api", "chatgpt"
+PAUSES_FOR_OTHERS = 3  # after a large conversation
 _HEAD_BYTES = 4096
 _BOM, _GZIP = b"\xef\xbb\xbf", b"\x1f\x8b"
 
@@ -147,7 +148,10 @@ def _records_of_file(read: Callable[[int], bytes], number: int, budget: ImportBu
             del element  # storing takes much longer than parsing
             yield from records
             del records
-            slot.release()
+            if slot.is_held:
+                slot.release()
+                # those who wait for it look once in a pause; who takes it again at once would have it for all its file
+                yield from [Pause()] * PAUSES_FOR_OTHERS
     finally:
         slot.release()
 

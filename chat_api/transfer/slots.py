@@ -4,8 +4,10 @@ file has been received."""
 import fcntl
 import os
 import threading
+import time
 from pathlib import Path
 
+from ..errors import Unavailable
 from ..server.memory import return_freed_memory
 from ..server.slots import Slots
 from ..web.spool import disk_space_needed
@@ -39,6 +41,9 @@ one_large_line = (
 )  # that is parsed in this process; nobody waits for anything else while holding it
 
 
+LARGE_WAIT_S = 60.0  # that an import waits for the slot below, again and again where the others have it
+
+
 class LargeConversationSlot:
     """The one slot of all processes of a machine for a conversation that takes much memory while it is stored.
 
@@ -49,9 +54,15 @@ class LargeConversationSlot:
     def __init__(self, data_dir: str | Path) -> None:
         self._path = Path(data_dir) / "large-conversation-lock"
         self._file: int | None = None
+        self._refused_at: float | None = None  # since then it has not been free
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is held here."""
+        return self._file is not None
 
     def try_take(self) -> bool:
-        """Take the slot if it is free; whether it is held now."""
+        """Take the slot if it is free; whether it is held now. Raises Unavailable after LARGE_WAIT_S of refusals."""
         if self._file is not None:
             return True
         with disk_space_needed():
@@ -61,12 +72,22 @@ class LargeConversationSlot:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(file)
+            self._require_patience()
             return False
         except BaseException:
             os.close(file)
             raise
-        self._file = file
+        self._file, self._refused_at = file, None
         return True
+
+    def _require_patience(self) -> None:
+        moment = time.monotonic()
+        self._refused_at = moment if self._refused_at is None else self._refused_at
+        if moment - self._refused_at >= LARGE_WAIT_S:
+            raise Unavailable(
+                "This server is at its limit of large conversations that are imported at the same time. "
+                "Import the file again: what has been stored stays."
+            )
 
     def release(self) -> None:
         """Let others have it; does nothing without it."""

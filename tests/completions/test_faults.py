@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from chat_api.llm import client
 from tests.completions.chat import Chat, wait_for
 from tests.support.api import Api
 from tests.support.provider import (
@@ -204,6 +205,16 @@ def test_endless_reasoning_is_cut_off(hasty: Chat) -> None:
     completion = hasty.reply()
     assert (completion["status"], completion["message"]) == ("incomplete", None)
     assert completion["reasoning"] == "x" * 2000
+
+
+def test_a_reply_of_too_many_parts_is_cut_off(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However short they are: their order is stored with the reply."""
+    monkeypatch.setattr(client, "MAX_PARTS", 4)
+    parts = [openai_chunk({"reasoning_content": "r"}), openai_chunk({"content": "t"})] * 3
+    chat.script(openai_stream(*parts))
+    completion = chat.reply()
+    assert (completion["status"], completion["finish_reason"]) == ("incomplete", "length")
+    assert (completion["reasoning"], completion["message"]["content"]) == ("rr", "tt")
 
 
 def test_a_provider_that_only_pings_is_closed_in_the_end(chat: Chat, serve: Any) -> None:
