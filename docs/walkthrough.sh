@@ -139,18 +139,18 @@ step 200 'POST /chat/completions: a streamed reply'
 curl -sN "$BASE_URL/chat/completions" -H "$AUTH" -H "$JSON" \
   -d '{"conversation_id": "'$CONVERSATION_ID'", "provider_id": "'$ECHO_ID'", "content": "And drink?", "stream": true}'
 
-step 200 'Disconnect after a second; the reply continues'
-COMPLETION_ID=$(curl -sN --max-time 1 "$BASE_URL/chat/completions" -H "$AUTH" -H "$JSON" \
-  -d '{"conversation_id": "'$CONVERSATION_ID'", "provider_id": "'$ECHO_ID'", "content": "And sleep?", "stream": true}' \
-  | tee /dev/stderr | sed -n 's/^data: {"completion":{"id":"\([^"]*\).*/\1/p' | head -n 1)
+step 202 'Let it be written in the background: the response comes at once'
+COMPLETION_ID=$(curl -s "$BASE_URL/chat/completions" -H "$AUTH" -H "$JSON" \
+  -d '{"conversation_id": "'$CONVERSATION_ID'", "provider_id": "'$ECHO_ID'", "content": "And sleep?", "background": true}' \
+  | take id)
 
-step 200 'GET /chat/completions/{id}/events: reconnect and miss nothing'
+step 200 'GET /chat/completions/{id}/events: read its events, and miss nothing'
 curl -sN "$BASE_URL/chat/completions/$COMPLETION_ID/events" -H "$AUTH" -H 'Last-Event-ID: 12'
 
-step 200 'Start another one'
-COMPLETION_ID=$(curl -sN --max-time 1 "$BASE_URL/chat/completions" -H "$AUTH" -H "$JSON" \
-  -d '{"conversation_id": "'$CONVERSATION_ID'", "provider_id": "'$ECHO_ID'", "content": "And swim?", "stream": true}' \
-  | sed -n 's/^data: {"completion":{"id":"\([^"]*\).*/\1/p' | head -n 1)
+step 202 'Start another one'
+COMPLETION_ID=$(curl -s "$BASE_URL/chat/completions" -H "$AUTH" -H "$JSON" \
+  -d '{"conversation_id": "'$CONVERSATION_ID'", "provider_id": "'$ECHO_ID'", "content": "And swim?", "background": true}' \
+  | take id)
 
 step 200 'POST /chat/completions/{id}/cancel: the partial text is kept'
 curl -s -X POST "$BASE_URL/chat/completions/$COMPLETION_ID/cancel" -H "$AUTH" | show
@@ -159,8 +159,8 @@ step 201 'Not streamed: the response arrives when the reply has ended'
 curl -s "$BASE_URL/chat/completions" -H "$AUTH" -H "$JSON" \
   -d '{"conversation_id": "'$CONVERSATION_ID'", "provider_id": "'$ECHO_ID'", "parameters": {"max_tokens": 5}}' | show
 
-step 200 'dry_run: what would be sent'
-curl -s "$BASE_URL/chat/completions?dry_run=true" -H "$AUTH" -H "$JSON" \
+step 200 'POST /chat/completions/preview: what would be sent'
+curl -s "$BASE_URL/chat/completions/preview" -H "$AUTH" -H "$JSON" \
   -d '{"conversation_id": "'$CONVERSATION_ID'", "provider_id": "'$ECHO_ID'", "content": "Thanks!"}' | show
 
 step 200 'GET /chat/conversations/{id}: where the active path ends'
@@ -201,9 +201,6 @@ step 200 'GET /chat/search: in one conversation, best match first'
 curl -sG "$BASE_URL/chat/search" -H "$AUTH" -d "conversation_id=$CONVERSATION_ID" -d sort=relevance -d limit=5 \
   --data-urlencode 'q=where' | show
 
-step 200 'GET /chat/usage: what you have stored, and how much you may'
-curl -s "$BASE_URL/chat/usage" -H "$AUTH" | show
-
 step 200 'GET /chat/export: everything you own, one JSON object per line'
 EXPORT=$(mktemp)
 curl -s "$BASE_URL/chat/export" -H "$AUTH" > "$EXPORT"
@@ -218,8 +215,11 @@ step 200 'POST /chat/import: the same file again changes nothing'
 curl -s -X POST "$BASE_URL/chat/import" -H "$AUTH" -F "file=@$EXPORT" | show
 rm "$EXPORT"
 
-step 400 'An error: the title is empty and the owner is missing'
-curl -s "$BASE_URL/chat/conversations" -H "$AUTH" -H "$JSON" -d '{"title": ""}' | show
+step 200 'GET /chat/usage: what you have stored, and how much you may'
+curl -s "$BASE_URL/chat/usage" -H "$AUTH" | show
+
+step 400 'An error: the title is no text, and there is no such field'
+curl -s "$BASE_URL/chat/conversations" -H "$AUTH" -H "$JSON" -d '{"title": 7, "name": "Lisbon"}' | show
 
 step 201 'Idempotency-Key: the first of two equal requests'
 curl -s "$BASE_URL/chat/messages" -H "$AUTH" -H "$JSON" -H 'Idempotency-Key: thank-you-1' \
