@@ -79,7 +79,7 @@ def _progress(length: int, label: str) -> Any:
 @with_appcontext
 @uses_database
 def import_account(email: str, file: IO[bytes]) -> None:
-    """Import an export in FILE, of this service or of ChatGPT, into an account; - is standard input.
+    """Import an export in FILE, of this service or of another product, into an account; - is standard input.
 
     Importing the same file again changes nothing.
     """

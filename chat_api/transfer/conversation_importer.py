@@ -55,6 +55,7 @@ class ConversationImporter:
         fields = record.fields
         self.id: str = fields["id"]
         self.counts = {MESSAGE: 0, ATTACHMENT: 0, COMPLETION: 0}
+        self.parts_omitted = 0
         self._user_id, self._fields, self._provider_ids = user_id, fields, provider_ids
         self.import_id = new_id()
         self.is_hidden = False  # and stored in part
@@ -91,6 +92,7 @@ class ConversationImporter:
         else:
             self._add_completion(record)
         self.counts[record.kind] += 1
+        self.parts_omitted += record.omitted
         self._batch_bytes += record.size_bytes
         return stores
 

@@ -39,7 +39,10 @@ _CHATGPT: list[dict[str, Any]] = [
     }
 ]
 _NDJSON = {"schema": {"type": "string"}, "example": EXAMPLE}
-_BINARY = {"schema": {"type": "string", "format": "binary"}, "example": "(the zip file from ChatGPT)"}
+_BINARY = {
+    "schema": {"type": "string", "format": "binary"},
+    "example": "(the zip file from ChatGPT or Claude)",
+}
 
 EXPORT: dict[str, Any] = {
     "responses": {
@@ -60,7 +63,8 @@ EXPORT: dict[str, Any] = {
 IMPORT: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "An export from this service or from ChatGPT (`conversations.json`, or its zip). "
+        "description": "An export from this service, or from ChatGPT or Claude (`conversations.json`, or the zip), "
+        "Open WebUI or LibreChat. "
         "The format is detected.",
         "content": {
             "application/x-ndjson": _NDJSON,

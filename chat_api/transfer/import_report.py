@@ -9,12 +9,13 @@ MAX_ERRORS = 100
 class ImportReport:
     """The counts and the errors of one import."""
 
-    def __init__(self, file_format: str) -> None:
-        self.format = file_format
+    def __init__(self) -> None:
+        self.format: str | None = None  # known with the first conversation
         self.imported: Counter[str] = Counter()
         self.unchanged: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.keys_left_out = 0
+        self.parts_omitted = 0
         self.errors: list[dict[str, Any]] = []
         self.errors_omitted = 0
         self.ended_early: dict[str, str] | None = None
@@ -43,6 +44,11 @@ class ImportReport:
                 "Keys for LLM providers are not in an export; store them again as user-llm-configs "
                 f"(it had {self.keys_left_out})."
             )
+        if self.parts_omitted:
+            notes.append(
+                f"{self.parts_omitted} parts of messages were not understood, or were too long; "
+                "a note in the message says where."
+            )
         return {
             "format": self.format,
             "conversations": {
@@ -57,6 +63,7 @@ class ImportReport:
                 "imported": self.imported["provider"],
                 "unchanged": self.unchanged["provider"],
             },
+            "parts_omitted": self.parts_omitted,
             "errors": self.errors,
             "errors_omitted": self.errors_omitted,
             "ended_early": self.ended_early,

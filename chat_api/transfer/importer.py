@@ -99,6 +99,7 @@ class Importer:
                     break
             if self._conversation is conversation:
                 self._report.imported.update({CONVERSATION: 1, **conversation.counts})
+                self._report.parts_omitted += conversation.parts_omitted
         yield from self._remove_refused()
         self._conversation, self._skips = None, False
 

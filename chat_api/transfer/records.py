@@ -14,10 +14,11 @@ BELOW_CONVERSATION = (MESSAGE, ATTACHMENT, COMPLETION)
 class Record:
     """One thing to restore. Those below a conversation follow it."""
 
-    number: int  # of the line, or of the conversation in an export of ChatGPT; from 1
+    number: int  # of the line, or of the conversation in an export of another product; from 1
     kind: str
     fields: dict[str, Any]
     size_bytes: int = 0  # about what it takes in memory
+    omitted: int = 0  # parts of it that were not understood
 
     @property
     def starts_conversation(self) -> bool:

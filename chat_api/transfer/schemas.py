@@ -287,6 +287,8 @@ class EndLine(Schema):
     messages = Number(0, _MAX_EVENT_ID)
 
 
+# of files that can be imported
+FORMAT_NAMES = ("chat-api", "chatgpt", "claude", "open-webui", "librechat")
 LINES: dict[str, Schema] = {
     HEADER: HeaderLine(),
     ACCOUNT: AccountLine(),
@@ -326,7 +328,7 @@ class ImportFailureSchema(Output):
     line = fields.Integer(
         metadata={
             "example": 17,
-            "description": "The line number; in an export from ChatGPT, the number of the conversation.",
+            "description": "The line number; in an export of another product, the number of the conversation.",
         }
     )
     conversation_id = IdField(
@@ -344,14 +346,22 @@ class EndedEarlySchema(Output):
 
 class ImportReportSchema(Output):
     format = fields.String(
-        validate=validate.OneOf(["chat-api", "chatgpt"]),
-        metadata={"example": "chat-api", "description": "The detected format."},
+        allow_none=True,
+        validate=validate.OneOf(FORMAT_NAMES),
+        metadata={
+            "example": "chat-api",
+            "description": "The detected format, that of the first conversation; null if there was none in the file.",
+        },
     )
     conversations = fields.Nested(ConversationCountsSchema)
     messages = fields.Nested(ImportedSchema)
     attachments = fields.Nested(ImportedSchema)
     completions = fields.Nested(ImportedSchema)
     providers = fields.Nested(ProviderCountsSchema)
+    parts_omitted = _count(
+        0,
+        "Parts of imported messages that were not understood, or were too long; notes in the messages say where.",
+    )
     errors = fields.List(
         fields.Nested(ImportFailureSchema), metadata={"description": "The first 100 errors."}
     )

@@ -14,7 +14,7 @@ import orjson
 import pytest
 from flask import Flask
 
-from chat_api.transfer import budget, limits, service
+from chat_api.transfer import budget, limits, products
 from chat_api.transfer.formats import chatgpt
 from chat_api.transfer.records import Fault
 from tests.support.api import Api
@@ -150,7 +150,7 @@ def test_time_for_storing_is_limited_and_sending_the_file_again_goes_on(
 
 
 def test_number_of_conversations_is_limited(ada: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "MAX_ELEMENTS", 3)
+    monkeypatch.setattr(products, "MAX_ELEMENTS", 3)
     many = array_of(1, b",".join(numbered(n)[1:-1] for n in range(2, 9)))
     report = imported(ada, many, JSON)
     assert ended(report) == "too_many_conversations"

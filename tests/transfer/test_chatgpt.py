@@ -4,7 +4,9 @@ import copy
 import hashlib
 import io
 import json
+import time
 import zipfile
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,7 +14,8 @@ from flask import Flask
 
 from chat_api.transfer.formats.chatgpt import read_conversation
 from chat_api.transfer.formats.ids import id_at
-from chat_api.transfer.records import Fault, Record
+from chat_api.transfer.formats.known import format_of, unknown
+from chat_api.transfer.records import Record
 from chat_api.web.fields import is_uuid
 from tests.support.api import Api
 from tests.support.problems import assert_problem
@@ -107,7 +110,7 @@ REALISTIC = conversation(
 
 def records(source: Any) -> tuple[Record, list[Record]]:
     """The conversation and its messages."""
-    first, *others = read_conversation(copy.deepcopy(source), 1)  # which takes it apart
+    first, *others = read_conversation(copy.deepcopy(source), 1)  # which does not keep what it has read
     assert isinstance(first, Record), first
     assert all(isinstance(other, Record) for other in others)
     return first, others  # type: ignore[return-value]
@@ -315,7 +318,7 @@ def test_text_that_can_not_be_stored_is_mended(ada: Api) -> None:
 def test_unknown_roles_and_odd_contents() -> None:
     source = conversation(
         node("a", None, "a", role="critic"),
-        node("b", None, {"content_type": "text", "parts": [None, 7, ["x"], {"x": 1}]}),
+        node("b", None, {"content_type": "text", "parts": [None, 7, ["x"], {"x": 1}, {"content_type": "hologram"}]}),
         node("c", None, {"content_type": "text"}),
         node("d", None, {"content_type": "tether_browsing_display", "result": "found"}, role="tool"),
         node("e", None, {"content_type": "multimodal_text", "parts": [
@@ -325,6 +328,11 @@ def test_unknown_roles_and_odd_contents() -> None:
     )  # fmt: skip
     assert tree(source) == [
         (None, "assistant", "a"),
+        (
+            None,
+            "user",
+            "[not imported: int]\n[not imported: list]\n[not imported: part]\n[not imported: hologram]",
+        ),
         (None, "tool", "found"),
         (None, "user", "[audio: f]"),
         (None, "assistant", "g"),
@@ -334,9 +342,9 @@ def test_unknown_roles_and_odd_contents() -> None:
 def test_what_is_no_conversation_is_a_fault() -> None:
     sources: list[Any] = [None, 1, [], {}, {"mapping": []}, {"mapping": None}]
     for source in sources:
-        [fault] = read_conversation(source, 3)
-        assert isinstance(fault, Fault)
-        assert (fault.number, fault.kind) == (3, "conversation")
+        assert format_of(source) is None
+    fault = unknown(3)
+    assert (fault.number, fault.kind) == (3, "conversation")
     for mapping in ({"a": None}, {"a": {"message": {"content": 1}}}, {"a": {"children": 1, "parent": 7}}):
         assert tree({"mapping": mapping}) == []
 
@@ -376,3 +384,96 @@ def _hashed(names: str) -> str:
     """The last 60 bits of the id with these names."""
     number = int.from_bytes(hashlib.sha256(names.encode()).digest()[:10])
     return f"{number & (2**60 - 1):015x}"
+
+
+# -- citations, files, tools -----------------------------------------------------------------------------------------
+
+
+def cited(text: str, **metadata: Any) -> str:
+    [(_, _, content)] = tree(conversation(node("a", None, text, role="assistant", metadata=metadata)))
+    return content
+
+
+def test_marks_of_citations_become_links() -> None:
+    mark, other = "\ue200cite\ue202turn0search3\ue201", "\ue200cite\ue202turn0search4\ue202turn0search5\ue201"
+    entity = '\ue200entity\ue202["city","Lisbon","x"]\ue201'
+    text = f"Rain in {entity} today {mark}, sun later {other}. \ue200video\ue202x\ue201\ue202 \ue200"
+    references = [
+        {"matched_text": mark, "type": "grouped_webpages", "alt": "([News](https://news.example/x))"},
+        {"matched_text": other, "items": [{"title": "A [1]", "url": "https://a.example/(x)"}, {"title": "A name"}]},
+        {"matched_text": " ", "type": "sources_footnote", "alt": "x"},
+    ]  # fmt: skip
+    assert cited(text, content_references=references) == (
+        "Rain in Lisbon today ([News](https://news.example/x)), sun later "
+        "([A (1)](https://a.example/%28x%29)) [A name].  "
+    )
+
+
+def test_old_marks_of_citations_become_links() -> None:
+    listed = {"metadata_list": [{"title": "Zero", "url": "https://z.example"}, {"title": "plan.pdf"}]}
+    assert cited("a【0†source】 b【1:3†plan.pdf】 c【7†source】 d【brackets】", _cite_metadata=listed) == (
+        "a([Zero](https://z.example)) b[plan.pdf] c d【brackets】"
+    )
+    extra = {"cited_message_idx": 4}
+    citations = [
+        {
+            "start_ix": 1,
+            "end_ix": 12,
+            "metadata": {"title": "Four", "url": "https://f.example", "extra": extra},
+        }
+    ]
+    assert cited("x【4†source】", citations=citations) == "x([Four](https://f.example))"
+
+
+@pytest.mark.parametrize("text", ["\ue200" * 500_000, "【" * 300_000 + "†", "\ue200\ue202" * 200_000])
+def test_marks_cost_one_pass(text: str) -> None:
+    began = time.thread_time()
+    cited("begin" + text, content_references=[{"matched_text": "\ue200", "alt": "x"}] * 1000)
+    assert time.thread_time() - began < 5
+
+
+def test_uploaded_files_are_noted_once() -> None:
+    attachments = [
+        {"id": "file-1", "name": "report.pdf", "mimeType": "application/pdf"},
+        {"id": "file-abc", "name": "sea.png"},
+        {"id": "file-2"},
+    ]
+    picture = {"content_type": "image_asset_pointer", "asset_pointer": "file-service://file-abc"}
+    content = {"content_type": "multimodal_text", "parts": [picture, "Sum this up"]}
+    source = conversation(node("a", None, content, metadata={"attachments": attachments}))
+    assert tree(source) == [
+        (None, "user", "[image: sea.png]\nSum this up\n[file: report.pdf]\n[file: file-2]")
+    ]
+
+
+def test_parts_that_are_not_understood_are_noted_and_counted(ada: Api) -> None:
+    parts = {"content_type": "multimodal_text", "parts": ["Look", {"content_type": "hologram", "x": 1}]}
+    source = conversation(
+        node("a", None, parts), node("b", "a", {"content_type": "computer_output", "state": {}})
+    )
+    assert [text for _, _, text in tree(source)] == [
+        "Look\n[not imported: hologram]",
+        "[not imported: computer_output]",
+    ]
+    report = imported(ada, json.dumps(source).encode(), JSON)
+    assert report["parts_omitted"] == 2
+    assert report["notes"]
+
+
+def test_tools_of_chatgpt_can_be_continued(ada: Api) -> None:
+    imported(ada, json.dumps(REALISTIC).encode(), JSON)
+    [listed] = ada.get("/chat/conversations").get_json()
+    provider = ada.provider(api_endpoint="https://p.example/v1")["id"]
+    ada.config(provider)
+    body = {"conversation_id": listed["id"], "provider_id": provider, "model": "m", "content": "And now?"}
+    sent = ada.post("/chat/completions/preview", body).get_json()["request"]["body"]["messages"]
+    assert not [message for message in sent if message["role"] == "tool" or "tool_calls" in message]
+    assert any(message["content"].endswith("Result of a tool call:\n1") for message in sent)
+
+
+@pytest.mark.parametrize("value", ["2024-03-01T10:00:00Z", 1709287200, "1709287200.0", 1709287200000])
+def test_times_in_every_notation(value: Any) -> None:
+    source = conversation(node("a", None, "Hi", at=value), create_time=value, update_time=value)
+    first, [said] = records(source)
+    moment = datetime(2024, 3, 1, 10, tzinfo=UTC)
+    assert first.fields["created_at"] == first.fields["updated_at"] == said.fields["created_at"] == moment

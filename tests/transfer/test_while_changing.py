@@ -154,7 +154,7 @@ def test_conversation_that_comes_up_meanwhile_stays_as_it_is(
             if isinstance(record, Record) and record.fields["id"] == first["id"]:
                 imported(ada, file_of({**first, "title": "First"}, message(first, 1, content="First")))
 
-    report = ImportReport("chat-api")
+    report = ImportReport()
     with app.app_context():
         for _ in Importer(user_id=ada.user_id, report=report).restore(records()):
             db.session.commit()

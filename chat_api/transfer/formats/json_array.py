@@ -79,11 +79,13 @@ def elements_of(
     check: Callable[[], None] = lambda: None,
     large_bytes: int | None = None,
     may_grow: Callable[[], bool] = lambda: True,
+    has_tail: bool = False,
 ) -> Iterator[bytes | Pause | None]:
     """The elements of the array that `read` returns bit by bit; None for one of more than `max_bytes`.
 
     `check` is called with each chunk that is read, and may end it all by raising. Nothing more is read of an element
-    that has reached `large_bytes` until `may_grow` says so, only Pauses are yielded.
+    that has reached `large_bytes` until `may_grow` says so, only Pauses are yielded. With `has_tail` whatever follows
+    the array is not read: it is part of an object.
 
     Raises UnreadableFile where it is not an array, or where it ends before its closing bracket, after the
     elements that are complete.
@@ -129,6 +131,8 @@ def elements_of(
                     yield element.take()
                 element, start, is_first = _Element(max_bytes), offset, False
                 depth = 0 if has_ended else 1
+                if has_ended and has_tail:
+                    return
         if depth:
             element.add(chunk[start:])
         while large_bytes is not None and element.size_bytes >= large_bytes and not may_grow():
