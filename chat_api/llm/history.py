@@ -105,7 +105,7 @@ def provider_history(
     said = [message for message in answered if _says_something(message, rules)]
     system = [message for message in said if message.role in _SYSTEM]
     if rules.alternation:
-        said = _joined_system(system, rules) + _alternating(
+        said = _joined_system(system) + _alternating(
             [message for message in said if message.role not in _SYSTEM], rules
         )
     elif len(system) == len(said):
@@ -240,7 +240,7 @@ def _matched(messages: Sequence[ChatMessage]) -> tuple[dict[tuple[int, int], str
 # -- the order of roles ---------------------------------------------------------------------------------------
 
 
-def _joined_system(system: Sequence[ChatMessage], rules: Rules) -> list[ChatMessage]:
+def _joined_system(system: Sequence[ChatMessage]) -> list[ChatMessage]:
     """System messages as one, with the role of the first."""
     if len(system) < 2:
         return list(system)
@@ -249,23 +249,24 @@ def _joined_system(system: Sequence[ChatMessage], rules: Rules) -> list[ChatMess
 
 def _alternating(messages: Sequence[ChatMessage], rules: Rules) -> list[ChatMessage]:
     """User and assistant in turns, beginning with the user."""
-    said: list[ChatMessage] = []
+    runs: list[list[ChatMessage]] = []
     if not messages or messages[0].role != "user":
-        said.append(ChatMessage("user", START))
+        runs.append([ChatMessage("user", START)])
     for message in messages:
-        last = said[-1] if said else None
+        last = runs[-1][-1] if runs else None
         # the blocks of Anthropic's messages are joined where they are made
         if last and last.role == message.role != "tool" and not last.tool_calls and not rules.is_anthropic:
-            said[-1] = _joined(last, message)
+            runs[-1].append(message)
         else:
-            said.append(message)
-    return said
+            runs.append([message])
+    return list(map(_joined, runs))
 
 
-def _joined(first: ChatMessage, second: ChatMessage) -> ChatMessage:
-    """Two messages of one role as one. Of two states the one that goes with the calls stays."""
-    contents = [message.content for message in (first, second) if message.content]
-    return replace(second, content="\n\n".join(contents))
+def _joined(run: Sequence[ChatMessage]) -> ChatMessage:
+    """Messages of one role as one. Of several states the one that goes with the calls stays, or the last."""
+    if len(run) == 1:
+        return run[0]
+    return replace(run[-1], content="\n\n".join(message.content for message in run if message.content))
 
 
 # -- the last step --------------------------------------------------------------------------------------------

@@ -26,6 +26,10 @@ class StateBudget:
             self.remaining -= len(value) if isinstance(value, str) else json_size(value)
         return self.remaining >= 0
 
+    def exceed(self) -> None:
+        """Note that there is more than may be kept."""
+        self.remaining = -1
+
     def require(self, state: dict[str, Any]) -> None:
         """Raise StateTooLarge where there was too much, or the whole state is too large."""
         if self.remaining < 0 or json_size(state) > MAX_STATE_BYTES:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -610,3 +611,15 @@ def test_claude_does_not_think_after_calls_without_a_thought(model: str) -> None
         assert body_of(*history, **given)["thinking"]["type"] == "enabled"
     kept_back = body_of(user(), own, result("a"), options=RequestOptions(state=False), **given)
     assert kept_back["thinking"] == {"type": "disabled"}
+
+
+def test_joining_takes_time_in_proportion_to_the_text() -> None:
+    """Appending one text to another and another copies the first ones again and again."""
+
+    def seconds(count: int) -> float:
+        messages = [user("x" * 1000)] * count
+        began = time.process_time()
+        sent(*messages)
+        return time.process_time() - began
+
+    assert seconds(8000) < 30 * seconds(1000) + 0.1

@@ -33,7 +33,9 @@ class ReplyState:
     def take_block(self, index: object, fields: dict[str, Any]) -> None:
         """Take the start of a block in a stream, or a whole block."""
         kept = {name: value for name, value in fields.items() if name != "input"}
-        if self._budget.take(kept) and len(self._blocks) < MAX_STATE_ITEMS:
+        if len(self._blocks) == MAX_STATE_ITEMS:
+            self._budget.exceed()
+        elif self._budget.take(kept):
             block = _Block(kept if fields.get("type") == "tool_use" else dict(fields))
             self._blocks.append(block)
             self._at[index if isinstance(index, int) else None] = block

@@ -36,13 +36,16 @@ class ReplyState:
 
     def __init__(self) -> None:
         self._texts: dict[str, list[str]] = {}
-        self._details: dict[str, list[_Entry]] = {}
+        self._details: dict[str, _Entries] = {}
         self._objects: dict[str, dict[str, Any]] = {}
         self._calls: list[tuple[PartialToolCall, dict[str, Any]]] = []
         self._budget = StateBudget()
 
     def take_message(self, delta: dict[str, Any]) -> None:
         """Take what a delta, or a whole message, has of it."""
+        if self._budget.remaining < 0:
+            self._forget()
+            return
         for name, value in delta.items():
             if not value or name not in MESSAGE_FIELDS:
                 continue
@@ -50,7 +53,7 @@ class ReplyState:
                 self._budget.remaining -= len(value)
                 self._texts.setdefault(name, []).append(value)
             elif isinstance(value, list):
-                self._take_details(self._details.setdefault(name, []), items_of(value))
+                self._details.setdefault(name, _Entries()).take(items_of(value), self._budget)
             elif isinstance(value, dict) and self._budget.take(value):
                 self._objects[name] = _merged(self._objects.get(name, {}), value)
 
@@ -70,7 +73,7 @@ class ReplyState:
     def build(self, calls: list[PartialToolCall]) -> dict[str, Any] | None:
         """The state of the whole reply, whose calls these are; None where it has none. Raises StateTooLarge."""
         message: dict[str, Any] = {name: "".join(texts) for name, texts in self._texts.items()}
-        message |= {name: [entry.whole() for entry in entries] for name, entries in self._details.items()}
+        message |= {name: entries.whole() for name, entries in self._details.items()}
         message |= {name: kept for name, value in self._objects.items() if (kept := _without_thought(value))}
         state: dict[str, Any] = {"message": message} if message else {}
         if self._calls:
@@ -81,21 +84,52 @@ class ReplyState:
         self._budget.require(state)
         return state or None
 
-    def _take_details(self, known: list["_Entry"], details: list[Any]) -> None:
-        """Add the entries of a delta. One that arrives in parts becomes whole again: a signature is for all of it."""
-        last = known[-1] if known else None
+    def _forget(self) -> None:
+        """Free what would not be kept anyway."""
+        for kept in (self._texts, self._details, self._objects, self._calls):
+            kept.clear()
+
+
+class _Entries:
+    """A list, such as `reasoning_details`, that arrives in parts of its entries.
+
+    They become whole again: a signature is for all of an entry. The type and the index say which one goes on; without
+    an index the last one of an earlier delta does, unless its signature has come.
+    """
+
+    __slots__ = ("_begun", "_entries")
+
+    def __init__(self) -> None:
+        self._entries: list[_Entry] = []
+        self._begun: dict[tuple[Any, Any], _Entry] = {}
+
+    def take(self, details: list[Any], budget: StateBudget) -> None:
+        """Take the entries of a delta."""
+        last = self._entries[-1] if self._entries else None
         for detail in details:
             if not isinstance(detail, dict):
                 continue
-            begun = next((entry for entry in reversed(known) if entry.is_continued_by(detail, last)), None)
-            if begun is not None:
-                begun.add(detail, self._budget)
-            elif self._budget.take(detail) and len(known) < MAX_STATE_ITEMS:
-                known.append(_Entry(detail))
+            key = (_key(detail.get("type")), _key(detail.get("index")))
+            begun = last if key[1] is None else self._begun.get(key)
+            if begun is not None and begun.is_continued_by(detail):
+                begun.add(detail, budget)
+            elif len(self._entries) == MAX_STATE_ITEMS:
+                budget.exceed()
+            elif budget.take(detail):
+                self._begun[key] = _Entry(detail)
+                self._entries.append(self._begun[key])
+
+    def whole(self) -> list[dict[str, Any]]:
+        """The entries."""
+        return [entry.whole() for entry in self._entries]
+
+
+def _key(value: object) -> str | int | None:
+    return value if isinstance(value, str | int) else None
 
 
 class _Entry:
-    """An entry of a list, such as `reasoning_details`, that arrives in parts."""
+    """An entry that arrives in parts."""
 
     __slots__ = ("_fields", "_parts")
 
@@ -103,17 +137,14 @@ class _Entry:
         self._fields = dict(detail)
         self._parts = {name: [detail[name]] for name in _GROWING if isinstance(detail.get(name), str)}
 
-    def is_continued_by(self, detail: dict[str, Any], last: "_Entry | None") -> bool:
-        """Whether it goes on with this part of a later delta: the type and the index say so.
-
-        Without an index the last entry goes on, unless its signature has come.
-        """
+    def is_continued_by(self, detail: dict[str, Any]) -> bool:
+        """Whether it goes on with this part of a later delta."""
         fields = self._fields
         if any(fields.get(name) != detail.get(name) for name in ("type", "index")):
             return False
         if None not in (fields.get("id"), detail.get("id")) and fields["id"] != detail["id"]:
             return False
-        return detail.get("index") is not None or (self is last and not fields.get("signature"))
+        return detail.get("index") is not None or not fields.get("signature")
 
     def add(self, detail: dict[str, Any], budget: StateBudget) -> None:
         """Add a part."""
