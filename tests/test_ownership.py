@@ -349,7 +349,7 @@ def test_an_import_touches_reveals_and_takes_nothing_of_others(
     # with ids that are somebody's it goes exactly as with ids that are nobody's
     assert reports[0] == reports[1]
     assert exported_by[0] == exported_by[1]
-    assert reports[0]["conversations"] == {"imported": 1, "unchanged": 0, "failed": 4}
+    assert reports[0]["conversations"] == {"imported": 1, "updated": 0, "unchanged": 0, "failed": 4}
     assert rows_of(app, ada.user_id) == before
     assert ada.get(f"/chat/messages/{hers['message']}").get_json()["content"] == "Hello"
     assert bob.get(f"/chat/messages/{hers['message']}").get_json()["content"] == "Mine now"

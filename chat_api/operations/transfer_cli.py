@@ -114,6 +114,8 @@ def _print_report(report: ImportReport) -> None:
         f"Imported {conversations['imported']} conversations with {result['messages']['imported']} messages; "
         f"{conversations['unchanged']} were here already, {conversations['failed']} failed."
     )
+    if conversations["updated"]:
+        echo(f"{conversations['updated']} were here already and got what is new in the file.")
     if result["ended_early"]:
         echo(f"The rest of the file was not read. {result['ended_early']['detail']}", err=True)
     for note in result["notes"]:

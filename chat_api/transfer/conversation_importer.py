@@ -81,7 +81,7 @@ class ConversationImporter:
         if record.kind != ATTACHMENT and record.fields["conversation_id"] != self.id:
             raise Refused(record.number, "conversation_id: Not that of the conversation before it.")
         # before the batch's transaction, like all that takes time
-        words = words_of(record.fields["content"]) if record.kind == MESSAGE else []
+        words = self._words_of(record)
         stores = self._is_full
         if stores:
             self._store_hidden()
@@ -91,10 +91,16 @@ class ConversationImporter:
             self._add_attachment(record)
         else:
             self._add_completion(record)
-        self.counts[record.kind] += 1
-        self.parts_omitted += record.omitted
+        self._count(record)
         self._batch_bytes += record.size_bytes
         return stores
+
+    def _words_of(self, record: Record) -> Words:
+        return words_of(record.fields["content"]) if record.kind == MESSAGE else []
+
+    def _count(self, record: Record) -> None:
+        self.counts[record.kind] += 1
+        self.parts_omitted += record.omitted
 
     def close(self) -> Iterator[None]:
         """Store what is left, restore the active leaf, and let the conversation be seen.

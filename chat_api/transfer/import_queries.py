@@ -1,13 +1,15 @@
 """The SQL of an import. All of it runs in the caller's transaction."""
 
+import dataclasses
 from collections.abc import Collection, Iterable
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
-from ..conversations.models import Conversation
+from ..conversations.models import IS_VISIBLE, Conversation
 from ..database.columns import Id, new_id
 from ..database.dialect import is_postgres
 from ..database.session import db
@@ -30,6 +32,71 @@ def lock_hidden(*, user_id: str, conversation_id: str, hidden_by: str) -> bool:
     own = (Conversation.user_id == user_id, Conversation.id == conversation_id)
     hidden = sa.select(Conversation.id).where(*own, Conversation.hidden_by == hidden_by)
     return db.session.scalar(hidden.with_for_update()) is not None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ConversationHere:
+    """What is here of a conversation that a file has, too."""
+
+    title: str
+    archived: bool
+    pinned: bool
+    updated_at: datetime
+    active_leaf_id: str | None
+    last_position: int
+    message_count: int
+
+
+_HERE = sa.select(*(getattr(Conversation, field.name) for field in dataclasses.fields(ConversationHere)))
+
+
+def find_visible(*, user_id: str, conversation_id: str) -> ConversationHere | None:
+    """A conversation that the user sees; takes no lock that lasts."""
+    try:
+        return _visible(_HERE, user_id, conversation_id)
+    finally:
+        db.session.rollback()
+
+
+def lock_visible(*, user_id: str, conversation_id: str) -> ConversationHere | None:
+    """The same, which nobody else changes until the transaction ends."""
+    return _visible(_HERE.with_for_update(), user_id, conversation_id)
+
+
+def _visible(query: sa.Select[Any], user_id: str, conversation_id: str) -> ConversationHere | None:
+    own = (Conversation.user_id == user_id, Conversation.id == conversation_id, IS_VISIBLE)
+    row = db.session.execute(query.where(*own)).first()
+    return ConversationHere(*row) if row is not None else None
+
+
+def find_messages(*, user_id: str, ids: Iterable[str]) -> dict[str, Any]:
+    """Those of the ids that messages of the user have, with what is quickly compared."""
+    columns = (Message.id, Message.conversation_id, Message.parent_id, Message.role, Message.size_bytes)
+    found = used_ids(Message, Message.user_id == user_id, ids=ids)
+    rows = sa.select(*columns).where(Message.user_id == user_id, Message.id.in_(found))
+    return {row.id: row for row in db.session.execute(rows)} if found else {}
+
+
+def contents_of(*, user_id: str, ids: Collection[str]) -> dict[str, str]:
+    """The contents of these messages."""
+    rows = sa.select(Message.id, Message.content).where(Message.user_id == user_id, Message.id.in_(ids))
+    return {row.id: row.content for row in db.session.execute(rows)} if ids else {}
+
+
+def scopes_of(model: Any, scope: str, *, user_id: str, ids: Collection[str]) -> dict[str, str]:
+    """Those of the ids that rows of the user have, each with what the row belongs to."""
+    column = getattr(model, scope)
+    rows = sa.select(model.id, column).where(model.user_id == user_id, model.id.in_(ids))
+    return {row[0]: row[1] for row in db.session.execute(rows)}
+
+
+def attachment_counts(*, user_id: str, message_ids: Collection[str]) -> dict[str, int]:
+    """How many attachments these messages have."""
+    own = (Message.user_id == user_id, Message.id.in_(message_ids))
+    return {
+        row[0]: row[1]
+        for row in db.session.execute(sa.select(Message.id, Message.attachment_count).where(*own))
+    }
 
 
 def discard_plans() -> None:

@@ -1,9 +1,23 @@
 """What an import has done, counted."""
 
 from collections import Counter
-from typing import Any
+from typing import Any, Protocol
 
 MAX_ERRORS = 100
+MAX_UPDATES = 100
+
+
+class Update(Protocol):
+    """What has become of a conversation that was here already."""
+
+    id: str
+    counts: dict[str, int]
+    changed: list[str]
+    kept: list[str]
+    messages_kept: int
+
+    @property
+    def has_changed(self) -> bool: ...
 
 
 class ImportReport:
@@ -12,6 +26,9 @@ class ImportReport:
     def __init__(self) -> None:
         self.format: str | None = None  # known with the first conversation
         self.imported: Counter[str] = Counter()
+        self.updated = 0  # conversations
+        self.updates: list[dict[str, Any]] = []
+        self.updates_omitted = 0
         self.unchanged: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.keys_left_out = 0
@@ -36,6 +53,28 @@ class ImportReport:
         else:
             self.errors_omitted += 1
 
+    def add_update(self, update: Update) -> None:
+        """Count a conversation that was here; what differs is listed for up to MAX_UPDATES of them."""
+        if update.has_changed:
+            self.updated += 1
+        else:
+            self.unchanged["conversation"] += 1
+        if not update.has_changed and not update.kept and not update.messages_kept:
+            return
+        if len(self.updates) == MAX_UPDATES:
+            self.updates_omitted += 1
+            return
+        added = {f"{kind}s_added": update.counts[kind] for kind in ("message", "attachment", "completion")}
+        self.updates.append(
+            {
+                "conversation_id": update.id,
+                **added,
+                "changed": update.changed,
+                "kept": update.kept,
+                "messages_kept": update.messages_kept,
+            }
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The report as clients get it."""
         notes = []
@@ -53,6 +92,7 @@ class ImportReport:
             "format": self.format,
             "conversations": {
                 "imported": self.imported["conversation"],
+                "updated": self.updated,
                 "unchanged": self.unchanged["conversation"],
                 "failed": self.failed["conversation"],
             },
@@ -63,6 +103,8 @@ class ImportReport:
                 "imported": self.imported["provider"],
                 "unchanged": self.unchanged["provider"],
             },
+            "updates": self.updates,
+            "updates_omitted": self.updates_omitted,
             "parts_omitted": self.parts_omitted,
             "errors": self.errors,
             "errors_omitted": self.errors_omitted,

@@ -13,6 +13,7 @@ from ..errors import QuotaExceeded
 from ..messages import deletion
 from . import import_queries
 from .conversation_importer import CLASHES, AlreadyHere, ConversationImporter, Refused
+from .conversation_updater import ConversationUpdater
 from .import_report import ImportReport
 from .limits import MAX_PROVIDERS
 from .records import CONFIG, CONVERSATION, PROVIDER, Fault, Pause, Record, Records
@@ -98,10 +99,17 @@ class Importer:
                 if self._conversation is not conversation:
                     break
             if self._conversation is conversation:
-                self._report.imported.update({CONVERSATION: 1, **conversation.counts})
-                self._report.parts_omitted += conversation.parts_omitted
+                self._report_stored(conversation)
         yield from self._remove_refused()
         self._conversation, self._skips = None, False
+
+    def _report_stored(self, conversation: ConversationImporter) -> None:
+        self._report.imported.update(conversation.counts)
+        self._report.parts_omitted += conversation.parts_omitted
+        if isinstance(conversation, ConversationUpdater):
+            self._report.add_update(conversation)
+        else:
+            self._report.imported[CONVERSATION] += 1
 
     def _store_part(self, store: Callable[[], bool]) -> bool:
         """Store a part of the conversation; whether a transaction has ended.
@@ -153,15 +161,13 @@ class Importer:
         return True
 
     def _start_conversation(self, record: Record) -> None:
-        if conversations.has_conversation(user_id=self._user_id, conversation_id=record.fields["id"]):
-            self._skip()
-        else:
-            self._conversation = ConversationImporter(
-                user_id=self._user_id, record=record, provider_ids=self._provider_ids
-            )
+        own = {"user_id": self._user_id, "conversation_id": record.fields["id"]}
+        here = import_queries.find_visible(**own) if conversations.has_conversation(**own) else None
+        make = ConversationImporter if here is None else partial(ConversationUpdater, here=here)
+        self._conversation = make(user_id=self._user_id, record=record, provider_ids=self._provider_ids)
 
     def _skip(self) -> None:
-        """Leave out a conversation that is here already."""
+        """Leave out a conversation that another request has stored."""
         self._conversation, self._skips = None, True
         self._report.unchanged[CONVERSATION] += 1
 

@@ -55,8 +55,9 @@ def export_all() -> Response:
 def import_all() -> Response:
     """Import an export. Importing the same file again changes nothing.
 
-    Each conversation is stored whole, or not at all where something of it is broken. One that is here already stays
-    as it is. Ids, times, order and branches are restored; the owner is the caller, whoever made the export.
+    Each new conversation is stored whole, or not at all where something of it is broken. One that is here already
+    gets what the file has in addition, and its title and flags where the file is newer. Ids, times, order and
+    branches are restored; the owner is the caller, whoever made the export.
     """
     check_key()
     user_id = guard.caller().user_id

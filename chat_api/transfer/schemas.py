@@ -311,8 +311,33 @@ def _count(example: int, description: str) -> fields.Integer:
 
 class ConversationCountsSchema(Output):
     imported = _count(12, "Stored by this import.")
+    updated = _count(2, "Already existed, and were brought up to date; `updates` says how.")
     unchanged = _count(0, "Already existed, and were left as they are.")
     failed = _count(1, "Not stored at all; `errors` says why.")
+
+
+class ImportUpdateSchema(Output):
+    conversation_id = IdField()
+    messages_added = _count(4, "Messages of the file that did not exist.")
+    attachments_added = _count(0, "Attachments of the file that did not exist.")
+    completions_added = _count(0, "Completions of the file that did not exist.")
+    changed = fields.List(
+        fields.String(),
+        metadata={
+            "example": ["title", "active_leaf_id", "updated_at"],
+            "description": "Fields of the conversation that were taken from the file, because it is newer.",
+        },
+    )
+    kept = fields.List(
+        fields.String(),
+        metadata={
+            "example": ["pinned"],
+            "description": "Fields that differ and were left as they are, because the file is not newer.",
+        },
+    )
+    messages_kept = _count(
+        0, "Messages with other texts, roles or parents in the file; they were left as they are."
+    )
 
 
 class ProviderCountsSchema(Output):
@@ -321,7 +346,7 @@ class ProviderCountsSchema(Output):
 
 
 class ImportedSchema(Output):
-    imported = _count(240, "Imported together with their conversations.")
+    imported = _count(240, "Imported with new conversations, or added to those that already existed.")
 
 
 class ImportFailureSchema(Output):
@@ -358,6 +383,13 @@ class ImportReportSchema(Output):
     attachments = fields.Nested(ImportedSchema)
     completions = fields.Nested(ImportedSchema)
     providers = fields.Nested(ProviderCountsSchema)
+    updates = fields.List(
+        fields.Nested(ImportUpdateSchema),
+        metadata={
+            "description": "How the file and conversations that already existed differed, for the first 100."
+        },
+    )
+    updates_omitted = _count(0, "Number of further conversations that differed.")
     parts_omitted = _count(
         0,
         "Parts of imported messages that were not understood, or were too long; notes in the messages say where.",

@@ -348,5 +348,5 @@ def test_what_is_imported_is_validated(signed: Chat, ada: Api, bob: Api, state: 
             is_part = isinstance(state, dict) and "model" not in state and state
             line["provider_state"] = {**whole, **state} if is_part else state
     report = imported(bob, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
-    assert report["conversations"] == {"imported": 0, "unchanged": 0, "failed": 1}
+    assert report["conversations"] == {"imported": 0, "updated": 0, "unchanged": 0, "failed": 1}
     assert "provider_state" in report["errors"][0]["detail"]

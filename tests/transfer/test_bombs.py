@@ -63,7 +63,7 @@ def test_broken_lines_end_the_reading(app: Flask, ada: Api, line: bytes) -> None
     content = file_of(*first, *second, *[line] * 5000, *third)
     report = imported(ada, content)
     assert ended(report) == "too_many_errors"
-    assert report["conversations"] == {"imported": 1, "unchanged": 0, "failed": 1}
+    assert report["conversations"] == {"imported": 1, "updated": 0, "unchanged": 0, "failed": 1}
     stored = {said["id"] for said in exported(ada) if said["type"] == "conversation"}
     assert stored == {first[0]["id"]}  # the second one's lines were broken, the third was not reached
 
@@ -161,7 +161,7 @@ def test_conversation_with_too_many_nodes_or_values_is_left_out(ada: Api) -> Non
     nodes = b'{"mapping":{%b}}' % b",".join(b'"%d":{}' % number for number in range(100_001))
     values = b'{"mapping":{},"x":[%b]}' % b",".join([b"[]"] * 600_000)
     report = imported(ada, array_of(1, nodes + b"," + values), JSON)
-    assert report["conversations"] == {"imported": 1, "unchanged": 0, "failed": 2}
+    assert report["conversations"] == {"imported": 1, "updated": 0, "unchanged": 0, "failed": 2}
     assert [error["detail"] for error in report["errors"]] == [
         "It has more than 50000 nodes.",
         "It has more than 500000 values.",

@@ -165,7 +165,12 @@ def test_import_of_conversations_json(app: Flask, ada: Api) -> None:
     assert archived["title"] == "Untitled"
     before = rows_of(app, ada.user_id)
     for again in (content, json.dumps([other, REALISTIC], indent=2).encode()):
-        assert imported(ada, again, JSON)["conversations"] == {"imported": 0, "unchanged": 2, "failed": 0}
+        assert imported(ada, again, JSON)["conversations"] == {
+            "imported": 0,
+            "updated": 0,
+            "unchanged": 2,
+            "failed": 0,
+        }
     assert rows_of(app, ada.user_id) == before
 
 
@@ -194,7 +199,7 @@ def test_import_of_a_zip_with_several_files(ada: Api) -> None:
         "export/shared_conversations.json": b"[]",
     }
     report = imported(ada, zipped(members), ZIP)
-    assert report["conversations"] == {"imported": 3, "unchanged": 0, "failed": 0}
+    assert report["conversations"] == {"imported": 3, "updated": 0, "unchanged": 0, "failed": 0}
     assert not report["errors"]
     for name in ("conversations.json", "../../../tmp/conversations.json", "C:\\x\\Conversations.JSON"):
         assert (
@@ -352,7 +357,7 @@ def test_what_is_no_conversation_is_a_fault() -> None:
 def test_message_that_is_too_long_fails_its_conversation_only(app: Flask, ada: Api) -> None:
     long = conversation(node("a", None, "x" * (1024 * 1024 + 1)), conversation_id="long")
     report = imported(ada, json.dumps([long, REALISTIC, 7, REALISTIC["mapping"]]).encode(), JSON)
-    assert report["conversations"] == {"imported": 1, "unchanged": 0, "failed": 3}
+    assert report["conversations"] == {"imported": 1, "updated": 0, "unchanged": 0, "failed": 3}
     assert [error["line"] for error in report["errors"]] == [1, 3, 4]
     assert owned_rows(app, ada.user_id)["messages"] == 7
 
@@ -361,7 +366,7 @@ def test_broken_conversations_do_not_keep_the_others_from_being_read(ada: Api) -
     good = [json.dumps(conversation(node("a", None, "a"), conversation_id=str(n))).encode() for n in range(3)]
     broken = b'[%b, {"title": oops}, %b, %b, %b]' % (good[0], b"[" * 3000 + b"]" * 3000, good[1], good[2])
     report = imported(ada, broken, JSON)
-    assert report["conversations"] == {"imported": 3, "unchanged": 0, "failed": 2}
+    assert report["conversations"] == {"imported": 3, "updated": 0, "unchanged": 0, "failed": 2}
     cut = b"[" + good[0] + b"," + good[1][:-5]
     assert "cut off" in imported(ada, cut, JSON)["errors"][0]["detail"]
 

@@ -123,7 +123,7 @@ def test_broken_line_undoes_its_conversation_and_no_other(
     assert lines[place] is broken[3]
     lines[place] = spoil(broken[3])
     report = imported(eve, file_of(*lines))
-    assert report["conversations"] == {"imported": 2, "unchanged": 0, "failed": 1}
+    assert report["conversations"] == {"imported": 2, "updated": 0, "unchanged": 0, "failed": 1}
     assert report["messages"]["imported"] == 4
     [error, *others] = report["errors"]
     # a line that is no message is not counted, and the last line says how many there were
@@ -159,7 +159,7 @@ def test_what_hangs_wrongly_undoes_the_conversation(
     lines = whole(3)
     lines.append(HANGING[name](lines[1], lines[-1]))
     report = imported(eve, file_of(*lines, *whole(1)))
-    assert report["conversations"] == {"imported": 1, "unchanged": 0, "failed": 1}
+    assert report["conversations"] == {"imported": 1, "updated": 0, "unchanged": 0, "failed": 1}
     assert [error["line"] for error in report["errors"]] == [6]
     assert added(app, eve, there) == [1, 1, 0, 0]
 
@@ -265,7 +265,12 @@ def test_blank_lines_and_a_mark_at_the_beginning_do_no_harm(app: Flask, ada: Api
 
 
 def test_empty_export_is_fine(ada: Api) -> None:
-    assert imported(ada, file_of())["conversations"] == {"imported": 0, "unchanged": 0, "failed": 0}
+    assert imported(ada, file_of())["conversations"] == {
+        "imported": 0,
+        "updated": 0,
+        "unchanged": 0,
+        "failed": 0,
+    }
     assert imported(ada, b"[]", "application/json")["conversations"]["imported"] == 0
 
 
@@ -400,7 +405,12 @@ def test_newer_work_is_never_overwritten(app: Flask, ada: Api) -> None:
     ada.message(lines[0]["id"], "Said since")
     ada.patch(f"/chat/conversations/{lines[0]['id']}", {"title": "Renamed"})
     before = rows_of(app, ada.user_id)
-    assert imported(ada, file_of(*lines))["conversations"] == {"imported": 0, "unchanged": 1, "failed": 0}
+    assert imported(ada, file_of(*lines))["conversations"] == {
+        "imported": 0,
+        "updated": 0,
+        "unchanged": 1,
+        "failed": 0,
+    }
     assert rows_of(app, ada.user_id) == before
 
 
@@ -524,7 +534,12 @@ def test_stopping_server_ends_an_import_between_conversations(
     assert_problem(send(ada, file_of(*lines)), 503)
     assert counts(app, ada) == [1, 1, 0, 0]
     monkeypatch.undo()
-    assert imported(ada, file_of(*lines))["conversations"] == {"imported": 1, "unchanged": 1, "failed": 0}
+    assert imported(ada, file_of(*lines))["conversations"] == {
+        "imported": 1,
+        "updated": 0,
+        "unchanged": 1,
+        "failed": 0,
+    }
 
 
 def test_message_line_needs_only_what_it_must(ada: Api) -> None:

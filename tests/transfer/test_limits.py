@@ -145,7 +145,12 @@ def test_import_waits_for_the_slot_for_a_limited_time(
     assert "large conversations" in refused.get_json()["detail"]
     assert transfer_slots.taken == 0
     assert len(ada.get("/chat/conversations").get_json()) == 1
-    assert imported(ada, content, JSON)["conversations"] == {"imported": 2, "unchanged": 1, "failed": 0}
+    assert imported(ada, content, JSON)["conversations"] == {
+        "imported": 2,
+        "updated": 0,
+        "unchanged": 1,
+        "failed": 0,
+    }
     assert other.try_take(), "The import has kept it."
     other.release()
 

@@ -276,7 +276,7 @@ def test_account_that_was_lived_in_comes_back(
     assert not any("key" in name for line in lines for name in line)
 
     report = imported(bob, b"".join(orjson.dumps(line) + b"\n" for line in lines))
-    assert report["conversations"] == {"imported": 2, "unchanged": 0, "failed": 0}
+    assert report["conversations"] == {"imported": 2, "updated": 0, "unchanged": 0, "failed": 0}
     assert report["completions"]["imported"] == 1
     assert "user-llm-configs" in report["notes"][0]
     path = f"/chat/conversations/{chat.conversation_id}/messages"

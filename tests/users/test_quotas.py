@@ -143,11 +143,11 @@ def test_stored_responses(ada: Api, limit: Limit) -> None:
 def test_an_import_obeys_them(ada: Api, limit: Limit) -> None:
     limit(MAX_CONVERSATIONS_PER_USER=3, MAX_MESSAGES_PER_USER=7)
     report = imported(ada, file_of(*whole(2), *whole(2), *whole(2), *whole(2)))
-    assert report["conversations"] == {"imported": 3, "unchanged": 0, "failed": 1}
+    assert report["conversations"] == {"imported": 3, "updated": 0, "unchanged": 0, "failed": 1}
     assert "3 conversations" in report["errors"][0]["detail"]
     limit(MAX_CONVERSATIONS_PER_USER=10)
     report = imported(ada, file_of(*whole(5), *whole(1)))
-    assert report["conversations"] == {"imported": 1, "unchanged": 0, "failed": 1}
+    assert report["conversations"] == {"imported": 1, "updated": 0, "unchanged": 0, "failed": 1}
     assert "7 messages" in report["errors"][0]["detail"]
     limit(MAX_PROVIDERS_PER_USER=1)
     report = imported(ada, file_of(provider_line(name="A"), provider_line(name="B"), *whole(0)))
@@ -169,7 +169,7 @@ def test_what_belongs_to_messages_of_an_import_counts_like_any_other(ada: Api, l
     assert report["conversations"]["imported"] == 1
     for parts, what in (((3, 0), "5 attachments"), ((0, 3), "5 completions")):
         report = imported(ada, with_parts(ada, *parts))
-        assert report["conversations"] == {"imported": 0, "unchanged": 0, "failed": 1}
+        assert report["conversations"] == {"imported": 0, "updated": 0, "unchanged": 0, "failed": 1}
         assert what in report["errors"][0]["detail"]
     assert imported(ada, with_parts(ada, 2, 2))["conversations"]["imported"] == 1
     body = {"message_id": ada.message(ada.conversation()["id"])["id"], "file_type": "a/b", "file_path": "b"}
