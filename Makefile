@@ -36,7 +36,7 @@ run: $(READY_TO_RUN) ## Migrate the database and serve on HOST and PORT (127.0.0
 test: $(READY_TO_TEST) ## Run the test suite, on SQLite and on a real Postgres
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto $(ARGS) # compiled once, not by each process
 
-test-e2e: $(READY_FOR_E2E) ## Test replies of a real llama.cpp server; installs 190 MB more
+test-e2e: $(READY_FOR_E2E) ## Test replies of a real llama.cpp server, and generated clients; installs 600 MB more
 	$(BIN)/pytest tests/e2e $(ARGS)
 
 check: format-check lint types migrations-check test ## Everything that must hold before a change is merged

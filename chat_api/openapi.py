@@ -5,8 +5,10 @@ What holds for one endpoint alone is documented at its view, by the decorators o
 
 import re
 from collections.abc import Iterable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from http import HTTPStatus
+from threading import Lock
 from typing import Any
 
 import click
@@ -48,6 +50,7 @@ PAGE_POLICY = (
 )
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?", re.ASCII)
 BODY_ERRORS = (400, 408, 413, 415)
+_document_lock = Lock()
 METHODS = ("get", "post", "put", "patch", "delete")
 
 pages = Blueprint("documentation", __name__)
@@ -83,8 +86,9 @@ def _address_of_request() -> str:
 
 def _encoded(app: Flask, server: str) -> bytes:
     """The document as JSON for a server at this address; all else is made once for each process."""
-    if EXTENSION not in app.extensions:
-        app.extensions[EXTENSION] = orjson.dumps(document(app))
+    with _document_lock:  # it registers schemas, once
+        if EXTENSION not in app.extensions:
+            app.extensions[EXTENSION] = orjson.dumps(document(app))
     encoded: bytes = app.extensions[EXTENSION]
     return b'{"servers":%b,%b' % (orjson.dumps([{"url": server}]), encoded[1:])
 
@@ -154,7 +158,7 @@ class Operation:
 def document(app: Flask) -> dict[str, Any]:
     """The document as plain values, without its servers."""
     unions = _register_unions()
-    spec = api.spec.to_dict()
+    spec = deepcopy(api.spec.to_dict())  # the extension's own stays as it is, for another application
     parts = spec["components"]
     _complete_schemas(parts["schemas"])
     parts["schemas"] |= unions

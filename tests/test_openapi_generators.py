@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from chat_api.problem_codes import problem_codes
@@ -98,6 +99,39 @@ def test_answers_require_what_is_always_there(document: Document) -> None:
 def test_bodies_have_no_defaults(document: Document) -> None:
     """A field with a default is one that generators make required."""
     assert not [found for found in bodies(document) if "default" in found and "type" in found]
+
+
+def test_every_body_is_one_type(document: Document) -> None:
+    """Of alternatives for a whole body generators make a type each, or none."""
+    schemas = document["components"]["schemas"]
+    for path, method, operation in operations(document):
+        content = operation.get("requestBody", {}).get("content", {})
+        if reference := content.get("application/json", {}).get("schema", {}).get("$ref"):
+            assert {"anyOf", "oneOf", "allOf"}.isdisjoint(schemas[reference.rsplit("/", 1)[1]]), (
+                method,
+                path,
+            )
+
+
+def test_what_a_provider_needs_depends_on_its_catalog(document: Document) -> None:
+    body = {"$ref": "#/components/schemas/CreateProvider", "components": document["components"]}
+    validator = jsonschema_rs.Draft202012Validator(body)
+    url = "https://api.example.com/v1"
+    fitting: list[dict[str, Any]] = [
+        {"name": "P", "api_endpoint": url},
+        {"catalog": "gemini"},
+        {"catalog": "azure", "api_endpoint": url},
+        {"catalog": None, "name": "P", "api_endpoint": url},
+    ]
+    assert [validator.is_valid(body) for body in fitting] == [True] * 4
+    others: list[dict[str, Any]] = [
+        {},
+        {"name": "P"},
+        {"api_endpoint": url},
+        {"catalog": "azure"},
+        {"catalog": None},
+    ]
+    assert [validator.is_valid(body) for body in others] == [False] * 5
 
 
 def patterns(document: Document) -> set[str]:
@@ -203,6 +237,12 @@ def test_header_parameters_are_shared_and_plain_text(document: Document) -> None
         assert ({"$ref": "#/components/parameters/ActAs"} in operation["parameters"]) == path.startswith(
             "/chat"
         )
+
+
+def test_two_applications_make_the_same_document(database_url: str, tmp_path: Path, stranger: Api) -> None:
+    with serving(database_url, tmp_path) as first, serving(database_url, tmp_path) as second:
+        documents = [Api(app).get("/openapi.json").get_json() for app in (second, first)]
+        assert documents[0] == documents[1] == stranger.get("/openapi.json").get_json()
 
 
 def servers(api: Api, **options: Any) -> Any:

@@ -82,20 +82,30 @@ class ContextWindow(WholeNumber):
         )
 
 
-def _what_is_required() -> list[dict[str, Any]]:
-    """The alternatives: a vendor says what is left out, some of them without the address."""
+def _what_is_required() -> dict[str, Any]:
+    """A vendor says what is left out, some of them without the address.
+
+    Not as `anyOf`, of which generators make three types.
+    """
     whole_ones = [vendor.id for vendor in vendors().values() if not vendor.has_placeholders]
     others = [vendor.id for vendor in vendors().values() if vendor.has_placeholders]
-    return [
-        {"required": ["name", "api_endpoint"]},
-        {"required": ["catalog"], "properties": {"catalog": {"enum": whole_ones}}},
-        {"required": ["catalog", "api_endpoint"], "properties": {"catalog": {"enum": others}}},
-    ]
+    return {
+        "if": _from_catalog(whole_ones),
+        "else": {
+            "required": ["api_endpoint"],
+            "if": _from_catalog(others),
+            "else": {"required": ["name"]},
+        },
+    }
+
+
+def _from_catalog(ids: list[str]) -> dict[str, Any]:
+    return {"required": ["catalog"], "properties": {"catalog": {"enum": ids}}}
 
 
 class CreateProviderSchema(Schema):
     json_schema = {
-        "anyOf": _what_is_required(),
+        **_what_is_required(),
         "properties": NAMES_SCHEMA,
         "example": {"name": "Example AI", "api_endpoint": "https://api.example.com/v1"},
     }

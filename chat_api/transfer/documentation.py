@@ -16,28 +16,6 @@ EXAMPLE = "\n".join((
     '{"type":"end","conversations":1,"messages":1}',
     "",
 ))  # fmt: skip
-_CHATGPT: list[dict[str, Any]] = [
-    {
-        "title": "Trip to Lisbon",
-        "create_time": 1763890200.12,
-        "update_time": 1763890260.5,
-        "conversation_id": "6922d0a8-0000-8000-8000-000000000001",
-        "current_node": "b",
-        "mapping": {
-            "a": {"id": "a", "message": None, "parent": None, "children": ["b"]},
-            "b": {
-                "id": "b",
-                "parent": "a",
-                "children": [],
-                "message": {
-                    "author": {"role": "user"},
-                    "create_time": 1763890210.3,
-                    "content": {"content_type": "text", "parts": ["Where should I eat?"]},
-                },
-            },
-        },
-    }
-]
 _NDJSON = {"schema": {"type": "string"}, "example": EXAMPLE}
 _BINARY = {
     "schema": {"type": "string", "format": "binary"},
@@ -65,21 +43,9 @@ IMPORT: dict[str, Any] = {
         "required": True,
         "description": "An export from this service, or from ChatGPT or Claude (`conversations.json`, or the zip), "
         "Open WebUI or LibreChat. "
-        "The format is detected.",
+        "The format is detected. A JSON file may also be the body itself, as `application/json`.",
         "content": {
-            "application/x-ndjson": _NDJSON,
-            "application/json": {
-                "schema": {
-                    "type": "array",
-                    "items": {
-                        "type": "object",
-                        "required": ["mapping"],
-                        "properties": {"mapping": {"type": "object"}},
-                    },
-                },
-                "example": _CHATGPT,
-            },
-            "application/zip": _BINARY,
+            # first: many generators take only the first, and none can go wrong with this one
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
@@ -88,6 +54,8 @@ IMPORT: dict[str, Any] = {
                 },
                 "example": {PART: EXAMPLE},
             },
+            "application/x-ndjson": _NDJSON,
+            "application/zip": _BINARY,
         },
     }
 }

@@ -46,7 +46,14 @@ def test_a_created_provider_is_returned_whole_and_read_by_its_id(ada: Api, bob: 
         "extra_body": {},
         "request_options": {},
     }
-    assert provider == {**body, **nothing, **times, "id": provider["id"], "owner_id": ada.user_id}
+    assert provider == {
+        **body,
+        **nothing,
+        **times,
+        "id": provider["id"],
+        "shared": False,
+        "owner_id": ada.user_id,
+    }
     found = ada.get(path)
     assert (found.status_code, found.get_json()) == (200, provider)
     assert bob.get(path).status_code == 404
