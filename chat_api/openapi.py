@@ -220,6 +220,7 @@ def _complete_schemas(schemas: dict[str, Any]) -> None:
                 schema.setdefault("description", kind.__doc__)
         else:
             _describe_defaults(schema)
+            _allow_null(schema)
         deepupdate(schema, getattr(kind, "json_schema", {}))
 
 
@@ -230,6 +231,24 @@ def _describe_defaults(schema: dict[str, Any]) -> None:
         description = field.get("description", "")
         if default is not None and default != "" and "efault" not in description:
             field["description"] = f"{description} Default: `{orjson.dumps(default).decode()}`.".lstrip()
+
+
+def _allow_null(schema: dict[str, Any]) -> None:
+    """Say of a body's optional fields that null may stand in place of leaving them out, see `web.blueprint.load`."""
+    required = schema.get("required", ())
+    for name, field in schema.get("properties", {}).items():
+        kinds = field.get("type")
+        if name in required or not field:
+            continue
+        if kinds is None:
+            parts = {key: field.pop(key) for key in ("$ref", "allOf", "anyOf", "oneOf") if key in field}
+            if parts:
+                field["anyOf"] = [*parts.get("anyOf", [parts]), {"type": "null"}]
+            continue
+        if "null" not in kinds:
+            field["type"] = [*([kinds] if isinstance(kinds, str) else kinds), "null"]
+        if "enum" in field and None not in field["enum"]:
+            field["enum"] = [*field["enum"], None]
 
 
 def _operations(app: Flask, spec: dict[str, Any]) -> Iterator[Operation]:
