@@ -59,7 +59,9 @@ class ListConversationsSchema(PageQuerySchema):
     q = Text(
         longest=255,
         required=False,
-        metadata={"description": "Only conversations whose title contains this text, ignoring case."},
+        metadata={
+            "description": "Only conversations whose title contains this text, whatever case, accents and width."
+        },
     )
 
 

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from ..database.columns import TIME_FORMAT, UTCDateTime, ordered_now
+from ..database.folding import folded, folded_on_postgres
 from ..database.parameters import CONVERSATION_ID, ROW_LIMIT, USER_ID, given
 from ..database.session import db
 from ..database.statements import Statement
@@ -42,10 +43,10 @@ _FIRST: Recency = (datetime.max.replace(tzinfo=UTC), "ffffffff-ffff-ffff-ffff-ff
 
 
 def _contains(title: Any, text: Any, on_postgres: bool) -> sa.ColumnElement[bool]:
-    """Whether a title contains this text, in whatever case; a pattern would have to escape its wildcards."""
+    """Whether a title contains this text, whatever their case, accents and width; without wildcards to escape."""
     if on_postgres:
-        return sa.func.strpos(sa.func.lower(title), sa.func.lower(text)) > 0
-    return sa.func.instr(sa.func.casefold(title), sa.func.casefold(text)) > 0
+        return sa.func.strpos(folded_on_postgres(title), sa.cast(text, sa.Text())) > 0
+    return sa.func.instr(sa.func.folded(title), text) > 0
 
 
 @cache
@@ -84,7 +85,7 @@ def list_conversations(
         cursor_updated_at=updated_at,
         cursor_id=cursor_id,
         row_limit=page.limit + 1,
-        **({} if q is None else {"text": q}),
+        **({} if q is None else {"text": folded(q)}),
     )
     return page.listing([CONVERSATION.to_json(row) for row in rows])
 

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from psycopg.pq import TransactionStatus
 
 from .dialect import is_postgres
+from .folding import folded
 
 ANSWER_DELAY_S = 1  # a server that keeps its own timeouts has answered so long after them
 
@@ -74,8 +75,7 @@ def _set_up_sqlite(driver: Any, wait_s: int) -> None:
         "trusted_schema = ON",
     ):
         driver.execute(f"PRAGMA {pragma}")
-    # SQLite's own lower() and LIKE know the case of ASCII only
-    driver.create_function("casefold", 1, str.casefold, deterministic=True)
+    driver.create_function("folded", 1, folded, deterministic=True)
 
 
 def _begin_on_sqlite(connection: sa.Connection) -> None:

@@ -1,8 +1,8 @@
 """Cuts text into words, the same way for both databases, for messages and for queries.
 
-A word is a run of letters, digits and the marks on them; everything else separates. Words are compared without
-case, width and accents. Scripts that put no spaces between words give each pair of neighbouring characters, and
-the last one alone, so that any part of a sentence is found as a phrase of pairs.
+A word is a run of letters, digits and the marks on them, or one pictograph; everything else separates. Words are
+compared without case, width and accents. Scripts that put no spaces between words give each pair of neighbouring
+characters, and the last one alone, so that any part of a sentence is found as a phrase of pairs.
 """
 
 import itertools
@@ -32,6 +32,15 @@ _SPACELESS = (
 )
 _SPACELESS_CHARACTER = re.compile(f"[{_SPACELESS}]")
 _INVISIBLE = "\u00ad\u034f\u061c\u200b-\u200f\u2060-\u2064\ufeff"  # inside a word they make no difference
+# Emoji and other pictographs; a flag is a pair. What follows says which variant or skin colour, and makes no difference
+_PICTOGRAPHS = (
+    "\u00a9\u00ae\u203c\u2049\u2122\u2190-\u21ff\u2300-\u23ff\u25a0-\u27bf\u2900-\u297f\u2b00-\u2bff\u3030\u303d"
+    "\U0001f000-\U0001f1e5\U0001f200-\U0001f3fa\U0001f400-\U0001faff"
+)
+_FLAG = "[\U0001f1e6-\U0001f1ff]{2}"
+_VARIANTS = "\ufe0e\ufe0f\U0001f3fb-\U0001f3ff"
+_PICTOGRAPH = f"(?!\\w)(?:{_FLAG}|[{_PICTOGRAPHS}])[{_VARIANTS}]*"
+_VARIANT = re.compile(f"[{_VARIANTS}]+")
 _ASCII_TO_WORDS = str.maketrans({chr(code): " " for code in range(128) if not chr(code).isalnum()})
 # what has no decomposition, and is typed without its stroke all the same
 _PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ı": "i", "ŧ": "t", "æ": "ae", "œ": "oe"})
@@ -94,7 +103,14 @@ def is_spaceless(run: str) -> bool:
 
 def term_of(word: str) -> str:
     """One word as it is compared."""
-    return (word.lower() if word.isascii() else fold(word[:_MOST_FOLDED]))[:LONGEST_WORD]
+    if word.isascii():
+        return word.lower()[:LONGEST_WORD]
+    return fold(word[:_MOST_FOLDED])[:LONGEST_WORD] or _pictograph(word)
+
+
+def _pictograph(word: str) -> str:
+    """A pictograph without its variants; empty for what is none."""
+    return _VARIANT.sub("", word) if _pictograph_pattern().fullmatch(word) else ""
 
 
 @lru_cache(maxsize=4096)
@@ -174,7 +190,13 @@ def _word_pattern() -> re.Pattern[str]:
     spaceless = f"(?:(?=\\w)[{_SPACELESS}][{joined}]*)+"
     return re.compile(
         f"[0-9A-Za-z]+(?![0-9A-Za-z]|[^\\x00-\\x7f])|{spaceless}|(?:(?![_{_SPACELESS}])\\w[{joined}]*)+"
+        f"|{_PICTOGRAPH}"
     )
+
+
+@lru_cache(maxsize=1)
+def _pictograph_pattern() -> re.Pattern[str]:
+    return re.compile(_PICTOGRAPH)
 
 
 @lru_cache(maxsize=1)

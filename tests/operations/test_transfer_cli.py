@@ -81,7 +81,7 @@ def test_import_names_broken_lines_and_fails(app: Flask, ada: Api, tmp_path: Pat
     assert result.stderr.endswith("Error: Not everything could be imported.\n")
     file.write_bytes(b"hello")
     result = run(app, "import", email(ada), str(file))
-    assert (result.exit_code, "neither" in result.stderr, "Traceback" in result.output) == (1, True, False)
+    assert (result.exit_code, "no export" in result.stderr, "Traceback" in result.output) == (1, True, False)
 
 
 def test_import_says_what_to_do_about_keys(app: Flask, ada: Api, bob: Api, tmp_path: Path) -> None:

@@ -238,3 +238,15 @@ def test_trusted_account_searches_for_a_user(ada: Api, trusted: Api) -> None:
     answer = trusted.get(PATH, query_string={"q": "apple"}, headers={"X-Act-As": ada.user_id})
     assert answer.get_json() == search(ada, "apple").get_json()
     assert found(trusted, "apple") == []
+
+
+def test_emoji_are_found(ada: Api) -> None:
+    own = ada.conversation()
+    said = ada.message(own["id"], "done ✅ and pizza🍕 👍🏽")
+    ada.message(own["id"], "nothing of that")
+    for query in ("🍕", "✅", "👍", "done 🍕", '"pizza 🍕"', "👍🏿"):
+        [found] = ada.get("/chat/search", query_string={"q": query}).get_json()
+        assert found["message"]["id"] == said["id"], query
+    [[begin, end]] = ada.get("/chat/search", query_string={"q": "🍕"}).get_json()[0]["snippet"]["matches"]
+    assert said["content"][begin:end] == "🍕"
+    assert ada.get("/chat/search", query_string={"q": "done -🍕"}).get_json() == []

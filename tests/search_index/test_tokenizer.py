@@ -69,14 +69,24 @@ def test_places_are_where_the_words_stand(text: str) -> None:
         last = word.start
         part = text[word.start : word.end]
         # a vowel sign of Thai that ends a run is a term, and no word by itself
-        assert word.term in fold(part) if len(word.term) <= 2 else words(part) == [word.term]
+        assert word.term in (fold(part) or part) if len(word.term) <= 2 else words(part) == [word.term]
 
 
 @given(TEXTS)
-def test_words_are_made_of_letters_and_marks_alone(text: str) -> None:
+def test_words_are_made_of_letters_and_marks_or_pictographs(text: str) -> None:
     for word in words(text):
         assert 0 < len(word) <= LONGEST_WORD
-        assert all(one.isalnum() or unicodedata.category(one)[0] == "M" for one in word)
+        assert is_pictograph(word) or all(
+            one.isalnum() or unicodedata.category(one)[0] == "M" for one in word
+        )
+
+
+def is_pictograph(word: str) -> bool:
+    """Whether it is one, or the flag of a pair of letters."""
+    return (
+        all(unicodedata.category(one) in ("So", "Sm", "Po", "Pd", "Cn", "Sk", "Ps", "Pe") for one in word)
+        and len(word) <= 2
+    )
 
 
 @given(TEXTS)
@@ -110,7 +120,23 @@ def test_only_the_first_words_of_a_long_text_count() -> None:
 
 
 def test_words_have_places_in_characters() -> None:
-    assert list(words_with_spans("🙂 Ünïcode!")) == [Word("unicode", 2, 9)]
+    assert list(words_with_spans("🙂 Ünïcode!")) == [Word("🙂", 0, 1), Word("unicode", 2, 9)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("done ✅ and pizza🍕!", ["done", "✅", "and", "pizza", "🍕"]),
+        ("👍🏽 ❤️ ❤", ["👍", "❤", "❤"]),
+        ("👨‍👩‍👧", ["👨", "👩", "👧"]),
+        ("🇵🇹🇩🇪", ["🇵🇹", "🇩🇪"]),
+        ("🍕🍕", ["🍕", "🍕"]),
+        ("→ ★ 🀄", ["→", "★", "🀄"]),
+        ("- _ ! \ufe0f 🏽", []),
+    ],
+)
+def test_pictographs_are_words(text: str, expected: list[str]) -> None:
+    assert words(text) == [word.term for word in words_with_spans(text)] == expected
 
 
 def test_lexemes_begin_with_their_owner() -> None:

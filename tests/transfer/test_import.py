@@ -231,6 +231,7 @@ def test_cut_file_gives_what_is_complete(app: Flask, ada: Api) -> None:
         assert counts(app, ada) == [1, 2, 0, 0]
     assert imported(ada, file_of(*first, *second))["conversations"] == {
         "imported": 1,
+        "updated": 0,
         "unchanged": 1,
         "failed": 0,
     }
