@@ -18,7 +18,7 @@ class Account:
 
     def __init__(self, port: int, credentials: dict[str, str] | None = None) -> None:
         """Register, or log in with the credentials of an existing account."""
-        self._port = port
+        self.port = port
         self.credentials = credentials or {
             "email": f"bench-{secrets.token_hex(4)}@example.com",
             "password": secrets.token_urlsafe(24),
@@ -53,7 +53,7 @@ class Account:
         return self._call(method, path, body, self.token)
 
     def _call(self, method: str, path: str, body: object, token: str = "") -> Any:
-        connection = http.client.HTTPConnection(HOST, self._port, timeout=30)  # calls may be minutes apart
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=30)  # calls may be minutes apart
         try:
             return _exchange(connection, method, path, body, token)[1]
         finally:

@@ -3,18 +3,23 @@
 import http.client
 import json
 import statistics
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from bench.client import Account
+from bench.client import Account, RequestRefused
 from bench.processes import cpu_between, cpu_seconds
 from bench.servers import HOST, Database, Gunicorn
 from bench.suite import Report, Row
 
 EMOJI = "\U0001f600"  # as an escape it takes twelve bytes
 WORDS = 170_000
+LONG = 5000  # messages of a branch
+TIME = "2026-01-01T00:00:00.000000Z"
+HEAD = {"type": "export", "version": 1, "created_at": TIME}
+NDJSON = "application/x-ndjson"
 PASSWORD = "correct horse battery staple " * 4
 
 
@@ -22,21 +27,46 @@ class Prey:
     """A user who has as much as fits into one page, and what the requests refer to."""
 
     def __init__(self, port: int) -> None:
-        self.account = Account(port)
+        self.port, self.account = port, Account(port)
         self.conversation = self.account.create_conversation("The worst")
         self.message = self.account.append_message(self.conversation, "Hello")["id"]
         for number in range(4):
             self.account.append_message(self.conversation, _words(number))
         provider = {"name": "P", "api_endpoint": "https://p.example/v1"}
         self.provider = self.account.call("POST", "/chat/llm-providers", provider)["id"]
-        config = {"user_id": self.account.user_id, "provider_id": self.provider, "api_key": "sk-1"}
-        self.account.call("POST", "/chat/user-llm-configs", {**config, "default_model": "m"})
+        self.config(self.provider)
         self.number = 0
+        self.long_conversation = ""
+        self.leaves = ("", "")  # of its two branches, which fork at its beginning
 
     def unique(self) -> str:
         """Something that no request before has named."""
         self.number += 1
         return f"worst-{self.number}"
+
+    def new_id(self) -> str:
+        """An id that nothing has yet."""
+        self.number += 1
+        return f"019ab2c4-5d6e-7f80-9a1b-{self.number:012x}"
+
+    def config(self, provider_id: str) -> None:
+        """Store a key for a provider."""
+        config = {"user_id": self.account.user_id, "provider_id": provider_id, "api_key": "sk-1"}
+        self.account.call("POST", "/chat/user-llm-configs", {**config, "default_model": "m"})
+
+    def import_lines(self, *lines: dict[str, Any]) -> None:
+        """Import lines of an export."""
+        status, _ = request("POST", "/chat/import", _file_of(lines), self.account, NDJSON)
+        if status != 200:
+            raise RequestRefused(f"The import was answered with {status}.")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is there for one request, and who sends it."""
+
+    id: str
+    sender: Account
 
 
 @dataclass(frozen=True)
@@ -44,10 +74,11 @@ class Worst:
     """The worst request of a route."""
 
     method: str
-    path: str
+    path: str  # with `{target}` for the id of what `prepare` makes
     what: str
     body: Callable[[Prey], Any] | None = None
     media_type: str = "application/json"
+    prepare: Callable[[Prey], Target] | None = None
 
 
 def _words(number: int) -> str:
@@ -77,18 +108,107 @@ def _completion(prey: Prey) -> dict[str, Any]:
 
 def _export(prey: Prey) -> str:
     """Some hundred short conversations, in the format of our exports."""
-    time = "2026-01-01T00:00:00.000000Z"
-    lines: list[dict[str, Any]] = [{"type": "export", "version": 1, "created_at": time}]
-    conversation = {"type": "conversation", "title": "x", "archived": False, "pinned": False, "last_position": 0,
-                    "active_leaf_id": None, "created_at": time, "updated_at": time}  # fmt: skip
-    for number in range(300):
-        lines.append(conversation | {"id": _id(prey, number)})
-    return "\n".join(map(json.dumps, lines))
+    return _file_of([_conversation_line(prey) for _ in range(300)])
 
 
-def _id(prey: Prey, number: int) -> str:
-    prey.number += 1
-    return f"019ab2c4-5d6e-7f80-9a1b-{prey.number * 1000 + number:012x}"
+def _file_of(lines: Sequence[dict[str, Any]]) -> str:
+    kinds = Counter(line["type"] for line in lines)
+    end = {"type": "end", "conversations": kinds["conversation"], "messages": kinds["message"]}
+    return "\n".join(map(json.dumps, [HEAD, *lines, end]))
+
+
+def _conversation_line(prey: Prey, **fields: Any) -> dict[str, Any]:
+    return {"type": "conversation", "id": prey.new_id(), "title": "x", "archived": False, "pinned": False,
+            "last_position": 0, "active_leaf_id": None, "created_at": TIME, "updated_at": TIME, **fields}  # fmt: skip
+
+
+def _branches(prey: Prey, count: int) -> tuple[str, list[list[str]]]:
+    """Import a conversation of so many long branches; its id, and those of the messages of each branch."""
+    first = _conversation_line(prey)
+    lines, branches, position = [first], [], 0
+    for _ in range(count):
+        branch: list[str] = []
+        for _ in range(LONG):
+            position += 1
+            message = {"type": "message", "id": prey.new_id(), "conversation_id": first["id"], "role": "user",
+                       "parent_id": branch[-1] if branch else None, "position": position, "content": "x",
+                       "created_at": TIME}  # fmt: skip
+            branch.append(str(message["id"]))
+            lines.append(message)
+        branches.append(branch)
+    first |= {"last_position": position, "active_leaf_id": branches[0][-1]}
+    prey.import_lines(*lines)
+    return first["id"], branches
+
+
+# -- what is made for one request ----------------------------------------------------------------------------
+
+
+def _own(make: Callable[[Prey], str]) -> Callable[[Prey], Target]:
+    """Something of the user's own."""
+    return lambda prey: Target(make(prey), prey.account)
+
+
+def _stranger(prey: Prey) -> Target:
+    """Another account, which has as much to erase."""
+    other = Account(prey.port)
+    conversation = other.create_conversation("To be erased")
+    for number in range(4):
+        other.append_message(conversation, _words(number))
+    return Target(other.user_id, other)
+
+
+def _somebody(prey: Prey) -> Target:
+    """An account whose password is as long as it may be."""
+    credentials = {"email": f"{prey.unique()}@{prey.account.user_id}.example", "password": PASSWORD}
+    prey.account.call("POST", "/auth/register", credentials)
+    return Target("", Account(prey.port, credentials))
+
+
+def _long_conversation(prey: Prey) -> str:
+    """One with two branches, of which the request takes the path from one to the other."""
+    if not prey.long_conversation:
+        prey.long_conversation, (first, second) = _branches(prey, 2)
+        prey.leaves = (first[-1], second[-1])
+    prey.leaves = prey.leaves[::-1]
+    return prey.long_conversation
+
+
+def _large_conversation(prey: Prey) -> str:
+    conversation = prey.account.create_conversation("Large")
+    for number in range(4):
+        prey.account.append_message(conversation, _words(number))
+    return conversation
+
+
+def _provider(prey: Prey) -> str:
+    provider = {"name": "P", "api_endpoint": "https://p.example/v1"}
+    return str(prey.account.call("POST", "/chat/llm-providers", provider)["id"])
+
+
+def _provider_with_key(prey: Prey) -> str:
+    provider = _provider(prey)
+    prey.config(provider)
+    return provider
+
+
+def _attachment(prey: Prey) -> str:
+    attachment = {"message_id": prey.message, "file_type": "image/png", "file_path": EMOJI * 4096}
+    return str(prey.account.call("POST", "/chat/attachments", attachment)["id"])
+
+
+def _token(prey: Prey) -> str:
+    return str(prey.account.call("POST", "/auth/tokens", {"name": EMOJI * 100})["id"])
+
+
+def _settings(prey: Prey) -> dict[str, Any]:
+    """As much as a provider may have."""
+    return {
+        "name": EMOJI * 255,
+        "api_endpoint": f"https://p.example/{prey.unique()}/" + "p" * 2000,
+        "headers": {f"X-{number}": "h" * 790 for number in range(20)},
+        "extra_body": {"x": [0] * 8000},
+    }
 
 
 PREFIXES = " ".join(f"{digit}*" for digit in "12345678")
@@ -117,8 +237,8 @@ WORST = (
     Worst(
         "POST",
         "/chat/attachments",
-        "path of 1,024 emoji",
-        lambda prey: {"message_id": prey.message, "file_type": "image/png", "file_path": EMOJI * 1024},
+        "path of 4,096 emoji",
+        lambda prey: {"message_id": prey.message, "file_type": "image/png", "file_path": EMOJI * 4096},
     ),
     Worst(
         "POST",
@@ -132,7 +252,51 @@ WORST = (
         "GET", "/chat/search?" + urlencode({"q": f"{PREFIXES} -nothing", "sort": "relevance"}), "by relevance"
     ),
     Worst("GET", "/chat/export", "all of it"),
-    Worst("POST", "/chat/import", "300 conversations", _export, "application/x-ndjson"),
+    Worst("POST", "/chat/import", "300 conversations", _export, NDJSON),
+    Worst(
+        "PATCH",
+        "/chat/conversations/{target}",
+        f"a path of {LONG:,} messages for another",
+        lambda prey: {"title": EMOJI * 255, "active_leaf_id": prey.leaves[0]},
+        prepare=_own(_long_conversation),
+    ),
+    Worst("PATCH", "/chat/llm-providers/{target}", "all there may be", _settings, prepare=_own(_provider)),
+    Worst(
+        "PATCH",
+        "/auth/me",
+        "longest password",
+        lambda _: {"current_password": PASSWORD, "password": PASSWORD[::-1]},
+        prepare=_somebody,
+    ),
+    Worst(
+        "PUT",
+        "/chat/user-llm-configs/{target}",
+        "longest key",
+        lambda _: {"api_key": "k" * 4096, "default_model": EMOJI * 255},
+        prepare=_own(lambda prey: f"{prey.account.user_id}/{prey.provider}"),
+    ),
+    Worst("DELETE", "/chat/attachments/{target}", "longest path", prepare=_own(_attachment)),
+    Worst(
+        "DELETE",
+        "/chat/messages/{target}",
+        f"with {LONG:,} below it",
+        prepare=_own(lambda prey: _branches(prey, 1)[1][0][0]),
+    ),
+    Worst(
+        "DELETE",
+        "/chat/conversations/{target}",
+        "4 MiB of different words",
+        prepare=_own(_large_conversation),
+    ),
+    Worst("DELETE", "/chat/llm-providers/{target}", "with a key", prepare=_own(_provider_with_key)),
+    Worst(
+        "DELETE",
+        "/chat/user-llm-configs/{target}",
+        "a key",
+        prepare=_own(lambda prey: f"{prey.account.user_id}/{_provider_with_key(prey)}"),
+    ),
+    Worst("DELETE", "/auth/tokens/{target}", "longest name", prepare=_own(_token)),
+    Worst("DELETE", "/auth/me", "4 MiB of different words", lambda _: {}, prepare=_stranger),
 )
 
 
@@ -146,8 +310,15 @@ def _row(worst: Worst, prey: Prey, service: Gunicorn, database: Database, rounds
     title = f"{worst.method} {worst.path.partition('?')[0]}, {worst.what}"
     used_ms, sent, received = [], 0, 0
     for _ in range(rounds):
+        target = worst.prepare(prey) if worst.prepare else Target("", prey.account)
+        content = worst.body(prey) if worst.body else None
+        text = "" if content is None else content if isinstance(content, str) else json.dumps(content)
+        path = worst.path.format(conversation=prey.conversation, target=target.id)
         before = cpu_seconds([service.process.pid, *database.server_pids])
-        sent, received, status = _send(worst, prey, service.port)
+        sent, (status, received) = (
+            len(text),
+            request(worst.method, path, text, target.sender, worst.media_type),
+        )
         after = cpu_seconds([service.process.pid, *database.server_pids])
         used_ms.append(cpu_between(before, after) * 1000)
         if not 200 <= status < 300:
@@ -164,16 +335,13 @@ def _row(worst: Worst, prey: Prey, service: Gunicorn, database: Database, rounds
     return Row(f"{title} on {database.name}", cells)
 
 
-def _send(worst: Worst, prey: Prey, port: int) -> tuple[int, int, int]:
-    """Bytes sent and received, and the status."""
-    content = worst.body(prey) if worst.body else None
-    text = "" if content is None else content if isinstance(content, str) else json.dumps(content)
-    headers = {"Authorization": f"Bearer {prey.account.token}", "Content-Type": worst.media_type}
-    connection = http.client.HTTPConnection(HOST, port, timeout=60)
+def request(method: str, path: str, text: str, sender: Account, media_type: str) -> tuple[int, int]:
+    """The status, and how many bytes were answered."""
+    headers = {"Authorization": f"Bearer {sender.token}", "Content-Type": media_type}
+    connection = http.client.HTTPConnection(HOST, sender.port, timeout=60)
     try:
-        path = worst.path.format(conversation=prey.conversation)
-        connection.request(worst.method, path, text.encode() or None, headers)
+        connection.request(method, path, text.encode() or None, headers)
         answer = connection.getresponse()
-        return len(text), len(answer.read()), answer.status
+        return answer.status, len(answer.read())
     finally:
         connection.close()

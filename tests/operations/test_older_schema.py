@@ -53,8 +53,8 @@ def responses_of_all_operations(user: Api) -> Iterator[tuple[str, Any]]:
                 if part.startswith("{"):
                     path = path.replace(part, user.user_id)  # noqa: PLW2901
             headers = {"Idempotency-Key": uuid.uuid4().hex} if method == "post" and body else None
-            response = user.request(method.upper(), path + query, json=body, headers=headers)
-            response.get_data()  # an export holds a connection until it is read
+            # an export holds a connection and a slot until it is read
+            response = user.request(method.upper(), path + query, json=body, headers=headers, buffered=True)
             yield f"{method} {path}", response
 
 
