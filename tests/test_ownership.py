@@ -442,6 +442,7 @@ def test_trusted_account_acts_for_a_user_by_header(
         f"/chat/llm-providers/{hers['provider']}/models",
         "/chat/llm-providers",
         "/chat/user-llm-configs",
+        "/chat/usage",
     ):
         answer = acting.get(path, headers=headers)
         assert (answer.status_code, answer.get_json()) == (200, ada.get(path).get_json())
