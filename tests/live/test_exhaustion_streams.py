@@ -34,6 +34,7 @@ def server(database_url: str) -> Iterator[GunicornServer]:
         "THREADS": "8",
         "MAX_STREAMS": str(STREAMS),
         "MAX_STREAMS_PER_USER": str(PER_USER),
+        "CLIENT_RATE_BYTES": "1000000",  # what the kernel keeps for a client counts as read
     }
     with GunicornServer(settings, migrate=False) as running:
         yield running
