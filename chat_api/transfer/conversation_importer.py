@@ -17,7 +17,7 @@ from ..completions.models import Completion
 from ..conversations import service as conversations
 from ..database.bulk import insert_rows
 from ..database.columns import new_id
-from ..errors import QuotaExceeded
+from ..errors import NotFound, QuotaExceeded
 from ..messages import active_path
 from ..messages import service as messages
 from ..messages.long_moves import move_in_steps
@@ -120,7 +120,11 @@ class ConversationImporter:
         self._complete()
         yield
         if (leaf_id := self._leaf()) is not None:
-            yield from move_in_steps(**own, message_id=leaf_id, hidden_by=self.import_id)
+            try:
+                yield from move_in_steps(**own, message_id=leaf_id, hidden_by=self.import_id)
+            except NotFound:
+                self._require_hidden()  # which says so where another import has removed it
+                raise
         self._require_hidden()
         import_queries.update_conversation(**own, hidden_by=None)
         yield

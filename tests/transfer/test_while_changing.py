@@ -12,6 +12,7 @@ from flask import Flask
 
 from chat_api.database.session import db
 from chat_api.errors import NotFound
+from chat_api.messages import active_path
 from chat_api.operations.erasure import erase_account
 from chat_api.transfer import conversation_importer, export_queries, exporter, service
 from chat_api.transfer.formats.ndjson import read_export
@@ -245,3 +246,34 @@ def test_import_that_another_one_overtakes_is_refused(
             assert not other.result()["errors"]
     assert len(path_in_tables(app, ada.user_id, talk[0]["id"])) == 9
     assert report.imported["conversation"] + report.failed["conversation"] == 1
+
+
+def test_import_that_another_one_overtakes_at_any_step_is_refused(
+    app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where only its path is left to be moved; and nothing else of its file is lost."""
+    monkeypatch.setattr(conversation_importer, "BATCH_ROWS", 2)
+    monkeypatch.setattr(active_path, "LONGEST_MOVE", 2)
+    monkeypatch.setattr(service, "with_rests", iter)  # which would keep the other one from writing
+    overtaken_at = 0
+    while True:
+        talk = whole(9)
+        talk[0] |= {"active_leaf_id": talk[3]["id"], "last_position": 9}
+        content = file_of(*talk, *whole(1))
+        with app.app_context():
+            report, steps = service.import_file(user_id=ada.user_id, file=io.BytesIO(content))
+            for number, _ in enumerate(steps):
+                db.session.commit()
+                if number == overtaken_at:
+                    with app.app_context():
+                        other, others = service.import_file(user_id=ada.user_id, file=io.BytesIO(content))
+                        for _ in others:
+                            db.session.commit()
+                        assert not other.errors
+        path = path_in_tables(app, ada.user_id, talk[0]["id"])
+        assert path == [line["id"] for line in talk[1:4]], overtaken_at
+        if not report.failed["conversation"]:
+            break  # it was whole before the other one began
+        assert [error["detail"] for error in report.errors] == [conversation_importer.CLASHES]
+        overtaken_at += 1
+    assert overtaken_at > 6
