@@ -12,6 +12,8 @@ import secrets
 from collections.abc import Iterable
 from operator import add
 
+from .tokenizer import MOST_WORDS
+
 SLICE_DIGITS = range(3, 8)
 """Hexadecimal digits that an id has in common with its slice. Of a version 7, whose first digits are its time, slices
 are as long as 2 years, 50 days, 3 days, 5 hours and 17 minutes (RFC 9562, section 5.7)."""
@@ -61,8 +63,11 @@ def vector_text(
         where += f"{quote}{SAMPLE}'"
     if not words:
         return where
-    positions = _FEW_POSITIONS if len(words) <= len(_FEW_POSITIONS) else _all_positions(len(words))
-    return f"{where}{quote}{quote.join(map(add, words, positions))}"
+    if len(words) <= len(_FEW_POSITIONS):
+        return f"{where}{quote}{quote.join(map(add, words, _FEW_POSITIONS))}"
+    positions = _all_positions(min(len(words), MOST_WORDS))
+    late = "".join(f"{quote}{word}'" for word in words[MOST_WORDS:])  # whose order is not known
+    return f"{where}{quote}{quote.join(map(add, words, positions))}{late}"
 
 
 def plain_text(conversation_id: str, words: Iterable[str]) -> str:

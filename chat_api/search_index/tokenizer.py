@@ -11,14 +11,18 @@ import sys
 import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
+from operator import add
 from typing import NamedTuple
 
-MOST_WORDS = (
-    16_000  # of a text: positions in a tsvector end at 16,383 (PostgreSQL documentation, section 8.11.1)
-)
+# of a text, with their positions: those in a tsvector end at 16,383 (PostgreSQL documentation, section 8.11.1)
+MOST_WORDS = 16_000
 LONGEST_WORD = 40  # characters; the rest makes no difference
 _MOST_FOLDED = 2000  # characters of a word, from which LONGEST_WORD are made
-_MOST_BYTES = 400_000  # of a text's words: a tsvector holds less than 1 MiB, and adds some bytes to each
+_MOST_BYTES = 400_000  # of these words: a tsvector holds less than 1 MiB, and adds some bytes to each
+# of the words that only come later in a text, and are kept once, without a position; each counts _EXTRA_BYTES more
+_MOST_LATE_BYTES = 400_000
+_EXTRA_BYTES = 10
+_MOST_READ = 1_000_000  # words of a text
 
 _SPACELESS = (
     "\u0e00-\u0eff"  # Thai, Lao
@@ -55,42 +59,67 @@ class Word(NamedTuple):
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in their order, as they are compared; at most the first MOST_WORDS."""
-    if len(text) > _MOST_BYTES // 4:  # a character has four bytes at the most
-        return [word.term for word in words_with_spans(text)]
-    if not text.isascii():
-        return _other_words(text)
-    found = text.lower().translate(_ASCII_TO_WORDS).split(None, MOST_WORDS)  # the quick way, for appending
+    """The words of a text in their order, as they are compared: the first MOST_WORDS, then those that only come later,
+    once each, as far as there is room in a tsvector."""
+    if len(text) <= MOST_WORDS and not text.isascii():
+        return list(_terms(text))
+    if len(text) > _MOST_BYTES // 4 or not text.isascii():  # a character has four bytes at the most
+        return _kept(_terms(text))
+    found = text.lower().translate(_ASCII_TO_WORDS).split()  # the quick way, for appending
     if found and (len(found) > MOST_WORDS or len(max(found, key=len)) > LONGEST_WORD):
-        found = [word[:LONGEST_WORD] for word in found[:MOST_WORDS]]
+        return _kept(word[:LONGEST_WORD] for word in found)
     return found
 
 
-def _other_words(text: str) -> list[str]:
-    found: list[str] = []
-    for run in _word_pattern().findall(text):
+def _terms(text: str) -> Iterator[str]:
+    """All words as they are compared."""
+    for match in _word_pattern().finditer(text):
+        run = match[0]
         if run.isascii():
-            found.append(run.lower()[:LONGEST_WORD])
+            yield run.lower()[:LONGEST_WORD]
         elif is_spaceless(run):
-            found += [pair.term for pair in itertools.islice(_pairs(run, 0), MOST_WORDS)]
+            yield from _pair_terms(run)
         elif term := term_of(run):
-            found.append(term)
-        if len(found) >= MOST_WORDS:
+            yield term
+
+
+def _kept(terms: Iterator[str]) -> list[str]:
+    kept: list[str] = []
+    left = _MOST_BYTES
+    terms = itertools.islice(terms, _MOST_READ)
+    for term in terms:
+        left -= len(term) if term.isascii() else len(term.encode())
+        if left < 0 or len(kept) == MOST_WORDS:
+            return kept + _late([term], terms, seen=set(kept))
+        kept.append(term)
+    return kept
+
+
+def _late(first: list[str], terms: Iterator[str], *, seen: set[str]) -> list[str]:
+    """Those of the other words that were not there before."""
+    late: list[str] = []
+    left = _MOST_LATE_BYTES
+    # each is looked at once: a text may repeat a few words for a million times
+    for term in dict.fromkeys(itertools.chain(first, terms)):
+        if term in seen:
+            continue
+        left -= _EXTRA_BYTES + (len(term) if term.isascii() else len(term.encode()))
+        if left < 0:
             break
-    return found[:MOST_WORDS]
+        late.append(term)
+    return late
 
 
 def words_with_spans(text: str) -> Iterator[Word]:
-    """The words of a text with where they stand, one after the other; the same words as `words`."""
-    count, left = 0, _MOST_BYTES
+    """The words of a text with where they stand, one after the other, also those that `words` leaves out."""
+    count = 0
     for match in _word_pattern().finditer(text):
         run, start = match[0], match.start()
         more = _pairs(run, start) if is_spaceless(run) else (Word(term_of(run), start, match.end()),)
         for word in more:
             if not word.term:
                 continue
-            left -= len(word.term) if word.term.isascii() else len(word.term.encode())
-            if count == MOST_WORDS or left < 0:
+            if count == _MOST_READ:
                 return
             count += 1
             yield word
@@ -155,11 +184,20 @@ def _pairs(run: str, start: int) -> Iterator[Word]:
         yield one
 
 
+def _pair_terms(run: str) -> Iterator[str]:
+    """The same pairs without where they stand: at once where no character is changed or joined to another."""
+    if all(fold(one) == one and not _may_join(one) for one in set(run)):
+        yield from map(add, run, itertools.islice(run, 1, None))
+        yield run[-1]
+    else:
+        yield from (pair.term for pair in _pairs(run, 0))
+
+
 def _characters(run: str, start: int) -> Iterator[Word]:
     """The characters of a run, folded; what is written in parts, as syllables of Hangul or a kana and its voicing
     mark may be, is one.
 
-    One after the other: a run may be as long as the text, and only its first MOST_WORDS matter.
+    One after the other: a run may be as long as the text.
     """
     last: Word | None = None
     for position, written in enumerate(run, start):

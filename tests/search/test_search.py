@@ -250,3 +250,16 @@ def test_emoji_are_found(ada: Api) -> None:
     [[begin, end]] = ada.get("/chat/search", query_string={"q": "🍕"}).get_json()[0]["snippet"]["matches"]
     assert said["content"][begin:end] == "🍕"
     assert ada.get("/chat/search", query_string={"q": "done -🍕"}).get_json() == []
+
+
+@pytest.mark.parametrize("filler", ["w{} ", "слово{} ", "word "])
+def test_end_of_a_long_message_is_found(ada: Api, filler: str) -> None:
+    own = ada.conversation()
+    text = "".join(filler.format(number) for number in range(16_500)) + "needleword 東京 🍕"
+    said = ada.message(own["id"], text)
+    ada.message(own["id"], "another needle")
+    for query in ("needleword", "needlew*", "東京", "🍕", f"needleword {filler.format(1)}"):
+        [found] = ada.get("/chat/search", query_string={"q": query}).get_json()
+        assert found["message"]["id"] == said["id"]
+        assert found["snippet"]["matches"], query
+    assert ada.get("/chat/search", query_string={"q": f"{filler.format(1)} -needleword"}).get_json() == []
