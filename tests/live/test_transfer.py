@@ -202,6 +202,7 @@ def test_import_that_was_interrupted_is_completed_by_the_next_one(
     assert not answer.body["errors"]
     assert answer.body["conversations"] == {
         "imported": 300 - len(stored),
+        "updated": 0,
         "unchanged": len(stored),
         "failed": 0,
     }

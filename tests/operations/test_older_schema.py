@@ -83,6 +83,9 @@ def test_every_operation_is_refused_with_503_before_the_upgrade(
         assert registered(app).get("/chat/conversations").status_code == 200
 
 
+NOTHING_LACKS = ("0014",)  # the revision after it only lets a column take longer text
+
+
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_no_operation_fails_with_500_when_the_schema_goes_back(
     url: str, tmp_path: Path, revision: str
@@ -95,7 +98,7 @@ def test_no_operation_fails_with_500_when_the_schema_goes_back(
         for name, response in responses_of_all_operations(user):
             seen.add(response.status_code)
             assert response.status_code < 500 or response.status_code == 503, name
-        assert 503 in seen
+        assert (503 in seen) == (revision not in NOTHING_LACKS)
 
 
 def test_a_newer_schema_is_let_pass(url: str, tmp_path: Path) -> None:
