@@ -7,7 +7,7 @@ from ..errors import InvalidInput
 from ..messages.schemas import MAX_CONTENT_BYTES
 
 # of an export of ChatGPT, which is read conversation by conversation; parsed it takes several times as much
-MAX_CONVERSATION_BYTES = 16 * 1024 * 1024
+MAX_CONVERSATION_BYTES = 12 * 1024 * 1024
 MAX_NODES = 50_000  # of a conversation of ChatGPT
 MAX_ELEMENTS = 100_000  # of an export of ChatGPT: conversations, or what stands in their place
 # Of JSON that is parsed at once: a conversation of ChatGPT, or a line of our own. A completion's may have most of all:

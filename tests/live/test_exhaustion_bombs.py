@@ -34,7 +34,7 @@ def conversation_of(*texts: bytes) -> bytes:
 # what takes most memory of all that is read: just below the limits of a conversation
 HEAVY: dict[str, Callable[[], bytes]] = {
     "wide text": lambda: conversation_of(EMOJI + b"x" * (MAX_CONVERSATION_BYTES - 1000)),
-    "wide texts": lambda: conversation_of(*[EMOJI + b"x" * (MIB - 10)] * 15),
+    "wide texts": lambda: conversation_of(*[EMOJI + b"x" * (MIB - 10)] * (MAX_CONVERSATION_BYTES // MIB - 1)),
     "small nodes": lambda: conversation_of(*[b"x"] * (MAX_NODES - 1)),
     "objects": lambda: b'[{"mapping":{"a":[' + b'{"a":0},' * (MAX_VALUES // 3 - 10) + b"0]}}]",
 }
