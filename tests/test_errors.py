@@ -28,7 +28,7 @@ def test_every_refusal_has_the_same_shape(user: Api, own_ids: dict[str, str], bo
     user.made("/chat/conversations", conversation, headers=key)
     user.post("/chat/user-llm-configs", body_for("/chat/user-llm-configs"))
     refusals = {
-        400: user.post("/chat/conversations", conversation | {"title": ""}),
+        400: user.post("/chat/conversations", conversation | {"title": []}),
         401: user.get("/auth/me", headers={"Authorization": "Bearer x"}),
         403: user.post("/chat/conversations", conversation | {"user_id": new_id()}),
         404: user.get(f"/chat/conversations/{new_id()}"),

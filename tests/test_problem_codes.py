@@ -83,9 +83,7 @@ def test_documents_have_the_list(stranger: Api) -> None:
     assert table_of("http.md", "Codes") == OWN_CODES
     providers = {code: (known.status, known.meaning) for code, known in PROVIDER_CODES.items()}
     assert table_of("api.md", "Errors of providers") == providers
-    schema = stranger.get("/openapi.json").get_json()["components"]["schemas"]["Problem"]["properties"][
-        "code"
-    ]
+    schema = stranger.get("/openapi.json").get_json()["components"]["schemas"]["ProblemCode"]
     assert schema["enum"] == list(problem_codes())
     for code, (status, meaning) in problem_codes().items():
         assert f"| `{code}` | {status} | {meaning} |" in schema["description"]

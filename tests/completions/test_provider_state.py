@@ -313,7 +313,8 @@ def test_it_is_exported_and_imported(signed: Chat, ada: Api, bob: Api) -> None:
     assert (state["provider_id"], state["model"]) == (signed.provider_id, signed.model)
     report = imported(bob, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
     assert report["conversations"]["imported"] == 1
-    [provider] = bob.get("/chat/llm-providers").get_json()
+    providers = bob.get("/chat/llm-providers").get_json()
+    [provider] = [found for found in providers if found["owner_id"] == bob.user_id]
     bob.config(provider["id"], "sk-1")
     [conversation] = bob.get("/chat/conversations").get_json()
     body = {"conversation_id": conversation["id"], "provider_id": provider["id"], "model": signed.model}
