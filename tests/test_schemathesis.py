@@ -353,9 +353,10 @@ def agree_with_role(body: dict[str, Any], own: dict[str, str]) -> None:
                 call["id"] = str(number)
             if isinstance(call.get("arguments"), str):
                 call["arguments"] = "{}"
-    elif body["role"] == "tool" or "tool_call_id" in body:
+    elif body["role"] == "tool" or body.get("tool_call_id") is not None:
         body["role"] = "tool"
-        if isinstance(body.get("tool_call_id", ""), str) and body.get("tool_call_id") != "":
+        call_id = body.get("tool_call_id")
+        if call_id is None or (isinstance(call_id, str) and call_id):
             body |= {"tool_call_id": "call_1", "parent_id": own["parent_id"]}
             if is_uuid(str(body.get("conversation_id"))):
                 body["conversation_id"] = own["conversation_id"]
