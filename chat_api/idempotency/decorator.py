@@ -16,6 +16,9 @@ from ..web.responses import json_response, raw_json_response
 from . import service
 from .service import Claim, StoredResponse
 
+LATER_FIELDS = frozenset(
+    {"auth", "background", "catalog", "extra_body", "headers", "invitation", "request_options", "tool_calls"}
+)
 View = Callable[..., Response]
 Created = TypeVar("Created")
 HEADER = "Idempotency-Key"
@@ -140,8 +143,21 @@ def _claim_of_request(content: Any, *, anonymous_email: str | None = None) -> Cl
         service.key_id_of(route=route, key=key, sender=sender),
         sender,
         role,
-        service.fingerprint_of(content=content),
+        service.fingerprint_of(content=_as_earlier_releases(content)),
     )
+
+
+def _as_earlier_releases(content: Any) -> Any:
+    """The content of a request without the fields that were added since 0.1.0, where they are not given.
+
+    A request may be repeated at the release before or after, which knows fewer fields or more: the same request must
+    have the same fingerprint there.
+    """
+    if isinstance(content, list | tuple):
+        return [_as_earlier_releases(part) for part in content]
+    if isinstance(content, dict):
+        return {name: value for name, value in content.items() if value or name not in LATER_FIELDS}
+    return content
 
 
 def _owner(claim: Claim) -> str | None:
