@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BASE_URL ?= http://127.0.0.1:8000
 DEMO_PORT ?= 8100
+EXAMPLE_PORT ?= 8200
 BIN := $(VENV)/bin
 FLASK := $(BIN)/flask --app wsgi
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -22,7 +23,7 @@ READY_FOR_E2E := $(VENV)/.requirements-e2e
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-e2e check lint format format-check types migrations-check migration upgrade bench \
-	bench-stream bench-search soak demo demo-provider lock clean
+	bench-stream bench-search soak demo demo-provider example lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,7 +37,7 @@ run: $(READY_TO_RUN) ## Migrate the database and serve on HOST and PORT (127.0.0
 test: $(READY_TO_TEST) ## Run the test suite, on SQLite and on a real Postgres
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto $(ARGS) # compiled once, not by each process
 
-test-e2e: $(READY_FOR_E2E) ## Test replies of a real llama.cpp server, and generated clients; installs 600 MB more
+test-e2e: $(READY_FOR_E2E) ## Test replies of a real llama.cpp server, clients of both APIs, and pages in Chromium; installs 1.4 GB more
 	$(BIN)/pytest tests/e2e $(ARGS)
 
 check: format-check lint types migrations-check test ## Everything that must hold before a change is merged
@@ -88,11 +89,16 @@ demo-provider: $(READY_TO_RUN) ## Serve a local model that repeats the prompt, o
 demo: $(READY_TO_RUN) ## Walk through the API of the running service at BASE_URL (http://127.0.0.1:8000)
 	@BASE_URL="$(BASE_URL)" FLASK="$(BIN)/flask" sh docs/walkthrough.sh
 
+example: $(READY_TO_RUN) ## Serve an example of a client, a page for browsers, on EXAMPLE_PORT (8200), and the demo model
+	@$(BIN)/python -m examples.serve --port $(EXAMPLE_PORT) --service "$(BASE_URL)" --demo-port $(DEMO_PORT)
+
 lock: $(READY_TO_TEST) ## Pin all dependencies with hashes; newer ones with ARGS=--upgrade
 	$(LOCK) $(ARGS) pyproject.toml --output-file requirements.txt
 	$(LOCK) $(ARGS) pyproject.toml --group dev --constraint requirements.txt --output-file requirements-dev.txt
 	$(LOCK) $(ARGS) pyproject.toml --group dev tests/e2e/requirements.in --constraint requirements-dev.txt \
 		--output-file tests/e2e/requirements.txt
+	$(LOCK) $(ARGS) tests/e2e/sdks/requirements.in --output-file tests/e2e/sdks/requirements.txt
+	$(LOCK) $(ARGS) bench/litellm/requirements.in --output-file bench/litellm/requirements.txt
 
 clean: ## Remove the virtual environment and all caches; data are kept
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

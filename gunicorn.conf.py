@@ -1,9 +1,12 @@
 """Configuration of gunicorn: processes, threads or greenlets, limits, and hooks at start and end."""
 
 import ctypes
+import gc
 import os
 import signal
 import sys
+
+gc.disable()  # until all is imported, see wsgi.py
 
 from config import Config, ConfigError, misspelt_settings
 
@@ -25,6 +28,9 @@ else:
 
 from gunicorn import systemd
 
+from chat_api import factory  # noqa: F401 - in the master: its workers share what it has imported
+from chat_api.attachments.slots import MAX_DOWNLOADS, MAX_UPLOADS
+from chat_api.completions.preparing import MAX_PREPARING
 from chat_api.server import lifecycle, memory
 from chat_api.server.listening import CannotListen, documentation_url, require_free
 from chat_api.server.log import Logger
@@ -33,7 +39,6 @@ from chat_api.telemetry import metrics
 from chat_api.web import spool
 
 PR_SET_PDEATHSIG = 1
-M_MMAP_THRESHOLD = -3  # of malloc.h
 
 
 def pre_fork(server, worker):
@@ -47,20 +52,9 @@ def post_fork(server, worker):
     """Prepare the worker's process."""
     metrics.use_counters(worker.counters)
     memory.return_large_blocks()
+    memory.share_arenas()
     if sys.platform == "linux":
-        return_large_memory()
         end_with_master(server)
-
-
-def return_large_memory():
-    """Have glibc return each large block to the system as soon as it is free.
-
-    By default its threshold rises to 32 MiB with what is freed, and each thread's arena keeps that much: 400 MiB after
-    a dozen bodies of 8 MiB, which nobody has any more.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):  # musl has none, and returns memory by itself
-        libc.mallopt(M_MMAP_THRESHOLD, 1024 * 1024)
 
 
 def end_with_master(server):
@@ -99,7 +93,9 @@ def on_starting(server):
 
 
 def when_ready(server):
-    """Say where to begin."""
+    """Say where to begin. What is in memory by now stays: no worker looks through it, and so copies it, for garbage."""
+    gc.freeze()
+    gc.enable()
     for listener in server.LISTENERS:
         if isinstance(listener.getsockname(), tuple):  # no Unix socket
             server.log.info("The API's documentation is at %s", documentation_url(listener.getsockname()))
@@ -116,7 +112,8 @@ worker_class = Worker
 Worker.running_requests = settings.THREADS
 Pace.bytes_per_s = settings.CLIENT_RATE_BYTES
 Pace.longest_s = settings.CLIENT_TIMEOUT_S
-threads = settings.THREADS + settings.MAX_STREAMS  # a stream keeps its thread; threads are started on demand
+# a stream keeps its thread, and so do uploads, downloads and files that are prepared; threads are started on demand
+threads = settings.THREADS + settings.MAX_STREAMS + MAX_UPLOADS + MAX_DOWNLOADS + MAX_PREPARING
 # connections per worker: 1,000 that wait or are idle, and those of running requests
 worker_connections = 1000 + (settings.MAX_STREAMS if settings.WORKER_CLASS == "gevent" else threads)
 MEMORY = "/dev/shm"  # noqa: S108  # nosec B108
