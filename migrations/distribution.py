@@ -9,7 +9,7 @@ from alembic import context, op
 
 
 def prepare_distribution() -> None:
-    """Call first in an upgrade: one transaction changes reference and distributed tables, node by node."""
+    """Call first in an upgrade or downgrade: one transaction changes reference and distributed tables, node by node."""
     if _has_citus():
         op.execute("SET LOCAL citus.multi_shard_modify_mode TO 'sequential'")
 

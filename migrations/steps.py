@@ -15,11 +15,13 @@ from migrations.distribution import distribute, refer
 
 f = op.f  # marks a name as final, in what `make migration` writes
 
+LEAST_ID = "00000000-0000-0000-0000-000000000000"
 REPEATABLE = (
     "CREATE VIEW IF NOT EXISTS ",
     "CREATE VIRTUAL TABLE IF NOT EXISTS ",
     "CREATE TRIGGER IF NOT EXISTS ",
     "DROP TABLE IF EXISTS ",
+    "DROP TRIGGER IF EXISTS ",
     "DROP VIEW IF EXISTS ",
 )
 
@@ -127,6 +129,38 @@ def update_in_batches(batch: Callable[[sa.Connection], bool]) -> None:
     while is_left:
         with op.get_context().autocommit_block():
             is_left = batch(op.get_bind())
+
+
+def update_conversations(change: str, where: str, *, at_once: int) -> None:
+    """Run `UPDATE conversations SET {change} WHERE {where}` in batches of `at_once`, see `update_in_batches`.
+
+    A change has to make its `where` false, or be one that can be made again.
+    """
+    if context.is_offline_mode():
+        update_in_one(f"UPDATE conversations SET {change} WHERE {where}")
+    else:
+        update_in_batches(_Conversations(change, where, at_once).update_some)
+
+
+class _Conversations:
+    """Goes through the conversations once, in the order of their key."""
+
+    def __init__(self, change: str, where: str, at_once: int) -> None:
+        keys = f"SELECT user_id, id FROM conversations WHERE {where} AND (user_id, id) > (:user_id, :id)"
+        self._next = sa.text(f"{keys} ORDER BY user_id, id LIMIT {at_once}")
+        span = "(user_id, id) > (:user_id, :id) AND (user_id, id) <= (:to_user, :to_id)"
+        self._update = sa.text(f"UPDATE conversations SET {change} WHERE {where} AND {span}")
+        self._after = {"user_id": LEAST_ID, "id": LEAST_ID}
+
+    def update_some(self, connection: sa.Connection) -> bool:
+        """Update the next ones; whether there were any."""
+        found = connection.execute(self._next, self._after).all()
+        if not found:
+            return False
+        last = {"user_id": str(found[-1].user_id), "id": str(found[-1].id)}
+        connection.execute(self._update, {**self._after, "to_user": last["user_id"], "to_id": last["id"]})
+        self._after = last
+        return True
 
 
 def is_on_sqlite() -> bool:

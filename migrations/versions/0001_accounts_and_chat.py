@@ -197,6 +197,7 @@ def child_columns(table: str, parent: str, parent_id: str) -> tuple[sa.schema.Sc
 
 
 def downgrade() -> None:
+    prepare_distribution()
     for table in (
         "idempotency_keys",
         "attachments",

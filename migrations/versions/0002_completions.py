@@ -111,6 +111,7 @@ def create_completion_pieces() -> None:
 
 
 def downgrade() -> None:
+    prepare_distribution()
     steps.drop_table("completion_pieces")
     steps.drop_table("completions")
     for table, column in (

@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 
 from migrations import steps
+from migrations.distribution import prepare_distribution
 
 revision = "0003"
 down_revision = "0002"
@@ -21,4 +22,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    prepare_distribution()
     steps.drop_index("ix_messages_instructions", "messages")

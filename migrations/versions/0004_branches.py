@@ -92,6 +92,7 @@ def add_columns() -> None:
 def downgrade() -> None:
     """What lies beside the active path stays, in order of position among the rest. Gaps are closed: revision 0003
     knows none, and numbers by the count."""
+    prepare_distribution()
     for sign in ("-", ""):  # over negative numbers, so that no two messages have the same in between
         steps.update_in_one(
             f"UPDATE messages SET position = {sign}numbered.number FROM (SELECT m.user_id, m.id, row_number() OVER"

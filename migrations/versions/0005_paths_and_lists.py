@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 
 from migrations import steps
+from migrations.distribution import prepare_distribution
 
 revision = "0005"
 down_revision = "0004"
@@ -22,5 +23,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    prepare_distribution()
     for name, table, *_ in INDEXES:
         steps.drop_index(name, table)

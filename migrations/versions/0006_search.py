@@ -66,6 +66,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    prepare_distribution()
     if steps.is_on_sqlite():
         steps.execute("DROP TABLE IF EXISTS message_index")
         steps.execute("DROP VIEW IF EXISTS message_index_content")

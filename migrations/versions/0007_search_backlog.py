@@ -33,4 +33,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    prepare_distribution()
     steps.drop_table("search_backlog")

@@ -27,6 +27,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """What is not whole goes: without the column everybody would see it."""
+    prepare_distribution()
     steps.update_in_one("DELETE FROM conversations WHERE hidden_by IS NOT NULL")
     steps.drop_index("ix_conversations_hidden", "conversations")
     steps.drop_column("conversations", "hidden_by")

@@ -19,4 +19,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    prepare_distribution()
     steps.drop_column("conversations", "counted_leaf_id")

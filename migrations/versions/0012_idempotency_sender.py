@@ -15,4 +15,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    prepare_distribution()
     steps.drop_column("idempotency_keys", "sender")

@@ -30,6 +30,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    prepare_distribution()
     for table, columns in reversed(COLUMNS.items()):
         for name, _ in reversed(columns):
             steps.drop_column(table, name)
