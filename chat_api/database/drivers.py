@@ -28,7 +28,13 @@ class Connection(Protocol):
         """Run a statement and let the reader have its rows."""
 
     def fetch_all(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row]]:
-        """Run statements that have rows, one after the other, and return the rows of each."""
+        """Run statements one after the other, and return the rows of each; none of one that has no rows."""
+
+    def fetch_all_and_commit(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row]]:
+        """As `fetch_all`, as a transaction of its own. After an error the connection is of no more use."""
+
+    def run_apart(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row] | Exception]:
+        """Run statements outside a transaction, each as one by itself; the rows of each, or the driver's error."""
 
     def fetch_within(self, sql: str, arguments: Row, timeout_s: float) -> list[Row] | None:
         """Run a read outside a transaction and return its rows, or None where it took longer than this."""
@@ -42,8 +48,8 @@ class Connection(Protocol):
     def rollback(self) -> None:
         """Roll back."""
 
-    def is_closed_by_server(self) -> bool:
-        """Whether the server closed this idle connection, seen without a round trip."""
+    def has_to_be_replaced(self) -> bool:
+        """Whether the server closed this idle connection, or it can't write and a new one can; without a round trip."""
 
     def close(self) -> None:
         """Close it; what it had not committed is rolled back."""
@@ -62,12 +68,27 @@ class CursorConnection:
         cursor = self._cursor()
         try:
             cursor.execute(sql, arguments)
-            return reader(cursor)
+            return reader(cursor if cursor.description else ())
         finally:
             cursor.close()  # SQLite keeps its read lock while rows are left
 
     def fetch_all(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row]]:
         return [self.fetch(sql, arguments, list) for sql, arguments in calls]
+
+    def fetch_all_and_commit(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row]]:
+        self.begin()
+        rows = self.fetch_all(calls)
+        self.end(None)
+        return rows
+
+    def run_apart(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row] | Exception]:
+        outcomes: list[list[Row] | Exception] = []
+        for sql, arguments in calls:
+            try:
+                outcomes.append(self.fetch(sql, arguments, list))
+            except sqlite3.Error as error:
+                outcomes.append(error)
+        return outcomes
 
     def fetch_within(self, sql: str, arguments: Row, timeout_s: float) -> list[Row] | None:
         timer = threading.Timer(timeout_s, self._driver.interrupt)
@@ -96,8 +117,8 @@ class CursorConnection:
     def rollback(self) -> None:
         self.execute("ROLLBACK")
 
-    def is_closed_by_server(self) -> bool:
-        return False
+    def has_to_be_replaced(self) -> bool:
+        return bool(getattr(self._driver, "is_outdated", False))
 
     def close(self) -> None:
         self._driver.close()
@@ -137,11 +158,30 @@ class PreparedConnection:
 
     def fetch_all(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row]]:
         """In one round trip: all go out before the first answer is waited for."""
-        rows = []
-        for result in self._run_together(calls):
-            self._decoder.set_pgresult(result)
-            rows.append(self._decoder.load_rows(0, result.ntuples, tuple))
-        return rows
+        return [self._rows(result) for result in self._run_together(calls)]
+
+    def fetch_all_and_commit(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row]]:
+        """In one round trip."""
+        results = self._run_together([("BEGIN", ()), *calls, ("COMMIT", ())])
+        return [self._rows(result) for result in results[1:-1]]
+
+    def run_apart(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row] | Exception]:
+        """In one round trip: each is followed by a synchronization point, which ends its transaction."""
+        names = [self._names.get(sql) or self._prepare(sql) for sql, _ in calls]
+        pgconn = self._pgconn
+        pgconn.enter_pipeline_mode()
+        for name, (_, arguments) in zip(names, calls, strict=True):
+            pgconn.send_query_prepared(name, [_encode(value) for value in arguments], None, Format.BINARY)
+            pgconn.pipeline_sync()
+        outcomes = []
+        for _ in calls:
+            outcomes.append(self._outcome())
+            self._next_part()  # the synchronization point, which no NULL follows
+        pgconn.exit_pipeline_mode()
+        return [
+            self._rows(result) if failure is None else error_from_result(failure)
+            for result, failure in outcomes
+        ]
 
     def fetch_within(self, sql: str, arguments: Row, timeout_s: float) -> list[Row] | None:
         """In one round trip, as a transaction whose statements may take so long."""
@@ -153,8 +193,7 @@ class PreparedConnection:
         except psycopg.errors.QueryCanceled:
             self._run("ROLLBACK", ())
             return None
-        self._decoder.set_pgresult(results[2])
-        return self._decoder.load_rows(0, results[2].ntuples, tuple)
+        return self._rows(results[2])
 
     def begin(self) -> None:
         self._begins = True
@@ -173,7 +212,7 @@ class PreparedConnection:
         else:
             self._run("ROLLBACK", ())
 
-    def is_closed_by_server(self) -> bool:
+    def has_to_be_replaced(self) -> bool:
         """Nothing is expected on an idle connection, so anything to read is its end. This is what lets a write go
         out right after a restart of Postgres: it can't be retried, for it might have been stored."""
         return bool(self._readable.poll(0))
@@ -201,14 +240,20 @@ class PreparedConnection:
         outcomes = [self._outcome() for _ in calls]
         self._outcome()  # of the sync
         pgconn.exit_pipeline_mode()
+        has_begun = self._begins and outcomes[0][1] is None
+        if has_begun:  # also where what follows fails, which has to be rolled back then
+            self._begins = False
         for _, failure in outcomes:
             if failure is not None:  # the first one: those after it were skipped
                 raise error_from_result(failure)
         results = [result for result, _ in outcomes]
-        if self._begins:
-            self._begins = False
-            return results[1:]
-        return results
+        return results[1:] if has_begun else results
+
+    def _rows(self, result: Any) -> list[Row]:
+        if not result.nfields:  # a write without RETURNING
+            return []
+        self._decoder.set_pgresult(result)
+        return self._decoder.load_rows(0, result.ntuples, tuple)
 
     def _prepare(self, sql: str) -> bytes:
         name = b"statement_%d" % len(self._names)
@@ -232,18 +277,18 @@ class PreparedConnection:
         pgconn, result, failure = self._pgconn, None, None
         while pgconn.flush():
             self._wait(self._writable)
-        while True:
-            while pgconn.is_busy():
-                self._wait(self._readable)
-                pgconn.consume_input()
-            part = pgconn.get_result()
-            if part is None:
-                break
+        while (part := self._next_part()) is not None:
             if part.status in _GOOD:
                 result = part
             else:
                 failure = part
         return result, failure
+
+    def _next_part(self) -> Any:
+        while self._pgconn.is_busy():
+            self._wait(self._readable)
+            self._pgconn.consume_input()
+        return self._pgconn.get_result()
 
     def _wait(self, poll: Any) -> None:
         if not poll.poll(self._longest_wait_ms):

@@ -1,15 +1,38 @@
 """How connections to SQLite and Postgres are set up, so that what is acknowledged is on disk and owned."""
 
+import os
+import sqlite3
+import threading
+import time
+from functools import lru_cache
 from typing import Any
 
 import psycopg
 import sqlalchemy as sa
 from psycopg.pq import TransactionStatus
 
+from .chaining import chained
 from .dialect import is_postgres
 from .folding import folded
 
 ANSWER_DELAY_S = 1  # a server that keeps its own timeouts has answered so long after them
+
+
+class SqliteConnection(sqlite3.Connection):
+    """One that was opened while its file could not be written is read-only for ever, whatever the disk is by then."""
+
+    path = ""  # of its file; empty in memory
+    is_read_only = False
+
+    def note_path(self) -> None:
+        """Find out about its file, as soon as it is open."""
+        self.path = self.execute("PRAGMA database_list").fetchone()[2]
+        self.is_read_only = bool(self.path) and not os.access(self.path, os.W_OK)
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether a new connection could write, and this one can't."""
+        return self.is_read_only and os.access(self.path, os.W_OK)
 
 
 def options(url: str, *, pool_size: int, wait_s: int, statement_timeout_s: int) -> dict[str, Any]:
@@ -21,6 +44,7 @@ def options(url: str, *, pool_size: int, wait_s: int, statement_timeout_s: int) 
             "timeout": wait_s,
             "isolation_level": None,
             "check_same_thread": False,
+            "factory": SqliteConnection,
         }
         return shared | {"connect_args": connect_args}
     session_settings: dict[str, str] = {
@@ -49,6 +73,8 @@ def prepare(engine: sa.Engine, *, wait_s: int, statement_timeout_s: int) -> None
     if not is_postgres(engine):
         sa.event.listen(engine, "connect", lambda driver, record: _set_up_sqlite(driver, wait_s))
         sa.event.listen(engine, "begin", _begin_on_sqlite)
+        sa.event.listen(engine, "checkin", _count_on_sqlite)
+        sa.event.listen(engine, "checkout", _reconnect_where_outdated)
     else:
         connection_class = _bounded(statement_timeout_s + ANSWER_DELAY_S)
         sa.event.listen(
@@ -57,14 +83,17 @@ def prepare(engine: sa.Engine, *, wait_s: int, statement_timeout_s: int) -> None
         sa.event.listen(engine, "connect", lambda driver, record: _set_up_postgres(driver))
 
 
+@lru_cache(
+    maxsize=64
+)  # a session keeps a connection for each engine that it meets, and a copy is another engine to it
 def reading(engine: sa.Engine) -> sa.Engine:
-    """The same engine and pool without transactions, for requests that only read."""
+    """The same engine and pool without transactions, for requests that only read. The same one each time."""
     if not is_postgres(engine):
         return engine.execution_options(reads_only=True)
     return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
-def _set_up_sqlite(driver: Any, wait_s: int) -> None:
+def _set_up_sqlite(driver: SqliteConnection, wait_s: int) -> None:
     """FULL: in WAL mode an acknowledged commit survives a power cut (SQLite documentation, pragma.html)."""
     for pragma in (
         f"busy_timeout = {wait_s * 1000}",
@@ -76,12 +105,42 @@ def _set_up_sqlite(driver: Any, wait_s: int) -> None:
     ):
         driver.execute(f"PRAGMA {pragma}")
     driver.create_function("folded", 1, folded, deterministic=True)
+    driver.create_function("chained", 2, chained, deterministic=True)
+    driver.note_path()
+
+
+def _reconnect_where_outdated(driver: SqliteConnection, record: Any, proxy: Any) -> None:
+    if driver.is_outdated:
+        raise sa.exc.DisconnectionError()
+
+
+class _Written(threading.local):
+    """How long this thread has had SQLite's only writer's lock, in seconds, since it began."""
+
+    seconds = 0.0
+
+
+_written = _Written()
+_LOCKED_AT = "chat_api.locked_at"  # in what is known of a connection
+
+
+def locked_s() -> float:
+    """How long this thread has kept SQLite's other writers waiting, by transactions of SQLAlchemy, since it began."""
+    return _written.seconds
 
 
 def _begin_on_sqlite(connection: sa.Connection) -> None:
     """IMMEDIATE takes the write lock at once: a reader that turns into a writer would fail or lose updates."""
     if not connection.get_execution_options().get("reads_only"):
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.info[_LOCKED_AT] = time.monotonic()
+
+
+def _count_on_sqlite(driver: Any, record: Any) -> None:
+    """The connection comes back after its transaction has ended."""
+    locked_at = record.info.pop(_LOCKED_AT, None)
+    if locked_at is not None:
+        _written.seconds += time.monotonic() - locked_at
 
 
 def _bounded(longest_wait_s: float) -> type[psycopg.Connection[Any]]:
@@ -102,10 +161,16 @@ def _bounded(longest_wait_s: float) -> type[psycopg.Connection[Any]]:
     return BoundedConnection
 
 
+# Also set where it is the default already: a session follows its server's configuration when that is loaded again.
+_COMMIT_DURABLY = """
+    SELECT set_config('synchronous_commit', CASE WHEN kept IN ('off', 'local') THEN 'on' ELSE kept END, false)
+    FROM current_setting('synchronous_commit') AS kept
+"""
+
+
 def _set_up_postgres(driver: Any) -> None:
-    """A commit is acknowledged when it is on disk, whatever the server's default; stronger settings stay."""
+    """A commit is acknowledged when it is on disk, whatever the server's default is or becomes; stronger ones stay."""
     was_autocommit = driver.autocommit
     driver.autocommit = True
-    if driver.execute("SHOW synchronous_commit").fetchone()[0] in ("off", "local"):
-        driver.execute("SET synchronous_commit = on")
+    driver.execute(_COMMIT_DURABLY)
     driver.autocommit = was_autocommit

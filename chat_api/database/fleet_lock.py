@@ -2,7 +2,7 @@
 
 import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from zlib import crc32
 
 import sqlalchemy as sa
@@ -11,6 +11,8 @@ from .dialect import is_postgres
 from .session import db
 
 _NAMESPACE = 0x63686174  # "chat": others may use advisory locks in the same database
+_TAKE = sa.text("SELECT pg_try_advisory_lock(:namespace, :key)")
+_GIVE_BACK = sa.text("SELECT pg_advisory_unlock(:namespace, :key)")
 
 
 @contextmanager
@@ -39,9 +41,14 @@ def only_long_write() -> Iterator[None]:
 def _advisory_lock(name: str) -> Iterator[bool]:
     with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.detach()
-        attempt = sa.text("SELECT pg_try_advisory_lock(:namespace, :key)")
-        key = crc32(name.encode()) >> 1
-        yield bool(connection.scalar(attempt, {"namespace": _NAMESPACE, "key": key}))
+        number = {"namespace": _NAMESPACE, "key": crc32(name.encode()) >> 1}
+        is_held = bool(connection.scalar(_TAKE, number))
+        try:
+            yield is_held
+        finally:  # the end of the connection frees it too, but only some time after the block
+            if is_held:
+                with suppress(sa.exc.DBAPIError):
+                    connection.execute(_GIVE_BACK, number)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """The session of SQLAlchemy and the base class of all models."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -45,6 +47,23 @@ if TYPE_CHECKING:  # Flask-SQLAlchemy makes its base class at run time; type che
     Model = Base
 else:
     Model = db.Model
+
+
+@contextmanager
+def session_and_commit() -> Iterator[None]:
+    """What the session does inside the block, as one transaction: committed at its end, or undone.
+
+    Inside a transaction of the session the block joins that one, whose end commits.
+    """
+    if db.session().in_transaction():
+        yield
+        return
+    try:
+        yield
+        db.session.commit()
+    except BaseException:
+        db.session.rollback()
+        raise
 
 
 def is_described(name: str | None, kind: str, parents: Any) -> bool:

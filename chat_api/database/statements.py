@@ -6,12 +6,15 @@ figures), while its constructs keep the tables described once. Only `drivers.py`
 - A read runs by itself. Inside a transaction it is part of that.
 - A write, or a lock, needs a transaction: a `transaction()` block, or one that `db.session` has open, which it joins.
   Without one it is refused, so where something is committed can be read in the code.
-- `Statement.first_and_commit` is the write that is a transaction by itself, in one round trip.
+- `Statement.first_and_commit` is the write that is a transaction by itself, in one round trip;
+  `fetch_pipelined_and_commit` the same of several statements.
 """
 
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -23,23 +26,47 @@ from ..errors import DRIVER_ERRORS, ApiError, Unavailable, describe, is_transien
 from .dialect import is_postgres
 from .drivers import INTEGRITY_ERRORS, Connection, CursorConnection, PreparedConnection, Result, Row
 from .engine import ANSWER_DELAY_S
+from .group_commit import GroupCommit
 from .session import db
 
 EXTENSION = "chat_api.statements"
+MOST_TOGETHER = 200  # statements in one pipeline
+_PACKAGE = __name__.partition(".")[0]
 
 
 class Statement:
     """A statement to be compiled once. Parameters are the names of its bindparams.
 
     Built from a SQLAlchemy construct, or from a function of `on_postgres` where the databases need different
-    constructs (an upsert).
+    constructs (an upsert). `on_citus` is for where Citus needs another one than Postgres alone: it routes a statement
+    to one node only where each table's owner is named by a plain equality.
     """
 
-    def __init__(self, construct: sa.Executable | Callable[[bool], sa.Executable]) -> None:
+    def __init__(
+        self,
+        construct: sa.Executable | Callable[[bool], sa.Executable],
+        *,
+        on_citus: sa.Executable | None = None,
+    ) -> None:
         self._construct = construct
+        self._on_citus = on_citus
 
-    def construct(self, on_postgres: bool) -> sa.Executable:
-        """The construct for this database."""
+    @property
+    def name(self) -> str:
+        """Its module and its name there, for messages; it is looked for, as only an error wants to know."""
+        for module_name, module in list(sys.modules.items()):
+            if module_name.startswith(f"{_PACKAGE}."):
+                for name, value in list(vars(module).items()):
+                    if value is self:
+                        return f"{module_name.removeprefix(_PACKAGE + '.')}.{name}"
+        return "a statement without a name"
+
+    def construct(
+        self, on_postgres: bool, is_distributed: Callable[[], bool] = lambda: False
+    ) -> sa.Executable:
+        """The construct for this database; whether its tables are distributed is asked only where it matters."""
+        if on_postgres and self._on_citus is not None and is_distributed():
+            return self._on_citus
         return self._construct(on_postgres) if callable(self._construct) else self._construct
 
     def all(self, **parameters: Any) -> list[Row]:
@@ -66,12 +93,39 @@ class Statement:
         return _pool().run_and_commit(self, parameters, _first)
 
 
-def fetch_pipelined(*calls: tuple[Statement, Mapping[str, Any]]) -> list[list[Row]]:
+Call = tuple[Statement, Mapping[str, Any]]
+"""A statement and its parameters."""
+
+
+def fetch_pipelined(*calls: Call) -> list[list[Row]]:
     """Run statements of a transaction one after the other, each with its parameters; on Postgres in one round trip.
 
     Each sees what was committed before it began, so the first may take a lock for the others.
     """
     return _pool().fetch_pipelined(calls)
+
+
+def fetch_pipelined_and_commit(*calls: Call) -> list[list[Row]]:
+    """Run statements as a transaction of their own; on Postgres in one round trip, with BEGIN and COMMIT.
+
+    Each sees what those before it wrote. Raises RuntimeError where this thread has a transaction open.
+    """
+    return _pool().fetch_pipelined_and_commit(calls)
+
+
+def write_each_and_commit(calls: Sequence[Call]) -> list[Exception | None]:
+    """Run writes that have nothing to do with each other, and commit; for each None, or the error that it met.
+
+    One that the database refuses does not undo the others. They are one transaction, and a few round trips, as long
+    as all succeed; on Citus, where rows are on several nodes, each is a transaction of its own. Raises Unavailable
+    where the database is away or busy for all of them.
+    """
+    return _pool().write_each_and_commit(calls)
+
+
+def read_each(calls: Sequence[Call]) -> list[list[Row] | Exception]:
+    """Run reads outside a transaction, on Postgres in a few round trips; the rows of each, or the error that it met."""
+    return _pool().run_apart(calls)
 
 
 def execute_at_end(statement: Statement, **parameters: Any) -> None:
@@ -82,6 +136,12 @@ def execute_at_end(statement: Statement, **parameters: Any) -> None:
     _pool().execute_at_end(statement, parameters)
 
 
+def execute_before_commit(statement: Statement, **parameters: Any) -> None:
+    """Run a statement without rows that nothing may refuse: on SQLite, in this thread's transaction block, when all is
+    done that is committed together (`group_commit.py`), otherwise at once."""
+    _pool().execute_before_commit(statement, parameters)
+
+
 def _first(rows: Iterable[Row]) -> Row | None:
     return next(iter(rows), None)
 
@@ -90,7 +150,8 @@ def _first(rows: Iterable[Row]) -> Row | None:
 def transaction() -> Iterator[None]:
     """Run the statements of this thread inside the block in one transaction, and commit it at the end of the block.
 
-    SQLite takes its write lock at the start (BEGIN IMMEDIATE). Inside another such block, or an open
+    SQLite takes its write lock at the start (BEGIN IMMEDIATE); threads that wait for it are committed together
+    (`group_commit.py`). Inside another such block, or an open
     `db.session` transaction, the block joins that one, whose end commits.
     """
     pool = _pool()
@@ -129,7 +190,7 @@ def _session_connection() -> Connection | None:
 
 
 class StatementFailed(Exception):
-    """The database refused a statement of ours; the message holds no values."""
+    """The database refused a statement of ours; the message says which one, and holds no values."""
 
 
 class IntegrityFailed(StatementFailed):
@@ -187,7 +248,9 @@ class StatementPool:
         self._size, self._wait_s = size, wait_s
         self._compiled: dict[Statement, Compiled] = {}
         self._in_transaction = threading.local()
-        self._writer = threading.Lock()
+        self._writers = GroupCommit(
+            take=self._take, give_back=self._give_back, discard=self._discard, wait_s=wait_s
+        )
         self.is_postgres = is_postgres(engine)
 
     @property
@@ -203,10 +266,10 @@ class StatementPool:
         arguments = compiled.arguments(parameters)
         joined = getattr(self._in_transaction, "connection", None) or _session_connection()
         if joined is not None:
-            return _execute(joined, compiled, arguments, reader)
+            return _execute(joined, statement, compiled, arguments, reader)
         if compiled.needs_transaction:
             raise RuntimeError(f"Outside a transaction: {compiled.sql}")
-        return self._run_alone(compiled, arguments, reader)
+        return self._run_alone(statement, compiled, arguments, reader)
 
     def run_and_commit(
         self, statement: Statement, parameters: Mapping[str, Any], reader: Callable[[Iterable[Row]], Result]
@@ -215,8 +278,10 @@ class StatementPool:
         compiled = self._compiled.get(statement) or self._compile(statement)
         if self.is_in_transaction or _session_connection() is not None:
             raise RuntimeError(f"Inside a transaction that commits later: {compiled.sql}")
-        with self._writer_lock():
-            return self._run_alone(compiled, compiled.arguments(parameters), reader)
+        if not self.is_postgres:
+            with self.transaction():
+                return self.run(statement, parameters, reader)
+        return self._run_alone(statement, compiled, compiled.arguments(parameters), reader)
 
     def run_within(
         self, statement: Statement, parameters: Mapping[str, Any], timeout_s: float
@@ -226,7 +291,7 @@ class StatementPool:
         arguments = compiled.arguments(parameters)
         connection = self._take()
         try:
-            with _errors_translated():
+            with _errors_translated(statement):
                 rows = connection.fetch_within(compiled.sql, arguments, timeout_s)
         except BaseException:
             self._discard(connection)
@@ -235,29 +300,96 @@ class StatementPool:
         return rows
 
     def _run_alone(
-        self, compiled: "Compiled", arguments: Row, reader: Callable[[Iterable[Row]], Result]
+        self,
+        statement: Statement,
+        compiled: "Compiled",
+        arguments: Row,
+        reader: Callable[[Iterable[Row]], Result],
     ) -> Result:
         """In autocommit, on a connection of the pool."""
         connection = self._take()
         try:
-            result = _execute(connection, compiled, arguments, reader)
+            result = _execute(connection, statement, compiled, arguments, reader)
         except BaseException:
             self._discard(connection)
             raise
         self._give_back(connection)
         return result
 
-    def fetch_pipelined(self, calls: Sequence[tuple[Statement, Mapping[str, Any]]]) -> list[list[Row]]:
+    def fetch_pipelined(self, calls: Sequence[Call]) -> list[list[Row]]:
         """Inside a transaction of this thread."""
         connection = getattr(self._in_transaction, "connection", None) or _session_connection()
         if connection is None:
             raise RuntimeError("Statements are pipelined inside a transaction.")
+        ready = self._prepared(calls)
+        with _errors_translated(*(statement for statement, _ in calls)):
+            return connection.fetch_all(ready)
+
+    def fetch_pipelined_and_commit(self, calls: Sequence[Call]) -> list[list[Row]]:
+        """Statements that are a transaction by themselves."""
+        if self.is_in_transaction or _session_connection() is not None:
+            raise RuntimeError("Inside a transaction that commits later.")
+        if not self.is_postgres:
+            with self.transaction():
+                return self.fetch_pipelined(calls)
+        ready = self._prepared(calls)
+        connection = self._take()
+        try:
+            with _errors_translated(*(statement for statement, _ in calls)):
+                rows = connection.fetch_all_and_commit(ready)
+        except BaseException:
+            self._discard(connection)
+            raise
+        self._give_back(connection)
+        return rows
+
+    def write_each_and_commit(self, calls: Sequence[Call]) -> list[Exception | None]:
+        """Writes that have nothing to do with each other."""
+        errors: list[Exception | None] = []
+        for batch in _batches(calls):
+            if not self.is_distributed:
+                try:
+                    self.fetch_pipelined_and_commit(batch)
+                    errors += [None] * len(batch)
+                    continue
+                except StatementFailed:
+                    pass  # of one, which keeps the others from being stored
+            outcomes = self.run_apart(batch)
+            errors += [outcome if isinstance(outcome, Exception) else None for outcome in outcomes]
+        return errors
+
+    def run_apart(self, calls: Sequence[Call]) -> list[list[Row] | Exception]:
+        """Statements that are each a transaction by itself."""
+        outcomes: list[list[Row] | Exception] = []
+        for batch in _batches(calls):
+            ready = self._prepared(batch)
+            connection = self._take()
+            try:
+                with _errors_translated():
+                    found = connection.run_apart(ready)
+            except BaseException:
+                self._discard(connection)
+                raise
+            self._give_back(connection)
+            outcomes += [
+                _translated(one, statement) if isinstance(one, Exception) else one
+                for (statement, _), one in zip(batch, found, strict=True)
+            ]
+        return outcomes
+
+    @cached_property
+    def is_distributed(self) -> bool:
+        """Whether the tables are distributed over the nodes of a Citus cluster."""
+        if not self.is_postgres:
+            return False
+        return bool(self.run(_HAS_CITUS, {}, list))
+
+    def _prepared(self, calls: Sequence[Call]) -> list[tuple[str, Row]]:
         ready = []
         for statement, parameters in calls:
             compiled = self._compiled.get(statement) or self._compile(statement)
             ready.append((compiled.sql, compiled.arguments(parameters)))
-        with _errors_translated():
-            return connection.fetch_all(ready)
+        return ready
 
     def execute_at_end(self, statement: Statement, parameters: Mapping[str, Any]) -> None:
         """At the end of this thread's transaction; at once in one of the session's, which has its own end."""
@@ -265,41 +397,44 @@ class StatementPool:
             self.run(statement, parameters, list)
             return
         compiled = self._compiled.get(statement) or self._compile(statement)
-        self._in_transaction.last = compiled.sql, compiled.arguments(parameters)
+        self._in_transaction.last = statement, (compiled.sql, compiled.arguments(parameters))
+
+    def execute_before_commit(self, statement: Statement, parameters: Mapping[str, Any]) -> None:
+        """When all is done that is committed together."""
+        if self.is_postgres or not self.is_in_transaction:
+            self.run(statement, parameters, list)
+            return
+        compiled = self._compiled.get(statement) or self._compile(statement)
+        self._writers.run_before_commit(compiled.sql, compiled.arguments(parameters))
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        with self._writer_lock():
-            connection = self._take()
-            with self._transaction_on(connection):
-                yield
-
-    @contextmanager
-    def _writer_lock(self) -> Iterator[None]:
-        """SQLite has one writer. Threads that wait for SQLite's own lock poll it in growing steps of up to 100 ms;
-        waiting for each other here first, they go on at once, one after the other."""
-        if self.is_postgres:
-            yield
-            return
-        if not self._writer.acquire(timeout=self._wait_s):
-            raise Unavailable()
-        try:
-            yield
-        finally:
-            self._writer.release()
-
-    @contextmanager
-    def _transaction_on(self, connection: Connection) -> Iterator[None]:
-        try:
-            with _errors_translated():
-                connection.begin()
-            self._in_transaction.connection, self._in_transaction.last = connection, None
+        state = self._in_transaction
+        with _errors_translated(), self._transaction_on_connection() as connection:
+            state.connection, state.last = connection, None
             try:
                 yield
             finally:
-                self._in_transaction.connection = None
-            with _errors_translated():
-                connection.end(self._in_transaction.last)
+                state.connection = None
+            if state.last is not None and not self.is_postgres:
+                statement, last = state.last
+                with _errors_translated(statement):
+                    connection.execute(*last)
+
+    @contextmanager
+    def _transaction_on_connection(self) -> Iterator[Connection]:
+        if not self.is_postgres:
+            # Threads that wait for SQLite's own lock poll it in growing steps of up to 100 ms
+            with self._writers.transaction() as connection:
+                yield connection
+            return
+        connection = self._take()
+        try:
+            connection.begin()
+            yield connection
+            statement, last = self._in_transaction.last or (None, None)
+            with _errors_translated(*([statement] if statement else [])):
+                connection.end(last)
         except ApiError as refusal:  # a rule of ours, such as a 404: nothing is wrong with the connection
             if isinstance(refusal, Unavailable) or not _rolled_back(connection):
                 self._discard(connection)
@@ -324,14 +459,29 @@ class StatementPool:
         except Empty:
             raise Unavailable("All database connections are in use; try again.") from None
         if connection is not None:
-            if not connection.is_closed_by_server():
+            if not connection.has_to_be_replaced():
                 return connection
             connection.close()
+            if not self.is_postgres:
+                self._close_idle()
         try:
             return self._open()
         except BaseException:
             self._slots.put(None)
             raise
+
+    def _close_idle(self) -> None:
+        """On SQLite the connections of a process share what it knows of the file: one that was opened while the disk
+        was read-only keeps a new one from writing, too."""
+        for _ in range(self._size):
+            try:
+                connection = self._slots.get_nowait()
+            except Empty:
+                break
+            if connection is not None:
+                connection.close()
+            self._slots.put(None)
+        self._engine.dispose()
 
     def _open(self) -> Connection:
         """A connection made by the engine, with its set-up, but outside its pool."""
@@ -357,12 +507,26 @@ class StatementPool:
         dialect = self._engine.dialect
         if self.is_postgres:  # $1 needs no rewriting by the driver
             dialect = PGDialect_psycopg(paramstyle="numeric_dollar")
-        compiled = self._compiled[statement] = Compiled(statement.construct(self.is_postgres), dialect)
+        construct = statement.construct(self.is_postgres, lambda: self.is_distributed)
+        compiled = self._compiled[statement] = Compiled(construct, dialect)
         return compiled
 
 
+_HAS_CITUS = Statement(sa.select(1).select_from(sa.table("pg_extension")).where(sa.text("extname = 'citus'")))
+
+
+def _batches(calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
+    """As many as go out together: the answers to all must fit into the buffers of the connection."""
+    for begin in range(0, len(calls), MOST_TOGETHER):
+        yield calls[begin : begin + MOST_TOGETHER]
+
+
 def _execute(
-    connection: Connection, compiled: Compiled, arguments: Row, reader: Callable[[Iterable[Row]], Result]
+    connection: Connection,
+    statement: Statement,
+    compiled: Compiled,
+    arguments: Row,
+    reader: Callable[[Iterable[Row]], Result],
 ) -> Result:
     try:
         if compiled.has_rows:
@@ -370,7 +534,7 @@ def _execute(
         connection.execute(compiled.sql, arguments)
         return reader(())
     except DRIVER_ERRORS as error:
-        raise _translated(error) from error
+        raise _translated(error, statement) from error
 
 
 def _rolled_back(connection: Connection) -> bool:
@@ -383,16 +547,18 @@ def _rolled_back(connection: Connection) -> bool:
 
 
 @contextmanager
-def _errors_translated() -> Iterator[None]:
+def _errors_translated(*statements: Statement) -> Iterator[None]:
+    """Of those that run in the block."""
     try:
         yield
     except DRIVER_ERRORS as error:
-        raise _translated(error) from error
+        raise _translated(error, *statements) from error
 
 
-def _translated(error: Exception) -> Exception:
-    """Our error for a driver's: the database is away or busy, or it refused the statement."""
+def _translated(error: Exception, *statements: Statement) -> Exception:
+    """Our error for a driver's: the database is away or busy, or it refused the statement, or one of several."""
     if is_transient(error):
         return Unavailable()
     kind = IntegrityFailed if isinstance(error, INTEGRITY_ERRORS) else StatementFailed
-    return kind(describe(error))
+    names = " or ".join(dict.fromkeys(statement.name for statement in statements)) or "BEGIN or COMMIT"
+    return kind(f"{names}: {describe(error)}")

@@ -9,20 +9,14 @@ import itertools
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from operator import add
 from typing import NamedTuple
 
-# of a text, with their positions: those in a tsvector end at 16,383 (PostgreSQL documentation, section 8.11.1)
-MOST_WORDS = 16_000
 LONGEST_WORD = 40  # characters; the rest makes no difference
 _MOST_FOLDED = 2000  # characters of a word, from which LONGEST_WORD are made
-_MOST_BYTES = 400_000  # of these words: a tsvector holds less than 1 MiB, and adds some bytes to each
-# of the words that only come later in a text, and are kept once, without a position; each counts _EXTRA_BYTES more
-_MOST_LATE_BYTES = 400_000
-_EXTRA_BYTES = 10
-_MOST_READ = 1_000_000  # words of a text
+_MOST_READ = 1_000_000  # words of a text: a message of the greatest size has fewer
 
 _SPACELESS = (
     "\u0e00-\u0eff"  # Thai, Lao
@@ -45,6 +39,9 @@ _FLAG = "[\U0001f1e6-\U0001f1ff]{2}"
 _VARIANTS = "\ufe0e\ufe0f\U0001f3fb-\U0001f3ff"
 _PICTOGRAPH = f"(?!\\w)(?:{_FLAG}|[{_PICTOGRAPHS}])[{_VARIANTS}]*"
 _VARIANT = re.compile(f"[{_VARIANTS}]+")
+_ASCII_SEPARATOR = re.compile("[^0-9A-Za-z]")
+_PART_LENGTH = 65536  # of a long text that is cut into words at once
+BREAK = "~d"  # between texts: no word, as of those none has a `~`
 _ASCII_TO_WORDS = str.maketrans({chr(code): " " for code in range(128) if not chr(code).isalnum()})
 # what has no decomposition, and is typed without its stroke all the same
 _PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ı": "i", "ŧ": "t", "æ": "ae", "œ": "oe"})
@@ -59,16 +56,44 @@ class Word(NamedTuple):
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in their order, as they are compared: the first MOST_WORDS, then those that only come later,
-    once each, as far as there is room in a tsvector."""
-    if len(text) <= MOST_WORDS and not text.isascii():
-        return list(_terms(text))
-    if len(text) > _MOST_BYTES // 4 or not text.isascii():  # a character has four bytes at the most
+    """The words of a text in their order, as they are compared."""
+    if not text.isascii():
         return _kept(_terms(text))
     found = text.lower().translate(_ASCII_TO_WORDS).split()  # the quick way, for appending
-    if found and (len(found) > MOST_WORDS or len(max(found, key=len)) > LONGEST_WORD):
-        return _kept(word[:LONGEST_WORD] for word in found)
+    if found and len(max(found, key=len)) > LONGEST_WORD:
+        return [word[:LONGEST_WORD] for word in found]
     return found
+
+
+def words_of_texts(content: str, documents: Iterable[str]) -> list[str]:
+    """The words of a message with its documents, a million at the most; the message's own come first.
+
+    No phrase goes from one text to the next.
+    """
+    found = _quick_terms(content)
+    for document in documents:
+        found = itertools.chain(found, (BREAK,), _quick_terms(document))
+    return _kept(found)
+
+
+def _quick_terms(text: str) -> Iterator[str]:
+    """The same as `_terms`, part by part where that is quicker."""
+    if not text.isascii():
+        yield from _terms(text)
+        return
+    offset = 0
+    while offset < len(text):
+        cut = _ASCII_SEPARATOR.search(text, offset + _PART_LENGTH)
+        end = cut.start() if cut else len(text)
+        yield from (
+            word[:LONGEST_WORD] for word in text[offset:end].lower().translate(_ASCII_TO_WORDS).split()
+        )
+        offset = end
+
+
+def _kept(terms: Iterator[str]) -> list[str]:
+    known: dict[str, str] = {}  # each is kept once: a long text may repeat a few for a million times
+    return [known.setdefault(term, term) for term in itertools.islice(terms, _MOST_READ)]
 
 
 def _terms(text: str) -> Iterator[str]:
@@ -83,35 +108,8 @@ def _terms(text: str) -> Iterator[str]:
             yield term
 
 
-def _kept(terms: Iterator[str]) -> list[str]:
-    kept: list[str] = []
-    left = _MOST_BYTES
-    terms = itertools.islice(terms, _MOST_READ)
-    for term in terms:
-        left -= len(term) if term.isascii() else len(term.encode())
-        if left < 0 or len(kept) == MOST_WORDS:
-            return kept + _late([term], terms, seen=set(kept))
-        kept.append(term)
-    return kept
-
-
-def _late(first: list[str], terms: Iterator[str], *, seen: set[str]) -> list[str]:
-    """Those of the other words that were not there before."""
-    late: list[str] = []
-    left = _MOST_LATE_BYTES
-    # each is looked at once: a text may repeat a few words for a million times
-    for term in dict.fromkeys(itertools.chain(first, terms)):
-        if term in seen:
-            continue
-        left -= _EXTRA_BYTES + (len(term) if term.isascii() else len(term.encode()))
-        if left < 0:
-            break
-        late.append(term)
-    return late
-
-
 def words_with_spans(text: str) -> Iterator[Word]:
-    """The words of a text with where they stand, one after the other, also those that `words` leaves out."""
+    """The words of a text with where they stand, one after the other."""
     count = 0
     for match in _word_pattern().finditer(text):
         run, start = match[0], match.start()
