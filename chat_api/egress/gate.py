@@ -7,14 +7,14 @@ is read from the environment, and only a reused connection that turns out to be 
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from .addresses import Origin
 from .cancellation import CancelToken
-from .errors import Failed, TimedOut, Unreachable
+from .errors import EgressError, Failed, TimedOut, Unreachable
 from .limits import Limits
 from .policy import AddressPolicy
 from .proxy import CREDENTIALS_REFUSED, Proxy
@@ -29,6 +29,16 @@ MAX_IDLE = 64  # connections kept open, in the whole process
 MAX_IDLE_S = 30.0
 
 
+class Body(Protocol):
+    """A body that is not in memory as a whole. It may be sent more than once."""
+
+    def __len__(self) -> int:
+        """How many bytes it has."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Its bytes from the beginning. May raise EgressError."""
+
+
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
     """A request to send. Headers may contain a key, so they are not in its repr."""
@@ -36,7 +46,7 @@ class HttpRequest:
     method: str
     url: str
     headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(default=b"", repr=False)
+    body: bytes | Body = field(default=b"", repr=False)
 
 
 class Gate:
@@ -100,7 +110,7 @@ class Gate:
     def _exchange(
         self,
         connection: "PinnedConnection",
-        message: bytes,
+        message: Iterable[bytes],
         cancel_token: CancelToken,
         limits: Limits,
         deadline: float,
@@ -113,8 +123,13 @@ class Gate:
         )
         try:
             cancel_token.shut_down_on_cancel(connection.sock)
-            _send(connection, message, cancel_token, min(limits.first_byte_s, deadline - time.monotonic()))
-            response.read_head()
+            send_by = min(deadline, time.monotonic() + limits.first_byte_s)
+            try:
+                _send(connection, message, cancel_token, send_by)
+            except Unreachable as broken:
+                _read_early_head(response, broken)
+            else:
+                response.read_head()
             # a tunnel's other end is the provider; without one the proxy itself may answer
             if response.status == 407 and self._proxy and connection.origin.scheme == "http":
                 raise Unreachable(CREDENTIALS_REFUSED)
@@ -152,8 +167,8 @@ class Gate:
 
         return ssl.create_default_context()
 
-    def _message(self, request: HttpRequest, origin: Origin, target: str) -> bytes:
-        """The request's bytes; an unencrypted one is for the proxy, where there is one."""
+    def _message(self, request: HttpRequest, origin: Origin, target: str) -> Iterable[bytes]:
+        """The request's bytes, in parts; an unencrypted one is for the proxy, where there is one."""
         if self._proxy is None or origin.scheme == "https":
             return _message(request, origin, target)
         for_proxy = replace(request, headers={**request.headers, **self._proxy.headers})
@@ -184,8 +199,8 @@ class Gate:
             one.close()
 
 
-def _message(request: HttpRequest, origin: Origin, target: str) -> bytes:
-    """The request's bytes. Raises Failed for headers that can't be sent, without naming a value."""
+def _message(request: HttpRequest, origin: Origin, target: str) -> Iterable[bytes]:
+    """The request's bytes, in parts. Raises Failed for headers that can't be sent, without naming a value."""
     headers = {
         "Host": origin.authority,
         "User-Agent": "chat-api",
@@ -200,15 +215,44 @@ def _message(request: HttpRequest, origin: Origin, target: str) -> bytes:
             raise Failed(
                 "A request header, such as the one with the key, contains characters that can't be sent."
             )
-    return "\r\n".join([*lines, "", ""]).encode() + request.body
+    head = "\r\n".join([*lines, "", ""]).encode()
+    return [head + request.body] if isinstance(request.body, bytes) else _Parts(head, request.body)
+
+
+class _Parts:
+    """Head and body of a request, again from the beginning each time."""
+
+    def __init__(self, head: bytes, body: Body) -> None:
+        self._head, self._body = head, body
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._head
+        yield from self._body
+
+
+def _read_early_head(response: "Response", broken: Unreachable) -> None:
+    """Read the response of a server that has refused a large body before its end. Raises `broken` if there is none."""
+    try:
+        response.read_head()
+    except EgressError:
+        raise broken from None
+    response.forbid_reuse()
 
 
 def _send(
-    connection: "PinnedConnection", message: bytes, cancel_token: CancelToken, timeout_s: float
+    connection: "PinnedConnection", message: Iterable[bytes], cancel_token: CancelToken, send_by: float
+) -> None:
+    """Send all parts until this moment (monotonic). What reading a part raises comes out as it is."""
+    for part in message:
+        _send_part(connection, part, cancel_token, send_by)
+
+
+def _send_part(
+    connection: "PinnedConnection", part: bytes, cancel_token: CancelToken, send_by: float
 ) -> None:
     try:
-        connection.sock.settimeout(max(timeout_s, 0.001))
-        connection.sock.sendall(message)
+        connection.sock.settimeout(max(send_by - time.monotonic(), 0.001))
+        connection.sock.sendall(part)
     except TimeoutError:
         cancel_token.check()
         raise TimedOut("The provider did not accept the request in time.") from None

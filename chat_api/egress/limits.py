@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+RESPONSE_BYTES = 64 * 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -12,5 +14,6 @@ class Limits:
     idle_s: float = 60
     total_s: float = 1800
     line_bytes: int = 1024 * 1024  # of a stream; more where a whole reply fits into one
-    response_bytes: int = 64 * 1024 * 1024  # everything read of one response
+    response_bytes: int = RESPONSE_BYTES  # everything read of one response
     reply_bytes: int = 4 * 1024 * 1024  # text, reasoning and tool calls in UTF-8
+    file_bytes: int = 32 * 1024 * 1024  # a picture or recording in the reply

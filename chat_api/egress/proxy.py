@@ -15,6 +15,7 @@ from .errors import Blocked, EgressError, TimedOut, Unreachable
 MAX_HEAD_BYTES = 65536
 SILENT = "The outgoing proxy did not answer in time."
 BROKEN = "The connection to the outgoing proxy broke."
+NOT_HTTP = "The outgoing proxy's answer is not HTTP."
 CREDENTIALS_REFUSED = "The outgoing proxy does not accept this service's credentials (407)."
 
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r]")
@@ -63,10 +64,12 @@ class Proxy:
             raise Unreachable(BROKEN) from None
         cancel_token.check()
         status = _STATUS.match(head)
-        if status is None or not head.endswith(b"\r\n\r\n"):  # the provider speaks after us
-            raise Unreachable("The outgoing proxy's answer is not HTTP.")
-        if (refusal := refusal_of(int(status[1]))) is not None:
+        if status is None:
+            raise Unreachable(NOT_HTTP)
+        if (refusal := refusal_of(int(status[1]))) is not None:  # which may come with a page that says why
             raise refusal
+        if not head.endswith(b"\r\n\r\n"):  # the provider speaks after us
+            raise Unreachable(NOT_HTTP)
 
 
 def refusal_of(status: int) -> EgressError | None:

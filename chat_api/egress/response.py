@@ -115,6 +115,10 @@ class Response:
         except EgressError:
             pass  # only the reuse of the connection is lost
 
+    def forbid_reuse(self) -> None:
+        """Let the connection be closed in any case: not all of the request was sent."""
+        self._can_be_kept = False
+
     def close(self) -> None:
         """Give the connection back if the response was read to its end, else close it. Idempotent."""
         if self._is_closed:

@@ -4,6 +4,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Self
 
 from flask import Flask, Response, current_app, request
@@ -98,12 +99,6 @@ class Slots:
             return Unavailable(self._full)
         return None
 
-    def wait(self) -> Slot:
-        """Take a slot, as soon as one is free."""
-        with self._released:
-            self._released.wait_for(lambda: self._taken < self._limit)
-            return self._take(None)
-
     def _take(self, user_id: str | None) -> Slot:
         self._taken += 1
         if user_id is not None:
@@ -123,15 +118,34 @@ class Slots:
             self._released.notify_all()  # one alone might be the one that is not admitted yet
 
 
-class RequestSlot:
-    """The slot of a running request, which it does not keep while it waits."""
+def request_slots(number: int) -> SimpleQueue[None]:
+    """The slots of requests that run: a queue, which wakes one of those that wait for each slot that is free.
 
-    def __init__(self, slots: Slots) -> None:
-        self._slots, self._slot = slots, slots.wait()
+    `Slots` wakes all, since it depends on their users who may have it.
+    """
+    free: SimpleQueue[None] = SimpleQueue()
+    for _ in range(number):
+        free.put(None)
+    return free
+
+
+class RequestSlot:
+    """The slot of a running request, which it does not keep while it waits. For the request's own thread."""
+
+    def __init__(self, free: SimpleQueue[None]) -> None:
+        self._free = free
+        self._take()
+
+    def _take(self) -> None:
+        """As soon as one is free."""
+        self._free.get()
+        self._is_taken = True
 
     def release(self) -> None:
-        """Let another request run: this one only waits from now on."""
-        self._slot.release()
+        """Let another request run: this one only waits from now on. The second call does nothing."""
+        if self._is_taken:
+            self._is_taken = False
+            self._free.put(None)
 
     @contextmanager
     def while_waiting(self) -> Iterator[None]:
@@ -140,7 +154,7 @@ class RequestSlot:
         try:
             yield
         finally:
-            self._slot = self._slots.wait()
+            self._take()
 
 
 def receiving_slots() -> Slots:
@@ -168,6 +182,17 @@ def stream_slots() -> Slots:
     """The slots for requests that keep their thread while they wait for something: streams, exports, replies."""
     slots: Slots = current_app.extensions[EXTENSION]
     return slots
+
+
+@contextmanager
+def while_waiting() -> Iterator[None]:
+    """Let other requests run during the block. Does nothing in a server without such slots."""
+    wait = request.environ.get(WHILE_WAITING)
+    if wait is None:
+        yield
+        return
+    with wait():
+        yield
 
 
 def release_request_slot() -> None:

@@ -12,7 +12,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from . import LINGER_BYTES, LINGER_S, STALLED_CLIENT_S
 from .arrival import ARRIVAL_S, Arrival, take_buffered
 from .pace import ClientSocket, ClientTooSlow
-from .slots import RELEASE_REQUEST_SLOT, WHILE_WAITING, RequestSlot, Slots
+from .slots import RELEASE_REQUEST_SLOT, WHILE_WAITING, RequestSlot, request_slots
 from .worker import ServiceWorker
 
 
@@ -35,10 +35,10 @@ class Worker(ServiceWorker, ThreadWorker):
         """
         super().load_wsgi()
         application = self.wsgi
-        request_slots = Slots(self.running_requests, full="")
+        free = request_slots(self.running_requests)
 
         def in_slot(environ: dict[str, Any], start_response: Any) -> Any:
-            slot = RequestSlot(request_slots)
+            slot = RequestSlot(free)
             environ[RELEASE_REQUEST_SLOT] = slot.release
             environ[WHILE_WAITING] = slot.while_waiting
             try:

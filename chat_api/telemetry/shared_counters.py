@@ -14,7 +14,7 @@ import time
 
 KEY_BYTES, NUMBERS = 128, 16
 RECORD_BYTES = KEY_BYTES + NUMBERS * 8
-RECORDS = 2048  # a slab's first record is none: the first number of slab 0's is the generation
+RECORDS = 4096  # a slab's first record is none: the first number of slab 0's is the generation
 SLAB_BYTES = RECORDS * RECORD_BYTES
 _ENDED = 0
 READ_TRIES = 50
@@ -43,7 +43,7 @@ class Slab:
         for record in range(1, RECORDS):
             begin = self._begin + record * RECORD_BYTES
             key = self._memory[begin : begin + KEY_BYTES].rstrip(b"\0")
-            if not key or not self._memory[begin]:
+            if not key or not key[0]:  # its first byte is written last
                 break
             first = (begin + KEY_BYTES) // 8
             found[key.decode()] = list(self._numbers[first : first + NUMBERS])

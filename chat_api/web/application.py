@@ -5,7 +5,6 @@ of slots go: a client that gets an error would send a request again whose work i
 """
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -13,12 +12,24 @@ import flask
 from flask import Flask
 from flask.globals import request_ctx
 from flask.signals import appcontext_tearing_down, request_tearing_down
+from werkzeug.routing import MapAdapter
+from werkzeug.wsgi import get_host
 
 from ..errors import BestEffort
 
 
 class Response(flask.Response):
     """A response all of whose `call_on_close` functions are called, also where one fails."""
+
+    def get_wsgi_response(self, environ: Any) -> Any:
+        """What the server sends. A whole body goes out as it is: werkzeug copies and searches the headers, whose
+        Location is a URI already, and wraps the body, which nobody waits for."""
+        is_whole = self.status_code in (200, 201) and self.is_sequence and not self._on_close
+        if is_whole and environ["REQUEST_METHOD"] != "HEAD":
+            headers = self.headers.to_wsgi_list()
+            if any(name == "Content-Length" for name, _ in headers):
+                return self.response, self.status, headers
+        return super().get_wsgi_response(environ)
 
     def close(self) -> None:
         """Called by the server when the response is sent, or the client has left."""
@@ -33,8 +44,9 @@ class Request(flask.Request):
 
     def close(self) -> None:
         """Called by Flask when the response is made."""
-        with BestEffort("closing a request"):
-            super().close()
+        if "files" in self.__dict__:  # a form was read
+            with BestEffort("closing a request"):
+                super().close()
 
 
 class Application(Flask):
@@ -42,6 +54,16 @@ class Application(Flask):
 
     request_class = Request
     response_class = Response
+
+    def create_url_adapter(self, request: flask.Request | None) -> MapAdapter | None:
+        """Bind the routes to a request as Flask does where there is one host. It looks for parts of the environment
+        that the request has read already, and encodes the host's name."""
+        if request is None:
+            return super().create_url_adapter(None)
+        host, path, query = get_host(request.environ), request.path, request.query_string.decode("latin-1")
+        return MapAdapter(
+            self.url_map, host, request.root_path, "", request.scheme, path, request.method, query
+        )
 
     def process_response(self, response: Any) -> Any:
         """Let all hooks have the response; it is sent without what a failing one would have added."""
@@ -69,6 +91,8 @@ class Application(Flask):
         self, functions: dict[Any, list[Callable[..., Any]]]
     ) -> Iterable[Iterable[Callable[..., Any]]]:
         """The functions of the request's blueprints, then the application's; each in reverse order of registration."""
+        if not functions:
+            return ()
         names = chain(request_ctx.request.blueprints, (None,))
         return [reversed(functions[name]) for name in names if name in functions]
 
@@ -76,4 +100,4 @@ class Application(Flask):
 def _send(signal: Any, sender: Flask, exc: BaseException | None) -> None:
     if signal.receivers:
         with BestEffort("a signal"):
-            signal.send(sender, _async_wrapper=partial(sender.ensure_sync), exc=exc)
+            signal.send(sender, _async_wrapper=sender.ensure_sync, exc=exc)

@@ -18,12 +18,14 @@ from flask_smorest.utils import deepupdate
 from marshmallow import Schema, ValidationError, fields
 from marshmallow.exceptions import SCHEMA
 from webargs.flaskparser import FlaskParser
+from werkzeug.datastructures import MultiDict
 
 from ..errors import InvalidInput
 from .echo import field_name
 from .hints import with_hints
 from .json_body import json_object, needs_small_body
 from .openapi_components import BEARER, header_parameter
+from .quick_load import loader_of
 from .request_body import has_body
 from .responses import changed_response, entity_response, json_response, no_content
 
@@ -51,14 +53,13 @@ class StrictParser(FlaskParser):
         # the result depends on the query string alone, and clients repeat the same few
         load_query = lru_cache(maxsize=512)(partial(_load_query, schema))
         is_small = needs_small_body(schema)
-        is_optional = getattr(schema, "body_is_optional", False)
 
         def decorator(view: View) -> View:
             @wraps(view)
             def with_input(*args: Any, **kwargs: Any) -> Any:
                 if location == "query":
                     values = dict(load_query(request.query_string))
-                elif (is_optional and _has_no_body()) or (may_lack_body and not has_body()):
+                elif may_lack_body and not has_body():
                     values = load(schema, {})
                 else:
                     with json_object(is_small=is_small) as body:
@@ -171,10 +172,6 @@ class Blueprint(flask_smorest.Blueprint):
         return decorator
 
 
-def _has_no_body() -> bool:
-    return not request.content_length and "Transfer-Encoding" not in request.headers
-
-
 def _note(view: View, **notes: Any) -> View:
     """Add to what flask-smorest knows of a view; the functions inside it keep a dictionary of their own."""
     view._apidoc = deepupdate(deepcopy(getattr(view, "_apidoc", {})), notes)  # type: ignore[attr-defined]
@@ -231,13 +228,16 @@ def load(schema: Schema, values: dict[str, Any]) -> dict[str, Any]:
     null for an optional field means that it is not given, unless it is a value of that field.
     """
     try:
-        return schema.load(without_nulls(schema, values))
+        return _loader_of(schema)(without_nulls(schema, values))
     except ValidationError as error:
         # marshmallow's frames refer to the error, and it to them and to all that was sent: megabytes until the
         # collector comes
         error.__traceback__ = None
         messages = flat_messages(with_hints(schema, error.normalized_messages()))
     raise InvalidInput(messages)
+
+
+_loader_of = lru_cache(maxsize=1024)(loader_of)
 
 
 def without_nulls(schema: Schema, values: dict[str, Any]) -> dict[str, Any]:
@@ -262,14 +262,18 @@ def _without_nulls(field: fields.Field | None, value: Any) -> Any:
     return value
 
 
+def query_parameters() -> MultiDict[str, str]:
+    """The parameters of the query. Raises InvalidInput where it can't be read."""
+    try:
+        return request.args
+    except UnicodeDecodeError:  # raw bytes; what is percent-encoded is replaced instead
+        raise InvalidInput(detail="The query string is not UTF-8.") from None
+
+
 def _load_query(schema: Schema, query_string: bytes) -> dict[str, Any]:
     """Load the query's parameters. A repeated one is refused, because it is unclear which of them counts."""
     values: dict[str, Any] = {}
-    try:
-        parameters = request.args
-    except UnicodeDecodeError:  # raw bytes; what is percent-encoded is replaced instead, see below
-        raise InvalidInput(detail="The query string is not UTF-8.") from None
-    for name, texts in parameters.lists():
+    for name, texts in query_parameters().lists():
         if len(texts) > 1:
             raise InvalidInput({field_name(name): ["Given more than once."]})
         if "\x00" in texts[0] or "\ufffd" in texts[0]:

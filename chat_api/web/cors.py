@@ -3,13 +3,18 @@
 Nothing is allowed unless the operator names origins. There are no cookies, so a page needs a token in any case.
 """
 
+import re
+
 from flask import Flask, request
 from flask_cors import CORS
 
 PREFLIGHT_S = 600  # so long a browser remembers a preflight
 # besides those that every page can read; a client needs all that an answer may have
 EXPOSED_HEADERS = (
+    "Accept-Ranges",
     "Content-Disposition",
+    "Content-Range",
+    "Document-Text",
     "ETag",
     "Idempotency-Replayed",
     "Link",
@@ -17,7 +22,10 @@ EXPOSED_HEADERS = (
     "Retry-After",
     "Search-Index",
     "WWW-Authenticate",
+    "X-Conversation-Id",
     "X-Request-ID",
+    "X-Should-Retry",
+    "X-Vercel-AI-UI-Message-Stream",
 )
 
 
@@ -26,12 +34,17 @@ def init_app(app: Flask) -> None:
     if app.config["CORS_ORIGINS"]:
         CORS(
             app,
-            origins=list(app.config["CORS_ORIGINS"]),
+            origins=[_exactly(origin) for origin in app.config["CORS_ORIGINS"]],
             methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
             expose_headers=list(EXPOSED_HEADERS),
             max_age=PREFLIGHT_S,
             allow_private_network=False,
         )
+
+
+def _exactly(origin: str) -> re.Pattern[str]:
+    """What matches this origin: as text, Flask-Cors would take the brackets of an IPv6 address for a pattern."""
+    return re.compile(re.escape(origin) + r"\Z", re.IGNORECASE)
 
 
 def is_preflight() -> bool:

@@ -56,7 +56,7 @@ class Text(fields.String):
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
     ) -> str:
-        text = super()._deserialize(value, attr, data, **kwargs)
+        text = value if type(value) is str else super()._deserialize(value, attr, data, **kwargs)
         if not self._shortest <= len(text) <= self.longest:
             self._refuse_length(text)
         # the encoded length is only worth computing where the characters alone could be too long
@@ -79,7 +79,7 @@ class IdField(fields.String):
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
     ) -> str:
-        text = super()._deserialize(value, attr, data, **kwargs)
+        text = value if type(value) is str else super()._deserialize(value, attr, data, **kwargs)
         if not is_uuid(text):
             raise self.make_error("invalid_id")
         return text.lower()
@@ -116,21 +116,27 @@ class JsonObject(fields.Dict):
     """Any JSON object that can be sent on: not nested too deeply, and no number that no other JSON reader takes in."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any]:
-        content = super()._deserialize(value, attr, data, **kwargs)
-        pending: list[tuple[int, Any]] = [(1, content)]
-        while pending:  # without recursion: depth is the client's choice
-            depth, outer = pending.pop()
-            if depth > MAX_DEPTH:
-                raise ValidationError(f"Nested more than {MAX_DEPTH} levels deep.")
-            for key, item in list(outer.items() if isinstance(outer, dict) else enumerate(outer)):
-                if isinstance(item, dict | list):
-                    pending.append((depth + 1, item))
-                elif isinstance(item, int | float):
-                    outer[key] = _portable(item)
+        content: dict[str, Any] = portable(super()._deserialize(value, attr, data, **kwargs))
         return content
 
 
-def _portable(number: float) -> float:
+def portable(value: Any) -> Any:
+    """A value of JSON as it can be sent on; what is in it is changed in place. Raises ValidationError."""
+    whole = [value]
+    pending: list[tuple[int, Any]] = [(0, whole)]
+    while pending:  # without recursion: depth is the client's choice
+        depth, outer = pending.pop()
+        if depth > MAX_DEPTH:
+            raise ValidationError(f"Nested more than {MAX_DEPTH} levels deep.")
+        for key, item in list(outer.items() if isinstance(outer, dict) else enumerate(outer)):
+            if isinstance(item, dict | list):
+                pending.append((depth + 1, item))
+            elif isinstance(item, int | float):
+                outer[key] = _portable_number(item)
+    return whole[0]
+
+
+def _portable_number(number: float) -> float:
     """The number as the encoder takes it: beyond 64 bits as a float, which most readers make of it anyway."""
     if isinstance(number, int) and abs(number) <= LARGEST_INTEGER:
         return number

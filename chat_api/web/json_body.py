@@ -6,9 +6,8 @@ RFC 8259 leaves duplicate names undefined (section 4), so they are refused; NaN 
 
 import codecs
 import json
-import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,17 +17,12 @@ from marshmallow import Schema, fields
 from ..errors import InvalidInput, NotSentAsJson
 from .echo import field_name
 from .fields import Text
+from .json_values import BEFORE_NAMES_AND_VALUES, has_more_values
 from .request_body import SMALL_BODY_BYTES, receive_body, waiting_for_client
 
 # Names and values. The tools of a completion have some thousand. As objects so many take 5 to 20 MB of memory.
 MAX_VALUES = 50_000
 MAX_DIGITS = 400  # of an integer: the largest float has 309, and the time to convert grows with their square
-_SEPARATORS = b"[{,:"  # each name and each value but the first follows one
-_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"(?=[\s,:\]}]|\Z)'
-# counts separators outside of strings up to the limit, in one pass and without memory
-_TOO_MANY_VALUES = re.compile(
-    rb"(?:(?:[^\"\[{,:]++|" + _STRING + rb")*+[\[{,:]){%d}+" % (MAX_VALUES + 1), re.DOTALL
-)
 SHORT_FIELD_CHARACTERS = 64  # of an id, a word of a list, a number
 LONGEST_ESCAPE = 12  # bytes of a character beyond the Basic Multilingual Plane, as two \uXXXX
 LONGEST_ESCAPE_OF_BYTE = 6  # bytes that one byte of text may take: \u0001
@@ -61,8 +55,17 @@ def _longest_json(field: fields.Field) -> float:
 
 
 @contextmanager
-def json_object(*, is_small: bool) -> Iterator[dict[str, Any]]:
+def json_object(
+    *,
+    is_small: bool,
+    may_have_files: bool = False,
+    max_values: int = MAX_VALUES,
+    note: Callable[[bytes], None] | None = None,
+) -> Iterator[dict[str, Any]]:
     """The request's body as an object. While the block loads it, this process has no other large one in memory.
+
+    `may_have_files` gives room for files in Base64. `max_values` are the names and values that it may have. `note` is
+    given the body as it was sent.
 
     Raises NotSentAsJson (415), PayloadTooLarge (413, before more than the limit is read) and InvalidInput (400).
     """
@@ -70,21 +73,25 @@ def json_object(*, is_small: bool) -> Iterator[dict[str, Any]]:
     if environ.get("CONTENT_TYPE") != "application/json" or "HTTP_CONTENT_ENCODING" in environ:
         _require_json()
     limit: int = current_app.config["MAX_BODY_BYTES"]
+    if may_have_files:
+        limit = max(limit, current_app.config["MAX_INLINE_BODY_BYTES"])
     body = receive_body(min(SMALL_BODY_BYTES, limit) if is_small else limit)
     if isinstance(body, bytes):
-        yield _parsed_object(body)
+        yield _parsed_object(body, max_values, note)
         return
     with body:
         with waiting_for_client():  # without a slot, which the others need that don't wait
             _one_large_body.acquire()
         try:
-            yield _parsed_object(body.read())
+            yield _parsed_object(body.read(), max_values, note)
         finally:
             _one_large_body.release()
 
 
-def _parsed_object(raw: bytes) -> dict[str, Any]:
-    value = parse_json(raw)
+def _parsed_object(raw: bytes, max_values: int, note: Callable[[bytes], None] | None) -> dict[str, Any]:
+    if note is not None:
+        note(raw)
+    value = parse_json(raw, max_values)
     if not isinstance(value, dict):
         raise InvalidInput(detail="The body must be a JSON object.")
     return value
@@ -103,11 +110,11 @@ def _require_json() -> None:
         raise NotSentAsJson()
 
 
-def parse_json(raw: bytes) -> Any:
+def parse_json(raw: bytes, max_values: int = MAX_VALUES) -> Any:
     """Parse strictly. Raises InvalidInput, with line and column of the error where there are any."""
     raw = raw.removeprefix(codecs.BOM_UTF8)  # some editors and Windows tools write one; RFC 8259 section 8.1
-    if _has_too_many_values(raw):
-        raise InvalidInput(detail=f"The body has more than {MAX_VALUES} names and values.")
+    if has_more_values(raw, max_values + 1, separators=BEFORE_NAMES_AND_VALUES):
+        raise InvalidInput(detail=f"The body has more than {max_values} names and values.")
     try:
         value = _DECODER.decode(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -122,13 +129,6 @@ def parse_json(raw: bytes) -> Any:
     if b"\\u" in raw:  # the only way for NUL and lone surrogates to come in: as escapes
         _refuse_unstorable_text(value)
     return value
-
-
-def _has_too_many_values(raw: bytes) -> bool:
-    """Whether the parser would find more than MAX_VALUES, at least as far as it can read the text."""
-    if sum(raw.count(separator) for separator in _SEPARATORS) <= MAX_VALUES:
-        return False  # even if none of them is part of a text
-    return _TOO_MANY_VALUES.match(raw) is not None
 
 
 class _Refused(ValueError):

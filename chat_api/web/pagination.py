@@ -6,6 +6,7 @@ client, and costs the same in a short list and in a long one.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
 
@@ -190,8 +191,14 @@ def add_link_header(response: Response, page: Page, *, before: Any, after: Any) 
 
 def _link(relation: str, page: Page, name: str, cursor: Any) -> str:
     """The same list from another cursor; one holds nothing that a URL would have to escape."""
-    kept = [(other, text) for other, text in request.args.items() if other not in _CURSORS]
-    filters = f"&{urlencode(kept)}" if kept else ""
+    filters = _filters(request.query_string)
     return (
         f'<{request.script_root}{request.path}?limit={page.limit}&{name}={cursor}{filters}>; rel="{relation}"'
     )
+
+
+@lru_cache(maxsize=512)
+def _filters(query_string: bytes) -> str:
+    """What the request's query says besides the cursors, to go on with in a link; clients repeat the same few."""
+    kept = [(name, text) for name, text in request.args.items() if name not in _CURSORS]
+    return f"&{urlencode(kept)}" if kept else ""

@@ -18,7 +18,7 @@ from .spool import disk_space_needed, open_spool_file
 # what has no long text fits easily: the longest of them, a PUT of an API key, takes 52 KiB when all is escaped
 SMALL_BODY_BYTES = 64 * 1024
 CHUNK_BYTES = 256 * 1024
-ENDED_EARLY = "The body ended early."
+ENDED_EARLY = "The body is shorter than announced; send the request again."
 WAITING_FOR_CLIENT = (
     "chat_api.waiting_for_client"  # key of the WSGI environment: a WaitingForClient of the server
 )
@@ -83,22 +83,30 @@ def too_large(limit: int) -> PayloadTooLarge:
 
 def copy_body(target: IO[bytes], limit: int) -> int:
     """Write the body to `target`; its size. Raises as `receive_body`."""
+    received = 0
+    for chunk in body_chunks(limit):
+        received += len(chunk)
+        with disk_space_needed():
+            target.write(chunk)
+    with disk_space_needed():
+        target.flush()
+    return received
+
+
+def body_chunks(limit: int, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
+    """The body as it arrives. Raises as `receive_body`: whoever has not come to the end does not have it whole."""
     announced, received = body_length(limit), 0
     while announced is None or received < announced:
         left = (limit + 1 if announced is None else announced) - received  # a client may wait for the 413
-        chunk = read_from_client(min(CHUNK_BYTES, left))
+        chunk = read_from_client(min(chunk_bytes, left))
         if not chunk:
             break
         received += len(chunk)
         if received > limit:
             raise too_large(limit)
-        with disk_space_needed():
-            target.write(chunk)
+        yield chunk
     if announced is not None and received < announced:
         raise InvalidInput(detail=ENDED_EARLY)
-    with disk_space_needed():
-        target.flush()
-    return received
 
 
 def read_from_client(size: int) -> bytes:

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 from flask import Response, current_app, request
 from flask.json.provider import JSONProvider
+from werkzeug.urls import iri_to_uri
 
 from ..errors import PreconditionFailed
 
@@ -38,7 +39,8 @@ def raw_json_response(body: bytes, status: int = 200, headers: dict[str, str] | 
 
 def location(path: str) -> dict[str, str]:
     """The Location header of a created object, from its path in this API."""
-    return {"Location": f"{request.script_root}{path}"}
+    root = request.script_root
+    return {"Location": f"{iri_to_uri(root)}{path}" if root else path}
 
 
 def entity_response(content: Any) -> Response:
