@@ -8,6 +8,8 @@ from .untrusted_json import as_dict, as_list, as_text
 THINKING = ("thinking", "redacted_thinking")
 # a tool of the server has a block for the call and, after it, one for the result
 SERVER_CALLS = ("server_tool_use", "mcp_tool_use")
+# types of blocks -> the field that has to be a text
+_TEXT_FIELDS = {"text": "text", "thinking": "thinking", "redacted_thinking": "data"}
 
 
 def blocks_of(message: ChatMessage) -> list[dict[str, Any]]:
@@ -23,7 +25,12 @@ def blocks_of(message: ChatMessage) -> list[dict[str, Any]]:
 
 
 def _is_block(block: object) -> bool:
-    return isinstance(as_dict(block).get("type"), str)
+    """Whether the value can be a block. An import may have brought anything, and servers refuse a text that is none."""
+    fields = as_dict(block)
+    kind = fields.get("type")
+    if not isinstance(kind, str):
+        return False
+    return kind not in _TEXT_FIELDS or isinstance(fields.get(_TEXT_FIELDS[kind]), str)
 
 
 def _squeezed(text: str) -> str:

@@ -1,11 +1,10 @@
 """Calls to LLM providers: streaming a reply, listing models. See `Client`."""
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-
-import orjson
+from typing import IO, TYPE_CHECKING, Any
 
 from ..egress.cancellation import CancelToken
 from ..egress.errors import EgressError
@@ -13,6 +12,7 @@ from ..egress.gate import Gate, HttpRequest
 from ..egress.limits import Limits
 from .addresses import may_lack_version, operation_url, with_version
 from .complaints import STATUSES, Corrections
+from .error_codes import ATTACHMENT_REFUSED, MODEL_NOT_FOUND
 from .error_responses import error_of_response
 from .events import Corrected, Event, Finish, ReasoningDelta, TextDelta, ToolCall
 from .headers import merged_headers, secrets_of
@@ -22,6 +22,7 @@ from .protocols import protocol_of
 from .request import ChatRequest, Endpoint
 from .response_body import events_of_body
 from .stream_parser import ReplyTooLarge
+from .streamed_body import described, serialized
 from .untrusted_json import parse_whole
 
 if TYPE_CHECKING:
@@ -65,16 +66,23 @@ class Client:
         """What `stream` would send: `method`, `url`, `headers` (without the key), `body`. Sends nothing."""
         body = protocol_of(endpoint).request_body(request, endpoint)
         hidden = replace(endpoint, headers=dict.fromkeys(endpoint.headers, HIDDEN_KEY))
-        sent = _request_of(hidden, HIDDEN_KEY, body.fields)
-        return {"method": sent.method, "url": sent.url, "headers": dict(sent.headers), "body": body.fields}
+        fields = described(body.fields)
+        sent = _request_of(hidden, HIDDEN_KEY, fields)
+        return {"method": sent.method, "url": sent.url, "headers": dict(sent.headers), "body": fields}
 
     def stream(
-        self, endpoint: Endpoint, request: ChatRequest, cancel_token: CancelToken
+        self,
+        endpoint: Endpoint,
+        request: ChatRequest,
+        cancel_token: CancelToken,
+        *,
+        open_file: Callable[[], IO[bytes]] = tempfile.TemporaryFile,
     ) -> Iterator[list[Event]]:
         """The reply as it arrives: a list of typed events for each read.
 
         The last list ends with Finish. Raises EgressError if the reply ends in any other way; the events before
-        that remain valid. Closing the generator ends the call.
+        that remain valid. Closing the generator ends the call. `open_file` makes a temporary file for what is too
+        large for memory.
         """
         cancel_token.check()
         response, corrected = self._request_reply(endpoint, request, cancel_token)
@@ -83,11 +91,22 @@ class Client:
         try:
             if corrected is not None:
                 yield [corrected]
-            events = _limit_size(self._limits.reply_bytes, self._events(endpoint, response))
+            events = _limit_size(self._limits.reply_bytes, self._events(endpoint, response, open_file))
             yield from _with_own_names(events, names) if names else events
             response.finish()
         finally:
             response.close()
+
+    def send(self, endpoint: Endpoint, operation: str, body: bytes) -> "Response":
+        """The answer, of status 200, to an operation of the protocol that this service only hands on.
+
+        The caller reads and closes it. Raises EgressError.
+        """
+        deadline = time.monotonic() + self._limits.total_s
+        try:
+            return self._send_on(endpoint, operation, body, deadline)
+        except _NoSuchPath:
+            return self._send_on(with_version(endpoint), operation, body, deadline)
 
     def list_models(self, endpoint: Endpoint) -> list[Model]:
         """The models that the provider offers with this key. Raises EgressError."""
@@ -96,6 +115,21 @@ class Client:
             return self._list_models(endpoint, deadline)
         except _NoSuchPath:
             return self._list_models(with_version(endpoint), deadline)
+
+    def _send_on(self, endpoint: Endpoint, operation: str, body: bytes, deadline: float) -> "Response":
+        """Raises EgressError, and _NoSuchPath where another path is worth a try."""
+        own = {"Content-Type": "application/json", "Accept": "application/json"}
+        headers = _headers_of(endpoint, endpoint.api_key, own)
+        sent = HttpRequest("POST", operation_url(endpoint, operation), headers, body)
+        response = self._gate.send(sent, cancel_token=CancelToken(), limits=self._limits, deadline=deadline)
+        if response.status == 200:
+            return response
+        complaint = _read_complaint(response, CancelToken())
+        error = error_of_response(response.status, response.headers, complaint, secrets_of(endpoint))
+        is_path_unknown = response.status in NO_SUCH_PATH and error.code != MODEL_NOT_FOUND
+        if is_path_unknown and may_lack_version(endpoint):
+            raise _NoSuchPath
+        raise error
 
     def _list_models(self, endpoint: Endpoint, deadline: float) -> list[Model]:
         found = ModelList(operation_url(endpoint, "/models"), endpoint.api_format)
@@ -146,13 +180,14 @@ class Client:
                 return response, corrections.event(body.warnings)
             complaint = _read_complaint(response, cancel_token)
             error = error_of_response(response.status, response.headers, complaint, secrets_of(endpoint))
-            options = None
-            if response.status in NO_SUCH_PATH and may_lack_version(endpoint):
+            options, text = None, complaint.decode(errors="replace")
+            is_path_unknown = response.status in NO_SUCH_PATH and error.code != MODEL_NOT_FOUND
+            if is_path_unknown and may_lack_version(endpoint):
                 options = corrections.add_version(with_version(endpoint).options)
-            elif response.status in STATUSES:
-                text = complaint.decode(errors="replace")
+            elif response.status in STATUSES or error.code == ATTACHMENT_REFUSED:
                 options = corrections.add(text, body.fields, request, endpoint.options)
             if options is None:
+                error.lesson = corrections.lesson(text, request) if error.code == ATTACHMENT_REFUSED else None
                 raise error
             endpoint = replace(endpoint, options=options)
 
@@ -166,7 +201,9 @@ class Client:
         sent = _request_of(endpoint, endpoint.api_key, body)
         return self._gate.send(sent, cancel_token=cancel_token, limits=limits, deadline=deadline)
 
-    def _events(self, endpoint: Endpoint, response: "Response") -> Iterator[list[Event]]:
+    def _events(
+        self, endpoint: Endpoint, response: "Response", open_file: Callable[[], IO[bytes]]
+    ) -> Iterator[list[Event]]:
         """The events of a response: a stream, or one JSON object from a server that can't stream."""
         return events_of_body(
             protocol_of(endpoint),
@@ -174,6 +211,7 @@ class Client:
             secrets=secrets_of(endpoint),
             limits=self._limits,
             pace_s=self._pace_s,
+            open_file=open_file,
         )
 
 
@@ -193,7 +231,7 @@ def _request_of(endpoint: Endpoint, key: str, body: Mapping[str, Any]) -> HttpRe
     url = operation_url(endpoint, protocol_of(endpoint).COMPLETIONS_PATH)
     accepted = "text/event-stream" if body["stream"] else "application/json"
     own = {"Content-Type": "application/json", "Accept": accepted}
-    return HttpRequest("POST", url, _headers_of(endpoint, key, own), orjson.dumps(body))
+    return HttpRequest("POST", url, _headers_of(endpoint, key, own), serialized(body))
 
 
 def _headers_of(endpoint: Endpoint, key: str, own: Mapping[str, str]) -> dict[str, str]:

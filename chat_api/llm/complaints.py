@@ -11,8 +11,9 @@ from enum import Enum
 from typing import Any
 
 from .events import Corrected
+from .file_complaints import changes_for_files, has_in_newest
 from .history_complaints import changes_for_fields, changes_for_order, changes_for_signature
-from .options import RequestOptions
+from .options import RequestOptions, merged_changes
 from .request import ChatRequest
 
 STATUSES = (400, 403, 422)
@@ -67,7 +68,7 @@ class Scope(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """Changes of the options, and where they hold."""
+    """Changes of the options, and where they hold. `without` has only what this complaint is about."""
 
     changes: Mapping[str, Any]
     scope: Scope
@@ -144,6 +145,17 @@ def _history(refused: _Refused) -> Correction | None:
     return None
 
 
+def _files(refused: _Refused) -> Correction | None:
+    """What the model does not take is left out of older messages. The newest one is not answered without it.
+
+    An error may repeat words of the request, such as a file's name, so it must not change other users' requests.
+    """
+    changes = changes_for_files(refused.words, refused.request)
+    if not changes or "pdfs" in changes or has_in_newest(refused.request, changes):
+        return None
+    return Correction(changes, Scope.CALLER)
+
+
 def _thinking(refused: _Refused) -> Correction | None:
     kind = (refused.body.get("thinking") or {}).get("type")
     if kind == "enabled" and "adaptive" in refused.words:
@@ -171,7 +183,7 @@ def _both_of_sampling(refused: _Refused) -> Correction | None:
     if "both" in refused.words and all(
         name in given and name in refused.words for name in ("temperature", "top_p")
     ):
-        return Correction({"without": (*refused.options.without, "top_p")}, Scope.REQUEST)
+        return Correction({"without": ("top_p",)}, Scope.REQUEST)
     return None
 
 
@@ -183,7 +195,7 @@ def _dispensable(refused: _Refused) -> Correction | None:
         return None
     is_steered = any(name in refused.request.parameters for name in _STEERING if name not in names)
     scope = Scope.REQUEST if is_steered else Scope.CALLER
-    return Correction({"without": (*refused.options.without, *names)}, scope)
+    return Correction({"without": tuple(names)}, scope)
 
 
 def _is_refused(refused: _Refused, name: str) -> bool:
@@ -205,6 +217,7 @@ _RULES: tuple[Callable[[_Refused], Correction | None], ...] = (
     _stream_options,
     _stream,
     _developer_role,
+    _files,
     _history,
     _thinking,
     _max_output,
@@ -242,6 +255,12 @@ class Corrections:
         names = set(correction.changes) - {"without"}
         return any(names & set(made.changes) for made in self._made)
 
+    @staticmethod
+    def lesson(complaint: str, request: ChatRequest) -> Corrected | None:
+        """What a refusal that ends a request says about later ones; None where that is nothing."""
+        changes = changes_for_files(complaint.lower(), request)
+        return Corrected({}, changes, ()) if changes and not request.parameters.get("extra") else None
+
     def add_version(self, options: RequestOptions) -> RequestOptions:
         """Note that the server knows its paths with a version only; the options to try next."""
         self._made.append(Correction({"version_in_path": True}, Scope.SERVER))
@@ -254,6 +273,8 @@ class Corrections:
         return Corrected(self._changes(Scope.SERVER), self._changes(Scope.CALLER), warnings)
 
     def _changes(self, scope: Scope) -> dict[str, Any]:
-        return {
-            name: value for made in self._made if made.scope is scope for name, value in made.changes.items()
-        }
+        changes: dict[str, Any] = {}
+        for made in self._made:
+            if made.scope is scope:
+                changes = merged_changes(changes, made.changes)
+        return changes

@@ -22,6 +22,8 @@ OVERLOADED = "provider_overloaded"
 CONTEXT_TOO_LONG = "provider_context_too_long"
 MODEL_NOT_FOUND = "provider_model_not_found"
 INVALID_REQUEST = "provider_invalid_request"
+ATTACHMENT_REFUSED = "provider_refused_attachment"
+ATTACHMENT_UNREADABLE = "attachment_unreadable"
 
 # A provider's 401 or 400 never becomes ours: 502 says that the provider did not do its part, the code says why.
 ERROR_CODES = {
@@ -46,6 +48,14 @@ ERROR_CODES = {
     ),
     INVALID_REQUEST: ErrorCode(
         502, "The provider refused the request as invalid, such as a parameter of it."
+    ),
+    ATTACHMENT_REFUSED: ErrorCode(
+        502,
+        "The provider or the model does not take an attachment of the conversation: its kind, its size, or what is in "
+        "it.",
+    ),
+    ATTACHMENT_UNREADABLE: ErrorCode(
+        409, "The bytes of an attachment are not in the storage any more; `attachment_id` says of which."
     ),
     UNREACHABLE: ErrorCode(502, "There was no connection to the provider, or it broke."),
     BLOCKED: ErrorCode(502, "The provider's address may not be called."),

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .error_codes import (
+    ATTACHMENT_REFUSED,
     CONTEXT_TOO_LONG,
     FAILED,
     INVALID_REQUEST,
@@ -64,8 +65,8 @@ def _phrases(code: str, *phrases: str, only: tuple[int | None, ...] = ()) -> Rul
     return Rule(code, phrases=phrases, only=only)
 
 
-def _pattern(code: str, pattern: str) -> Rule:
-    return Rule(code, pattern=re.compile(pattern))
+def _pattern(code: str, pattern: str, *, only: tuple[int | None, ...] = ()) -> Rule:
+    return Rule(code, pattern=re.compile(pattern), only=only)
 
 
 def _statuses(code: str, *statuses: int) -> Rule:
@@ -137,6 +138,68 @@ RULES = (
         "error_code:336100 code:1305 code:1312 status_code:1013",
     ),
     # -- phrases in messages --
+    _phrases(
+        ATTACHMENT_REFUSED,
+        "not support image",
+        "not support vision",
+        "not support audio",
+        "not support file",
+        "not support pdf",
+        "not support document",
+        "not support multimodal",
+        "support image input",
+        "support audio input",
+        "support file input",
+        "image input is not supported",
+        "image inputs are not supported",
+        "image input is disabled",
+        "images are not supported",
+        "audio input is not supported",
+        "image_url is not supported",
+        "image_url is only supported",
+        "unknown variant `image_url`",
+        "unknown variant `input_audio`",
+        "unknown variant `file`",
+        "invalid value: 'image_url'",
+        "invalid value: 'input_audio'",
+        "invalid value: 'file'",
+        "is not a multimodal model",
+        "multimodal data provided",
+        "image(s) may be provided",
+        "audio(s) may be provided",
+        "mmproj",
+        "could not process image",
+        "could not process pdf",
+        "could not process document",
+        "failed to process image",
+        "failed to load image",
+        "failed to decode image",
+        "unable to process input image",
+        "does not represent a valid image",
+        "invalid image",
+        "unsupported image",
+        "image exceeds",
+        "image dimensions exceed",
+        "image is too large",
+        "image size",
+        "too many images",
+        "unsupported mime type",
+        "invalid mime type",
+        "unsupported mimetype",
+        "unsupported file type",
+        "invalid file data",
+        "invalid base64",
+        "failed to decode audio",
+        "invalid audio",
+        "unsupported audio",
+        "the pdf specified",
+        "pdf pages",
+        "pdf is password",
+        "the document has no pages",
+        "content must be a string",
+        "content should be a string",
+        "content: input should be a valid string",
+    ),
     _phrases(RATE_LIMITED, "tokens per minute", "tokens per min", "requests per minute", "requests per min",
              "token rate limit", "call rate limit"),
     _phrases(
@@ -317,10 +380,11 @@ RULES = (
     ),
     _pattern(
         MODEL_NOT_FOUND,
-        r"\bmodel\b[^.]{0,120}(?:does not exist|doesn't exist|not exist|not found|not loaded|not available"
+        r"(?<![/\w])model\b[^.]{0,120}(?:does not exist|doesn't exist|not exist|not found|not loaded|not available"
         r"|is not supported|not deployed)",
     ),
-    _phrases(MODEL_NOT_FOUND, "model", only=(404, 410)),
+    # not the path of a request, such as /v1/models
+    _pattern(MODEL_NOT_FOUND, r"(?<![/\w])model", only=(404, 410)),
     # -- what the status says --
     _statuses(KEY_REFUSED, 401),
     _statuses(QUOTA_EXCEEDED, 402),

@@ -2,6 +2,7 @@
 
 from ..egress.errors import Failed
 from . import error_codes
+from .events import Corrected
 
 
 class ProviderError(Failed):
@@ -16,3 +17,4 @@ class ProviderError(Failed):
         super().__init__(detail)
         self.code = code
         self.retry_after_s = retry_after_s
+        self.lesson: Corrected | None = None  # what it says about the options of later requests

@@ -1,6 +1,6 @@
 """The events of a provider's reply, independent of its protocol."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,21 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class FileData:
+    """The next bytes of a picture, a recording or a video; those with the same number are one file, in their order.
+
+    It is whole with the one that `is_last`. `content` can be read once, and only until the next read of the reply;
+    it raises `base64_content.Unreadable`.
+    """
+
+    number: int
+    kind: str  # "image", "audio" or "video"
+    content: Iterator[bytes]
+    is_last: bool = True
+    media_type: str = ""  # what the provider calls it
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderState:
     """What the provider wants back with this message in later requests: signatures, encrypted or open reasoning.
 
@@ -65,6 +80,8 @@ class Usage:
 
     prompt_tokens: int | None
     completion_tokens: int | None
+    cached_tokens: int | None = None  # of the prompt's
+    reasoning_tokens: int | None = None  # of the completion's
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +118,7 @@ Event = (
     | TextWasReasoning
     | ToolCall
     | Source
+    | FileData
     | ProviderState
     | Usage
     | Corrected

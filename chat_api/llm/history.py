@@ -17,6 +17,17 @@ from .call_ids import fit_call_ids
 from .claude_blocks import SERVER_CALLS, blocks_of
 from .events import ToolCall
 from .options import RequestOptions
+from .parts import (
+    AUDIO,
+    FILES,
+    IMAGE,
+    Kind,
+    TextPart,
+    joined_parts,
+    text_of,
+    with_notes,
+    without_documents,
+)
 from .request import ChatMessage, ChatRequest, Endpoint
 from .tool_names import fit_names, renamed_parameters
 from .untrusted_json import as_dict, as_list, is_serializable, parse_json
@@ -33,6 +44,7 @@ SKIP_SIGNATURE = {"google": {"thought_signature": "skip_thought_signature_valida
 # DeepSeek refuses an empty text for reasoning that is not known
 UNKNOWN_REASONING = " "
 
+KINDS: Mapping[Kind, str] = {IMAGE: "pictures", AUDIO: "recordings"}  # that may be left out, in warnings
 _SYSTEM = ("system", "developer")
 _CLAUDE = re.compile(r"claude-(?:[a-z]+-)*v?(\d+)(?:[.-](\d{1,2})(?!\d))?")
 _NO_PREFILL_SINCE = (4, 6)
@@ -55,6 +67,8 @@ class Rules:
     state: bool
     thought_signatures: bool
     reasoning_content: bool
+    refused_kinds: tuple[Kind, ...] = ()  # of files
+    documents: bool = False  # texts of files are blocks of their own
 
 
 def acceptable(request: ChatRequest, endpoint: Endpoint) -> ChatRequest:
@@ -68,6 +82,17 @@ def acceptable(request: ChatRequest, endpoint: Endpoint) -> ChatRequest:
     return replace(request, messages=messages, parameters=renamed_parameters(parameters, names))
 
 
+def left_out_warnings(request: ChatRequest, endpoint: Endpoint) -> tuple[str, ...]:
+    """What of the request's files the endpoint does not get."""
+    rules = rules_of(endpoint.api_format, endpoint.options, request.model, request.parameters)
+    sent = {part.kind for message in request.messages for part in message.parts if isinstance(part, FILES)}
+    return tuple(
+        f"attachments: The model takes no {KINDS[kind]}; a line stands in place of each."
+        for kind in rules.refused_kinds
+        if kind in sent
+    )
+
+
 def original_names(request: ChatRequest) -> dict[str, str]:
     """The names of tools that are sent instead of others, and these: what a call in the reply means."""
     return {fits: name for name, fits in _fitted_names(request).items()}
@@ -77,9 +102,7 @@ def _fitted_names(request: ChatRequest) -> dict[str, str]:
     return fit_names(_names(request.parameters, request.messages))
 
 
-def rules_of(
-    api_format: str, options: RequestOptions, model: str, parameters: Mapping[str, Any] | None = None
-) -> Rules:
+def rules_of(api_format: str, options: RequestOptions, model: str, parameters: Mapping[str, Any]) -> Rules:
     """The rules of a server, of which some go with the model, whoever serves it."""
     is_anthropic = api_format == "anthropic"
     is_mistral = not is_anthropic and _MISTRAL.search(model.lower()) is not None
@@ -89,16 +112,23 @@ def rules_of(
         developer_role=options.developer_role and not is_anthropic,
         blank_text=options.blank_text and not is_anthropic,
         user_after_tool=(options.user_after_tool and not is_mistral) or is_anthropic,
-        prefill=options.prefill and not is_mistral and _is_continued(is_anthropic, model, parameters or {}),
+        prefill=options.prefill and not is_mistral and _is_continued(is_anthropic, model, parameters),
         call_ids="anthropic" if is_anthropic else "mistral" if is_mistral else options.call_ids,
         state=options.state,
         thought_signatures=options.thought_signatures and not is_anthropic,
         reasoning_content=options.reasoning_content and not is_anthropic,
+        refused_kinds=_refused_kinds(options, is_anthropic),
+        documents=is_anthropic and options.pdfs,
     )
 
 
+def _refused_kinds(options: RequestOptions, is_anthropic: bool) -> tuple[Kind, ...]:
+    images: tuple[Kind, ...] = () if options.images else (IMAGE,)
+    return images if options.audio and not is_anthropic else (*images, AUDIO)
+
+
 def provider_history(
-    messages: Sequence[ChatMessage], rules: Rules, names: Mapping[str, str] | None = None
+    messages: Sequence[ChatMessage], rules: Rules, names: Mapping[str, str]
 ) -> tuple[ChatMessage, ...]:
     """The messages under the rules of a server. `names` are those of tools that it would refuse, and what is sent."""
     answered = _with_results([_fitted(message, rules) for message in messages])
@@ -112,7 +142,7 @@ def provider_history(
         said.append(ChatMessage("user", START))
     if said[-1].role == "assistant" and not rules.prefill and not _awaits_server(said[-1], rules):
         said.append(ChatMessage("user", CONTINUE))
-    return tuple(_finished(said, rules, names or {}))
+    return tuple(_finished(said, rules, names))
 
 
 # -- the rules ------------------------------------------------------------------------------------------------
@@ -163,13 +193,24 @@ def _fitted(message: ChatMessage, rules: Rules) -> ChatMessage:
     """A message with a role and a content that the server knows."""
     if message.role == "developer" and not rules.developer_role:
         return replace(message, role="system")
+    if message.parts:
+        return _with_fitted_parts(message, rules)
     if message.tool_calls and not rules.blank_text and not message.content.strip():
         return replace(message, content="")
     return message
 
 
+def _with_fitted_parts(message: ChatMessage, rules: Rules) -> ChatMessage:
+    """A message with parts that the server takes: a text, where there is nothing else."""
+    parts = with_notes(message.parts, rules.refused_kinds)
+    if not rules.documents:
+        parts = without_documents(parts)
+    is_text = all(isinstance(part, TextPart) for part in parts)
+    return replace(message, content=text_of(parts), parts=() if is_text else parts)
+
+
 def _says_something(message: ChatMessage, rules: Rules) -> bool:
-    if message.role == "tool" or message.tool_calls:
+    if message.role == "tool" or message.tool_calls or message.parts:
         return True
     return bool(message.content if rules.blank_text else message.content.strip())
 
@@ -205,7 +246,7 @@ def _with_results(messages: Sequence[ChatMessage]) -> Iterator[ChatMessage]:
                 yield ChatMessage("user", STRAY_RESULT + text)
             continue
         if message.role != "assistant":
-            yield ChatMessage(message.role, message.content)
+            yield ChatMessage(message.role, message.content, parts=message.parts)
             continue
         yield message
         for number, call in enumerate(message.tool_calls):
@@ -266,7 +307,11 @@ def _joined(run: Sequence[ChatMessage]) -> ChatMessage:
     """Messages of one role as one. Of several states the one that goes with the calls stays, or the last."""
     if len(run) == 1:
         return run[0]
-    return replace(run[-1], content="\n\n".join(message.content for message in run if message.content))
+    return replace(
+        run[-1],
+        content="\n\n".join(message.content for message in run if message.content),
+        parts=joined_parts([(message.content, message.parts) for message in run]),
+    )
 
 
 # -- the last step --------------------------------------------------------------------------------------------

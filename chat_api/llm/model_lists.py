@@ -53,6 +53,15 @@ ABILITY_FIELDS = (
 )  # fmt: skip
 
 
+# of those the ones that list all kinds of input, so that what is missing is not taken
+MODALITY_FIELDS = (
+    "input_modalities",
+    "supported_input_modalities",
+    "architecture.input_modalities",
+    "modalities.input",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """A model that a provider offers. What its server does not say is None."""
@@ -62,6 +71,7 @@ class Model:
     context_window: int | None = None
     max_output_tokens: int | None = None
     abilities: tuple[str, ...] | None = None  # of ABILITIES
+    lacks: frozenset[str] = frozenset()  # abilities that its server says it does not have
 
     def to_json(self) -> dict[str, Any]:
         """Without what the server does not say."""
@@ -164,12 +174,15 @@ def _model_of(item: object) -> Model | None:
     id = id.removeprefix(NAME_PREFIX)
     if not 0 < len(id) <= MAX_MODEL_ID_LENGTH or not id.isprintable():
         return None
+    said = _said_of(fields)
     return Model(
         id=id,
         name=_name_of(fields, id),
         context_window=_first_count(fields, CONTEXT_WINDOWS),
         max_output_tokens=_first_count(fields, OUTPUT_LIMITS),
-        abilities=_abilities_of(fields),
+        abilities=tuple(sorted(ability for ability, has_it in said.items() if has_it)) if said else None,
+        lacks=frozenset(ability for ability, has_it in said.items() if not has_it)
+        | _missing_modalities(fields, said),
     )
 
 
@@ -193,8 +206,8 @@ def _at(fields: Mapping[str, Any], path: str) -> Any:
     return value
 
 
-def _abilities_of(fields: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The abilities that a server says a model has; None where it says nothing about any."""
+def _said_of(fields: Mapping[str, Any]) -> dict[str, bool]:
+    """Of each ability that a server names whether a model has it."""
     said: dict[str, bool] = {}
     # the fields themselves may be flags, such as supports_tools
     for value in (fields, *(_at(fields, path) for path in ABILITY_FIELDS)):
@@ -202,9 +215,15 @@ def _abilities_of(fields: Mapping[str, Any]) -> tuple[str, ...] | None:
             said[ability] = has_it or said.get(ability, False)
     if isinstance(kind := fields.get("type"), str) and kind.lower() == "vlm":
         said["images"] = True
-    if not said:
-        return None
-    return tuple(sorted(ability for ability, has_it in said.items() if has_it))
+    return said
+
+
+def _missing_modalities(fields: Mapping[str, Any], said: Mapping[str, bool]) -> frozenset[str]:
+    """The kinds of input that a list of all kinds does not have. Documents may be read for a model that has none."""
+    lists = [as_list(_at(fields, path)) for path in MODALITY_FIELDS]
+    if not any("text" in kinds for kinds in lists):
+        return frozenset()
+    return frozenset(ability for ability in ("audio", "images") if not said.get(ability))
 
 
 def _flags_of(value: object) -> Iterator[tuple[str, bool]]:
@@ -223,7 +242,7 @@ def _ability_of(word: str) -> str | None:
 
 
 def _with_query(url: str, **parameters: str) -> str:
-    """The URL with these parameters in its query, in the stead of any of the same name."""
+    """The URL with these parameters in its query, in place of any of the same name."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query, keep_blank_values=True)) | parameters
     return parts._replace(query=urlencode(query)).geturl()

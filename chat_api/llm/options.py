@@ -41,6 +41,12 @@ class RequestOptions:
     reasoning_content: bool = False
     # what the server sent with a reply for itself goes back to it: signatures, reasoning
     state: bool = True
+    # the model looks at pictures; one that does not gets a line about each
+    images: bool = True
+    # documents in PDF are sent as they are, and the server reads them; otherwise their text is sent
+    pdfs: bool = False
+    # the model listens to recordings, in WAV and MP3; the protocol of Anthropic has none
+    audio: bool = True
     # in whose words parameters are sent: a name in dialects.DIALECTS; otherwise in OpenAI's, and all of them
     dialect: str = ""
     # parameters that the server refuses for the model
@@ -57,6 +63,13 @@ class RequestOptions:
         """These options with some changed; names that are not options are left out."""
         known = {field.name for field in fields(self)}
         values = {name: value for name, value in changes.items() if name in known}
-        if "without" in values:
-            values["without"] = tuple(values["without"])  # JSON has lists
-        return replace(self, **values)
+        return replace(self, **merged_changes({"without": self.without}, values))
+
+
+def merged_changes(known: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Two sets of changes as one: the later values win, but parameters to leave out are added to those before."""
+    both = {**known, **changes}
+    if "without" in both:
+        names = (*known.get("without", ()), *changes.get("without", ()))  # JSON has lists
+        both["without"] = tuple(dict.fromkeys(names))
+    return both

@@ -6,6 +6,7 @@ from typing import Any
 
 from .events import ToolCall
 from .options import RequestOptions
+from .parts import Part
 
 API_FORMATS = ("openai", "anthropic")
 
@@ -20,6 +21,8 @@ class ChatMessage:
     tool_call_id: str | None = None  # of a tool message: the call it answers
     # of an assistant message: what this provider sent with it for itself, see `events.ProviderState`
     state: Mapping[str, Any] | None = None
+    # of a user's message that has more than text: all of it in order; `content` has the texts alone
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

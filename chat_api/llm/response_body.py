@@ -7,10 +7,11 @@ as a stream.
 import re
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ..egress.errors import Failed
 from ..egress.limits import Limits
+from .base64_content import LongRuns
 from .error_responses import error_of_report
 from .events import Event
 from .redaction import Secrets
@@ -33,29 +34,43 @@ _MEDIA_TYPE = re.compile(r"[a-z0-9.+-]{1,40}/[a-z0-9.+-]{1,40}")
 
 
 def events_of_body(
-    protocol: Any, response: "Response", *, secrets: Secrets, limits: Limits, pace_s: Callable[[], float]
+    protocol: Any,
+    response: "Response",
+    *,
+    secrets: Secrets,
+    limits: Limits,
+    pace_s: Callable[[], float],
+    open_file: Callable[[], IO[bytes]],
 ) -> Iterator[list[Event]]:
-    """The events of a reply, as a `protocol` (such as the package `openai`) reads them. Raises EgressError."""
+    """The events of a reply, as a `protocol` (such as the package `openai`) reads them. Raises EgressError.
+
+    `open_file` makes a temporary file, for a long file in the reply; it may raise OSError.
+    """
     if str(response.headers.get("Content-Encoding") or "identity").strip().lower() != "identity":
         raise Failed("The provider's response is compressed although that was not requested.")
     head, kind = _read_head(response)
     most_bytes = limits.reply_bytes * JSON_BYTES_PER_REPLY_BYTE
-    if kind == STREAM:
-        frames = _frames(head, response, max(limits.line_bytes, most_bytes), pace_s)
-        yield from protocol.parse_stream(frames, secrets=secrets, reply_bytes=limits.reply_bytes)
-    elif kind == JSON:
-        content = head + response.read_all(max(most_bytes - len(head), 0))
-        answer = parse_whole(content)
-        if answer is None and (lines := _json_lines(content)):
-            yield from protocol.parse_stream([lines], secrets=secrets, reply_bytes=limits.reply_bytes)
+    runs = LongRuns(open_file=open_file, reply_bytes=limits.reply_bytes, file_bytes=limits.file_bytes)
+    parsed = {"secrets": secrets, "reply_bytes": limits.reply_bytes, "runs": runs}
+    try:
+        if kind == STREAM:
+            frames = _frames(head, response, runs, max(limits.line_bytes, most_bytes), pace_s)
+            yield from protocol.parse_stream(frames, **parsed)
+        elif kind == JSON:
+            content = _read_whole(head, response, runs, most_bytes)
+            answer = parse_whole(content)
+            if answer is None and (lines := _json_lines(content)):
+                yield from protocol.parse_stream([lines], **parsed)
+            else:
+                yield protocol.parse_json_reply(answer, **parsed)
+        elif kind == MARKUP:
+            raise Failed(
+                "The provider answered with a web page (HTML) instead of a reply. Check the provider's `api_endpoint`."
+            )
         else:
-            yield protocol.parse_json_reply(answer, secrets=secrets, reply_bytes=limits.reply_bytes)
-    elif kind == MARKUP:
-        raise Failed(
-            "The provider answered with a web page (HTML) instead of a reply. Check the provider's `api_endpoint`."
-        )
-    else:
-        raise _error_of_text(head + response.read_all(MAX_TEXT_BYTES), response, secrets)
+            raise _error_of_text(head + response.read_all(MAX_TEXT_BYTES), response, secrets)
+    finally:
+        runs.close()
 
 
 def kind_of(head: bytes, *, is_whole: bool) -> str | None:
@@ -85,15 +100,27 @@ def _read_head(response: "Response") -> tuple[bytes, str]:
 
 
 def _frames(
-    head: bytes, response: "Response", line_bytes: int, pace_s: Callable[[], float]
+    head: bytes, response: "Response", runs: LongRuns, line_bytes: int, pace_s: Callable[[], float]
 ) -> Iterator[list[Frame]]:
     """The frames that each read completed."""
     reader = SseReader(line_bytes)
     for received in chain([head], iter(lambda: response.read(pace_s=pace_s()), b"")):
-        if frames := reader.feed(received):
+        frames = reader.feed(runs.feed(received))
+        reader.file_bytes = runs.inline_bytes
+        if frames:
             yield frames
-    if frames := reader.close():
+    if frames := reader.feed(runs.rest()) + reader.close():
         yield frames
+
+
+def _read_whole(head: bytes, response: "Response", runs: LongRuns, max_bytes: int) -> bytes:
+    """The whole body, at most so much of it beside its files."""
+    parts = [runs.feed(head)]
+    size = len(parts[0])
+    while size < max_bytes + runs.inline_bytes and (received := response.read()):
+        parts.append(runs.feed(received))
+        size += len(parts[-1])
+    return b"".join([*parts, runs.rest()])[: max_bytes + runs.inline_bytes]
 
 
 def _json_lines(content: bytes) -> list[Frame]:

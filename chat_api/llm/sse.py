@@ -24,7 +24,8 @@ class SseReader:
     """Turns bytes into the events that they complete. Ids, retry times and comments are ignored."""
 
     def __init__(self, line_bytes: int) -> None:
-        self._line_bytes = line_bytes
+        self.line_bytes = line_bytes
+        self.file_bytes = 0  # of the line, beyond that: what of it is a file; grows
         # an incomplete line, as a list: joining at each read would take quadratic time
         self._partial_line: list[bytes] = []
         self._partial_bytes = 0
@@ -64,7 +65,7 @@ class SseReader:
         if rest:
             self._partial_line.append(rest)
             self._partial_bytes += len(rest)
-            self._too_long |= self._partial_bytes > self._line_bytes
+            self._too_long |= self._partial_bytes > self.line_bytes + self.file_bytes
         return frames
 
     def close(self) -> list[Frame]:
@@ -80,7 +81,7 @@ class SseReader:
 
     def _check(self) -> None:
         if self._too_long:
-            raise Failed(f"The provider sent a line of more than {self._line_bytes} bytes.")
+            raise Failed(f"The provider sent a line of more than {self.line_bytes} bytes.")
         if self._too_complex:
             raise Failed(f"The provider sent an event of more than {MAX_CONTAINERS} objects and arrays.")
         if self._spare_lines < 0:
@@ -114,7 +115,7 @@ class SseReader:
             self._event = b"" if line == b"event" else self._event
             return
         self._data_bytes += len(value) + 1  # the line end counts, or there could be any number of empty lines
-        if self._data_bytes > self._line_bytes:
+        if self._data_bytes > self.line_bytes + self.file_bytes:
             self._too_long = True
             return
         self._data.append(value)

@@ -9,14 +9,17 @@ from uuid import uuid4
 import orjson
 
 from ..egress.errors import EgressError, Failed, TimedOut, Unreachable
+from .base64_content import LongRuns
 from .error_responses import error_of_no_reply, error_of_report, error_of_stray
-from .events import Event, Finish, Notice, ProviderState, ReasoningDelta, TextDelta, ToolCall, Usage
+from .events import Event, Finish, ProviderState, ReasoningDelta, TextDelta, ToolCall, Usage
 from .finish_reasons import STOP, TOOL_CALLS, finish_reason, is_complete
 from .provider_state import StateTooLarge
 from .redaction import Secrets
+from .reply_media import ReplyMedia
 from .reply_text import ReplyText
 from .sources import Sources
 from .sse import Frame
+from .token_details import TokenDetails
 from .untrusted_json import parse_json
 
 # what a tool call counts towards the limit in addition to its text, so that the number of empty ones is bounded
@@ -30,9 +33,6 @@ EMPTY_FRAME_BYTES = 200
 MAX_EMPTY_BYTES = 24 * 1024 * 1024
 
 NO_ARGUMENTS = ("", "null", '""', "None")  # what some servers send for none
-# what stands for a reply that has no text but something that can't be kept
-MEDIA_NOTE = "The model made {what}, which this service can't show yet."
-MEDIA = {"picture": "a picture", "sound": "a sound recording", "video": "a video"}
 
 ERROR_EVENTS = frozenset(("error", "Error", "ERROR", "exception"))  # the names of events that report one
 ENDED_EARLY = "The provider's response ended before the reply was complete."
@@ -72,14 +72,15 @@ class PartialToolCall:
 class StreamParser:
     """State of one reply while it arrives. A protocol's subclass implements `take` and `take_json`."""
 
-    def __init__(self, secrets: Secrets, reply_bytes: int) -> None:
+    def __init__(self, secrets: Secrets, reply_bytes: int, runs: LongRuns | None = None) -> None:
+        """`runs` has the long files of the response, if any are taken out of it."""
         self.secrets = secrets
         self.finish_reason: str | None = None
         self.is_done = False  # the provider marked the end
         self.usage: Usage | None = None
         self.text = ReplyText()
         self.sources = Sources()
-        self.media: dict[str, int] = {}  # how many pictures and the like came, which are not kept
+        self.media = ReplyMedia(runs)
         self.calls: list[PartialToolCall] = []
         self.call_at: dict[object, PartialToolCall] = {}  # by the index in later fragments
         self.has_brought = False  # something of a reply came
@@ -149,12 +150,17 @@ class StreamParser:
             call.arguments.append(fragment)
             call.size += len(fragment)
 
-    def merge_usage(self, prompt_tokens: int | None, completion_tokens: int | None) -> None:
+    def merge_usage(
+        self, prompt_tokens: int | None, completion_tokens: int | None, details: TokenDetails
+    ) -> None:
         """Take counts. One that is missing, or 0 after another, changes nothing: some servers send them in parts."""
         known = self.usage or Usage(None, None)
         if prompt_tokens is not None or completion_tokens is not None:
             self.usage = Usage(
-                _later(known.prompt_tokens, prompt_tokens), _later(known.completion_tokens, completion_tokens)
+                _later(known.prompt_tokens, prompt_tokens),
+                _later(known.completion_tokens, completion_tokens),
+                _later(known.cached_tokens, details.cached),
+                _later(known.reasoning_tokens, details.reasoning),
             )
 
     def note_read(self, frames: list[Frame], brought: int) -> None:
@@ -183,20 +189,26 @@ class StreamParser:
         self.text.close(found)
 
     def end(self) -> list[Event]:
-        """The last events: a note, tool calls, usage, finish. Raises EgressError if the reply is incomplete."""
+        """The last events: files, tool calls, usage, finish. Raises EgressError if the reply is incomplete."""
         if self._has_invalid and not self._has_valid:
             raise error_of_no_reply(self._stray, self.secrets)
         if self.finish_reason is None and not self.is_done:
             raise Unreachable(ENDED_EARLY)
         self.calls = [call for call in self.calls if call.name or call.size]
-        if self.finish_reason is None and not (self.has_brought or self.calls or self.media):
+        if self.finish_reason is None and not (self.has_brought or self.calls or self.media.count):
             raise error_of_no_reply(self._stray, self.secrets)
         reason = finish_reason(self.finish_reason or STOP)
         if self.calls and is_complete(reason):  # some servers report another good end
             reason = TOOL_CALLS
         calls = [call.complete() for call in self.calls]
         usage = [self.usage] if self.usage else []
-        return [*self._notes(), *calls, *self._state(), *usage, Finish(reason)]
+        return [
+            *self.media.end(has_text=self.text.length > 0),
+            *calls,
+            *self._state(),
+            *usage,
+            Finish(reason),
+        ]
 
     def build_state(self) -> Mapping[str, Any] | None:
         """What the provider wants back with the reply, None for nothing. Raises StateTooLarge."""
@@ -208,16 +220,6 @@ class StreamParser:
         except StateTooLarge:
             state = {}
         return [] if state is None else [ProviderState(state)]
-
-    def _notes(self) -> list[Event]:
-        """What of the reply is not kept: the text says so where there is no other, else a notice does."""
-        if not self.media:
-            return []
-        what = " and ".join(
-            MEDIA[kind] if count == 1 else f"{count} {kind}s" for kind, count in self.media.items()
-        )
-        note = MEDIA_NOTE.format(what=what)
-        return [Notice(note) if self.text.length else TextDelta(f"[{note}]")]
 
     def _count(self, size: int) -> None:
         """Count what a tool call brings, which becomes an event only at the end."""

@@ -34,8 +34,17 @@ def renamed_parameters(parameters: Mapping[str, Any], names: Mapping[str, str]) 
     if tools := as_list(parameters.get("tools")):
         renamed["tools"] = [_renamed(tool, names) for tool in tools]
     if isinstance(choice := parameters.get("tool_choice"), dict):
-        renamed["tool_choice"] = _renamed(choice, names)
+        renamed["tool_choice"] = _renamed_choice(choice, names)
     return renamed
+
+
+def _renamed_choice(choice: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """A choice of one tool, or of some of them, which has a list of its own."""
+    allowed = as_dict(choice.get("allowed_tools"))
+    if not (tools := as_list(allowed.get("tools"))):
+        renamed: dict[str, Any] = _renamed(choice, names)
+        return renamed
+    return {**choice, "allowed_tools": {**allowed, "tools": [_renamed(tool, names) for tool in tools]}}
 
 
 def _renamed(tool: Any, names: Mapping[str, str]) -> Any:

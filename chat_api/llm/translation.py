@@ -1,6 +1,6 @@
 """What parameters become for a provider: fields of the body, and warnings about what it can't do."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,9 +30,22 @@ class Translation:
         """Say that the provider does not have a parameter, which is therefore not sent."""
         self.warn(name, f"{self.vendor} does not have this parameter; it was not sent.")
 
-    def take(self, given: Mapping[str, Any], names: Iterable[str]) -> None:
-        """Send these parameters as they were given."""
-        self.fields.update({name: given[name] for name in names if given.get(name) is not None})
+    def without_refused(
+        self, given: Mapping[str, Any], model: str, refused: Container[str]
+    ) -> dict[str, Any]:
+        """The parameters except for those that the model is known to refuse, which is said."""
+        for name in given:
+            if name in refused:
+                self.warn(name, f"The model {model} does not take it; it was not sent.")
+        return {name: value for name, value in given.items() if name not in refused}
+
+    def add_extra(self, given: Mapping[str, Any]) -> None:
+        """Send the fields of `extra`, which win over all others; tools are added to the others."""
+        extra = given.get("extra") or {}
+        tools = [*self.fields.get("tools", ()), *extra.get("tools", ())]
+        self.fields = merged(self.fields, extra)
+        if tools:
+            self.fields["tools"] = tools
 
     def fit(self, given: Mapping[str, Any], name: str, largest: float) -> None:
         """Send a number, at most the largest that the provider takes."""

@@ -109,10 +109,6 @@ class Headers(fields.Field):
         metadata = {
             "type": "object",
             "additionalProperties": {**text, "type": ["string", "null"]} if may_remove else text,
-            "propertyNames": {
-                "pattern": HEADER_NAME_PATTERN,
-                "not": {"pattern": _any_case(RESERVED_HEADERS)},
-            },
             "maxProperties": MAX_HEADERS,
             "example": {"HTTP-Referer": "https://chat.example.com"},
             "description": "Additional headers of every request. Values are encrypted like keys, and no answer "
@@ -181,6 +177,11 @@ class ExtraBody(JsonObject):
         if len(orjson.dumps(content)) > MAX_EXTRA_BODY_BYTES:
             raise ValidationError(f"Longer than {MAX_EXTRA_BODY_BYTES} bytes as JSON.")
         return content
+
+
+def parsed_object(text: str | None) -> dict[str, Any]:
+    """A JSON object of a provider's row; None is an empty one."""
+    return orjson.loads(text) if text else {}
 
 
 def _option_field(name: str, kind: Any) -> fields.Field:

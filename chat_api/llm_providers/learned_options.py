@@ -1,4 +1,4 @@
-"""What providers' servers have complained about, remembered by provider and model for a week.
+"""What providers' servers have complained about, remembered by provider and model for a week from the first of it.
 
 So a request that a server is known to refuse is not made again for each reply. What holds for a model whoever asks is
 in the provider's row. What is due to a caller's own key or parameters must not change other users' requests: it is in
@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from ..database import statements
 from ..database.parameters import given, named_new, new
 from ..database.statements import Statement
+from ..llm.options import merged_changes
 from .models import LLMProvider
 
 KEPT_S = 7 * 24 * 3600
@@ -37,14 +38,12 @@ SETTINGS = (
     "request_options",
 )
 
+COLUMNS: tuple[Any, ...] = tuple(getattr(LLMProvider, name) for name in SETTINGS)
+
 Options = Mapping[str, Any]
 _THIS_PROVIDER = LLMProvider.id == given("provider_id")
 _LOCK = Statement(
-    sa.select(
-        LLMProvider.owner_id,
-        LLMProvider.learned_options,
-        *(getattr(LLMProvider, name) for name in SETTINGS),
-    )
+    sa.select(LLMProvider.owner_id, LLMProvider.learned_options, *COLUMNS)
     .where(_THIS_PROVIDER)
     .with_for_update()
 )
@@ -62,8 +61,10 @@ class _CallersMemory:
 
     def put(self, key: tuple[Any, ...], options: Options) -> None:
         with self._lock:
-            known = self._entries.pop(key, (0.0, {}))[1]
-            self._entries[key] = (time.monotonic() + KEPT_S, {**known, **options})
+            ends_at, known = self._entries.pop(key, (0.0, {}))
+            if time.monotonic() >= ends_at:
+                ends_at, known = time.monotonic() + KEPT_S, {}
+            self._entries[key] = (ends_at, merged_changes(known, options))
             while len(self._entries) > MAX_CALLERS:
                 self._entries.popitem(last=False)
 
@@ -89,7 +90,8 @@ def options_for(
     if model is None:
         has_version = any(options.get("version_in_path") for options in by_model.values())
         return {"version_in_path": True} if has_version else {}
-    return {**by_model.get(model, {}), **_callers.get((user_id, provider_id, version, model))}
+    of_caller = _callers.get((user_id, provider_id, version, model))
+    return merged_changes(by_model.get(model, {}), of_caller)
 
 
 def remember_and_commit(
@@ -127,9 +129,9 @@ def _current(learned: str | None) -> dict[str, dict[str, Any]]:
 
 
 def _with(learned: str | None, model: str, options: Options) -> str:
-    """The row's text with more options of a model, which begins a new week for it."""
+    """The row's text with more options of a model; the week of what was known of it goes on."""
     by_model = _current(learned)
-    known = by_model.pop(model, {})
-    by_model[model] = {**known, **options, LEARNED_AT: int(time.time())}
+    known = by_model.pop(model, {LEARNED_AT: int(time.time())})
+    by_model[model] = merged_changes(known, options)
     newest = list(by_model.items())[-MAX_MODELS:]
     return orjson.dumps(dict(newest)).decode()

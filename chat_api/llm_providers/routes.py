@@ -80,6 +80,7 @@ def get_provider(provider_id: str) -> LLMProvider:
 
 
 @blp.route("/<id:provider_id>", methods=["PATCH"])
+@blp.problems(409)
 @blp.arguments(UpdateProviderSchema)
 @blp.response(200, ProviderSchema)
 def update_provider(changes: dict[str, Any], provider_id: str) -> LLMProvider:

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from ..llm.addresses import protocol_of_pasted
 from ..llm.request import API_FORMATS
 from ..llm.vendors import HOW_CHECKED, vendors
 from ..web.fields import ChangesSchema, Flag, IdField, Output, Text, Time, WholeNumber, whole
-from .fields import MASK, NAMES_SCHEMA, Auth, Catalog, ExtraBody, Headers, Options
+from .fields import MASK, NAMES_SCHEMA, Auth, Catalog, ExtraBody, Headers, Options, parsed_object
+from .slugs import MAX_LENGTH, SLUG_PATTERN
 
 # host, optional port, path and query of visible ASCII: what one URL parser reads, every other reads alike
 _HOST = r"[A-Za-z0-9](([A-Za-z0-9_-]|\.(?!\.)){0,251}[A-Za-z0-9])?"
@@ -22,6 +22,8 @@ URL_PATTERN = (
     r"([/?][!$%&'()*+,./0-9:;=?@A-Z_a-z~-]*)?$"
 )
 _URL = whole(URL_PATTERN)
+_SLUG = "Stands for the provider in the name of a model, as in `example-ai/gpt-5-mini`. No two of one owner are equal."
+_NO_SLUG = "Must begin with a lower-case letter or digit; then also dots, underscores and hyphens, up to 63 characters."
 
 
 class EndpointField(Text):
@@ -71,6 +73,26 @@ class ApiFormat(fields.String):
         super().__init__(validate=validate.OneOf(API_FORMATS), metadata=metadata, **kwargs)
 
 
+class Slug(Text):
+    """What stands for a provider in the name of a model."""
+
+    def __init__(self, *, metadata: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        described = {
+            "example": "example-ai",
+            "pattern": SLUG_PATTERN,
+            "description": _SLUG,
+            **(metadata or {}),
+        }
+        super().__init__(
+            longest=MAX_LENGTH,
+            is_ascii=True,
+            required=False,
+            validate=validate.Regexp(whole(SLUG_PATTERN), error=_NO_SLUG),
+            metadata=described,
+            **kwargs,
+        )
+
+
 class ContextWindow(WholeNumber):
     """The size of a model's context window, in tokens."""
 
@@ -116,6 +138,7 @@ class CreateProviderSchema(Schema):
         required=False,
         metadata={"example": "Example AI", "description": "By default the vendor's, if `catalog` is given."},
     )
+    slug = Slug(load_default=None, metadata={"description": "By default made from the name."})
     api_endpoint = EndpointField(required=False)
     api_format = ApiFormat()
     context_window = ContextWindow(load_default=None)
@@ -153,6 +176,7 @@ class UpdateProviderSchema(ChangesSchema):
 
     catalog = Catalog()
     name = Text(longest=255, required=False, metadata={"example": "Example AI"})
+    slug = Slug()
     api_endpoint = EndpointField(required=False)
     api_format = ApiFormat()
     context_window = ContextWindow()
@@ -165,13 +189,21 @@ class UpdateProviderSchema(ChangesSchema):
 class ProviderSchema(Output):
     id = IdField()
     name = fields.String(metadata={"example": "Example AI"})
+    slug = fields.String(
+        allow_none=True,
+        metadata={
+            "example": "example-ai",
+            "description": "Stands for the provider in the name of a model below `/v1`: `example-ai/gpt-5-mini`. null"
+            " for one that an older release added during an upgrade; give it one with PATCH.",
+        },
+    )
     api_endpoint = fields.String(metadata={"example": "https://api.example.com/v1"})
     api_format = fields.String(validate=validate.OneOf(API_FORMATS), metadata={"example": "openai"})
     context_window = fields.Integer(allow_none=True, metadata={"example": 128000})
     catalog = fields.String(allow_none=True, metadata={"example": "gemini"})
     auth = fields.String(allow_none=True, metadata={"example": "api-key"})
     headers = fields.Function(
-        lambda provider: dict.fromkeys(_parsed(provider.encrypted_headers), MASK),
+        lambda provider: dict.fromkeys(parsed_object(provider.encrypted_headers), MASK),
         metadata={
             "type": "object",
             "additionalProperties": {"type": "string", "const": MASK},
@@ -180,11 +212,11 @@ class ProviderSchema(Output):
         },
     )
     extra_body = fields.Function(
-        lambda provider: _parsed(provider.extra_body),
+        lambda provider: parsed_object(provider.extra_body),
         metadata={"type": "object", "example": {"safe_prompt": True}},
     )
     request_options = fields.Function(
-        lambda provider: _parsed(provider.request_options),
+        lambda provider: parsed_object(provider.request_options),
         metadata={"type": "object", "example": {"stream_options": False}},
     )
     owner_id = IdField(allow_none=True, metadata={"description": "null for a shared provider."})
@@ -219,8 +251,3 @@ class VendorSchema(Output):
         metadata={"example": ["documents"], "description": "How it was tried that this vendor works here."},
     )
     notes = fields.String(metadata={"example": "The OpenAI-compatible API."})
-
-
-def _parsed(text: str | None) -> dict[str, Any]:
-    """A JSON object of a row; None is an empty one."""
-    return orjson.loads(text) if text else {}

@@ -1,10 +1,11 @@
 """Providers' own headers: the names are stored as they are, each value encrypted like a key."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import orjson
 import sqlalchemy as sa
 
+from ..database.bulk import read_in_batches
 from ..database.session import db
 from ..errors import InvalidInput, KeyUnreadable
 from ..keyring import CannotDecrypt, keyring
@@ -65,15 +66,11 @@ def stored_headers(stored: str | None) -> dict[str, str]:
     return orjson.loads(stored) if stored else {}
 
 
-def list_stored(*, after: str, limit: int) -> list[tuple[str, str]]:
-    """The ids of some providers with headers, in their order, and what is stored of these."""
-    query = (
-        sa.select(LLMProvider.id, LLMProvider.encrypted_headers)
-        .where(LLMProvider.encrypted_headers.is_not(None), LLMProvider.id > after)
-        .order_by(LLMProvider.id)
-        .limit(limit)
-    )
-    return [(str(provider_id), stored or "") for provider_id, stored in db.session.execute(query)]
+def read_stored(*, limit: int) -> Iterator[list[tuple[str, str]]]:
+    """The ids of all providers with headers and what is stored of these, in batches; see `read_in_batches`."""
+    headers = LLMProvider.encrypted_headers
+    for rows in read_in_batches([LLMProvider.id], headers.is_not(None), limit=limit, also=[headers]):
+        yield [(str(provider_id), stored) for provider_id, stored in rows]
 
 
 def rotate_stored(*, provider_id: str, stored: str) -> dict[str, int]:

@@ -11,20 +11,23 @@ from sqlalchemy.orm import aliased
 
 from ..database.columns import new_id
 from ..database.session import db
-from ..database.statements import Statement
 from ..egress.errors import Blocked
 from ..egress.policy import AddressPolicy, address_settings
-from ..errors import Forbidden, InvalidInput, NotFound
-from ..users.quotas import Quota, Quotas
+from ..errors import Conflict, Forbidden, InvalidInput, NotFound
+from ..users import service as users
+from ..users.quotas import Quota, Quotas, rows_of
 from ..web.pagination import Listing, Page
 from .learned_options import settings_of
 from .models import LLMProvider
 from .secret_headers import changed_headers
+from .slugs import MAX_LENGTH, free_slug, slug_of, unique_slug
 
-_USE = Statement(
-    sa.select(sa.func.sum(sa.literal_column("1"))).where(LLMProvider.owner_id == sa.bindparam("user_id"))
+NUMBERED_TRIES = 3  # to find a slug that nobody takes in between
+QUOTAS = Quotas(
+    rows_of(LLMProvider.owner_id),
+    Quota("providers", "MAX_PROVIDERS_PER_USER", "LLM providers"),
+    remembers=False,
 )
-QUOTAS = Quotas(_USE, Quota("providers", "MAX_PROVIDERS_PER_USER", "LLM providers"), remembers=False)
 
 
 def list_providers(*, user_id: str, page: Page) -> Listing[LLMProvider]:
@@ -55,12 +58,14 @@ def create_provider(
     api_endpoint: str,
     api_format: str,
     context_window: int | None,
+    slug: str | None = None,
     **details: Any,
 ) -> LLMProvider:
     """Create a provider of this user, or a shared one. Raises NotFound if the user was deleted.
 
     `details` are catalog, auth, headers, extra_body and request_options. Raises Forbidden for a shared one unless
-    `is_admin`, and InvalidInput for an address that is not called.
+    `is_admin`, InvalidInput for an address that is not called, and Conflict for a slug that another one has. Without a
+    slug it gets a free one.
     """
     check_sharing(is_admin=is_admin, shared=shared)
     _require_callable(api_endpoint)
@@ -75,12 +80,33 @@ def create_provider(
         context_window=context_window,
     )
     _set(provider, details)
+    for _ in range(NUMBERED_TRIES):
+        provider.slug = slug or find_free_slug(owner_id=provider.owner_id, name=name)
+        try:
+            with db.session.begin_nested():
+                db.session.add(provider)
+            return provider
+        except IntegrityError as error:
+            users.require_user(user_id=user_id)
+            if slug is not None:
+                raise _taken(slug) from error
+    provider.slug = unique_slug(name, provider.id)  # many are being added at the same time
     db.session.add(provider)
-    try:
-        db.session.flush()
-    except IntegrityError as error:
-        raise NotFound("user") from error
+    db.session.flush()
     return provider
+
+
+def find_free_slug(*, owner_id: str | None, name: str) -> str:
+    """A slug for a provider of this name that no other one of this owner has; of the shared ones for None."""
+    beginning = slug_of(name)[: MAX_LENGTH - 9]  # a number may end it
+    similar = sa.select(LLMProvider.slug).where(
+        LLMProvider.owner_id == owner_id, LLMProvider.slug.startswith(beginning, autoescape=True)
+    )
+    return free_slug(name, {slug for slug in db.session.scalars(similar) if slug})
+
+
+def _taken(slug: str) -> Conflict:
+    return Conflict(f"Another provider has the slug {slug} already.")
 
 
 def check_sharing(*, is_admin: bool, shared: bool) -> None:
@@ -126,7 +152,8 @@ def update_provider(*, provider: LLMProvider, changes: dict[str, Any]) -> bool:
     """Change these fields of a locked provider; whether its endpoint is a different one now.
 
     If so, its own headers are gone, and the caller deletes the keys that are stored for it, see
-    `user_llm_configs.service.delete_configs_of`. Raises InvalidInput for an address that is not called.
+    `user_llm_configs.service.delete_configs_of`. Raises InvalidInput for an address that is not called, and Conflict
+    for a slug that another provider has.
     """
     has_moved = changes.get("api_endpoint", provider.api_endpoint) != provider.api_endpoint
     settings = settings_of(provider)
@@ -136,8 +163,23 @@ def update_provider(*, provider: LLMProvider, changes: dict[str, Any]) -> bool:
     _set(provider, changes)
     if settings_of(provider) != settings:
         provider.learned_options = None
-    db.session.flush()
+    try:
+        db.session.flush()
+    except IntegrityError as error:
+        raise _taken(changes["slug"]) from error
+    if provider.slug is None:
+        _give_slug(provider)
     return bool(has_moved)
+
+
+def _give_slug(provider: LLMProvider) -> None:
+    """Give a slug to a provider of a release that had none."""
+    try:
+        with db.session.begin_nested():
+            provider.slug = find_free_slug(owner_id=provider.owner_id, name=provider.name)
+    except IntegrityError:  # another one got it at the same time
+        provider.slug = unique_slug(provider.name, provider.id)
+        db.session.flush()
 
 
 def delete_provider(*, provider: LLMProvider) -> None:

@@ -75,8 +75,9 @@ def replace_config(body: dict[str, Any], user_id: str, provider_id: str) -> Any:
     """
     owner_id = guard.caller().owner_in_path(user_id)
     endpoint = body.pop("api_endpoint")
-    service.require_endpoint(user_id=owner_id, provider_id=provider_id, api_endpoint=endpoint)
-    service.require_key(user_id=owner_id, provider_id=provider_id, api_key=body["api_key"])
+    service.require_provider(
+        user_id=owner_id, provider_id=provider_id, api_endpoint=endpoint, api_key=body["api_key"]
+    )
     config, is_new = service.lock_or_create_config(user_id=owner_id, provider_id=provider_id, **body)
     require_match(None if is_new else ConfigSchema().dump(config))
     if not is_new:

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from ..database.bulk import rows_at_once
-from ..database.columns import Id, now
+from ..database.columns import Id, now, seconds_of
 from ..database.parameters import USER_ID, given
 from ..database.session import db
 from ..database.statements import Statement
@@ -20,10 +19,11 @@ from ..llm.request import Endpoint
 from ..llm.vendors import options_of, vendor_of
 from ..llm_providers import learned_options
 from ..llm_providers import service as llm_providers
+from ..llm_providers.fields import parsed_object
 from ..llm_providers.models import LLMProvider
 from ..llm_providers.secret_headers import decrypted_headers
 from ..users import service as users
-from ..users.quotas import Quota, Quotas
+from ..users.quotas import Quota, Quotas, rows_of
 from ..web.pagination import Listing, Page
 from .models import NO_KEY_HINT, UserLLMConfig
 
@@ -39,7 +39,19 @@ class EndpointChanged(Conflict):
     code = "endpoint_changed"
 
     def __init__(self) -> None:
-        super().__init__("The provider has another `api_endpoint` by now; get it again, and decide anew.")
+        super().__init__(
+            "The provider's `api_endpoint` has changed; get the provider, and store the key for the new endpoint if "
+            "you trust it."
+        )
+
+
+class NoKey(NotFound):
+    """The user has stored no key for a provider that needs one."""
+
+    def __init__(self) -> None:
+        super(NotFound, self).__init__(
+            "You have no key for this provider; store one with POST /chat/user-llm-configs."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +62,8 @@ class Access:
     default_model: str | None
     context_window: int | None
     # what its server has complained about, and to which settings of the provider that belongs
-    learned: str | None = None
-    settings_version: int = 0
+    learned: str | None
+    settings_version: int
 
     def endpoint_for(self, *, user_id: str, provider_id: str, model: str | None) -> Endpoint:
         """The endpoint as requests for this model need it; without a model, as those need it that name none."""
@@ -69,17 +81,29 @@ class Access:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A provider that a user has a config for."""
+
+    provider_id: str
+    slug: str | None
+    name: str
+    is_shared: bool
+    api_format: str
+    created_at_s: int  # since 1970
+    default_model: str | None
+
+    @property
+    def prefix(self) -> str:
+        """What stands for it in the name of a model."""
+        return self.slug or self.provider_id
+
+
 # parameters: user_id, provider_id
-ACCESS = Statement(
+_ACCESS = Statement(
     sa.select(
-        LLMProvider.api_format,
-        LLMProvider.api_endpoint,
+        *learned_options.COLUMNS,
         LLMProvider.context_window,
-        LLMProvider.catalog,
-        LLMProvider.auth,
-        LLMProvider.encrypted_headers,
-        LLMProvider.extra_body,
-        LLMProvider.request_options,
         LLMProvider.learned_options,
         UserLLMConfig.encrypted_api_key,
         UserLLMConfig.default_model,
@@ -103,8 +127,37 @@ ACCESS = Statement(
     )
 )
 
-_USE = Statement(sa.select(sa.func.sum(sa.literal_column("1"))).where(UserLLMConfig.user_id == USER_ID))
-QUOTAS = Quotas(_USE, Quota("configs", "MAX_CONFIGS_PER_USER", "keys for LLM providers"), remembers=False)
+_CHOICES = Statement(
+    sa.select(
+        LLMProvider.id,
+        LLMProvider.slug,
+        LLMProvider.name,
+        LLMProvider.owner_id.is_(None),
+        LLMProvider.api_format,
+        LLMProvider.created_at,
+        UserLLMConfig.default_model,
+    )
+    .join_from(UserLLMConfig, LLMProvider, UserLLMConfig.provider_id == LLMProvider.id)
+    .where(
+        UserLLMConfig.user_id == USER_ID,
+        sa.or_(LLMProvider.owner_id == USER_ID, LLMProvider.owner_id.is_(None)),
+    )
+    .order_by(UserLLMConfig.id)
+)
+
+QUOTAS = Quotas(
+    rows_of(UserLLMConfig.user_id),
+    Quota("configs", "MAX_CONFIGS_PER_USER", "keys for LLM providers"),
+    remembers=False,
+)
+
+
+def list_choices(*, user_id: str) -> list[Choice]:
+    """The providers that the user has configs for, oldest config first."""
+    return [
+        Choice(str(id_), slug, name, bool(is_shared), api_format, int(seconds_of(created_at)), default_model)
+        for id_, slug, name, is_shared, api_format, created_at, default_model in _CHOICES.all(user_id=user_id)
+    ]
 
 
 def list_configs(*, user_id: str, page: Page) -> Listing[UserLLMConfig]:
@@ -114,22 +167,19 @@ def list_configs(*, user_id: str, page: Page) -> Listing[UserLLMConfig]:
     return page.listing(list(db.session.scalars(query)))
 
 
-def require_endpoint(*, user_id: str, provider_id: str, api_endpoint: str | None) -> None:
-    """Raise EndpointChanged unless the provider is at this endpoint, where it stays until the transaction ends.
+def require_provider(
+    *, user_id: str, provider_id: str, api_endpoint: str | None, api_key: str | None
+) -> None:
+    """Check that a provider may have this key, or none. Raises NotFound, EndpointChanged, or InvalidInput.
 
-    None is any endpoint. Otherwise this comes before the config is locked: whoever moves a provider locks both in
-    this order.
+    With an `api_endpoint` the provider has to be there, and stays there until the transaction ends. This comes before
+    the config is locked: whoever moves a provider locks both in this order. A key may be missing unless the
+    provider's vendor is known to want one.
     """
-    if api_endpoint is None:
-        return
-    provider = llm_providers.get_provider(user_id=user_id, provider_id=provider_id, lock=True)
-    if provider.api_endpoint != api_endpoint:
+    must_stay = api_endpoint is not None
+    provider = llm_providers.get_provider(user_id=user_id, provider_id=provider_id, lock=must_stay)
+    if must_stay and provider.api_endpoint != api_endpoint:
         raise EndpointChanged()
-
-
-def require_key(*, user_id: str, provider_id: str, api_key: str | None) -> None:
-    """Raise InvalidInput where there is no key and the provider's vendor is known to want one. Raises NotFound."""
-    provider = llm_providers.get_provider(user_id=user_id, provider_id=provider_id)
     vendor = vendor_of(provider.api_endpoint, provider.api_format, provider.catalog)
     if api_key is not None or vendor is None or provider.encrypted_headers is not None:
         return
@@ -146,8 +196,9 @@ def create_config(
     """
     users.get_user(user_id=user_id)
     QUOTAS.require_room(1, user_id=user_id)
-    require_endpoint(user_id=user_id, provider_id=provider_id, api_endpoint=api_endpoint)
-    require_key(user_id=user_id, provider_id=provider_id, api_key=content["api_key"])
+    require_provider(
+        user_id=user_id, provider_id=provider_id, api_endpoint=api_endpoint, api_key=content["api_key"]
+    )
     config = UserLLMConfig(user_id=user_id, provider_id=provider_id)
     replace_config(config=config, **content)
     config.created_at = config.updated_at
@@ -229,7 +280,7 @@ def delete_configs_of(*, provider: LLMProvider) -> bool:
 
 
 def delete_configs_in_steps(*, provider_id: str, owner_id: str | None) -> Iterator[None]:
-    """Delete the stored keys for a provider; in steps, each to be committed. Others may store new ones meanwhile."""
+    """Delete the stored keys for a provider; in steps, each to be committed. Others may store new ones in between."""
     upto: Key | None = None
     while found := _delete_some(provider_id, owner_id, upto=upto):
         yield
@@ -259,41 +310,25 @@ def open_access(*, user_id: str, provider_id: str, needs_key: bool = True) -> Ac
 
     Without `needs_key` the provider may also be one that wants a key, of which the user has none.
     """
-    rows = ACCESS.all(user_id=user_id, provider_id=provider_id)
-    return access_from(rows=rows, user_id=user_id, provider_id=provider_id, needs_key=needs_key)
-
-
-def access_from(*, rows: list[Any], user_id: str, provider_id: str, needs_key: bool = True) -> Access:
-    """As `open_access`, from the rows that ACCESS found."""
+    rows = _ACCESS.all(user_id=user_id, provider_id=provider_id)
     if not rows:
         raise NotFound("LLM provider")
-    [(*providers, encrypted_api_key, default_model, own_window)] = rows
-    (
-        api_format,
-        api_endpoint,
-        window,
-        catalog,
-        stored_auth,
-        encrypted_headers,
-        extra_body,
-        options,
-        learned,
-    ) = providers
+    [(*settings, window, learned, encrypted_api_key, default_model, own_window)] = rows
+    api_endpoint, api_format, catalog, stored_auth, encrypted_headers, extra_body, options = settings
     vendor = vendor_of(api_endpoint, api_format, catalog)
     auth = stored_auth or (vendor.auth if vendor else None)
     if encrypted_api_key is None and needs_key and not needs_no_key(auth, vendor):
-        raise NotFound("LLM config with a key for this provider")
+        raise NoKey()
     endpoint = Endpoint(
         api_format,
         api_endpoint,
         _decrypted_key(encrypted_api_key, user_id, provider_id),
         auth=auth,
         headers=decrypted_headers(provider_id=provider_id, stored=encrypted_headers),
-        extra_body=_parsed(extra_body),
-        options=options_of(vendor, _parsed(options)),
+        extra_body=parsed_object(extra_body),
+        options=options_of(vendor, parsed_object(options)),
     )
-    settings = (api_endpoint, api_format, catalog, stored_auth, encrypted_headers, extra_body, options)
-    version = learned_options.settings_version(settings)
+    version = learned_options.settings_version(tuple(settings))
     return Access(endpoint, default_model, own_window or window, learned, version)
 
 
@@ -309,11 +344,6 @@ def _decrypted_key(ciphertext: str | None, user_id: str, provider_id: str) -> st
         )
     except CannotDecrypt:
         raise KeyUnreadable() from None
-
-
-def _parsed(text: str | None) -> dict[str, Any]:
-    """A JSON object of the provider's row; None is an empty one."""
-    return orjson.loads(text) if text else {}
 
 
 def _hint_of(api_key: str) -> str:

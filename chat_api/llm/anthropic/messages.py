@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..claude_blocks import SERVER_CALLS, THINKING, blocks_of
+from ..parts import IMAGE, DocumentPart, EncodedContent, LinkPart, Part, TextPart
 from ..request import ChatMessage
 from ..untrusted_json import as_text, parse_json
 
@@ -48,7 +49,25 @@ def _blocks(message: ChatMessage) -> list[dict[str, Any]]:
     ]
     if message.role == "assistant" and message.state:
         return _with_state(message, calls) or _text(message.content) + calls
+    if message.parts:
+        return [block for part in message.parts for block in _part(part)]
     return _text(message.content) + calls
+
+
+def _part(part: Part) -> list[dict[str, Any]]:
+    """A part of a user's message; Anthropic's protocol has no recordings."""
+    if isinstance(part, TextPart):
+        return _text(part.text)
+    if isinstance(part, DocumentPart):
+        text = {"type": "text", "media_type": "text/plain", "data": part.text}
+        document = {"type": "document", "source": text, "title": part.file_name}
+        return [document] if part.text.strip() else _text(part.as_text())
+    if isinstance(part, LinkPart):
+        return [{"type": "image", "source": {"type": "url", "url": part.url}}]
+    source = {"type": "base64", "media_type": part.media_type, "data": EncodedContent(part.content)}
+    if part.kind == IMAGE:
+        return [{"type": "image", "source": source}]
+    return [{"type": "document", "source": source, "title": part.file_name}]
 
 
 def _text(content: str) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..options import RequestOptions
 from ..request import ChatRequest
-from ..translation import Translation, allowed_tools, merged, only_tools, without_doubles
+from ..translation import Translation, allowed_tools, only_tools, without_doubles
 from .formats import json_instruction, output_format
 from .models import ALL_EFFORTS, ModelTraits, traits_of
 from .thinking import begins_without_thought, think_later, translate_thinking
@@ -25,13 +25,23 @@ class ClaudeTranslation(Translation):
 
     instruction: str = ""  # to add to the system prompt
     cache_control: dict[str, str] | None = None  # for the ends of tools, system prompt and messages
+    tool_choice: dict[str, Any] | None = None  # sent where there are tools, whoever adds them
+
+    def add_extra(self, given: Mapping[str, Any]) -> None:
+        """The same, and mark the last tool where prompts are cached."""
+        Translation.add_extra(
+            self, given
+        )  # a dataclass with slots is another class than the one that super() knows
+        if self.cache_control and (tools := self.fields.get("tools")):
+            tools[-1] = {**tools[-1], "cache_control": self.cache_control}
 
 
 def translate_parameters(request: ChatRequest, options: RequestOptions) -> ClaudeTranslation:
     """The fields that the request's parameters become, and warnings."""
     traits = _known_traits(request.model, options)
     translation = ClaudeTranslation("Anthropic's protocol")
-    given = without_doubles(_without_refused(request, options, translation), translation)
+    accepted = translation.without_refused(request.parameters, request.model, options.without)
+    given = without_doubles(accepted, translation)
     limit = given.get("max_tokens") or given.get("max_completion_tokens")
     translation.fields["max_tokens"] = limit or traits.max_tokens
     _translate_stop(given, translation)
@@ -47,7 +57,7 @@ def translate_parameters(request: ChatRequest, options: RequestOptions) -> Claud
     for name in LACKS:
         if given.get(name) is not None:
             translation.lacks(name)
-    _add_extra(given.get("extra") or {}, translation)
+    translation.add_extra(given)
     return translation
 
 
@@ -63,15 +73,6 @@ def _known_traits(model: str, options: RequestOptions) -> ModelTraits:
     elif options.thinking == "budget":
         traits = replace(traits, thinking="budget")
     return traits
-
-
-def _without_refused(
-    request: ChatRequest, options: RequestOptions, translation: Translation
-) -> Mapping[str, Any]:
-    for name in request.parameters:
-        if name in options.without:
-            translation.warn(name, f"The model {request.model} does not take it; it was not sent.")
-    return {name: value for name, value in request.parameters.items() if name not in options.without}
 
 
 def _translate_stop(given: Mapping[str, Any], translation: Translation) -> None:
@@ -116,14 +117,13 @@ def _translate_response_format(
     )
 
 
-def _translate_tools(given: Mapping[str, Any], traits: ModelTraits, translation: Translation) -> None:
+def _translate_tools(given: Mapping[str, Any], traits: ModelTraits, translation: ClaudeTranslation) -> None:
     tools, choice = given.get("tools") or [], given.get("tool_choice")
     if allowed := allowed_tools(choice):
         choice, names = allowed
         tools = only_tools(tools, names)
-    if not tools:
-        return
-    translation.fields["tools"] = [_tool(tool["function"], traits) for tool in tools]
+    if tools:
+        translation.fields["tools"] = [_tool(tool["function"], traits) for tool in tools]
     if not traits.has_formats and any(tool["function"].get("strict") for tool in tools):
         translation.warn("tools", "The model does not know strict; it was not sent.")
     sent = _tool_choice(choice)
@@ -132,7 +132,8 @@ def _translate_tools(given: Mapping[str, Any], traits: ModelTraits, translation:
         sent = {"type": "auto"}
     if given.get("parallel_tool_calls") is False and (sent or {}).get("type") != "none":
         sent = {**(sent or {"type": "auto"}), "disable_parallel_tool_use": True}
-    if sent:
+    translation.tool_choice = sent
+    if sent and (tools or (given.get("extra") or {}).get("tools")):
         translation.fields["tool_choice"] = sent
 
 
@@ -170,12 +171,3 @@ def _translate_cache(given: Mapping[str, Any], translation: ClaudeTranslation) -
         translation.cache_control = {"type": "ephemeral", **({"ttl": "1h"} if ttl in LONG_CACHE else {})}
         if ttl == "24h":
             translation.warn("cache", f"{translation.vendor} caches for an hour at most; that was sent.")
-
-
-def _add_extra(extra: Mapping[str, Any], translation: ClaudeTranslation) -> None:
-    tools = [*translation.fields.get("tools", ()), *extra.get("tools", ())]
-    translation.fields = merged(translation.fields, extra)
-    if tools:
-        translation.fields["tools"] = tools
-        if translation.cache_control:
-            tools[-1] = {**tools[-1], "cache_control": translation.cache_control}

@@ -4,36 +4,40 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .. import stream_parser
+from ..base64_content import LongRuns
 from ..error_responses import error_of_report
 from ..events import Event, ReasoningDelta, TextDelta
 from ..redaction import Secrets
+from ..reply_media import KINDS
 from ..sources import MAX_SOURCES
 from ..sse import Frame
 from ..stream_parser import ERROR_EVENTS, error_of_frame, parts_of_frame, serialize_arguments
+from ..token_details import details_of
 from ..untrusted_json import as_count, as_dict, as_text, items_of, parse_json
 from .state import ReplyState
 
 PROMPT_TOKENS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-MEDIA = {"image": "picture", "audio": "sound", "video": "video"}
 
 
 def parse_stream(
-    reads: Iterable[list[Frame]], *, secrets: Secrets, reply_bytes: int
+    reads: Iterable[list[Frame]], *, secrets: Secrets, reply_bytes: int, runs: LongRuns | None = None
 ) -> Iterator[list[Event]]:
     """The typed events of a streamed reply."""
-    return stream_parser.parse_stream(AnthropicStreamParser(secrets, reply_bytes), reads)
+    return stream_parser.parse_stream(AnthropicStreamParser(secrets, reply_bytes, runs), reads)
 
 
-def parse_json_reply(answer: Any, *, secrets: Secrets, reply_bytes: int) -> list[Event]:
+def parse_json_reply(
+    answer: Any, *, secrets: Secrets, reply_bytes: int, runs: LongRuns | None = None
+) -> list[Event]:
     """The typed events of a reply that came as one JSON object although a stream was requested."""
-    return stream_parser.parse_json_reply(AnthropicStreamParser(secrets, reply_bytes), answer)
+    return stream_parser.parse_json_reply(AnthropicStreamParser(secrets, reply_bytes, runs), answer)
 
 
 class AnthropicStreamParser(stream_parser.StreamParser):
     """Parses the events of the Messages API: content blocks and their deltas."""
 
-    def __init__(self, secrets: Secrets, reply_bytes: int) -> None:
-        super().__init__(secrets, reply_bytes)
+    def __init__(self, secrets: Secrets, reply_bytes: int, runs: LongRuns | None = None) -> None:
+        super().__init__(secrets, reply_bytes, runs)
         self._state_of_reply = ReplyState()
         self._prompt_tokens: dict[str, int] = {}
         self._block_begins_at = 0  # of text, in the text of the reply
@@ -149,8 +153,8 @@ class AnthropicStreamParser(stream_parser.StreamParser):
             if arguments := block.get("input"):  # empty in a stream, where it follows in fragments
                 self.add_arguments(call, serialize_arguments(arguments))
                 self._begun_with_arguments.add(id(call))
-        elif kind in MEDIA:
-            self.media[MEDIA[kind]] = self.media.get(MEDIA[kind], 0) + 1
+        elif kind in KINDS:
+            self.media.take(kind, block, found)
 
     def _take_delta(self, index: object, delta: dict[str, Any], found: list[Event]) -> None:
         kind = delta.get("type")
@@ -211,4 +215,4 @@ class AnthropicStreamParser(stream_parser.StreamParser):
         prompt = as_count(sum(self._prompt_tokens.values()))  # the sum may exceed the range
         if not self._prompt_tokens:
             prompt = as_count(usage.get("input_tokens"))
-        self.merge_usage(prompt, as_count(usage.get("output_tokens")))
+        self.merge_usage(prompt, as_count(usage.get("output_tokens")), details_of(usage))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..headers import key_headers
-from ..history import acceptable
+from ..history import acceptable, left_out_warnings
 from ..request import ChatRequest, Endpoint, RequestBody
 from ..translation import body_fields
 from .messages import sent_messages, system_text
@@ -21,6 +21,7 @@ def headers(endpoint: Endpoint, key: str) -> dict[str, str]:
 
 def request_body(request: ChatRequest, endpoint: Endpoint) -> RequestBody:
     """The body of a request: `system` apart, consecutive messages of one role merged, parameters translated."""
+    left_out = left_out_warnings(request, endpoint)
     request = acceptable(request, endpoint)
     translation = translate_parameters(request, endpoint.options)
     text = system_text(request.messages, translation.instruction)
@@ -30,11 +31,13 @@ def request_body(request: ChatRequest, endpoint: Endpoint) -> RequestBody:
         "messages": sent_messages(request.messages),
         "stream": endpoint.options.stream,
     }
+    if sent.get("tools") and translation.tool_choice:  # tools of the provider's own fields
+        sent.setdefault("tool_choice", translation.tool_choice)
     if text:
         sent["system"] = text
     if translation.cache_control:
         _mark_for_cache(sent, translation.cache_control)
-    return RequestBody(sent, tuple(translation.warnings))
+    return RequestBody(sent, (*translation.warnings, *left_out))
 
 
 def _mark_for_cache(sent: dict[str, Any], cache_control: Mapping[str, str]) -> None:

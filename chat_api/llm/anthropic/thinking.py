@@ -38,7 +38,7 @@ def translate_thinking(given: Mapping[str, Any], traits: ModelTraits, translatio
 def begins_without_thought(messages: Sequence[ChatMessage], *, has_state: bool) -> bool:
     """Whether the last message of the assistant has calls, but does not begin with a thought: another model, or the
     same one when it was not to think, has made them."""
-    said = [message for message in messages if message.content.strip() or message.tool_calls]
+    said = [message for message in messages if message.content.strip() or message.tool_calls or message.parts]
     last = next((index for index in reversed(range(len(said))) if said[index].role == "assistant"), None)
     if last is None or not said[last].tool_calls:
         return False

@@ -4,9 +4,12 @@ What is here comes from the vendors' documents. A server that is in no row gets 
 and says itself what it refuses.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ...documents.image_headers import JPEG, PNG, WEBP
+from ...documents.images import ImageLimits
 from ..translation import EFFORTS
 
 _OPENAI_ONLY = frozenset(
@@ -14,6 +17,11 @@ _OPENAI_ONLY = frozenset(
 )
 _LOCAL_ONLY = frozenset({"top_k", "min_p", "repetition_penalty", "chat_template_kwargs"})
 _JSON = ("text", "json_object")
+_USUAL_IMAGES = ImageLimits()
+_JPEG_AND_PNG = ImageLimits(media_types=frozenset((JPEG, PNG)))
+_NO_GIF = ImageLimits(media_types=frozenset((JPEG, PNG, WEBP)))
+# models of OpenAI that refuse parameters of sampling; newer ones do so depending on the effort
+_FIXED_SAMPLING = re.compile(r"(^|/)(o[134](-|$)|gpt-5(-(mini|nano|pro|codex|20\d\d)|$))")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +31,8 @@ class Dialect:
     label: str  # in warnings
     reasoning: str = "effort"  # the function in reasoning.py
     efforts: tuple[str, ...] = EFFORTS  # the words that it takes
+    has_default_effort: bool = False  # takes "default" as a word for an effort, which some of its models need
+    fixed_sampling: re.Pattern[str] | None = None  # the names of models that refuse parameters of sampling
     lacks: frozenset[str] = frozenset()  # it refuses or ignores them, so they are not sent
     renamed: Mapping[str, str] = field(default_factory=dict)
     largest_temperature: float = 2
@@ -33,16 +43,27 @@ class Dialect:
     can_name_tool: bool = True  # one function may be chosen
     allows_some_tools: bool = False  # knows a choice among some of the tools; others get only those
     response_formats: tuple[str, ...] = ("text", "json_object", "json_schema")
+    image_limits: ImageLimits = _USUAL_IMAGES  # pictures beyond them are made to fit
+    bare_audio: bool = False  # `input_audio` is the Base64 itself, without its format
     # what caches prompts: a "key", "blocks" that are marked, or the vendor does so by itself ("automatic")
     caching: str = "unknown"
+    has_cache_retention: bool = False  # says for how long it caches
 
 
-UNKNOWN = Dialect(label="The provider", reasoning="unknown")
+UNKNOWN = Dialect(label="The provider")
 
 DIALECTS: Mapping[str, Dialect] = {
-    "openai": Dialect(label="OpenAI", lacks=_LOCAL_ONLY, allows_some_tools=True, caching="key"),
+    "openai": Dialect(
+        label="OpenAI",
+        lacks=_LOCAL_ONLY,
+        fixed_sampling=_FIXED_SAMPLING,
+        allows_some_tools=True,
+        caching="key",
+        has_cache_retention=True,
+    ),
     "gemini": Dialect(
         label="Gemini",
+        image_limits=_NO_GIF,
         reasoning="gemini",
         efforts=("none", "minimal", "low", "medium", "high"),
         lacks=_LOCAL_ONLY | _OPENAI_ONLY | {"logit_bias", "user"},
@@ -62,16 +83,20 @@ DIALECTS: Mapping[str, Dialect] = {
         renamed={"seed": "random_seed"},
         largest_temperature=1.5,
         tool_choices={"auto": "auto", "none": "none", "required": "any"},
+        bare_audio=True,
         caching="key",
     ),
     "groq": Dialect(
         label="Groq",
+        image_limits=ImageLimits(max_bytes=3 * 1024 * 1024),  # 4 MiB of Base64
         efforts=("none", "low", "medium", "high"),
+        has_default_effort=True,
         lacks=_LOCAL_ONLY | (_OPENAI_ONLY - {"service_tier"}) | {"logit_bias"},
         caching="automatic",
     ),
     "xai": Dialect(
         label="xAI",
+        image_limits=_JPEG_AND_PNG,
         efforts=("none", "low", "medium", "high"),
         lacks=_LOCAL_ONLY | (_OPENAI_ONLY - {"service_tier"}) | {"logit_bias"},
         caching="automatic",
@@ -122,6 +147,7 @@ DIALECTS: Mapping[str, Dialect] = {
     ),
     "zai": Dialect(
         label="Z.ai",
+        image_limits=_JPEG_AND_PNG,
         reasoning="zai",
         lacks=_LOCAL_ONLY
         | _OPENAI_ONLY
@@ -144,6 +170,7 @@ DIALECTS: Mapping[str, Dialect] = {
     "vllm": Dialect(label="vLLM", reasoning="vllm", lacks=_OPENAI_ONLY, caching="automatic"),
     "llamacpp": Dialect(
         label="llama.cpp",
+        image_limits=_JPEG_AND_PNG,
         reasoning="llamacpp",
         lacks=_OPENAI_ONLY | {"user"},
         renamed={"repetition_penalty": "repeat_penalty"},
@@ -151,6 +178,7 @@ DIALECTS: Mapping[str, Dialect] = {
     ),
     "lmstudio": Dialect(
         label="LM Studio",
+        image_limits=_NO_GIF,
         efforts=("none", "low", "medium", "high"),
         lacks=_OPENAI_ONLY | {"user", "chat_template_kwargs", "parallel_tool_calls"},
         renamed={"repetition_penalty": "repeat_penalty"},
@@ -158,6 +186,7 @@ DIALECTS: Mapping[str, Dialect] = {
     ),
     "ollama": Dialect(
         label="Ollama",
+        image_limits=_JPEG_AND_PNG,
         efforts=("none", "low", "medium", "high"),
         lacks=_LOCAL_ONLY | _OPENAI_ONLY | {"logit_bias", "user", "parallel_tool_calls"},
         tool_choices={"auto": "auto"},

@@ -1,12 +1,11 @@
 """The parameters of a completion as fields of OpenAI's chat completions, in the words of the vendor."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from ..options import RequestOptions
 from ..request import ChatRequest
-from ..translation import LIMITS, Translation, allowed_tools, merged, only_tools, without_doubles
+from ..translation import LIMITS, Translation, allowed_tools, only_tools, without_doubles
 from .dialects import Dialect, dialect_of
 from .reasoning import translate_reasoning
 
@@ -14,8 +13,6 @@ from .reasoning import translate_reasoning
 PLAIN = ("top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "stop", "seed",
          "logit_bias", "verbosity", "parallel_tool_calls", "service_tier", "user", "safety_identifier", "metadata",
          "store", "modalities", "chat_template_kwargs")  # fmt: skip
-# models of OpenAI that choose their words themselves, and refuse to be told how; newer ones do so depending on effort
-_WITHOUT_SAMPLING = re.compile(r"(^|/)(o[134](-|$)|gpt-5(-(mini|nano|pro|codex|20\d\d)|$))")
 SAMPLING = frozenset({"temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias"})
 
 
@@ -23,7 +20,9 @@ def translate_parameters(request: ChatRequest, options: RequestOptions) -> Trans
     """The fields that the request's parameters become, and warnings."""
     dialect = dialect_of(options.dialect)
     translation = Translation(dialect.label)
-    given = without_doubles(_without_refused(request, options, dialect, translation), translation)
+    refused = _refused(request.model, options, dialect)
+    accepted = translation.without_refused(request.parameters, request.model, refused)
+    given = without_doubles(accepted, translation)
     _translate_limit(given, options, translation)
     translation.fit(given, "temperature", dialect.largest_temperature)
     _translate_plain(given, dialect, translation)
@@ -32,25 +31,14 @@ def translate_parameters(request: ChatRequest, options: RequestOptions) -> Trans
     _translate_tools(given, dialect, translation)
     _translate_cache(request, dialect, translation)
     translation.say_unstored(given)
-    extra = given.get("extra") or {}
-    tools = [*translation.fields.get("tools", ()), *extra.get("tools", ())]
-    translation.fields = merged(translation.fields, extra)
-    if tools:
-        translation.fields["tools"] = tools
+    translation.add_extra(given)
     return translation
 
 
-def _without_refused(
-    request: ChatRequest, options: RequestOptions, dialect: Dialect, translation: Translation
-) -> Mapping[str, Any]:
-    """The parameters except for those that the model is known to refuse."""
-    refused = set(options.without)
-    if dialect.label == "OpenAI" and _WITHOUT_SAMPLING.search(request.model.lower()):
-        refused |= SAMPLING
-    for name in request.parameters:
-        if name in refused:
-            translation.warn(name, f"The model {request.model} does not take it; it was not sent.")
-    return {name: value for name, value in request.parameters.items() if name not in refused}
+def _refused(model: str, options: RequestOptions, dialect: Dialect) -> set[str]:
+    """The parameters that the model is known to refuse."""
+    is_fixed = dialect.fixed_sampling is not None and dialect.fixed_sampling.search(model.lower())
+    return {*options.without, *(SAMPLING if is_fixed else ())}
 
 
 def _translate_limit(given: Mapping[str, Any], options: RequestOptions, translation: Translation) -> None:
@@ -118,7 +106,7 @@ def _translate_cache(request: ChatRequest, dialect: Dialect, translation: Transl
         key = settings.get("key") or request.cache_key
         if key:
             translation.fields["prompt_cache_key"] = key
-        if dialect.label == "OpenAI" and settings.get("ttl") == "24h":
+        if dialect.has_cache_retention and settings.get("ttl") == "24h":
             translation.fields["prompt_cache_retention"] = "24h"
     elif dialect.caching == "blocks" and request.model.startswith("anthropic/"):
         translation.fields["cache_control"] = {"type": "ephemeral"}

@@ -22,9 +22,7 @@ def translate_reasoning(
 ) -> None:
     """Add the fields for the effort or the budget that was given, if any."""
     effort, budget = given.get(EFFORT), given.get(BUDGET)
-    if (
-        effort == DEFAULT and dialect.label == "Groq"
-    ):  # a word of its own there, which some of its models need
+    if effort == DEFAULT and dialect.has_default_effort:
         translation.fields[EFFORT] = DEFAULT
     elif effort not in (None, DEFAULT) or budget is not None:
         style = _STYLES[dialect.reasoning]
@@ -59,10 +57,6 @@ class _Target:
 
 def _effort(effort: str | None, budget: int | None, target: _Target) -> Fields:
     return {EFFORT: target.effort(effort, budget)}
-
-
-def _unknown(effort: str | None, budget: int | None, target: _Target) -> Fields:
-    return _effort(effort, budget, target)
 
 
 def _gemini(effort: str | None, budget: int | None, target: _Target) -> Fields:
@@ -137,7 +131,6 @@ def _llamacpp(effort: str | None, budget: int | None, target: _Target) -> Fields
 
 _STYLES: Mapping[str, Callable[[str | None, int | None, _Target], Fields]] = {
     "effort": _effort,
-    "unknown": _unknown,
     "gemini": _gemini,
     "openrouter": _openrouter,
     "deepseek": _deepseek,

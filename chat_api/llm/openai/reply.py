@@ -4,12 +4,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .. import stream_parser
+from ..base64_content import LongRuns
 from ..error_responses import error_of_report
 from ..events import Event, ReasoningDelta, TextDelta
 from ..redaction import Secrets
+from ..reply_media import AUDIO, IMAGE, VIDEO, may_hold_files, split_text
 from ..sources import FIELDS as SOURCE_FIELDS
 from ..sse import Frame
 from ..stream_parser import ERROR_EVENTS, error_of_frame, parts_of_frame
+from ..token_details import details_of
 from ..untrusted_json import as_count, as_dict, as_text, items_of, parse_json
 from .state import MESSAGE_FIELDS, ReplyState
 from .tool_calls import ToolCallReader
@@ -31,35 +34,44 @@ REASONING = (
     "thinking_blocks",
 )
 PARTS_OF_REASONING = ("thinking", "reasoning", "reasoning.text", "reasoning.summary", "thought")
+# types of parts of a content, and what is a file in a message beside it
 MEDIA = {
-    "image_url": "picture", "image": "picture", "output_image": "picture", "input_image": "picture",
-    "audio": "sound", "input_audio": "sound", "output_audio": "sound", "audio_url": "sound",
-    "video_url": "video", "video": "video",
+    "image_url": IMAGE, "image": IMAGE, "output_image": IMAGE, "input_image": IMAGE, "inline_data": IMAGE,
+    "audio": AUDIO, "input_audio": AUDIO, "output_audio": AUDIO, "audio_url": AUDIO,
+    "video_url": VIDEO, "video": VIDEO,
 }  # fmt: skip
-LISTS_OF_MEDIA = {"images": "picture", "videos": "video"}
-OTHER_PARTS = SOURCE_FIELDS | {"function_call", "refusal", "audio", *LISTS_OF_MEDIA}
+INLINE_DATA = ("inline_data", "inlineData")
+LISTS_OF_MEDIA = {"images": IMAGE, "videos": VIDEO}
+FIELDS_OF_MEDIA = {"image": IMAGE, "video": VIDEO, **dict.fromkeys(INLINE_DATA, IMAGE)}
+OTHER_PARTS = SOURCE_FIELDS | {"function_call", "refusal", "audio", *LISTS_OF_MEDIA, *FIELDS_OF_MEDIA}
 PLAIN_PARTS = {"role", "content"}
 PARTS_OF_THINKING = PLAIN_PARTS | {"reasoning_content", "reasoning"}
+LONG_TEXT = 100  # characters of a part of the text that is looked at more closely
 SURE_LENGTH = 8  # from here on, a text that begins with all that came before repeats it: that is no chance
+
+Piece = str | tuple[str, object]
+"""A text of a content, or a file: its kind, and what it came as."""
 
 
 def parse_stream(
-    reads: Iterable[list[Frame]], *, secrets: Secrets, reply_bytes: int
+    reads: Iterable[list[Frame]], *, secrets: Secrets, reply_bytes: int, runs: LongRuns | None = None
 ) -> Iterator[list[Event]]:
     """The typed events of a streamed reply."""
-    return stream_parser.parse_stream(OpenAIStreamParser(secrets, reply_bytes), reads)
+    return stream_parser.parse_stream(OpenAIStreamParser(secrets, reply_bytes, runs), reads)
 
 
-def parse_json_reply(answer: Any, *, secrets: Secrets, reply_bytes: int) -> list[Event]:
+def parse_json_reply(
+    answer: Any, *, secrets: Secrets, reply_bytes: int, runs: LongRuns | None = None
+) -> list[Event]:
     """The typed events of a reply that came as one JSON object although a stream was requested."""
-    return stream_parser.parse_json_reply(OpenAIStreamParser(secrets, reply_bytes), answer)
+    return stream_parser.parse_json_reply(OpenAIStreamParser(secrets, reply_bytes, runs), answer)
 
 
 class OpenAIStreamParser(stream_parser.StreamParser):
     """Parses a stream of `chat.completion.chunk` objects."""
 
-    def __init__(self, secrets: Secrets, reply_bytes: int) -> None:
-        super().__init__(secrets, reply_bytes)
+    def __init__(self, secrets: Secrets, reply_bytes: int, runs: LongRuns | None = None) -> None:
+        super().__init__(secrets, reply_bytes, runs)
         self._tool_calls = ToolCallReader(self)
         self._state_of_reply = ReplyState()
         self._index: int | None = None  # of the choice that is read, of several alternatives
@@ -71,7 +83,7 @@ class OpenAIStreamParser(stream_parser.StreamParser):
         self._is_cumulative = False  # each delta has all of the text so far
         self._in_doubt = ""  # a delta that may be the second one of such a stream
         self._message_reasoning = ""
-        self._has_delta = self._has_reasoning = self._has_refused = False
+        self._has_delta = self._has_reasoning = self._has_refused = self._is_transcribed = False
 
     def build_state(self) -> Mapping[str, Any] | None:
         """See StreamParser."""
@@ -114,6 +126,7 @@ class OpenAIStreamParser(stream_parser.StreamParser):
                     if (
                         type(text) is str
                         and reply.is_plain
+                        and len(text) < LONG_TEXT
                         and ("<" not in text or not reply.watches)
                         and (len(delta) == 1 or tuple(delta) == self._plain_delta or _is_plain_delta(delta))
                     ):
@@ -129,7 +142,8 @@ class OpenAIStreamParser(stream_parser.StreamParser):
                 elif self._has_reasoning and delta.keys() <= PARTS_OF_THINKING:
                     text = delta.get("reasoning_content") or delta.get("reasoning")
                     if type(text) is str:
-                        found.append(ReasoningDelta(text))
+                        if text:
+                            found.append(ReasoningDelta(text))
                         self._state_of_reply.take_message(delta)
                         return True
         except (KeyError, TypeError, ValueError, AttributeError):
@@ -203,11 +217,7 @@ class OpenAIStreamParser(stream_parser.StreamParser):
         if reasoning := _reasoning_of(delta):
             self._take_reasoning(reasoning, found)
         if content := delta.get("content"):
-            text = content if isinstance(content, str) else self._text_of_parts(content, found)
-            if _is_thought(delta) and not self.text.is_in_tags and "<" not in text:
-                self._take_reasoning(text, found)
-            elif not (is_last and self._repeats_all(text)):
-                self._take_text(text, found)
+            self._take_content(content, found, is_thought=_is_thought(delta), is_last=is_last)
         if calls := delta.get("tool_calls"):
             for fragment in items_of(calls):
                 self._take_call(as_dict(fragment))
@@ -218,9 +228,28 @@ class OpenAIStreamParser(stream_parser.StreamParser):
         elif not OTHER_PARTS.isdisjoint(delta):
             self._take_others(delta, found)
 
+    def _take_content(self, content: object, found: list[Event], *, is_thought: bool, is_last: bool) -> None:
+        """Take a text, or a list of parts: texts, and files between them."""
+        pieces = self._pieces_of(content, found)
+        if any(isinstance(piece, str) and may_hold_files(piece) for piece in pieces):
+            pieces = [cut for piece in pieces for cut in _without_files(piece)]
+        text = "".join(piece for piece in pieces if isinstance(piece, str))
+        if is_thought and not self.text.is_in_tags and "<" not in text:
+            self._take_reasoning(text, found)
+            pieces = [piece for piece in pieces if not isinstance(piece, str)]
+        elif is_last and self._repeats_all(text):
+            pieces = [piece for piece in pieces if not isinstance(piece, str)]
+        elif all(isinstance(piece, str) for piece in pieces):
+            pieces = [text]
+        for piece in pieces:
+            if isinstance(piece, str):
+                self._take_text(piece, found)
+            else:
+                self._take_media(*piece, found)
+
     def _take_message(self, message: dict[str, Any], found: list[Event]) -> None:
         """Take a message beside the delta or in its stead: it may repeat all that came, or be a part like a delta."""
-        if not (self.text.received or self._has_reasoning or self.calls or self.media):
+        if not (self.text.received or self._has_reasoning or self.calls or self.media.count):
             self._take_delta(message, found)
             self._message_reasoning = _reasoning_of(message)
             return
@@ -239,10 +268,12 @@ class OpenAIStreamParser(stream_parser.StreamParser):
         if not MESSAGE_FIELDS.isdisjoint(message):
             self._state_of_reply.take_rest(message)
         rest = {name: value for name, value in message.items() if name in SOURCE_FIELDS}
-        if not self.media:
-            rest |= {name: message.get(name) for name in LISTS_OF_MEDIA}
+        if not self.media.count:
+            rest |= {name: message.get(name) for name in (*LISTS_OF_MEDIA, *FIELDS_OF_MEDIA)}
         if not received:
-            rest |= {"refusal": message.get("refusal"), "audio": message.get("audio")}
+            rest |= {"refusal": message.get("refusal")}
+        if not self.media.has_audio:
+            rest |= {"audio": message.get("audio")}
         self._take_others(rest, found)
 
     def _take_call(self, fragment: dict[str, Any], *, repeats: bool = False) -> None:
@@ -260,10 +291,13 @@ class OpenAIStreamParser(stream_parser.StreamParser):
             self._has_refused = True
             self.text.feed(refusal, found)
         if audio := as_dict(fields.get("audio")):
-            self.text.feed(as_text(audio.get("transcript")), found)
-            self._count_media("sound", 0 if self.media.get("sound") else 1)
+            self._take_audio(audio, found)
         for name, kind in LISTS_OF_MEDIA.items():
-            self._count_media(kind, len(items_of(fields.get(name))))
+            for item in items_of(fields.get(name)):
+                self._take_media(kind, item, found)
+        for name, kind in FIELDS_OF_MEDIA.items():
+            if item := fields.get(name):
+                self._take_media(kind, item, found)
         if not SOURCE_FIELDS.isdisjoint(fields):
             self.sources.take(fields, found, shift=self.text.received - self.text.length)
 
@@ -298,25 +332,38 @@ class OpenAIStreamParser(stream_parser.StreamParser):
             self.text.expect_no_tags()
             found.append(ReasoningDelta(text))
 
-    def _text_of_parts(self, content: object, found: list[Event]) -> str:
-        """The text of a content in parts. Reasoning goes to `found`, pictures and the like are counted."""
-        text = ""
+    def _pieces_of(self, content: object, found: list[Event]) -> list[Piece]:
+        """A content, which may come in parts, as texts and files. Reasoning goes to `found`."""
+        if isinstance(content, str):
+            return [content]
+        pieces: list[Piece] = []
         for part in items_of(content):
             fields = as_dict(part)
             kind = fields.get("type")
             if kind in PARTS_OF_REASONING:
                 self._take_reasoning(_text_of_reasoning([part]), found)
             elif kind == "refusal":
-                text += as_text(fields.get("refusal"))
+                pieces.append(as_text(fields.get("refusal")))
             elif kind in MEDIA:
-                self._count_media(MEDIA[kind], 1)
+                pieces.append((MEDIA[kind], part))
+            elif any(name in fields for name in INLINE_DATA):
+                pieces.append((IMAGE, part))
             else:
-                text += as_text([part])
-        return text
+                pieces.append(as_text([part]))
+        return pieces
 
-    def _count_media(self, kind: str, count: int) -> None:
-        if count:
-            self.media[kind] = self.media.get(kind, 0) + count
+    def _take_media(self, kind: str, value: object, found: list[Event]) -> None:
+        """Take a picture or the like. What follows it is another paragraph of the text."""
+        self.text.end_paragraph()
+        self.media.take(kind, value, found)
+
+    def _take_audio(self, audio: dict[str, Any], found: list[Event]) -> None:
+        """Take a part of a recording. What it says is the text of the reply, unless that has a text beside it."""
+        transcript = as_text(audio.get("transcript"))
+        if transcript and (self._is_transcribed or not self.text.received):
+            self._is_transcribed = True
+            self.text.feed(transcript, found)
+        self.media.take_audio(audio, found)
 
     def _take_usage(self, usage: dict[str, Any]) -> None:
         """Take counts under the names that they have anywhere. Anthropic counts tokens of the cache apart."""
@@ -325,7 +372,14 @@ class OpenAIStreamParser(stream_parser.StreamParser):
             prompt = as_count(prompt + sum(as_count(usage.get(name)) or 0 for name in CACHE_TOKENS))
         if prompt is not None and completion is None and (total := as_count(usage.get("total_tokens"))):
             completion = as_count(total - prompt)
-        self.merge_usage(prompt, completion)
+        self.merge_usage(prompt, completion, details_of(usage))
+
+
+def _without_files(piece: Piece) -> list[Piece]:
+    """A piece of a content, with the files that a text holds apart from it."""
+    if not isinstance(piece, str):
+        return [piece]
+    return [(IMAGE, text) if is_file else text for text, is_file in split_text(piece)]
 
 
 def _is_plain_delta(delta: dict[str, Any]) -> bool:
