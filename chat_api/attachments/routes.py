@@ -1,23 +1,64 @@
 """Endpoints of attachments: /chat/attachments and the list below a message."""
 
+from collections.abc import Callable
+from datetime import timedelta
+from functools import wraps
 from typing import Any
 
-from flask import Response
+from flask import Response, current_app, request
 
 from ..auth import guard
+from ..database.columns import now
 from ..database.session import db
+from ..errors import InvalidInput
 from ..idempotency import commits_once
-from ..web.blueprint import Blueprint
+from ..web.blueprint import Blueprint, load, query_parameters
+from ..web.cors import is_preflight
 from ..web.pagination import Page, PositionPageSchema, listing_response, position_of
-from ..web.responses import location, no_content, require_match
-from . import service
-from .models import Attachment
-from .schemas import AttachmentSchema, CreateAttachmentSchema
+from ..web.responses import json_response, location, no_content, require_match
+from . import documentation, downloads, links, service
+from .schemas import (
+    AttachmentSchema,
+    ContentQuerySchema,
+    CreateAttachmentSchema,
+    CreateLinkSchema,
+    LinkSchema,
+    UploadFieldsSchema,
+)
+from .upload import receive_once
+from .uploads import is_form
 
 blp = Blueprint(
-    "attachments", __name__, url_prefix="/chat", description="Attachments: files referenced by a message."
+    "attachments",
+    __name__,
+    url_prefix="/chat",
+    description="Attachments: files of a message, or paths of files.",
 )
+LINK = "chat_api.attachment_link"  # in the environ: the link of this request
+
+
+@blp.before_request
+def use_link() -> None:
+    """A download takes a link instead of a token."""
+    if request.endpoint != f"{blp.name}.get_content" or "Authorization" in request.headers:
+        return
+    text = query_parameters().get(links.PARAMETER)
+    if text is not None and not is_preflight():
+        link = links.read_link(text, attachment_id=(request.view_args or {})["attachment_id"])
+        request.environ |= {guard.TICKET_CALLER: link.caller, LINK: link}
+
+
 blp.before_request(guard.require_caller)
+
+
+def _or_upload(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a view of JSON receive forms, too."""
+
+    @wraps(view)
+    def by_content_type(*args: Any, **kwargs: Any) -> Any:
+        return _upload() if is_form() else view(*args, **kwargs)
+
+    return by_content_type
 
 
 @blp.route("/messages/<id:message_id>/attachments", methods=["GET"])
@@ -36,26 +77,101 @@ def list_attachments(query: dict[str, Any], message_id: str) -> Response:
 @blp.route("/attachments", methods=["POST"])
 @blp.links("get_attachment", "delete_attachment", attachment_id="id")
 @blp.links("list_attachments", message_id="message_id")
+@blp.doc(**documentation.UPLOAD)
+@_or_upload
 @blp.arguments(CreateAttachmentSchema)
 @commits_once
 @blp.response(201, AttachmentSchema)
 def create_attachment(body: dict[str, str]) -> Any:
-    """Attach a file, by the client's own path or URL, to a message.
+    """Upload a file, or attach the client's own path or URL of one to a message.
 
-    The service stores the path or URL, and never opens it.
+    As `multipart/form-data` the part `file` is stored, and `file_type` is decided from its content. Without a
+    `message_id` it waits a day for a message that names it in `attachment_ids`. As JSON the service stores the path
+    or URL, and never opens it.
     """
     attachment = service.create_attachment(user_id=guard.caller().user_id, **body)
-    return attachment, location(f"/chat/attachments/{attachment.id}")
+    return attachment, location(f"/chat/attachments/{attachment['id']}")
+
+
+def _upload() -> Response:
+    return receive_once(
+        fields_of=lambda fields: load(UploadFieldsSchema(), dict(fields)), respond=_created_response
+    )
+
+
+def _created_response(attachment: dict[str, Any]) -> Response:
+    return json_response(
+        AttachmentSchema().dump(attachment), 201, location(f"/chat/attachments/{attachment['id']}")
+    )
 
 
 @blp.route("/attachments/<id:attachment_id>", methods=["GET"])
 @blp.response(200, AttachmentSchema)
-def get_attachment(attachment_id: str) -> Attachment:
-    """Get one of the caller's attachments.
+def get_attachment(attachment_id: str) -> dict[str, Any]:
+    """Get one of the caller's attachments, also an upload that belongs to no message yet.
 
     A client that has it already sends its ETag as `If-None-Match` and gets 304.
     """
     return service.get_attachment(user_id=guard.caller().user_id, attachment_id=attachment_id)
+
+
+@blp.route("/attachments/<id:attachment_id>/content", methods=["GET"])
+@blp.header_parameter(**documentation.RANGE)
+@blp.problems(412, 416)
+@blp.doc(**documentation.CONTENT)
+@blp.arguments(ContentQuerySchema, location="query")
+def get_content(query: dict[str, str], attachment_id: str) -> Response:
+    """Download the content of an upload, or a range of it.
+
+    The ETag is the hash of the content. Browsers save it and never run it, whatever the file is: what they would run is
+    sent as `application/octet-stream`.
+    """
+    content = service.get_content(user_id=guard.caller().user_id, attachment_id=attachment_id)
+    link: links.Link | None = request.environ.get(LINK)
+    if link is None:
+        return downloads.content_response(content)
+    link.require_unused()
+    return downloads.content_response(content, before_sending=link.use_and_commit)
+
+
+@blp.route("/attachments/<id:attachment_id>/link", methods=["POST"])
+@blp.arguments(CreateLinkSchema, required=False)
+@blp.response(200, LinkSchema)
+def create_link(body: dict[str, Any], attachment_id: str) -> Response:
+    """Get an address of the content of an upload that needs no token, for a short time.
+
+    It is for browsers: a picture, a player, a download. It is not stored, and ends with the attachment, and with the
+    login or the token that it was made with. One for a single use answers one GET, of the whole or of a range; HEAD
+    does not count.
+    """
+    service.get_content(user_id=guard.caller().user_id, attachment_id=attachment_id)
+    longest: int = current_app.config["MAX_LINK_S"]
+    expires_in_s = body.get("expires_in_s", current_app.config["LINK_S"])
+    if expires_in_s > longest:
+        raise InvalidInput({"expires_in_s": [f"Must be at most {longest}."]})
+    expires_at, single_use = now() + timedelta(seconds=expires_in_s), body["single_use"]
+    link = links.make_link(attachment_id=attachment_id, expires_at=expires_at, single_use=single_use)
+    path = service.path_of(attachment_id=attachment_id)
+    made = {
+        "url": f"{request.script_root}{path}?{links.PARAMETER}={link}",
+        "expires_at": expires_at,
+        "single_use": single_use,
+    }
+    return json_response(LinkSchema().dump(made))
+
+
+@blp.route("/attachments/<id:attachment_id>/text", methods=["GET"])
+@blp.problems(409)
+@blp.doc(**documentation.TEXT)
+def get_text(attachment_id: str) -> Response:
+    """Get the text of an upload, as it was extracted for the search: of a PDF, say, or of an office document.
+
+    It is what a stranger may have written: show it as text, never as HTML. `Document-Text: incomplete` says that the
+    document has more than is kept. While it is being extracted, a moment after the upload, the answer is 409
+    `text_not_ready`; of a file without text it is 404 `no_text`, whose `detail` says why.
+    """
+    found = service.get_text(user_id=guard.caller().user_id, attachment_id=attachment_id)
+    return downloads.text_response(found.text, is_cut=found.is_cut)
 
 
 @blp.route("/attachments/<id:attachment_id>", methods=["DELETE"])
@@ -63,12 +179,11 @@ def get_attachment(attachment_id: str) -> Attachment:
 def delete_attachment(attachment_id: str) -> Response:
     """Delete an attachment. Its message stays.
 
-    The file itself is the client's; nothing happens to it.
+    The bytes of an upload are deleted soon after it, unless another attachment has the same content. Of a path the
+    file itself is the client's; nothing happens to it.
     """
-    attachment = service.get_attachment(
-        user_id=guard.caller().user_id, attachment_id=attachment_id, lock=True
-    )
-    require_match(AttachmentSchema().dump(attachment))
-    service.delete_attachment(attachment=attachment)
+    own = {"user_id": guard.caller().user_id, "attachment_id": attachment_id}
+    require_match(AttachmentSchema().dump(service.lock_attachment(**own)))
+    service.delete_attachment(**own)
     db.session.commit()
     return no_content()

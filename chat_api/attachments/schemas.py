@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from marshmallow import Schema, ValidationError, fields, validate
 
-from ..web.fields import IdField, Output, Text, Time, whole
+from ..web.fields import Flag, IdField, Output, Text, Time, WholeNumber, whole
 from .models import MAX_FILE_PATH
 
 # RFC 6838 section 4.2 for the names, RFC 9110 section 8.3.1 for the parameters
@@ -76,9 +76,82 @@ class CreateAttachmentSchema(Schema):
     file_path = FilePathField()
 
 
+class UploadFieldsSchema(Schema):
+    """The fields of a form beside its file."""
+
+    message_id = IdField(required=False)
+
+
+class ContentQuerySchema(Schema):
+    link = fields.String(
+        metadata={
+            "description": "Instead of a token: what `POST /chat/attachments/{attachment_id}/link` returned in `url`."
+        }
+    )
+
+
+class CreateLinkSchema(Schema):
+    json_schema = {"example": {"expires_in_s": 300, "single_use": True}}
+
+    expires_in_s = WholeNumber(
+        validate=validate.Range(1, 86_400),
+        metadata={
+            "example": 300,
+            "description": "Seconds until the link expires, at most those of the setting `MAX_LINK_S` (an hour). "
+            "Default: the setting `LINK_S` (five minutes).",
+        },
+    )
+    single_use = Flag(
+        load_default=False,
+        metadata={"example": True, "description": "Whether the link answers one request only."},
+    )
+
+
+class LinkSchema(Output):
+    url = fields.String(
+        metadata={
+            "example": "/chat/attachments/019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071/content?link=gAAAAABpJ…",
+            "description": "The address of the content, which needs no token.",
+        }
+    )
+    expires_at = Time(metadata={"example": "2026-11-24T09:30:00.123456Z"})
+    single_use = fields.Boolean(metadata={"example": True})
+
+
 class AttachmentSchema(Output):
+    may_lack = ("file_name", "size_bytes", "sha256", "expires_at")
+
     id = IdField()
-    message_id = IdField()
-    file_type = fields.String(metadata={"example": "image/png"})
-    file_path = fields.String(metadata={"example": "uploads/receipt.png"})
+    message_id = IdField(
+        allow_none=True,
+        metadata={"description": "null for an upload that belongs to no message yet, until `expires_at`."},
+    )
+    file_type = fields.String(
+        metadata={
+            "example": "image/png",
+            "description": "Of an upload what its content is; of a path what the client said.",
+        }
+    )
+    file_path = fields.String(
+        metadata={
+            "example": "uploads/receipt.png",
+            "description": "Of an upload the path of its content in this API.",
+        }
+    )
+    file_name = fields.String(
+        metadata={"example": "receipt.png", "description": "The name of an upload, a label without a folder."}
+    )
+    size_bytes = fields.Integer(metadata={"example": 48213, "description": "Only of uploads."})
+    sha256 = fields.String(
+        metadata={
+            "example": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "description": "The hash of the content. Only of uploads.",
+        }
+    )
+    expires_at = Time(
+        metadata={
+            "example": "2026-11-24T09:30:00.123456Z",
+            "description": "When an upload that belongs to no message is deleted.",
+        }
+    )
     created_at = Time()
