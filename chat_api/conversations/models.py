@@ -10,7 +10,11 @@ from ..database.columns import Id, OwnedByUser, UTCDateTime, now
 from ..database.projection import Projection
 from ..database.session import Model
 
+NATIVE, *_ = SOURCES = ("native", "chat", "responses", "ui", "import")
 _PINNED = sa.text("pinned")
+_HAS_EXTERNAL_ID = sa.text("external_id IS NOT NULL")
+MAX_TITLE_CHARACTERS = 255
+MAX_EXTERNAL_ID = 255
 _HIDDEN = sa.text("hidden_by IS NOT NULL")
 
 
@@ -30,11 +34,20 @@ class Conversation(OwnedByUser, Model):
             sqlite_where=_PINNED,
             postgresql_where=_PINNED,
         ),
+        # what a client calls it
+        sa.Index(
+            "uq_conversations_external",
+            "user_id",
+            "external_id",
+            unique=True,
+            sqlite_where=_HAS_EXTERNAL_ID,
+            postgresql_where=_HAS_EXTERNAL_ID,
+        ),
         # what is not whole: to be continued or removed
         sa.Index("ix_conversations_hidden", "user_id", "id", sqlite_where=_HIDDEN, postgresql_where=_HIDDEN),
     )
 
-    title: Mapped[str] = mapped_column(sa.String(255))
+    title: Mapped[str] = mapped_column(sa.String(MAX_TITLE_CHARACTERS))
     archived: Mapped[bool] = mapped_column(sa.Boolean, default=False, server_default=sa.false())
     pinned: Mapped[bool] = mapped_column(sa.Boolean, default=False, server_default=sa.false())
     # how many messages there are, of all branches
@@ -54,6 +67,14 @@ class Conversation(OwnedByUser, Model):
     hidden_by: Mapped[str | None] = mapped_column(Id)
     # how many bytes the contents of its messages have, of all branches
     content_bytes: Mapped[int] = mapped_column(sa.BigInteger, default=0, server_default=sa.text("0"))
+    # JSON, or NULL: title, flags and time as the newest file had them that the conversation was imported from
+    imported: Mapped[str | None] = mapped_column(sa.Text)
+    # what a client wants to find it by, a JSON object of texts; NULL for none
+    client_metadata: Mapped[str | None] = mapped_column(sa.Text)
+    # what it came in by, see SOURCES
+    source: Mapped[str] = mapped_column(sa.String(16), default=NATIVE, server_default=NATIVE)
+    # what its client calls it, of which the user has one conversation
+    external_id: Mapped[str | None] = mapped_column(sa.String(MAX_EXTERNAL_ID))
     # moved by each message
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
 
@@ -67,8 +88,11 @@ CONVERSATION = Projection(
     "pinned",
     "message_count",
     "active_leaf_id",
+    "client_metadata",
+    "source",
     "created_at",
     "updated_at",
+    objects={"client_metadata": "metadata"},
 )
 
 IS_VISIBLE = Conversation.hidden_by.is_(None)

@@ -58,10 +58,10 @@ def list_conversations(query: dict[str, Any]) -> Response:
 @blp.arguments(CreateConversationSchema)
 @commits_once(check=guard.require_owner)
 @blp.response(201, ConversationSchema)
-def create_conversation(body: dict[str, str]) -> Any:
+def create_conversation(body: dict[str, Any]) -> Any:
     """Create a conversation.
 
-    Without a `title`, it gets the first words of its first message.
+    Without a `title`, it gets the first words of the user's first message when the first reply is stored.
     """
     conversation = service.create_conversation(**body)
     return conversation, location(f"/chat/conversations/{conversation.id}")

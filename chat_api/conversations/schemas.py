@@ -4,18 +4,24 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from marshmallow import Schema, fields
+import orjson
+from marshmallow import Schema, ValidationError, fields, pre_load, validate
 
 from ..auth.fields import OwnerField
 from ..database.columns import TIME_FORMAT
 from ..web.fields import UUID_PATTERN, ChangesSchema, Flag, IdField, Output, QueryFlag, Text, Time, whole
+from ..web.metadata import MAX_FILTERS, METADATA_SCHEMA, Metadata, gather_filters
 from ..web.pagination import PageQuerySchema
+from .models import MAX_TITLE_CHARACTERS, SOURCES
 
-MAX_TITLE_CHARACTERS = 255
 # years of four digits, so that times sort as text (SQLite has them as text)
 CURSOR_PATTERN = (
     "^[1-9][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
     "T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\\.[0-9]{6}Z_" + UUID_PATTERN.removeprefix("^")
+)
+_METADATA = (
+    "Pairs of texts that the client wants to find it by: 16 at most, with keys of up to 64 characters and values of up"
+    " to 512."
 )
 _CURSOR = whole(CURSOR_PATTERN)
 
@@ -63,6 +69,24 @@ class ListConversationsSchema(PageQuerySchema):
             "description": "Only conversations whose title contains this text, whatever case, accents and width."
         },
     )
+    source = fields.String(
+        validate=validate.OneOf(SOURCES),
+        metadata={"description": "Only conversations that came in this way."},
+    )
+    metadata = Metadata(
+        metadata={
+            "maxProperties": MAX_FILTERS,
+            "description": "Only conversations whose metadata have this pair: `metadata[topic]=travel`, up to"
+            f" {MAX_FILTERS} times, each with another key.",
+        }
+    )
+
+    @pre_load
+    def gather_metadata(self, values: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Take the pairs of the query together."""
+        if "metadata" in values:
+            raise ValidationError({"metadata": ["Must be given like metadata[topic]=travel."]})
+        return gather_filters(values)
 
 
 class CreateConversationSchema(Schema):
@@ -78,6 +102,7 @@ class CreateConversationSchema(Schema):
             " first reply.",
         },
     )
+    metadata = Metadata(load_default=None, metadata={"description": _METADATA})
 
 
 class UpdateConversationSchema(ChangesSchema):
@@ -88,6 +113,9 @@ class UpdateConversationSchema(ChangesSchema):
         }
     )
     pinned = Flag(metadata={"description": "Pinned conversations are never deleted by retention."})
+    metadata = Metadata(
+        allow_none=True, metadata={"description": "Replaces all pairs there were; null or {} leave none."}
+    )
     active_leaf_id = IdField(
         required=False,
         allow_none=True,
@@ -111,6 +139,18 @@ class ConversationSchema(Output):
         allow_none=True,
         metadata={
             "description": "The message at which the active path ends; the next message replies to it."
+        },
+    )
+    metadata = fields.Function(
+        lambda conversation: orjson.loads(conversation.client_metadata or "{}"),
+        metadata={**METADATA_SCHEMA, "description": _METADATA},
+    )
+    source = fields.String(
+        validate=validate.OneOf(SOURCES),
+        metadata={
+            "example": "native",
+            "description": "What the conversation came in by: this API (`native`), OpenAI's dialects (`chat`,"
+            " `responses`), the AI SDK's (`ui`), or an import of another product's file (`import`).",
         },
     )
     created_at = Time()

@@ -19,10 +19,12 @@ from ..database.parameters import ROW_LIMIT, given
 from ..database.session import db
 from ..database.statements import Statement
 from ..errors import NotFound
+from ..files import service as files
 from . import service
 from .active_path import moved_path
 from .conditions import IN_CONVERSATION
 from .models import Message
+from .title_words import title_follows
 
 BATCH_ROWS = 1000  # at most
 BATCH_BYTES = 64 * 1024  # on SQLite, where the index of words is deleted with its message: about 20 ms
@@ -123,12 +125,15 @@ def _delete_newest(user_id: str, conversation_id: str) -> bool:
         return False
     messages = (Message.user_id == user_id, Message.conversation_id == conversation_id)
     limit = rows_at_once()
-    newest = sa.select(Message.id, Message.parent_id, Message.position, Message.size_bytes).where(*messages)
+    columns = (Message.id, Message.parent_id, Message.position, Message.size_bytes, Message.attachment_count)
+    newest = sa.select(*columns).where(*messages)
     rows = db.session.execute(newest.order_by(Message.position.desc()).limit(limit)).all()
     batch = rows[: _count_of_batch([row.size_bytes for row in rows], limit)]
     if not batch:
         db.session.execute(sa.delete(Conversation).where(*here))
         return False
+    with_attachments = [row.id for row in batch if row.attachment_count]
+    files.release_files_of_messages(user_id=user_id, message_ids=with_attachments)
     if not _delete_some_children(user_id, [row.id for row in batch]):
         # a range of an index: with a list of ids, Postgres may go through all that the owner has for each
         db.session.execute(sa.delete(Message).where(*messages, Message.position >= batch[-1].position))
@@ -174,8 +179,9 @@ def delete_message(*, user_id: str, message_id: str, check: Check = _unchecked) 
             return  # somebody else has deleted it, too
         if is_first:
             check(message)
-        branch.find_new()
-        branch.delete_newest()
+        with title_follows(user_id=user_id, conversation_id=str(message["conversation_id"])):
+            branch.find_new()
+            branch.delete_newest()
         is_first = False
         yield
 
@@ -216,6 +222,7 @@ class _Descendants:
         newest = self.found[-limit:]
         count = _count_of_batch([size for _, size in reversed(newest)], limit)
         ids = [message_id for message_id, _ in newest[-count:]]
+        files.release_files_of_messages(user_id=self._scope["user_id"], message_ids=ids)
         if _delete_some_children(self._scope["user_id"], ids):
             return
         del self.found[-count:]

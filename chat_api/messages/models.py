@@ -13,6 +13,10 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 STATUSES = ("completed", "incomplete", "cancelled")
 _INSTRUCTIONS = sa.text("role IN ('system', 'developer')")
 _ON_PATH = sa.text("on_path")
+_HAS_CHAIN = sa.text("chain_hash IS NOT NULL")
+_HAS_EXTERNAL_ID = sa.text("external_id IS NOT NULL")
+MAX_EXTERNAL_ID = 255
+JSON_OUTPUT, ERROR_OUTPUT = OUTPUT_KINDS = ("json", "error")
 
 
 class Message(Model):
@@ -42,6 +46,23 @@ class Message(Model):
             sqlite_where=_ON_PATH,
             postgresql_where=_ON_PATH,
         ),
+        # where a history that a client sends is stored already
+        sa.Index(
+            "ix_messages_chain",
+            "user_id",
+            "chain_hash",
+            sqlite_where=_HAS_CHAIN,
+            postgresql_where=_HAS_CHAIN,
+        ),
+        # what a client calls a message, in a conversation
+        sa.Index(
+            "ix_messages_external",
+            "user_id",
+            "conversation_id",
+            "external_id",
+            sqlite_where=_HAS_EXTERNAL_ID,
+            postgresql_where=_HAS_EXTERNAL_ID,
+        ),
         sa.CheckConstraint("role IN ('system', 'developer', 'user', 'assistant', 'tool')", name="role"),
     )
 
@@ -68,8 +89,18 @@ class Message(Model):
     tool_call_id: Mapped[str | None] = mapped_column(sa.String(255))
     # what a reply refers to, as JSON: a list of url, title, places
     sources: Mapped[str | None] = mapped_column(sa.Text)
+    # the content as a list of texts and attachments, as JSON, where it was sent as one; `content` has the texts
+    parts: Mapped[str | None] = mapped_column(sa.Text)
     # what the provider that wrote it wants back with it, as JSON: provider_id, model, state. Clients don't get it.
     provider_state: Mapped[str | None] = mapped_column(sa.Text)
+    # of what was said up to here, see chain.py; NULL for messages of earlier releases, and for what answers them
+    chain_hash: Mapped[str | None] = mapped_column(Id)
+    # what its client calls it; an edited message has that of the one beside it
+    external_id: Mapped[str | None] = mapped_column(sa.String(MAX_EXTERNAL_ID))
+    # how a client means the content of a tool's message, see OUTPUT_KINDS; NULL: a text
+    output_kind: Mapped[str | None] = mapped_column(sa.String(16))
+    # which parts were erased, as JSON: their kinds by their places; see completions/erasing.py
+    erased: Mapped[str | None] = mapped_column(sa.Text)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
 
 
@@ -83,18 +114,27 @@ MESSAGE = Projection(
     "content",
     "status",
     "created_at",
-    optional=("tool_calls", "tool_call_id", "sources"),
-    as_json=("tool_calls", "sources"),
+    optional=("tool_calls", "tool_call_id", "sources", "parts", "erased"),
+    as_json=("tool_calls", "sources", "parts", "erased"),
+)
+# the same with what clients of the AI SDK call it
+MESSAGE_OF_CLIENT = Projection(
+    Message,
+    *MESSAGE.names[:8],
+    optional=("tool_calls", "tool_call_id", "sources", "parts", "erased", "external_id", "output_kind"),
+    as_json=("tool_calls", "sources", "parts", "erased"),
 )
 # what is sent to a provider; `provider_state` stays text until it is known to be the provider's own
 MESSAGE_TO_SEND = Projection(
     Message,
     "id",
+    "parent_id",
     "position",
     "role",
     "content",
-    optional=("tool_calls", "tool_call_id", "provider_state"),
-    as_json=("tool_calls",),
+    "attachment_count",
+    optional=("tool_calls", "tool_call_id", "provider_state", "parts", "erased"),
+    as_json=("tool_calls", "parts", "erased"),
 )
 # what a message takes of a page, without reading it; characters of the calls will do, no bound is exact
 MESSAGE_SIZE = Message.size_bytes + sa.func.coalesce(sa.func.length(Message.tool_calls), 0)

@@ -16,11 +16,14 @@ from .conditions import IN_CONVERSATION, IN_VISIBLE, ON_PATH
 from .models import MESSAGE, MESSAGE_SIZE, MESSAGE_TO_SEND, Message
 
 
-def _page(
+def page_of(
     on_postgres: bool, *, all_branches: bool, backwards: bool, columns: Projection = MESSAGE
 ) -> sa.Executable:
-    """A page by keyset. Postgres hands over whole results, so there the statement itself bounds their size;
-    SQLite is read row by row, and a window would copy every content first."""
+    """The statement of a page by keyset.
+
+    Postgres hands over whole results, so there the statement itself bounds their size; SQLite is read row by row, and
+    a window would copy every content first.
+    """
     cursor = given("cursor", sa.BigInteger())
     rows = (
         sa.select(*columns.columns, MESSAGE_SIZE.label("size"))
@@ -40,11 +43,11 @@ def _page(
 
 
 _PAGES = {
-    (all_branches, backwards): Statement(partial(_page, all_branches=all_branches, backwards=backwards))
+    (all_branches, backwards): Statement(partial(page_of, all_branches=all_branches, backwards=backwards))
     for all_branches in (False, True)
     for backwards in (False, True)
 }
-_TO_SEND = Statement(partial(_page, all_branches=False, backwards=True, columns=MESSAGE_TO_SEND))
+_TO_SEND = Statement(partial(page_of, all_branches=False, backwards=True, columns=MESSAGE_TO_SEND))
 # by the key alone, see active_path
 _POSITION_OF = Statement(
     sa.select(Message.conversation_id, Message.position, ON_PATH).where(
@@ -72,19 +75,15 @@ def list_messages(
 def list_to_send(*, user_id: str, conversation_id: str, before: int, limit: int) -> Listing[dict[str, Any]]:
     """The page of the active path before a position, oldest first, with what only providers get.
 
-    Raises NotFound for an unknown conversation.
+    Of an unknown conversation it is empty: who begins a completion locks the conversation anyway, and finds out.
     """
-    page = Page(limit=limit, before=before)
-    listing = _TO_SEND.read(
-        page.reader(MESSAGE_TO_SEND.to_values),
+    return _TO_SEND.read(
+        Page(limit=limit, before=before).reader(MESSAGE_TO_SEND.to_values),
         user_id=user_id,
         conversation_id=conversation_id,
         cursor=before,
         row_limit=limit + 1,
     )
-    if not listing.items:
-        conversations.require_conversation(user_id=user_id, conversation_id=conversation_id)
-    return listing
 
 
 def list_around(

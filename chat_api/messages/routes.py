@@ -1,13 +1,16 @@
 """Endpoints of messages: /chat/messages and the list below a conversation."""
 
+from functools import partial
 from typing import Any
 
 from flask import Response
 
+from ..attachments import service as attachments
 from ..auth import guard
 from ..conversations.service import QUOTAS
 from ..database.bulk import with_rests
 from ..database.session import db
+from ..errors import ApiError
 from ..idempotency import LongFields, accepts_key, create_once, has_key
 from ..search_index.writer import words_of
 from ..web.blueprint import Blueprint
@@ -15,6 +18,7 @@ from ..web.pagination import Page, listing_response, position_of
 from ..web.responses import entity_response, json_response, location, no_content, require_match
 from . import deletion, pages, service
 from .long_moves import after_long_moves_and_commit
+from .parts import split_content
 from .schemas import ALL, CreateMessageSchema, ListMessagesSchema, MessageSchema
 from .tool_results import require_call
 
@@ -31,7 +35,7 @@ def _read_message(user_id: str, message_id: str) -> dict[str, Any]:
     return service.get_message(user_id=user_id, message_id=message_id)
 
 
-_LONG_FIELDS = LongFields(("content", "tool_calls"), _read_message)
+_LONG_FIELDS = LongFields(("content", "tool_calls", "parts"), _read_message)
 
 
 @blp.route("/conversations/<id:conversation_id>/messages", methods=["GET"])
@@ -67,23 +71,50 @@ def create_message(body: dict[str, Any]) -> Response:
     No provider is called: `POST /chat/completions` requests a reply. Messages never change; an edit is another
     message with the same `parent_id`.
     """
-    append = service.append_message if has_key() else service.append_message_and_commit
+    body = split_content(body)
+    if attachment_ids := body.get("attachment_ids"):
+        append: Any = partial(_append_with_attachments, attachment_ids)
+    else:
+        append = service.append_message if has_key() else service.append_message_and_commit
     user_id, content = guard.caller().user_id, body["content"]
-    words = words_of(content)  # before the transaction that a key begins
+    # before the transaction that a key begins
+    words = words_of(content)
+    refusal = _refusal_of_result(user_id, body)
     fields = service.stored_fields(body=body)
 
     def create() -> dict[str, Any]:
-        if "tool_call_id" in body:
-            require_call(user_id=user_id, **_parent_and_call(body))
+        if refusal is not None:
+            raise refusal
         QUOTAS.require_room(0, 1, service.size_of(fields=fields), user_id=user_id)
-        return after_long_moves_and_commit(lambda _: append(user_id=user_id, words=words, **fields))
+        return append(user_id=user_id, words=words, **fields)
 
-    response, _ = create_once(body, create, _created_response, long_fields=_LONG_FIELDS)
+    # around the transaction of a key: after the moves the key is looked up again, as another process may have used it
+    response, _ = after_long_moves_and_commit(
+        lambda _: create_once(body, create, _created_response, long_fields=_LONG_FIELDS)
+    )
     return response
 
 
-def _parent_and_call(body: dict[str, Any]) -> dict[str, Any]:
-    return {name: body[name] for name in ("conversation_id", "parent_id", "tool_call_id") if name in body}
+def _append_with_attachments(attachment_ids: list[str], *, user_id: str, **fields: Any) -> dict[str, Any]:
+    """Append a message and give it its attachments, in the transaction of the session."""
+    drafts = attachments.lock_drafts(user_id=user_id, attachment_ids=attachment_ids)
+    message = service.append_message(
+        user_id=user_id, file_hashes=[draft.sha256 for draft in drafts], **fields
+    )
+    attachments.attach_drafts(user_id=user_id, message_id=message["id"], drafts=drafts)
+    return message
+
+
+def _refusal_of_result(user_id: str, body: dict[str, Any]) -> ApiError | None:
+    """Why a tool's result can't be stored, if it is one: a new request is refused, a repeated one gets its response."""
+    if "tool_call_id" not in body:
+        return None
+    scope = {name: body[name] for name in ("conversation_id", "parent_id", "tool_call_id") if name in body}
+    try:
+        require_call(user_id=user_id, **scope)
+    except ApiError as error:
+        return error
+    return None
 
 
 def _created_response(message: dict[str, Any]) -> Response:

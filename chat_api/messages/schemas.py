@@ -9,8 +9,16 @@ from ..llm.untrusted_json import is_serializable
 from ..web.fields import IdField, Output, Text, Time
 from ..web.pagination import PositionPageSchema
 from .models import ROLES, STATUSES
+from .parts import (
+    MAX_CONTENT_BYTES,
+    MAX_PARTS,
+    PART_TYPES,
+    ContentField,
+    attachment_ids_field,
+    attachment_ids_of,
+    refuse_attachments,
+)
 
-MAX_CONTENT_BYTES = 1024 * 1024
 MAX_TOOL_CALLS = 128  # of a message that a client appends, and all of them together:
 MAX_TOOL_CALLS_BYTES = 256 * 1024
 ACTIVE, ALL = BRANCHES = ("active", "all")
@@ -62,15 +70,17 @@ class CreateToolCallSchema(Schema):
 class CreateMessageSchema(Schema):
     conversation_id = IdField()
     role = fields.String(required=True, validate=validate.OneOf(ROLES), metadata={"example": "user"})
-    content = Text(
+    content = ContentField(
         shortest=0,
         max_bytes=MAX_CONTENT_BYTES,
         metadata={
             "example": "Where should I eat?",
-            "description": "Up to 1 MiB of text in UTF-8. It may be empty in a message of the role `tool`, and in one"
-            " with `tool_calls`; otherwise it has 1 character at least.",
+            "description": "Up to 1 MiB of text in UTF-8, or a list of parts: texts, and for the role `user` also"
+            f" attachments, in the order in which they are meant, {MAX_PARTS} at most. Text may be empty in a message"
+            " of the role `tool`, and in one with `tool_calls` or attachments; otherwise it has 1 character at least.",
         },
     )
+    attachment_ids = attachment_ids_field()
     parent_id = IdField(
         required=False,
         allow_none=True,
@@ -111,8 +121,23 @@ class CreateMessageSchema(Schema):
             )
         if "tool_calls" in values and role != "assistant":
             raise ValidationError({"tool_calls": ["Only allowed for the role `assistant`."]})
-        if not values.get("content") and role != "tool" and "tool_calls" not in values:
-            raise ValidationError({"content": ["Shorter than minimum length 1."]})
+        may_have_attachments = "attachment_ids" in values or isinstance(values.get("content"), list)
+        attachment_ids = attachment_ids_of(values) if may_have_attachments else []
+        if attachment_ids and role != "user":
+            raise ValidationError(
+                {"attachment_ids": ["Only messages of the role `user` are sent with attachments."]}
+            )
+        is_empty = not values.get("content") and not attachment_ids
+        if is_empty and role != "tool" and "tool_calls" not in values:
+            raise ValidationError(
+                {
+                    "content": [
+                        "Must not be empty, except for the role `tool`, or with `tool_calls` or attachments."
+                    ]
+                }
+            )
+        if attachment_ids:
+            refuse_attachments(values)
 
     @validates_schema
     def refuse_too_many_calls(self, values: dict[str, Any], **kwargs: Any) -> None:
@@ -148,8 +173,18 @@ class SourceSchema(Output):
     )
 
 
+class PartSchema(Output):
+    may_lack = ("text", "attachment_id")
+
+    type = fields.String(validate=validate.OneOf(PART_TYPES), metadata={"example": "text"})
+    text = fields.String(
+        metadata={"example": "What is this?", "description": "Only in parts of the type `text`."}
+    )
+    attachment_id = IdField(metadata={"description": "Only in parts of the type `attachment`."})
+
+
 class MessageSchema(Output):
-    may_lack = ("tool_calls", "tool_call_id", "sources")
+    may_lack = ("tool_calls", "tool_call_id", "sources", "parts", "erased")
 
     id = IdField()
     conversation_id = IdField()
@@ -184,6 +219,23 @@ class MessageSchema(Output):
         fields.Nested(SourceSchema),
         metadata={
             "description": "What a reply refers to, as the provider named it; only present if there is something."
+        },
+    )
+    parts = fields.List(
+        fields.Nested(PartSchema),
+        metadata={
+            "description": "The content as it was sent: texts and attachments in their order. Only present if it was "
+            "sent as a list; `content` has its texts."
+        },
+    )
+    erased = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(),
+        metadata={
+            "example": {"0": "text"},
+            "description": "What was erased of it below `/v1`: the kinds of parts, by their places. Only present where"
+            " something was. A message of which nothing is left has an empty `content`, stays in the tree, and is not"
+            " sent to models.",
         },
     )
     created_at = Time()

@@ -1,29 +1,34 @@
 """Appending messages and finding single ones. Lists are in `pages`, the active path in `active_path`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from operator import itemgetter
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import aliased
 
 from ..conversations.models import Conversation
 from ..database import statements
-from ..database.bulk import insert_rows
+from ..database.bulk import prepare_rows
+from ..database.chaining import chained, chained_in_sql
 from ..database.columns import new_id, ordered_now
 from ..database.dialect import is_postgres
+from ..database.id_lists import ids_value, select_listed
 from ..database.parameters import CONVERSATION_ID, MESSAGE_ID, ROW_LIMIT, USER_ID, given, named_new, new
 from ..database.projection import Projection
 from ..database.session import db
 from ..database.statements import Statement
 from ..errors import NotFound
+from ..search_index import updates as index_updates
 from ..search_index import writer as index_writer
 from ..search_index.writer import Words, words_of
 from .active_path import set_active_leaf
+from .chain import digest_of_row
 from .conditions import IN_CONVERSATION, IN_VISIBLE, ON_PATH, THIS_CONVERSATION
-from .models import MESSAGE, MESSAGE_SIZE, MESSAGE_TO_SEND, Message
+from .models import MESSAGE, MESSAGE_OF_CLIENT, MESSAGE_SIZE, MESSAGE_TO_SEND, Message
+from .parts import encoded
 from .repair import CAN_APPEND, repair_for_append
 
 LEAF = "leaf"  # as a parent: whatever message the active path ends at
@@ -32,7 +37,7 @@ _THIS_MESSAGE = (Message.user_id == USER_ID, Message.id == MESSAGE_ID)
 
 _FIRST_WORDS = Statement(
     sa.select(sa.func.substr(Message.content, 1, 1000))
-    .where(*IN_CONVERSATION, Message.role == "user")
+    .where(*IN_CONVERSATION, Message.role == "user", Message.content != "")  # what was erased says nothing
     .order_by(Message.position)
     .limit(1)
 )
@@ -61,9 +66,10 @@ _take_position = _count.values(
     active_leaf_id=new(Message.id),
     path_length=Conversation.path_length + 1,
     counted_leaf_id=new(Message.id),
-).returning(Conversation.user_id, Conversation.id, Conversation.previous_leaf_id, Conversation.last_position)
+).returning(Conversation.last_position, Conversation.previous_leaf_id)
+_OWN = (Conversation.user_id == USER_ID, Conversation.id == CONVERSATION_ID)
 _SCOPE = ("user_id", "conversation_id", "parent_id", "position")
-_TEXTS = ("content", "tool_calls", "sources", "provider_state")
+_TEXTS = ("content", "tool_calls", "sources", "provider_state", "parts")
 
 Appended = tuple[int, str | None]
 """Position and parent of a new message."""
@@ -71,36 +77,63 @@ Append = Callable[[dict[str, Any], dict[str, Any], Words], Appended | None]
 """Appends a message; None, and nothing written, where there is no conversation that CAN_APPEND."""
 
 
-def _insert(fields: tuple[str, ...], scope: tuple[Any, ...]) -> Any:
-    """Insert a message with these fields; owner, conversation, parent and position come from `scope`."""
-    values = [new(getattr(Message, name)) for name in fields]
-    return sa.insert(Message).from_select(
-        [*_SCOPE, *fields, "attachment_count"], sa.select(*scope, *values, sa.literal_column("0"))
-    )
-
-
 @cache
-def _append_with_words(fields: tuple[str, ...]) -> Statement:
-    """Postgres: position, message and words in one statement.
+def _insert_at_end(fields: tuple[str, ...]) -> Statement:
+    """Postgres: insert a message with these fields where the conversation's row says, which was just updated.
 
-    user_id comes from the CTE, which lets Citus route it to one shard.
+    No row is inserted where that found none. The position need not be known, so this goes out in one round trip with
+    the update; and it is an INSERT … SELECT from one shard, without RETURNING, which Citus routes to that.
     """
-    taken = _take_position.cte("taken")
-    inserted = _insert(fields, tuple(taken.c)).returning(
-        Message.user_id, Message.id, Message.position, Message.parent_id
+    scope = (
+        Conversation.user_id,
+        Conversation.id,
+        Conversation.previous_leaf_id,
+        Conversation.last_position,
     )
-    rows = inserted.cte("inserted")
-    indexed = index_writer.insert_vector(rows).cte("indexed")
-    return Statement(sa.select(rows.c.position, rows.c.parent_id).add_cte(indexed))
+    chain = _chain_after(Conversation.previous_leaf_id, on_postgres=True)
+    row = sa.select(*scope, *_new(fields), chain).where(*_OWN, Conversation.active_leaf_id == new(Message.id))
+    return Statement(sa.insert(Message).from_select([*_SCOPE, *fields, "chain_hash"], row))
 
 
 @cache
 def _insert_at(fields: tuple[str, ...]) -> Statement:
-    """The message alone, whose position was taken before."""
-    scope = (USER_ID, CONVERSATION_ID, new(Message.parent_id), new(Message.position))
-    return Statement(_insert(fields, scope))
+    """Insert a message with these fields, whose position was taken before.
+
+    On SQLite it reads the parent's chain hash; Citus refuses that in an INSERT of values, and gets it as one of them.
+    """
+    values = dict(zip(_SCOPE, (USER_ID, CONVERSATION_ID, *_new(_SCOPE[2:])), strict=True))
+    values |= dict(zip(fields, _new(fields), strict=True))
+
+    def insert(on_postgres: bool) -> sa.Executable:
+        chain = (
+            new(Message.chain_hash)
+            if on_postgres
+            else _chain_after(new(Message.parent_id), on_postgres=False)
+        )
+        return sa.insert(Message).values({**values, "chain_hash": chain})
+
+    return Statement(insert)
 
 
+def _chain_after(parent_id: Any, *, on_postgres: bool) -> sa.ColumnElement[Any]:
+    """The chain hash of a message with the digest of the parameters that answers this one."""
+    parent = aliased(Message)
+    found = sa.select(parent.chain_hash).where(parent.user_id == USER_ID, parent.id == parent_id)
+    return chained_in_sql(on_postgres, parent_id, found.scalar_subquery(), given("digest", sa.Text()))
+
+
+def _new(fields: Iterable[str]) -> list[Any]:
+    return [new(getattr(Message, name)) for name in fields]
+
+
+_CHAIN = Statement(sa.select(Message.chain_hash).where(*_THIS_MESSAGE))
+_INDEX = Statement(index_writer.insert_vector(Message.user_id, Message.id, *_THIS_MESSAGE))
+# others may have deleted the message, or changed its words, in what is committed together
+_INDEX_BEFORE_COMMIT = Statement(
+    index_writer.insert_numbered(
+        "AND EXISTS (SELECT 1 FROM messages WHERE user_id = :owner AND id = :message)"
+    )
+)
 _TAKE_POSITION = Statement(_take_position)
 # for a message beside the active path, which stays as it is
 _COUNT = Statement(_count.returning(Conversation.last_position))
@@ -120,7 +153,7 @@ def append_message(
     It answers the message at the end of the active path, or `parent_id`, which becomes the active leaf first; None
     makes it a first message. `stays_beside_path` leaves the path as it is. `words` are the `words_of` its content,
     which the caller computes before the transaction. `fields` are other columns of the message, `role` and `content`
-    at least. Raises NotFound.
+    at least, and `file_hashes` those of the files that are attached to it in the same transaction. Raises NotFound.
     """
     scope: dict[str, Any] = {"user_id": user_id, "conversation_id": conversation_id}
     values = _values(fields)
@@ -151,7 +184,7 @@ def append_message_and_commit(
         with statements.transaction():
             return append_message(**scope, parent_id=parent_id, words=words, **fields)
     values = _values(fields)
-    appended = _append_on_postgres(scope, values, words, Statement.first_and_commit)
+    appended = _append_on_postgres(scope, values, words, statements.fetch_pipelined_and_commit)
     if appended is None:
         with statements.transaction():
             appended = _append_repaired(_append_on_postgres, scope, values, words)
@@ -159,9 +192,14 @@ def append_message_and_commit(
 
 
 def stored_fields(*, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of a message that a client appends."""
-    calls = body.get("tool_calls")
-    return {**body, **({"tool_calls": orjson.dumps(calls).decode()} if calls else {})}
+    """The columns of a message that a client appends; its attachments are rows of their own."""
+    fields = {**body}
+    if calls := fields.get("tool_calls"):
+        fields["tool_calls"] = orjson.dumps(calls).decode()
+    if parts := fields.get("parts"):
+        fields["parts"] = encoded(parts)
+    fields.pop("attachment_ids", None)
+    return fields
 
 
 def size_of(*, fields: Mapping[str, Any]) -> int:
@@ -170,8 +208,13 @@ def size_of(*, fields: Mapping[str, Any]) -> int:
 
 
 def _values(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a new message, and its digest."""
+    fields = {**fields}
+    file_hashes = fields.pop("file_hashes", ())
     return {
+        "digest": digest_of_row(row=fields, file_hashes=file_hashes),
         "id": new_id(),
+        "attachment_count": 0,
         "size_bytes": size_of(fields=fields),
         "status": "completed",
         "created_at": ordered_now(),
@@ -194,37 +237,51 @@ def _appended(scope: Mapping[str, Any], values: Mapping[str, Any], appended: App
 
 
 def _append_on_postgres(
-    scope: dict[str, Any], values: dict[str, Any], words: Words, run: Callable[..., Any] = Statement.first
+    scope: dict[str, Any],
+    values: dict[str, Any],
+    words: Words,
+    run: Callable[..., list[list[Any]]] = statements.fetch_pipelined,
 ) -> Appended | None:
-    vector = index_writer.vector_of(scope["user_id"], scope["conversation_id"], values["id"], words)
-    row = run(
-        _append_with_words(tuple(values)),
-        **scope,
-        **named_new(values),
-        vector=vector,
-        new_updated_at=values["created_at"],
+    user_id, message_id = scope["user_id"], values["id"]
+    vector, later = index_writer.vectors_of(user_id, scope["conversation_id"], message_id, words)
+    taken, *_ = run(
+        (_TAKE_POSITION, _position_parameters(scope, values)),
+        (_insert_at_end(_columns_of(values)), {**scope, **named_new(values), "digest": values["digest"]}),
+        (_INDEX, {"user_id": user_id, "message_id": message_id, "vector": vector}),
+        *index_writer.write_later(user_id, message_id, later),
     )
-    return None if row is None else (row[0], None if row[1] is None else str(row[1]))
+    return _position_and_parent(taken)
 
 
 def _append_on_sqlite(scope: dict[str, Any], values: dict[str, Any], words: Words) -> Appended | None:
-    row = _TAKE_POSITION.first(
-        **scope,
-        new_id=values["id"],
-        new_updated_at=values["created_at"],
-        new_size_bytes=values["size_bytes"],
-    )
-    if row is None:
+    appended = _position_and_parent(_TAKE_POSITION.all(**_position_parameters(scope, values)))
+    if appended is None:
         return None
-    _, _, parent_id, position = row
+    position, parent_id = appended
     _insert_with_words(scope, {**values, "parent_id": parent_id, "position": position}, words)
-    return position, parent_id
+    return appended
+
+
+def _position_parameters(scope: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **scope,
+        "new_id": values["id"],
+        "new_updated_at": values["created_at"],
+        "new_size_bytes": values["size_bytes"],
+    }
+
+
+def _position_and_parent(taken: Sequence[Any]) -> Appended | None:
+    if not taken:
+        return None
+    position, parent_id = taken[0]
+    return position, None if parent_id is None else str(parent_id)
 
 
 def _append_beside(
     parent_id: str | None, scope: dict[str, Any], values: dict[str, Any], words: Words
 ) -> Appended | None:
-    row = _COUNT.first(**scope, new_updated_at=values["created_at"], new_size_bytes=values["size_bytes"])
+    row = _COUNT.first(**_position_parameters(scope, values))
     if row is None:
         return None
     _insert_with_words(scope, {**values, "on_path": False, "parent_id": parent_id, "position": row[0]}, words)
@@ -232,24 +289,80 @@ def _append_beside(
 
 
 def _insert_with_words(scope: dict[str, Any], values: dict[str, Any], words: Words) -> None:
-    fields = tuple(name for name in values if name not in _SCOPE)
-    _insert_at(fields).all(**scope, **named_new(values))
-    index_writer.write(**scope, message_id=values["id"], words=words)
+    """On SQLite the words are written when the message is committed, together with those of others: FTS5 makes a part
+    of its index of what it has at each savepoint."""
+    fields, parameters, message_id = _columns_of(values), named_new(values), values["id"]
+    digest = parameters.pop("new_digest")
+    if is_postgres(db.engine):
+        parent = _chain_of(user_id=scope["user_id"], message_id=values["parent_id"])
+        _insert_at(fields).all(**scope, **parameters, new_chain_hash=chained(parent, digest))
+        index_writer.write(**scope, message_id=message_id, words=words)
+        return
+    _insert_at(fields).all(**scope, **parameters, digest=digest)
+    numbered = index_writer.numbered_of(scope["conversation_id"], message_id, words)
+    whose = {"owner": scope["user_id"], "message": message_id}
+    statements.execute_before_commit(_INDEX_BEFORE_COMMIT, **whose, **numbered)
+
+
+def _columns_of(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The columns of a new message that are not in its scope."""
+    return tuple(name for name in values if name != "digest" and name not in _SCOPE)
+
+
+def _chain_of(*, user_id: str, message_id: str | None) -> str | None:
+    """The chain hash of a message, None where it has none; "" for no message, which a first one answers."""
+    if message_id is None:
+        return ""
+    row = _CHAIN.first(user_id=user_id, message_id=message_id)
+    return str(row[0]) if row is not None and row[0] is not None else None
 
 
 def insert_messages(*, rows: list[dict[str, Any]], words: list[Words]) -> None:
-    """Insert whole rows of a user's messages with the `words_of` each, as an import restores them, in `db.session`."""
-    insert_rows(Message, rows)
+    """Insert whole rows of a user's messages with the `words_of` each, as an import restores them, in `db.session`.
+
+    A parent comes before its answers. The rows get their chain hashes.
+    """
+    prepare_messages(rows=rows, words=words)()
+
+
+def prepare_messages(*, rows: list[dict[str, Any]], words: list[Words]) -> Callable[[], None]:
+    """The same in two steps: what this returns inserts them. Where all parents are among them, the first one needs no
+    database, and on SQLite no lock."""
+    _chain(rows)
+    insert = prepare_rows(Message, rows)
     stored = [(row["id"], row["conversation_id"], its) for row, its in zip(rows, words, strict=True)]
-    index_writer.write_new_words(db.session.connection(), rows[0]["user_id"], stored)
+    write_words = index_writer.prepare_new_words(rows[0]["user_id"], stored)
+
+    def insert_both() -> None:
+        insert()
+        write_words(db.session.connection())
+
+    return insert_both
 
 
-_REPLACED = ("content", "size_bytes", "status", "tool_calls", "sources", "provider_state")
+def _chain(rows: list[dict[str, Any]]) -> None:
+    user_id, own = rows[0]["user_id"], {row["id"] for row in rows}
+    before = {row["parent_id"] for row in rows} - own - {None}
+    query = sa.select(Message.id, Message.chain_hash).where(
+        Message.user_id == user_id, Message.id.in_(before)
+    )
+    chains: dict[str | None, str | None] = {None: ""}
+    if before:
+        chains |= {row.id: row.chain_hash for row in db.session.execute(query)}
+    for row in rows:
+        parent = chains.get(row["parent_id"])
+        row["chain_hash"] = chains[row["id"]] = chained(parent, digest_of_row(row=row))
+
+
+_REPLACED = (
+    "chain_hash", "content", "size_bytes", "status", "tool_calls", "sources", "parts", "provider_state",
+)  # fmt: skip
 _REPLACE = Statement(
     sa.update(Message).where(*_THIS_MESSAGE).values({name: new(getattr(Message, name)) for name in _REPLACED})
 )
-_SIZE = Statement(sa.select(Message.size_bytes).where(*_THIS_MESSAGE))
+_SIZE = Statement(sa.select(Message.size_bytes, Message.parent_id).where(*_THIS_MESSAGE))
 
+_HAS_ATTACHMENTS = Statement(sa.select(sa.literal(1)).where(*_THIS_MESSAGE, Message.attachment_count > 0))
 _GROW = Statement(
     sa.update(Conversation)
     .where(*THIS_CONVERSATION)
@@ -264,8 +377,10 @@ def replace_reply(*, user_id: str, message_id: str, words: Words, **fields: Any)
     """
     this_message = {"user_id": user_id, "message_id": message_id}
     size_bytes = size_of(fields=fields)
-    [(size_before,)] = _SIZE.all(**this_message)
-    values = {**dict.fromkeys(_REPLACED), **fields, "size_bytes": size_bytes}
+    [(size_before, parent_id)] = _SIZE.all(**this_message)
+    parent = _chain_of(user_id=user_id, message_id=None if parent_id is None else str(parent_id))
+    chain_hash = chained(parent, digest_of_row(row={"role": "assistant", **fields}))
+    values = {**dict.fromkeys(_REPLACED), **fields, "size_bytes": size_bytes, "chain_hash": chain_hash}
     _REPLACE.all(**this_message, **named_new(values))
     message = get_message(**this_message)
     growth = size_bytes - size_before
@@ -276,6 +391,8 @@ def replace_reply(*, user_id: str, message_id: str, words: Words, **fields: Any)
         message_id=message_id,
         words=words,
     )
+    if _HAS_ATTACHMENTS.first(**this_message) is not None:  # whose words have gone with the others
+        index_updates.note_message(**this_message)
     return message
 
 
@@ -284,6 +401,15 @@ def replace_reply(*, user_id: str, message_id: str, words: Words, **fields: Any)
 _GET = Statement(sa.select(*MESSAGE.columns).where(*_THIS_MESSAGE, IN_VISIBLE))
 _GET_LAST = Statement(
     sa.select(*MESSAGE.columns).where(*IN_CONVERSATION, ON_PATH).order_by(Message.position.desc()).limit(1)
+)
+_HAS_ANSWERS = Statement(
+    sa.select(sa.literal(1))
+    .where(
+        *IN_CONVERSATION,
+        Message.position > given("position", sa.Integer()),
+        Message.parent_id == MESSAGE_ID,
+    )
+    .limit(1)
 )
 _IS_ON_PATH = Statement(sa.select(sa.literal(1)).where(*_THIS_MESSAGE, ON_PATH))
 _INSTRUCTIONS = Statement(
@@ -309,25 +435,36 @@ def get_message(*, user_id: str, message_id: str) -> dict[str, Any]:
 
 
 def _by_ids(on_postgres: bool, columns: Projection = MESSAGE) -> sa.Executable:
-    ids: Any = given("ids", sa.Text())
-    if on_postgres:
-        array = sa.cast(ids, postgresql.ARRAY(postgresql.UUID(as_uuid=False)))
-        listed = sa.func.unnest(array).table_valued("value", name="listed").render_derived()
-    else:
-        listed = sa.func.json_each(ids).table_valued("value", name="listed")
-    is_it = sa.and_(Message.user_id == USER_ID, Message.id == listed.c.value)
-    return sa.select(*columns.columns).select_from(listed).join(Message, is_it)
+    found: sa.Executable = select_listed(columns.columns, Message.id, on_postgres=on_postgres)
+    return found
 
 
+def _visible_by_ids(on_postgres: bool) -> sa.Executable:
+    found: Any = _by_ids(on_postgres)
+    return found.where(IN_VISIBLE)
+
+
+_LISTED = Statement(_visible_by_ids)
 _TO_SEND = Statement(partial(_by_ids, columns=MESSAGE_TO_SEND))
+_OF_CLIENT = Statement(partial(_by_ids, columns=MESSAGE_OF_CLIENT))
+
+
+def list_by_ids(*, user_id: str, message_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Those of the user's messages that have these ids, as plain values, in order of position."""
+    rows = _LISTED.all(user_id=user_id, ids=ids_value(message_ids)) if message_ids else []
+    return sorted(map(MESSAGE.to_values, rows), key=itemgetter("position"))
 
 
 def list_to_send(*, user_id: str, message_ids: Sequence[str]) -> list[dict[str, Any]]:
     """Those of the user's messages that have these ids, in order of position, with what only providers get."""
-    quote, brackets = ("", "{}") if is_postgres(db.engine) else ('"', "[]")
-    ids = ",".join(f"{quote}{message_id}{quote}" for message_id in message_ids)
-    rows = _TO_SEND.all(user_id=user_id, ids=f"{brackets[0]}{ids}{brackets[1]}")
+    rows = _TO_SEND.all(user_id=user_id, ids=ids_value(message_ids))
     return sorted(map(MESSAGE_TO_SEND.to_values, rows), key=itemgetter("position"))
+
+
+def list_of_client(*, user_id: str, message_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Those of the user's messages that have these ids, in order of position, with what their clients call them."""
+    rows = _OF_CLIENT.all(user_id=user_id, ids=ids_value(message_ids)) if message_ids else []
+    return sorted(map(MESSAGE_OF_CLIENT.to_values, rows), key=itemgetter("position"))
 
 
 def find_last_message(*, user_id: str, conversation_id: str) -> dict[str, Any] | None:
@@ -345,6 +482,13 @@ def first_words(*, user_id: str, conversation_id: str) -> str:
 def is_on_path(*, user_id: str, message_id: str) -> bool:
     """Whether the user has such a message on the active path of its conversation."""
     return _IS_ON_PATH.first(user_id=user_id, message_id=message_id) is not None
+
+
+def has_answers(*, user_id: str, message: Mapping[str, Any]) -> bool:
+    """Whether any message answers this one. Looks through the messages after it."""
+    scope = {"user_id": user_id, "conversation_id": message["conversation_id"]}
+    row = _HAS_ANSWERS.first(**scope, message_id=message["id"], position=message["position"])
+    return row is not None
 
 
 def list_instructions(

@@ -20,8 +20,9 @@ from ..database.session import db
 from ..database.statements import Statement
 from ..messages.models import Message
 from ..search_index.models import MessageTerms, SearchBacklog
-from ..search_index.writer import IndexedMessage, words_of, write_words
+from ..search_index.writer import IndexedMessage, write_words
 from ..users.models import User
+from .documents import document_bytes, texts_of, words_with_documents
 
 GREATEST_ID = str(UUID(int=2**128 - 1))
 # On SQLite nobody else writes during a batch. So it ends soon, and is followed by a rest that is as long
@@ -133,7 +134,7 @@ def _index_some(connection: sa.Connection, user_id: str) -> tuple[int, bool]:
 
 def _next_batch(connection: sa.Connection, user_id: str, upto_id: str, replaces: bool) -> Batch:
     newest_first = (
-        sa.select(Message.id, Message.size_bytes)
+        sa.select(Message.id, Message.size_bytes + document_bytes())
         .where(Message.user_id == user_id, Message.id <= upto_id)
         .order_by(Message.id.desc())
         .limit(LOOKED_AT_ONCE)
@@ -170,5 +171,8 @@ def _lock_messages(connection: sa.Connection, user_id: str, ids: list[str]) -> l
     query = sa.text(sql).bindparams(
         sa.bindparam("owner", type_=Id()), sa.bindparam("ids", type_=Id(), expanding=True)
     )
-    rows = connection.execute(query, {"owner": user_id, "ids": ids})
-    return [(str(row[0]), str(row[1]), words_of(row[2])) for row in rows]
+    rows = connection.execute(query, {"owner": user_id, "ids": ids}).all()
+    texts = texts_of(connection, user_id=user_id, message_ids=ids)
+    return [
+        (str(row[0]), str(row[1]), words_with_documents(row[2], texts.get(str(row[0]), []))) for row in rows
+    ]

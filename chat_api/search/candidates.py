@@ -26,6 +26,12 @@ class IndexQuery:
     count: int
     before: str | None = None
     conversation_id: str | None = None
+    skips_long: bool = False  # on Postgres the messages of several rows, which are found by themselves
+
+    @property
+    def start(self) -> str:
+        """Before which id to begin."""
+        return self.before or LAST_ID
 
     @property
     def also(self) -> tuple[str, ...]:
@@ -62,6 +68,22 @@ def scan(batch: Batch, *, before: str, count: int, rows: int, deadline: float) -
         before = messages[-1][0]
         if time.monotonic() > deadline:
             return Candidates(found, resume_before=before)
+
+
+def merged(some: Candidates, others: Candidates, *, count: int) -> Candidates:
+    """The newest of both, as far as both were searched."""
+    ids = sorted({*some.ids, *others.ids}, reverse=True)
+    ends = [one.resume_before for one in (some, others) if one.resume_before is not None]
+    if not ends:
+        return Candidates(ids[:count])
+    end = max(ends)
+    searched = [message_id for message_id in ids if message_id >= end]
+    return Candidates(searched[:count], resume_before=end)
+
+
+def newest_before(message_id: str) -> str:
+    """The greatest id that is found before an id; any before LAST_ID."""
+    return LAST_ID if message_id == LAST_ID else id_before(message_id)
 
 
 def id_before(message_id: str) -> str:

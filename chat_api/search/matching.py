@@ -23,10 +23,16 @@ class Matcher:
             is_prefix = phrase.is_prefix and len(phrase.terms) == 1
             (self._by_prefix if is_prefix else self._by_word).setdefault(phrase.terms[0], []).append(phrase)
         self._lengths = sorted({len(prefix) for prefix in self._by_prefix})
+        self._count = len(query.required)
         self._longest = max(len(phrase.terms) for phrase in query.required)
 
-    def spans(self, words: Iterable[Word], *, words_after_first: int) -> Iterator[Span]:
-        """The spans of all occurrences in the order of their beginnings, each in characters.
+    @property
+    def count(self) -> int:
+        """How many phrases there are."""
+        return self._count
+
+    def occurrences(self, words: Iterable[Word], *, words_after_first: int) -> Iterator[tuple[Phrase, Span]]:
+        """All occurrences in the order of their beginnings, each with its span in characters.
 
         Ends `words_after_first` words after the first occurrence: what is far from it is not looked at.
         """
@@ -42,7 +48,7 @@ class Matcher:
             for phrase in self._phrases_at(ahead[index].term):
                 if (span := _occurrence(phrase, ahead, index)) is not None:
                     left = words_after_first if left is None else left
-                    yield span
+                    yield phrase, span
             index += 1
             if index + self._longest >= len(ahead):
                 ahead = ahead[index:] + list(islice(remaining, 512))

@@ -12,9 +12,12 @@ cost. Hence three steps, of which each may be the last:
 No step depends on what the planner knows or guesses. Where positions of words matter ("phrases"), the rows of a span
 are read to see these, and may all be in vain; so a search that takes long ends with what it has, and says where to go
 on. A prefix is merged from all its words by the index; where that takes too long, messages are looked at one by one.
+
+Long messages, whose words are in several rows, are found by themselves (`long_messages`).
 """
 
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -22,43 +25,49 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from ..database.columns import Id
-from ..database.statements import Statement
-from ..search_index.lexemes import SAMPLE, SAMPLED, SLICE_DIGITS, owner_code, slice_lexeme
-from .candidates import FIRST_ID, LAST_ID, PATIENCE_S, Candidates, IndexQuery, id_before, scan
+from ..search_index.lexemes import LONG, SAMPLE, SAMPLED, SLICE_DIGITS, owner_code, slice_lexeme
+from .candidates import (
+    FIRST_ID,
+    LAST_ID,
+    PATIENCE_S,
+    Candidates,
+    IndexQuery,
+    id_before,
+    merged,
+    newest_before,
+    scan,
+)
+from .long_messages import find_newest_long, has_long_messages
+from .written_out import OWNER, statement_of_ids
 
 NEAR = 400  # messages that are looked at in one batch: about 1 ms
 _MOST_SLICES = 64  # of the longest ones: 140 years of ids of version 7
 _SHORTEST, _LONGEST = SLICE_DIGITS[0], SLICE_DIGITS[-1]
 
 
-def _ids(sql: str, **kinds: Any) -> Statement:
-    """A statement that is written out, with ids of messages as its rows."""
-    parameters = [sa.bindparam(name, type_=kind) for name, kind in kinds.items()]
-    return Statement(sa.text(sql).bindparams(*parameters).columns(message_id=Id()))
-
-
 # The rows are named by a comparison, and the user's picked out afterwards: of an equation the planner would expect few
 # rows, so that reading all of them and sorting were cheaper than walking the index backwards.
-_BATCH = _ids(
-    """
+_BATCH = statement_of_ids(
+    f"""
     SELECT message_id, terms @@ CAST(:query AS tsquery) AS is_match FROM (
         SELECT user_id, message_id, terms FROM message_terms
-        WHERE (user_id, message_id) <= (:user_id, :newest)
+        WHERE {OWNER} (user_id, message_id) <= (:user_id, :newest)
         ORDER BY user_id DESC, message_id DESC LIMIT :count
     ) AS near
     WHERE user_id = :user_id ORDER BY user_id DESC, message_id DESC
-    """,
+    """,  # noqa: S608
     user_id=Id(), newest=Id(), query=sa.Text(), count=sa.Integer(),
 )  # fmt: skip
 # The IS TRUE here and below keeps the planner from adding the primary key to the scan. It doesn't know who has a
-# million messages, and reading all their entries there takes a hundred times as long as the rest.
+# million messages, and reading all their entries there takes a hundred times as long as the rest. With Citus it may
+# (OWNER), as asking all nodes takes longer still.
 # The samples with the words, but for prefixes: these are looked for in the samples themselves, as the index would
 # gather all words that begin so. And the ends of all spans: the user's newest message and the oldest.
-_SAMPLES = _ids(
-    """
+_SAMPLES = statement_of_ids(
+    f"""
     WITH samples AS MATERIALIZED (
         SELECT message_id, terms FROM message_terms
-        WHERE terms @@ CAST(:samples AS tsquery) AND (user_id = :user_id AND message_id <= :newest) IS TRUE
+        WHERE terms @@ CAST(:samples AS tsquery) AND {OWNER} (user_id = :user_id AND message_id <= :newest) IS TRUE
     )
     SELECT message_id FROM samples WHERE terms @@ CAST(:words AS tsquery)
     UNION ALL (
@@ -69,34 +78,41 @@ _SAMPLES = _ids(
         SELECT message_id FROM message_terms WHERE user_id = :user_id AND message_id <= :newest
         ORDER BY message_id LIMIT 1
     )
-    """,
+    """,  # noqa: S608
     user_id=Id(), newest=Id(), samples=sa.Text(), words=sa.Text(),
 )  # fmt: skip
 # Two conditions, not one with an AND in it: so the index jumps from a match of either to the next one of the other.
-_BY_INDEX = _ids(
-    """
+_BY_INDEX = statement_of_ids(
+    f"""
     SELECT message_id FROM message_terms
     WHERE terms @@ CAST(:query AS tsquery) AND terms @@ CAST(:slices AS tsquery)
-    AND (user_id = :user_id AND message_id BETWEEN :oldest AND :newest) IS TRUE
+    AND {OWNER} (user_id = :user_id AND message_id BETWEEN :oldest AND :newest) IS TRUE
     ORDER BY message_id DESC LIMIT :count
-    """,
+    """,  # noqa: S608
     user_id=Id(), oldest=Id(), newest=Id(), query=sa.Text(), slices=sa.Text(), count=sa.Integer(),
 )  # fmt: skip
 
 
 def find_newest(index_query: IndexQuery) -> Candidates:
     """The newest messages that match. There may be fewer, even none, where `resume_before` is set."""
-    deadline = time.monotonic() + PATIENCE_S
     if index_query.before == FIRST_ID:
         return Candidates([])
-    before, count = index_query.before or LAST_ID, index_query.count
+    if not has_long_messages(index_query.user_id):
+        return _find_newest(index_query)
+    others = _find_newest(replace(index_query, skips_long=True))
+    return merged(others, find_newest_long(index_query), count=index_query.count)
+
+
+def _find_newest(index_query: IndexQuery) -> Candidates:
+    deadline = time.monotonic() + PATIENCE_S
+    before, count = index_query.start, index_query.count
     batch = partial(_batch, index_query)
     if count < NEAR:
         near = batch(before, NEAR, PATIENCE_S) or []
         matches = [message_id for message_id, is_match in near if is_match][:count]
         if len(matches) == count:
             return Candidates(matches)
-    newest, *ends = _ends_of_spans(index_query, _newest(before)) or [FIRST_ID]
+    newest, *ends = _ends_of_spans(index_query, newest_before(before)) or [FIRST_ID]
     found: list[str] = []
     while ends:
         left = count - len(found)
@@ -125,15 +141,15 @@ def _batch(
 ) -> list[tuple[str, bool]] | None:
     if before == FIRST_ID:
         return []
-    query = index_query.query.as_tsquery(index_query.user_id, also=index_query.also)
-    scope = {"user_id": index_query.user_id, "newest": _newest(before)}
+    query = _tsquery(index_query)
+    scope = {"user_id": index_query.user_id, "newest": newest_before(before)}
     rows = _BATCH.all_within(timeout_s, **scope, query=query, count=count)
     return None if rows is None else [(str(message_id), is_match) for message_id, is_match in rows]
 
 
-def _newest(before: str) -> str:
-    """The greatest id that may be found."""
-    return LAST_ID if before == LAST_ID else id_before(before)
+def _tsquery(index_query: IndexQuery) -> str:
+    query = index_query.query.as_tsquery(index_query.user_id, also=index_query.also)
+    return f"{query} & !'{owner_code(index_query.user_id)}{LONG}'" if index_query.skips_long else query
 
 
 def _after(message_id: str) -> str:
@@ -160,7 +176,7 @@ def _search_span(index_query: IndexQuery, oldest: str, newest: str, count: int) 
         user_id=user_id,
         oldest=oldest,
         newest=newest,
-        query=query.as_tsquery(user_id, also=index_query.also),
+        query=_tsquery(index_query),
         slices=slices or query.as_tsquery_of_words(user_id),
         count=count,
     )

@@ -8,10 +8,10 @@ import re
 from dataclasses import dataclass
 
 from ..errors import InvalidInput
-from ..search_index.lexemes import owner_code
+from ..search_index.lexemes import LONGEST_PHRASE, owner_code
 from ..search_index.tokenizer import is_spaceless, words_with_spans
 
-MOST_TERMS = 64
+MOST_TERMS = LONGEST_PHRASE
 MOST_PREFIXES = 8  # each is merged from all the words that begin so
 _PART = re.compile(
     r'(?P<exclusion>-*)(?:["“”„‟](?P<quoted>[^"“”„‟]*)(?:["“”„‟]|\Z)|(?P<plain>[^\s"“”„‟]+))(?P<prefix>\*?)'
@@ -48,6 +48,14 @@ class Query:
         required = [_tsquery_of(phrase, code, " <-> ") for phrase in self.required]
         excluded = [f"!{_tsquery_of(phrase, code, ' <-> ')}" for phrase in self.excluded]
         return " & ".join([*(f"'{code}{lexeme}'" for lexeme in also), *required, *excluded])
+
+    def as_tsqueries(self, user_id: str, *, also: tuple[str, ...] = ()) -> tuple[list[str], list[str]]:
+        """What is required and what is excluded, each by itself, for messages whose words are in several rows."""
+        required, excluded = (
+            [Query((phrase,), ()).as_tsquery(user_id, also=also) for phrase in phrases]
+            for phrases in (self.required, self.excluded)
+        )
+        return required, excluded
 
     def as_tsquery_of_words(
         self, user_id: str, *, also: tuple[str, ...] = (), has_prefixes: bool = True

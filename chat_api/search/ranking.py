@@ -27,14 +27,21 @@ _TERMS = """
 """
 # 1: divided by the logarithm of the length (PostgreSQL documentation, section 12.3.3). BM25 in SQL took ten
 # times as long. The size is taken without reading the words.
+# A long message has several rows, and counts as its best one does.
 _RANKED = f"""
     SELECT message_id FROM (
         SELECT message_id, terms,
-            sum(pg_column_size(terms)) OVER (ORDER BY message_id DESC) - pg_column_size(terms) AS bytes_before
-        FROM message_terms
-        WHERE user_id = :user_id AND message_id = ANY(CAST(:ids AS uuid[]))
+            sum(pg_column_size(terms)) OVER (ORDER BY message_id DESC, part) - pg_column_size(terms) AS bytes_before
+        FROM (
+            SELECT message_id, 0 AS part, terms FROM message_terms
+            WHERE user_id = :user_id AND message_id = ANY(CAST(:ids AS uuid[]))
+            UNION ALL
+            SELECT message_id, part, terms FROM long_message_terms
+            WHERE user_id = :user_id AND message_id = ANY(CAST(:ids AS uuid[]))
+        ) AS stored
     ) AS newest WHERE bytes_before < {RANKED_BYTES}
-    ORDER BY ts_rank(terms, CAST(:query AS tsquery), 1) DESC, message_id DESC LIMIT :count
+    GROUP BY message_id
+    ORDER BY max(ts_rank(terms, CAST(:query AS tsquery), 1)) DESC, message_id DESC LIMIT :count
 """  # noqa: S608
 
 

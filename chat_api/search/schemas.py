@@ -8,7 +8,7 @@ from ..web.fields import IdField, Output, Text
 from ..web.pagination import PageQuerySchema
 
 QUERY_LANGUAGE = """\
-Words that the message contains, all of them, in any order; also:
+Words that the message or the text of its uploaded documents contains, all of them, in any order; also:
 
 - `"old town"`: a phrase, these words next to each other; a word of several parts, such as `e-mail`, is a phrase, too
 - `-hotel` or `-"old town"`: the message does not contain it
@@ -55,7 +55,8 @@ class SnippetSchema(Output):
     text = fields.String(
         metadata={
             "example": "Where should I eat?",
-            "description": "An excerpt of the content: about 200 characters with the most matches.",
+            "description": "An excerpt of the content, or of the text of an attachment: about 200 characters with the "
+            "most matches. Plain text, never HTML.",
         }
     )
     matches = fields.List(
@@ -74,6 +75,17 @@ class SnippetSchema(Output):
 
 
 class SearchResultSchema(Output):
+    may_lack = ("attachment_id", "file_name")
+
     message = fields.Nested(MessageSchema)
     conversation = fields.Nested(ConversationSchema)
     snippet = fields.Nested(SnippetSchema)
+    attachment_id = IdField(
+        metadata={
+            "description": "The attachment of the message whose text the snippet is from; only present if it is not "
+            "from the message itself."
+        }
+    )
+    file_name = fields.String(
+        metadata={"example": "lease.pdf", "description": "The name of that attachment."}
+    )

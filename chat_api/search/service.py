@@ -18,10 +18,11 @@ from ..server.slots import Slots
 from ..web.pagination import MAX_PAGE_BYTES, Page
 from . import postgres, sqlite
 from .candidates import IndexQuery
+from .documents import find_matches
 from .matching import Matcher
-from .query import parse
+from .query import Query, parse
 from .ranking import ids_parameter, most_relevant
-from .snippets import beginning_of, snippet_of
+from .snippets import Excerpt, beginning_of, excerpt_of
 
 RANKED = 1000  # so many of the newest matches are sorted by relevance
 SNIPPETS_S = 0.1  # for the snippets of a page
@@ -99,7 +100,7 @@ def search_messages(*, user_id: str, search: Search) -> tuple[list[dict[str, Any
     page = _page(user_id, ids[: search.limit])
     if not page and search.conversation_id:
         conversations.require_conversation(user_id=user_id, conversation_id=search.conversation_id)
-    _add_snippets(page, Matcher(query), is_ranked=by_relevance)
+    _add_snippets(page, user_id, query, is_ranked=by_relevance)
     if by_relevance:
         return page, None
     if page and (len(ids) > search.limit or page[-1]["message"]["id"] != ids[-1]):
@@ -109,22 +110,43 @@ def search_messages(*, user_id: str, search: Search) -> tuple[list[dict[str, Any
     return page, found.resume_before
 
 
-def _add_snippets(page: list[dict[str, Any]], matcher: Matcher, *, is_ranked: bool) -> None:
-    """Add the snippet of each message, as long as there is time.
+def _add_snippets(page: list[dict[str, Any]], user_id: str, query: Query, *, is_ranked: bool) -> None:
+    """Add the snippet of each message, as long as there is time; it is that of a document where the content has less of
+    what was searched for.
 
     Then a page by time ends, and a `Link` goes on. A page by relevance has no further one: the rest of its messages
     get their beginnings as snippets.
     """
     deadline = time.monotonic() + SNIPPETS_S
+    matcher = Matcher(query)
+    in_documents: dict[str, Excerpt] = {}  # messages whose content is not all that matches
     for index, item in enumerate(page):
         content = item["message"]["content"]
         if index and time.monotonic() > deadline:
             if not is_ranked:
                 del page[index:]
-                return
+                break
             item["snippet"] = beginning_of(content)
-        else:
-            item["snippet"] = snippet_of(content, matcher)
+            continue
+        excerpt = excerpt_of(content, matcher)
+        item["snippet"] = excerpt.snippet
+        if excerpt.phrases < matcher.count:
+            in_documents[item["message"]["id"]] = excerpt
+    _add_documents(page, user_id, query, matcher, in_documents)
+
+
+def _add_documents(
+    page: list[dict[str, Any]], user_id: str, query: Query, matcher: Matcher, found: dict[str, Excerpt]
+) -> None:
+    deadline = time.monotonic() + SNIPPETS_S
+    documents = find_matches(
+        user_id=user_id, message_ids=list(found), matcher=matcher, query=query, deadline=deadline
+    )
+    for item in page:
+        document = documents.get(item["message"]["id"])
+        if document is not None and document.excerpt.phrases > found[item["message"]["id"]].phrases:
+            item["snippet"] = document.excerpt.snippet
+            item["attachment_id"], item["file_name"] = document.attachment_id, document.file_name
 
 
 def _page(user_id: str, ids: list[str]) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """The excerpt of a message that shows why it was found, and the spans of the matches in it."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..search_index.tokenizer import words_with_spans
 from .matching import Matcher, Span
@@ -11,10 +11,18 @@ _LONGEST = 240
 _WORDS_AFTER_FIRST = 2000  # the excerpt is the best one of those so near to the first match
 
 
-def snippet_of(content: str, matcher: Matcher) -> dict[str, Any]:
-    """The snippet of a message: text, the matches in it as [start, end] in characters, and where it was cut."""
-    spans = matcher.spans(words_with_spans(content), words_after_first=_WORDS_AFTER_FIRST)
-    return _excerpt(content, _merged(sorted(spans)))
+class Excerpt(NamedTuple):
+    """A snippet, and how many of the query's phrases were found around it."""
+
+    snippet: dict[str, Any]
+    phrases: int
+
+
+def excerpt_of(content: str, matcher: Matcher) -> Excerpt:
+    """The snippet of a text: text, the matches in it as [start, end] in characters, and where it was cut."""
+    found = list(matcher.occurrences(words_with_spans(content), words_after_first=_WORDS_AFTER_FIRST))
+    snippet = _excerpt(content, _merged(sorted(span for _, span in found)))
+    return Excerpt(snippet, len({phrase for phrase, _ in found}))
 
 
 def beginning_of(content: str) -> dict[str, Any]:
