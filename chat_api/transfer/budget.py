@@ -82,5 +82,6 @@ class ImportBudget:
         try:
             return next(records, None)
         finally:
-            self._spent_s += time.thread_time() - self._began_s
-            self._began_s = time.thread_time()
+            ended_s = time.thread_time()
+            self._spent_s += ended_s - self._began_s
+            self._began_s = ended_s

@@ -4,32 +4,47 @@ One that takes more than one batch is hidden until its last, short transaction, 
 killed import leaves is removed by the next one that brings the conversation, or by `flask purge` after a day.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from ..attachments import service as attachments
 from ..attachments.models import Attachment
 from ..completions import service as completions
-from ..completions.models import Completion
+from ..completions.models import USAGE_DETAILS, Completion
 from ..conversations import service as conversations
 from ..database.bulk import insert_rows
 from ..database.columns import new_id
-from ..errors import NotFound, QuotaExceeded
+from ..errors import NotFound, QuotaExceeded, Unavailable
+from ..files.models import AttachmentDraft
 from ..messages import active_path
 from ..messages import service as messages
 from ..messages.long_moves import move_in_steps
 from ..messages.models import Message
 from ..search_index.writer import Words, words_of
 from . import import_queries
-from .records import ATTACHMENT, COMPLETION, MESSAGE, Record
+from .details import as_imported, with_defaults
+from .file_importer import Content, FileImporter
+from .records import ATTACHMENT, COMPLETION, CONVERSATION, FILE, MESSAGE, Record
 from .schemas import LINES
 
-BATCH_ROWS = 200
-BATCH_BYTES = 64 * 1024  # about 40 ms on SQLite, most of it for the index of words
+BATCH_ROWS = 1000
+BATCH_FILE_BYTES = 64 * 1024 * 1024  # their rows follow soon, as a sweep deletes bytes without a row
+BATCH_BYTES = 128 * 1024  # some 15 ms on SQLite, most of it for the index of words
+# all columns, so that rows of several lines have the same
+_NO_CONVERSATION = {field.attribute or name: None for name, field in LINES[CONVERSATION].fields.items()}
+_NO_MESSAGE = dict.fromkeys(LINES[MESSAGE].fields)
+_ATTACHMENT_COLUMNS = ("id", "message_id", "file_type", "file_path", "created_at")
 CLASHES = "It clashes with something that was stored at the same time; import the file again."
+
+NO_PARENT = "parent_id: There is no such message before it."
+
+
+def is_full_batch(rows: int, size_bytes: int) -> bool:
+    """Whether so many rows, or lines of so many bytes, are to be stored before others are read."""
+    return rows >= BATCH_ROWS or size_bytes >= BATCH_BYTES
 
 
 class Refused(Exception):
@@ -44,18 +59,32 @@ class AlreadyHere(Exception):
     """Another request has stored the conversation in the meantime."""
 
 
+class Whole(NamedTuple):
+    """All rows of a conversation."""
+
+    conversation: dict[str, Any]
+    messages: list[dict[str, Any]]
+    words: list[Words]
+    attachments: list[dict[str, Any]]
+    completions: list[dict[str, Any]]
+
+
 class ConversationImporter:
     """Takes the records of a conversation in their order. All methods raise Refused for one that does not fit.
 
     The transaction begins with the first batch: SQLite has one writer, which must not be blocked while a file is read.
     """
 
-    def __init__(self, *, user_id: str, record: Record, provider_ids: dict[str, str]) -> None:
+    def __init__(
+        self, *, user_id: str, record: Record, provider_ids: dict[str, str], files: FileImporter
+    ) -> None:
         self._first_number = record.number
         fields = record.fields
         self.id: str = fields["id"]
-        self.counts = {MESSAGE: 0, ATTACHMENT: 0, COMPLETION: 0}
+        self.counts = {MESSAGE: 0, ATTACHMENT: 0, COMPLETION: 0, FILE: 0}
         self.parts_omitted = 0
+        self._files = files
+        self._content: Content | None = None  # of the attachment that is added next
         self._user_id, self._fields, self._provider_ids = user_id, fields, provider_ids
         self.import_id = new_id()
         self.is_hidden = False  # and stored in part
@@ -73,6 +102,14 @@ class ConversationImporter:
         """Whether its active path was empty though it had messages."""
         return self._fields["active_leaf_id"] is None and self._fields["last_position"] > 0
 
+    def keep_content(self, record: Record) -> Generator[Any, None, bool]:
+        """Keep the content of the attachment that is added next; outside a transaction. PAUSED now and then.
+
+        Returns whether it is to be added: one of another product is nothing without its content.
+        """
+        self._content = yield from self._files.keep(record)
+        return self._content is not None or "member" not in record.fields
+
     def add(self, record: Record) -> bool:
         """Take a message, attachment or completion; whether a batch was stored before, which the caller commits.
 
@@ -82,8 +119,9 @@ class ConversationImporter:
             raise Refused(record.number, "conversation_id: Not that of the conversation before it.")
         # before the batch's transaction, like all that takes time
         words = self._words_of(record)
-        stores = self._is_full
+        stores = self.is_full
         if stores:
+            self._hold_owner()
             self._store_hidden()
         if record.kind == MESSAGE:
             self._add_message(record, words)
@@ -95,11 +133,51 @@ class ConversationImporter:
         self._batch_bytes += record.size_bytes
         return stores
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether no message of the batch answers one that is not in it."""
+        return not self._parents
+
+    def whole(self) -> Whole:
+        """All rows of a new conversation that is complete, and of which nothing was stored."""
+        leaf_id = self._fields["active_leaf_id"]
+        if leaf_id not in self._numbers[MESSAGE]:
+            leaf_id = None if self._has_empty_path else self._last_id
+        if leaf_id != self._path_ends_at:
+            self._mark_path(leaf_id)
+        row = {
+            **self._row(hidden_by=None),
+            "message_count": self.counts[MESSAGE],
+            "last_position": max(self._fields["last_position"], self._position),
+            "active_leaf_id": leaf_id,
+            "path_length": self._path_length,
+            "counted_leaf_id": leaf_id,
+            "content_bytes": sum(message["size_bytes"] for message in self._messages),
+        }
+        return Whole(row, self._messages, self._words, self._attachments, self._completions)
+
+    def _mark_path(self, leaf_id: str | None) -> None:
+        """Let the active path of the batch end at one of its messages."""
+        parents = {message["id"]: message["parent_id"] for message in self._messages}
+        path = set()
+        while leaf_id is not None:
+            path.add(leaf_id)
+            leaf_id = parents[leaf_id]
+        for message in self._messages:
+            message["on_path"] = message["id"] in path
+        self._path_length = len(path)
+
+    def _hold_owner(self) -> None:
+        """Before all other locks, as an upload does."""
+        if self._contents:
+            self._files.hold_owner()
+
     def _words_of(self, record: Record) -> Words:
         return words_of(record.fields["content"]) if record.kind == MESSAGE else []
 
     def _count(self, record: Record) -> None:
         self.counts[record.kind] += 1
+        self.counts[FILE] += record.kind == ATTACHMENT and self._content is not None
         self.parts_omitted += record.omitted
 
     def close(self) -> Iterator[None]:
@@ -108,6 +186,7 @@ class ConversationImporter:
         In steps, each to be committed. Raises what `add` does.
         """
         own = {"user_id": self._user_id, "conversation_id": self.id}
+        self._hold_owner()
         if not self.is_hidden:  # it is small
             self._insert_conversation(hidden_by=None)
             self._store_batch()
@@ -168,10 +247,12 @@ class ConversationImporter:
             "content": fields["content"],
             "tool_calls": _json(fields.get("tool_calls")),
             "sources": _json(fields.get("sources")),
+            "parts": _json(fields.get("parts")),
+            "erased": _json(fields.get("erased")),
             "provider_state": _json(self._state_here(fields.get("provider_state"))),
         }
         self._messages.append(
-            dict.fromkeys(LINES[MESSAGE].fields)
+            _NO_MESSAGE
             | fields
             | {
                 "user_id": self._user_id,
@@ -197,12 +278,17 @@ class ConversationImporter:
         if fields["message_id"] != self._last_id:
             raise Refused(record.number, "message_id: An attachment comes right after its message.")
         self._take_id(ATTACHMENT, record)
+        if self._content is not None:
+            self._contents[fields["id"]] = self._content
+            self._kept_bytes += self._content.kept.upload.size_bytes
+            fields = {**fields, **label_of(fields["id"], self._content)}
         self._attachment_count += 1
         if self._messages:
             self._messages[-1]["attachment_count"] = self._attachment_count
         else:  # the message was stored with the batch before
             self._late_counts[fields["message_id"]] = self._attachment_count
-        self._attachments.append({**fields, "user_id": self._user_id, "position": self._attachment_count})
+        row = {name: fields[name] for name in _ATTACHMENT_COLUMNS}
+        self._attachments.append({**row, "user_id": self._user_id, "position": self._attachment_count})
 
     def _add_completion(self, record: Record) -> None:
         fields = record.fields
@@ -216,9 +302,11 @@ class ConversationImporter:
                 "provider_id": self._provider_id_here(fields["provider_id"]),
                 "problem": _json(fields["problem"]),
                 "warnings": _json(fields["warnings"]),
+                "omitted_attachments": _json(fields["omitted_attachments"]),
                 "outline": _json(fields["outline"]),
                 "prompt_tokens": usage["prompt_tokens"],
                 "completion_tokens": usage["completion_tokens"],
+                **{name: usage.get(name) for name in USAGE_DETAILS},
                 "usage_estimated": usage["estimated"],
                 # nobody writes it any more
                 "worker_id": new_id(),
@@ -244,6 +332,8 @@ class ConversationImporter:
         self._words: list[Words] = []
         self._attachments: list[dict[str, Any]] = []
         self._completions: list[dict[str, Any]] = []
+        self._contents: dict[str, Content] = {}  # of attachments, by their ids
+        self._kept_bytes = 0
         self._late_counts: dict[str, int] = {}
         self._batch_bytes = 0
         # id -> number of its record
@@ -252,22 +342,31 @@ class ConversationImporter:
         self._parents: dict[str, int] = {}
 
     @property
-    def _is_full(self) -> bool:
-        most_rows = max(len(self._messages), len(self._attachments), len(self._completions))
-        return most_rows >= BATCH_ROWS or self._batch_bytes >= BATCH_BYTES
+    def is_full(self) -> bool:
+        """Whether the batch is to be stored before anything is added."""
+        return (
+            is_full_batch(len(self._messages), self._batch_bytes)
+            or len(self._attachments) >= BATCH_ROWS
+            or len(self._completions) >= BATCH_ROWS
+            or self._kept_bytes >= BATCH_FILE_BYTES
+        )
 
     def _insert_conversation(self, *, hidden_by: str | None) -> None:
         self._require_room(count=1)
-        # what depends on its messages is set by `close`
-        row = {
-            **self._fields,
+        if not import_queries.insert_conversation(self._row(hidden_by=hidden_by)):
+            raise AlreadyHere()
+
+    def _row(self, *, hidden_by: str | None) -> dict[str, Any]:
+        """The conversation's; what depends on its messages is set by `close`."""
+        return {
+            **_NO_CONVERSATION,
+            **with_defaults(self._fields),
             "user_id": self._user_id,
             "active_leaf_id": None,
             "message_count": 0,
+            "imported": as_imported(self._fields),
             "hidden_by": hidden_by,
         }
-        if not import_queries.insert_conversation(row):
-            raise AlreadyHere()
 
     def _store_hidden(self) -> None:
         """Store the batch of a conversation that nobody sees yet, with the first one the conversation itself."""
@@ -287,6 +386,7 @@ class ConversationImporter:
     def _store_batch(self) -> None:
         for kind, model in ((MESSAGE, Message), (ATTACHMENT, Attachment), (COMPLETION, Completion)):
             self._require_unused(kind, model)
+        self._require_no_drafts()
         self._require_parents()
         batch_bytes: int = sum(message["size_bytes"] for message in self._messages)
         self._require_room(messages=len(self._messages), message_bytes=batch_bytes)
@@ -301,9 +401,29 @@ class ConversationImporter:
             import_queries.count_attachments(user_id=self._user_id, message_id=message_id, count=count)
         if self._attachments:
             insert_rows(Attachment, self._attachments)
+            self._store_contents({row["id"]: row["message_id"] for row in self._attachments})
         if self._completions:
             insert_rows(Completion, self._completions)
         self._begin_batch()
+
+    def _store_contents(self, message_ids: dict[str, str]) -> None:
+        """Give the attachments of the batch their contents; `message_ids` are those of their messages."""
+        if not self._contents:
+            return
+        try:
+            with self._refused_beyond_quota():
+                file_ids = self._files.store(self._contents.values())
+        except Unavailable as error:  # a file was deleted since it was found here
+            raise Refused(self._first_number, CLASHES) from error
+        rows = [
+            (id_, message_ids[id_], file_ids[content.kept.upload.sha256], content.file_name)
+            for id_, content in self._contents.items()
+        ]
+        attachments.add_contents(user_id=self._user_id, rows=rows)
+
+    def discard_contents(self) -> None:
+        """Delete bytes that were kept for a batch that is not stored. Outside a transaction."""
+        self._files.discard()
 
     def _require_room(self, *, count: int = 0, messages: int = 0, message_bytes: int = 0) -> None:
         with self._refused_beyond_quota():
@@ -322,13 +442,32 @@ class ConversationImporter:
         if used:
             raise Refused(min(numbers[used_id] for used_id in used), "id: It is used already.")
 
+    def _require_no_drafts(self) -> None:
+        """An upload becomes an attachment with its own id when its message is posted."""
+        numbers = self._numbers[ATTACHMENT]
+        used = (
+            import_queries.used_ids(AttachmentDraft, AttachmentDraft.user_id == self._user_id, ids=numbers)
+            if numbers
+            else ()
+        )
+        if used:
+            raise Refused(min(numbers[used_id] for used_id in used), "id: It is that of an upload.")
+
     def _require_parents(self) -> None:
         if not self._parents:
             return
         here = import_queries.messages_here(user_id=self._user_id, conversation_id=self.id, ids=self._parents)
         missing = [number for message_id, number in self._parents.items() if message_id not in here]
         if missing:
-            raise Refused(min(missing), "parent_id: There is no such message before it.")
+            raise Refused(min(missing), NO_PARENT)
+
+
+def label_of(attachment_id: str, content: Content) -> dict[str, str]:
+    """What an attachment with content says of it."""
+    return {
+        "file_type": content.kept.upload.file_type,
+        "file_path": attachments.path_of(attachment_id=attachment_id),
+    }
 
 
 def _json(value: Any) -> str | None:

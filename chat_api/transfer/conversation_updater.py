@@ -1,11 +1,12 @@
 """One conversation that is here already and is brought up to date: what the file has and this service hasn't is added.
 
 Nothing that is here is changed or removed but title, flags, active leaf and time, and these only where the file is
-newer. So importing any two exports of a conversation that grows, in any order, gives the union.
+newer and nobody has changed them here. So importing any two exports of a conversation that grows, in any order, gives
+the union.
 Each batch is committed and seen at once: a part of the new messages is a whole conversation, too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from ..attachments import service as attachments
@@ -21,23 +22,28 @@ from ..messages import service as messages
 from ..messages.long_moves import move_in_steps
 from ..search_index.writer import Words, words_of
 from . import import_queries
-from .conversation_importer import CLASHES, ConversationImporter, Refused
+from .conversation_importer import CLASHES, ConversationImporter, Refused, label_of
+from .details import DETAILS, Known, as_imported, is_newer, merge, name_of
+from .file_importer import FileImporter
 from .import_queries import ConversationHere
-from .records import ATTACHMENT, COMPLETION, MESSAGE, Record
-
-DETAILS = ("title", "archived", "pinned")
+from .records import ATTACHMENT, COMPLETION, FILE, MESSAGE, Record
 
 
 class ConversationUpdater(ConversationImporter):
     """Takes the records of a conversation in their order, as ConversationImporter does, and stores what is new."""
 
     def __init__(
-        self, *, user_id: str, record: Record, provider_ids: dict[str, str], here: ConversationHere
+        self,
+        *,
+        user_id: str,
+        record: Record,
+        provider_ids: dict[str, str],
+        files: FileImporter,
+        here: ConversationHere,
     ) -> None:
-        super().__init__(user_id=user_id, record=record, provider_ids=provider_ids)
+        super().__init__(user_id=user_id, record=record, provider_ids=provider_ids, files=files)
         self._here = here
         self._has_leaf = here.active_leaf_id is None and here.message_count == 0  # the one that is here
-        self.counts = {MESSAGE: 0, ATTACHMENT: 0, COMPLETION: 0}
         self.changed: list[str] = []
         self.kept: list[str] = []  # of the details those that differ and are newer here
         self.messages_kept = 0  # that say something else here
@@ -46,6 +52,13 @@ class ConversationUpdater(ConversationImporter):
     def has_changed(self) -> bool:
         """Whether something was added or changed."""
         return bool(self.changed) or any(self.counts.values())
+
+    def keep_content(self, record: Record) -> Generator[Any, None, bool]:
+        """See ConversationImporter. Most have their content already."""
+        if import_queries.has_content(user_id=self._user_id, attachment_id=record.fields["id"]):
+            self._content = None
+            return True
+        return (yield from super().keep_content(record))
 
     def close(self) -> Iterator[None]:
         """Store what is left, then what is known of the conversation as a whole; in steps, each to be committed."""
@@ -78,18 +91,22 @@ class ConversationUpdater(ConversationImporter):
 
     def _update_details(self) -> None:
         here = self._lock()
-        differ = [name for name in DETAILS if getattr(here, name) != self._fields[name]]
-        if self._fields["updated_at"] <= here.updated_at:
-            self.kept += differ
+        known = Known(here.imported, here.updated_at)
+        changes, kept = merge(self._fields, {name: getattr(here, name) for name in DETAILS}, known)
+        self.kept += map(name_of, kept)
+        if not is_newer(self._fields, known):
             return
-        self.changed += [*differ, "updated_at"]
-        changes = {name: self._fields[name] for name in (*differ, "updated_at")}
-        import_queries.update_conversation(user_id=self._user_id, conversation_id=self.id, **changes)
+        if self._fields["updated_at"] > here.updated_at:
+            changes["updated_at"] = self._fields["updated_at"]
+        self.changed += map(name_of, changes)
+        imported = as_imported(self._fields, here.imported)
+        import_queries.update_conversation(
+            user_id=self._user_id, conversation_id=self.id, **changes, imported=imported
+        )
 
     @property
     def _is_newer(self) -> bool:
-        newer: bool = self._fields["updated_at"] > self._here.updated_at
-        return newer
+        return self._fields["updated_at"] > self._here.updated_at
 
     def _count(self, record: Record) -> None:
         """Only what is new counts, and that is known with the batch."""
@@ -112,9 +129,11 @@ class ConversationUpdater(ConversationImporter):
         new_messages = self._new_messages()
         new_attachments = self._new(ATTACHMENT, Attachment, self._attachments, "message_id")
         new_completions = self._new(COMPLETION, Completion, self._completions, "conversation_id")
+        self._require_no_drafts()
         self._require_parents()
+        has_contents = bool(self._contents)  # also for attachments that are here without
         db.session.rollback()  # on SQLite the lock on all writers, which is not needed for words
-        if new_messages or new_attachments or new_completions:
+        if new_messages or new_attachments or new_completions or has_contents:
             words = [words_of(message["content"]) for message in new_messages]
             import_queries.discard_plans()
             self._add_rows(new_messages, words, new_attachments, new_completions)
@@ -127,6 +146,7 @@ class ConversationUpdater(ConversationImporter):
         new_attachments: list[dict[str, Any]],
         new_completions: list[dict[str, Any]],
     ) -> None:
+        self._hold_owner()
         here = self._lock()
         batch_bytes: int = sum(message["size_bytes"] for message in new_messages)
         self._require_room(messages=len(new_messages), message_bytes=batch_bytes)
@@ -145,6 +165,7 @@ class ConversationUpdater(ConversationImporter):
                 content_bytes=Conversation.content_bytes + batch_bytes,
             )
         self._add_attachments(new_attachments)
+        self._add_contents({row["id"] for row in new_attachments})
         if new_completions:
             insert_rows(Completion, new_completions)
         self.counts[MESSAGE] += len(new_messages)
@@ -164,6 +185,15 @@ class ConversationUpdater(ConversationImporter):
         insert_rows(Attachment, rows)
         for message_id, count in counts.items():
             import_queries.count_attachments(user_id=self._user_id, message_id=message_id, count=count)
+
+    def _add_contents(self, new_ids: set[str]) -> None:
+        """Add the contents of the new attachments, and of those that are here without."""
+        for attachment_id, content in self._contents.items():
+            if attachment_id not in new_ids:
+                label = label_of(attachment_id, content)
+                import_queries.relabel(user_id=self._user_id, attachment_id=attachment_id, **label)
+        self.counts[FILE] += len(self._contents)
+        self._store_contents({row["id"]: row["message_id"] for row in self._attachments})
 
     def _lock(self) -> ConversationHere:
         """The conversation as it is now, which nobody else changes until the transaction ends."""

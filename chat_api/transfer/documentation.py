@@ -22,22 +22,41 @@ _BINARY = {
     "example": "(the zip file from ChatGPT or Claude)",
 }
 
-EXPORT: dict[str, Any] = {
-    "responses": {
-        "200": {
-            "description": "One JSON object per line, with its kind in `type`. The last line has the type `end`; if it "
-            "is missing, the download was cut off.",
-            "content": {"application/x-ndjson": _NDJSON},
-            "headers": {
-                "Content-Disposition": {
-                    "description": "The suggested file name.",
-                    "schema": {"type": "string"},
-                    "example": 'attachment; filename="chat-export-2026-11-23.ndjson"',
-                }
-            },
+
+def _download(description: str, content: dict[str, Any], extension: str) -> dict[str, Any]:
+    """The answer of an export."""
+    disposition = {
+        "description": "The suggested file name.",
+        "schema": {"type": "string"},
+        "example": f'attachment; filename="chat-export-2026-11-23.{extension}"',
+    }
+    return {
+        "responses": {
+            "200": {
+                "description": description,
+                "content": content,
+                "headers": {"Content-Disposition": disposition},
+            }
         }
     }
-}
+
+
+EXPORT = _download(
+    "One JSON object per line, with its kind in `type`. The last line has the type `end`; if it is missing, the "
+    "download was cut off.",
+    {"application/x-ndjson": _NDJSON},
+    "ndjson",
+)
+EXPORT_ZIP = _download(
+    "A zip. One that was cut off has no directory.",
+    {
+        "application/zip": {
+            "schema": {"type": "string", "format": "binary"},
+            "example": "(a zip with export.ndjson, files/ and missing-files.ndjson)",
+        }
+    },
+    "zip",
+)
 IMPORT: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -50,6 +69,7 @@ IMPORT: dict[str, Any] = {
                 "schema": {
                     "type": "object",
                     "required": [PART],
+                    "additionalProperties": False,
                     "properties": {PART: {"type": "string", "format": "binary"}},
                 },
                 "example": {PART: EXAMPLE},

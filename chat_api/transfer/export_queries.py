@@ -19,13 +19,14 @@ from ..database.columns import Id
 from ..database.parameters import ROW_LIMIT, USER_ID, given
 from ..database.statements import Statement
 from ..errors import NotFound
+from ..files.models import AttachmentFile, StoredFile
 from ..llm_providers.models import LLMProvider
 from ..messages.models import Message
 from ..user_llm_configs.models import UserLLMConfig
 from ..users.models import User
 from ..web.pagination import FIRST_ID, MAX_PAGE_BYTES, within_page_bytes
 from .records import ATTACHMENT, COMPLETION, CONFIG, CONVERSATION, MESSAGE, PROVIDER
-from .schemas import LINES
+from .schemas import COMPUTED, LINES, OF_CONTENT
 
 PAGE_ROWS = 500
 
@@ -117,8 +118,10 @@ class Source:
 
 
 def _columns(model: Any, kind: str) -> dict[str, Any]:
-    """The columns of the line's fields; `usage` is made of several."""
-    return {name: getattr(model, name) for name in LINES[kind].fields if name != "usage"}
+    """The columns of the line's fields that the model has."""
+    fields = LINES[kind].fields.items()
+    left_out = COMPUTED + OF_CONTENT
+    return {name: getattr(model, field.attribute or name) for name, field in fields if name not in left_out}
 
 
 _ACCOUNT = Statement(sa.select(User.email, User.role, User.created_at).where(User.id == USER_ID))
@@ -142,7 +145,7 @@ MESSAGES = Source(
     _columns(Message, MESSAGE) | {"attachment_count": Message.attachment_count},
     Message.user_id == USER_ID,
     keys=("conversation_id", "position"),
-    texts=(Message.tool_calls, Message.sources, Message.provider_state),
+    texts=(Message.tool_calls, Message.sources, Message.parts, Message.provider_state, Message.erased),
     size_bytes=Message.size_bytes,
 )
 
@@ -150,8 +153,29 @@ MESSAGES = Source(
 _UP_TO = sa.tuple_(given("up_to_conversation"), given("up_to_position", sa.BigInteger()))
 _WITHIN = sa.tuple_(Message.conversation_id, Message.position) <= _UP_TO
 _MESSAGE_KEY = {"conversation_id": Message.conversation_id, "position": Message.position}
+
+
+def _of_file(column: Any) -> Any:
+    """A column of the row that says which content an attachment has.
+
+    Looked up for each: joined, Postgres reads all rows of the owner for each, where its statistics expect few of them.
+    """
+    its = (AttachmentFile.user_id == USER_ID, AttachmentFile.id == Attachment.id)
+    return sa.select(column).where(*its).correlate(Attachment).scalar_subquery()
+
+
+def _of_content(column: Any) -> Any:
+    its = (StoredFile.user_id == USER_ID, StoredFile.id == _of_file(AttachmentFile.file_id))
+    return sa.select(column).where(*its).scalar_subquery()
+
+
+_CONTENT = {
+    "file_name": _of_file(AttachmentFile.file_name),
+    "size_bytes": _of_content(StoredFile.size_bytes),
+    "sha256": _of_content(StoredFile.sha256),
+}
 ATTACHMENTS = Source(
-    _columns(Attachment, ATTACHMENT) | {"number": Attachment.position} | _MESSAGE_KEY,
+    _columns(Attachment, ATTACHMENT) | _CONTENT | {"number": Attachment.position} | _MESSAGE_KEY,
     Message.user_id == USER_ID,
     Message.attachment_count > 0,
     _WITHIN,
@@ -168,8 +192,11 @@ COMPLETIONS = Source(
     | {
         "prompt_tokens": Completion.prompt_tokens,
         "completion_tokens": Completion.completion_tokens,
+        "cached_tokens": Completion.cached_tokens,
+        "reasoning_tokens": Completion.reasoning_tokens,
         "usage_estimated": Completion.usage_estimated,
         "warnings": Completion.warnings,
+        "omitted_attachments": Completion.omitted_attachments,
         "reply_position": _Reply.position,
     }
     | _MESSAGE_KEY,  # of the message, not of the completion: the order is that of an index

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 import orjson
 
+from ..completions.models import USAGE_DETAILS
 from ..database.columns import now
-from ..messages.models import MESSAGE as MESSAGE_COLUMNS
+from ..messages.models import MESSAGE_OF_CLIENT as MESSAGE_COLUMNS
 from ..web.pagination import FIRST_ID
 from ..web.responses import ORJSON_OPTIONS
 from .export_queries import (
@@ -20,24 +21,28 @@ from .export_queries import (
     find_account,
 )
 from .records import ACCOUNT, ATTACHMENT, COMPLETION, CONFIG, CONVERSATION, END, HEADER, MESSAGE, PROVIDER
-from .schemas import LINES, VERSION
+from .schemas import COMPUTED, LINES, VERSION, member_of
 
 CHUNK_BYTES = 64 * 1024
 JSON_DETAILS = ("extra_body", "request_options")
-DETAILS = ("catalog", "auth", *JSON_DETAILS)  # of a provider
+DETAILS = ("slug", "catalog", "auth", *JSON_DETAILS)  # of a provider
 _LINE = ORJSON_OPTIONS | orjson.OPT_APPEND_NEWLINE
 
+NamedContents = set[bytes]
+"""The hashes of contents that lines name."""
 
-def write_export(user_id: str) -> Iterator[bytes]:
+
+def write_export(user_id: str, named: NamedContents | None = None) -> Iterator[bytes]:
     """The export in chunks of whole lines.
 
     What is stored during the export may be in it or not; but each conversation is whole: a message comes after its
-    parent, and its attachments and completions come right after it. Raises NotFound for a user that is gone,
-    Unavailable where the database is away.
+    parent, and its attachments and completions come right after it. With `named` the lines say where in a zip the
+    contents of attachments are, and their hashes are added to it. Raises NotFound for a user that is gone, Unavailable
+    where the database is away.
     """
     chunk: list[bytes] = []
     size_bytes = 0
-    for line in _lines(user_id):
+    for line in _lines(user_id, named):
         chunk.append(line)
         size_bytes += len(line)
         if size_bytes >= CHUNK_BYTES:
@@ -46,7 +51,7 @@ def write_export(user_id: str) -> Iterator[bytes]:
     yield b"".join(chunk)
 
 
-def _lines(user_id: str) -> Iterator[bytes]:
+def _lines(user_id: str, named: NamedContents | None) -> Iterator[bytes]:
     account = find_account(user_id=user_id)
     yield _line(HEADER, {"version": VERSION, "exported_at": now()})
     yield _line(ACCOUNT, account)
@@ -55,7 +60,7 @@ def _lines(user_id: str) -> Iterator[bytes]:
     for config in CONFIGS.read_all(user_id=user_id):
         yield _line(CONFIG, config)
     counts = {CONVERSATION: 0, MESSAGE: 0}
-    pending = _messages_with_dependents(user_id)
+    pending = _messages_with_dependents(user_id, named)
     message = next(pending, None)
     for conversation in CONVERSATIONS.read_all(user_id=user_id):
         conversation_id = conversation["id"]
@@ -77,7 +82,9 @@ def _without_nothing(provider: Row) -> Row:
     return {name: value for name, value in provider.items() if name not in DETAILS} | details | parsed
 
 
-def _messages_with_dependents(user_id: str) -> Iterator[tuple[str, Iterator[bytes]]]:
+def _messages_with_dependents(
+    user_id: str, named: NamedContents | None
+) -> Iterator[tuple[str, Iterator[bytes]]]:
     """Of each message the conversation's id, and its line with those of its attachments and completions.
 
     Its lines have to be read, or skipped, before the next message is.
@@ -90,7 +97,7 @@ def _messages_with_dependents(user_id: str) -> Iterator[tuple[str, Iterator[byte
             return
         attachments, completions = _dependents(user_id, page, more=more)
         for message in page:
-            yield message["conversation_id"], _lines_of(message, attachments, completions)
+            yield message["conversation_id"], _lines_of(message, attachments, completions, named)
         last = page[-1]
 
 
@@ -142,14 +149,21 @@ def _line(kind: str, fields: Row) -> bytes:
 
 def _conversation_line(conversation: Row) -> bytes:
     flags = {name: bool(conversation[name]) for name in ("archived", "pinned")}  # SQLite has 0 and 1
-    return _line(CONVERSATION, conversation | flags)
+    others = {**conversation}
+    metadata, external_id = others.pop("metadata"), others.pop("external_id")
+    optional = ({"metadata": orjson.Fragment(metadata)} if metadata else {}) | (
+        {"external_id": external_id} if external_id else {}
+    )
+    return _line(CONVERSATION, others | flags | optional)
 
 
-def _lines_of(message: Row, attachments: _Dependents, completions: _Dependents) -> Iterator[bytes]:
+def _lines_of(
+    message: Row, attachments: _Dependents, completions: _Dependents, named: NamedContents | None
+) -> Iterator[bytes]:
     """The line of a message, and those of its attachments and completions."""
     yield _line(MESSAGE, _message_to_json(message))
     for attachment in attachments.of(message):
-        yield _line(ATTACHMENT, _fields_of(ATTACHMENT, attachment))
+        yield _line(ATTACHMENT, _attachment_to_json(attachment, named))
     for completion in completions.of(message):
         yield _line(COMPLETION, _completion_to_json(completion))
 
@@ -161,8 +175,17 @@ def _message_to_json(row: Row) -> Row:
 
 
 def _fields_of(kind: str, row: Row) -> Row:
-    """The fields of a line that are columns; `usage` is made of several."""
-    return {name: row[name] for name in LINES[kind].fields if name != "usage"}
+    """The fields of a line that are columns."""
+    return {name: row[name] for name in LINES[kind].fields if name not in COMPUTED}
+
+
+def _attachment_to_json(row: Row, named: NamedContents | None) -> Row:
+    """An attachment; with its content where it has one, and with `named` where in the zip that is."""
+    fields = {name: value for name, value in _fields_of(ATTACHMENT, row).items() if value is not None}
+    if named is not None and "sha256" in fields:
+        named.add(bytes.fromhex(fields["sha256"]))
+        fields["path"] = member_of(fields["sha256"])
+    return fields
 
 
 def _completion_to_json(row: Row) -> Row:
@@ -170,9 +193,11 @@ def _completion_to_json(row: Row) -> Row:
     usage = {
         "prompt_tokens": row["prompt_tokens"],
         "completion_tokens": row["completion_tokens"],
+        **{name: row[name] for name in USAGE_DETAILS if row[name] is not None},
         "estimated": bool(row["usage_estimated"]),
     }
     parsed = {
-        name: orjson.loads(row[name]) if row[name] else None for name in ("problem", "warnings", "outline")
+        name: orjson.loads(row[name]) if row[name] else None
+        for name in ("problem", "warnings", "outline", "omitted_attachments")
     }
     return {**_fields_of(COMPLETION, row), **parsed, "usage": usage}

@@ -1,4 +1,4 @@
-"""The SQL of an import. All of it runs in the caller's transaction."""
+"""The SQL of an import. It runs in the caller's transaction unless it says otherwise."""
 
 import dataclasses
 from collections.abc import Collection, Iterable
@@ -9,13 +9,19 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
+from ..attachments.models import Attachment
 from ..conversations.models import IS_VISIBLE, Conversation
 from ..database.columns import Id, new_id
 from ..database.dialect import is_postgres
+from ..database.id_lists import ids_value, listed_ids
+from ..database.parameters import USER_ID, given
 from ..database.session import db
+from ..database.statements import Statement
 from ..errors import NotFound
+from ..files.models import AttachmentFile
 from ..llm_providers import service as llm_providers
 from ..llm_providers.models import LLMProvider
+from ..llm_providers.slugs import unique_slug
 from ..messages.models import Message
 from .formats.ids import id_at
 
@@ -23,8 +29,28 @@ Row = dict[str, Any]
 
 
 def insert_conversation(row: Row) -> bool:
-    """Insert a conversation; whether it was not there yet. Raises NotFound where the user is gone."""
+    """Insert a conversation; whether it was not there yet. Raises NotFound where the user is gone.
+
+    What its client calls it is left out where another conversation of the user is called that already.
+    """
+    if (external_id := row.get("external_id")) is not None:
+        own = (Conversation.user_id == row["user_id"], Conversation.id != row["id"])
+        other = sa.select(Conversation.id).where(*own, Conversation.external_id == external_id)
+        if db.session.scalar(other.limit(1)) is not None:
+            row = {**row, "external_id": None}
     return _insert_new(Conversation, row)
+
+
+_HERE_OF = Statement(
+    lambda on_postgres: sa.select(Conversation.id).where(
+        Conversation.user_id == USER_ID, Conversation.id.in_(sa.select(listed_ids(on_postgres).c.value))
+    )
+)
+
+
+def which_are_here(*, user_id: str, conversation_ids: Iterable[str]) -> set[str]:
+    """Those that the user has, also hidden ones. Outside a transaction."""
+    return {str(id_) for (id_,) in _HERE_OF.all(user_id=user_id, ids=ids_value(conversation_ids))}
 
 
 def lock_hidden(*, user_id: str, conversation_id: str, hidden_by: str) -> bool:
@@ -41,7 +67,9 @@ class ConversationHere:
     title: str
     archived: bool
     pinned: bool
+    client_metadata: str | None
     updated_at: datetime
+    imported: str | None
     active_leaf_id: str | None
     last_position: int
     message_count: int
@@ -135,6 +163,25 @@ def count_attachments(*, user_id: str, message_id: str, count: int) -> None:
     db.session.connection().execute(sa.update(Message).where(*own).values(attachment_count=count))
 
 
+_CONTENT = Statement(
+    sa.select(AttachmentFile.id).where(
+        AttachmentFile.user_id == USER_ID, AttachmentFile.id == given("attachment_id")
+    )
+)
+
+
+def has_content(*, user_id: str, attachment_id: str) -> bool:
+    """Whether the user has an attachment with this id that has content. Outside a transaction."""
+    return _CONTENT.first(user_id=user_id, attachment_id=attachment_id) is not None
+
+
+def relabel(*, user_id: str, attachment_id: str, file_type: str, file_path: str) -> None:
+    """Say what the content of an attachment is, which gets one in this transaction."""
+    own = Attachment.user_id == user_id, Attachment.id == attachment_id
+    values = {"file_type": file_type, "file_path": file_path}
+    db.session.connection().execute(sa.update(Attachment).where(*own).values(values))
+
+
 def update_conversation(*, user_id: str, conversation_id: str, **values: Any) -> None:
     """Set what is known of a conversation when all its messages are there."""
     own = Conversation.user_id == user_id, Conversation.id == conversation_id
@@ -160,11 +207,19 @@ def restore_provider(*, user_id: str, fields: Row, others: Collection[str]) -> t
         if found is not None:
             return found, False
     llm_providers.QUOTAS.require_room(1, user_id=user_id)
+    name = fields.get("slug") or fields["name"]
+    free = llm_providers.find_free_slug(owner_id=user_id, name=name)
     for provider_id in (own_id, new_id()):  # the first one may stand for another provider of the file
-        if _insert_new(LLMProvider, {**fields, "id": provider_id, "owner_id": user_id}):
-            return provider_id, True
-        if db.session.scalar(own.where(LLMProvider.id == provider_id)):  # by the same file, at the same time
-            return provider_id, False
+        for slug in (
+            free,
+            unique_slug(name, provider_id),
+        ):  # somebody may take the first one at the same time
+            if _insert_new(LLMProvider, {**fields, "id": provider_id, "owner_id": user_id, "slug": slug}):
+                return provider_id, True
+            if db.session.scalar(
+                own.where(LLMProvider.id == provider_id)
+            ):  # by the same file, at the same time
+                return provider_id, False
     raise RuntimeError("A new id was taken.")
 
 

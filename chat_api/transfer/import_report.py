@@ -3,6 +3,13 @@
 from collections import Counter
 from typing import Any, Protocol
 
+MISSING, BROKEN, REFUSED = "missing", "broken", "refused"
+"""What becomes of contents of attachments that are not stored."""
+_FILE_NOTES = {
+    MISSING: "are not in the file; import a zip that has them, which adds them",
+    BROKEN: "are in the file and can't be read, or are not what they were",
+    REFUSED: "are larger than a file may be, or than the zip may unpack to, or there is no room for them",
+}
 MAX_ERRORS = 100
 MAX_UPDATES = 100
 
@@ -31,6 +38,7 @@ class ImportReport:
         self.updates_omitted = 0
         self.unchanged: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
+        self.files: Counter[str] = Counter()  # that are not stored
         self.keys_left_out = 0
         self.parts_omitted = 0
         self.errors: list[dict[str, Any]] = []
@@ -64,7 +72,9 @@ class ImportReport:
         if len(self.updates) == MAX_UPDATES:
             self.updates_omitted += 1
             return
-        added = {f"{kind}s_added": update.counts[kind] for kind in ("message", "attachment", "completion")}
+        added = {
+            f"{kind}s_added": update.counts[kind] for kind in ("message", "attachment", "completion", "file")
+        }
         self.updates.append(
             {
                 "conversation_id": update.id,
@@ -88,6 +98,11 @@ class ImportReport:
                 f"{self.parts_omitted} parts of messages were not understood, or were too long; "
                 "a note in the message says where."
             )
+        notes += [
+            f"The contents of {self.files[what]} attachments {note}."
+            for what, note in _FILE_NOTES.items()
+            if self.files[what]
+        ]
         return {
             "format": self.format,
             "conversations": {
@@ -98,6 +113,10 @@ class ImportReport:
             },
             "messages": {"imported": self.imported["message"]},
             "attachments": {"imported": self.imported["attachment"]},
+            "files": {
+                "imported": self.imported["file"],
+                **{what: self.files[what] for what in (MISSING, BROKEN, REFUSED)},
+            },
             "completions": {"imported": self.imported["completion"]},
             "providers": {
                 "imported": self.imported["provider"],

@@ -12,25 +12,41 @@ from ..database.session import db
 from ..errors import QuotaExceeded
 from ..messages import deletion
 from . import import_queries
+from .conversation_group import Clash, ConversationGroup, Held
 from .conversation_importer import CLASHES, AlreadyHere, ConversationImporter, Refused
 from .conversation_updater import ConversationUpdater
+from .file_importer import FileImporter
 from .import_report import ImportReport
 from .limits import MAX_PROVIDERS
-from .records import CONFIG, CONVERSATION, PROVIDER, Fault, Pause, Record, Records
+from .records import ATTACHMENT, CONFIG, CONVERSATION, PROVIDER, Fault, Pause, Record, Records
 
 _END = object()
 
 
 class Importer:
-    """Stores the records of one file as a user's, each conversation in a transaction of its own, or in several."""
+    """Stores the records of one file as a user's, each conversation in a transaction of its own, or in several, or
+    several small ones in one."""
 
-    def __init__(self, *, user_id: str, report: ImportReport) -> None:
-        self._user_id, self._report = user_id, report
+    def __init__(
+        self,
+        *,
+        user_id: str,
+        report: ImportReport,
+        files: FileImporter,
+        provider_ids: dict[str, str] | None = None,
+        one_by_one: bool = False,
+    ) -> None:
+        self._user_id, self._report, self._files = user_id, report, files
         self._conversation: ConversationImporter | None = None
+        # of the conversation, while it may be stored with others; then nothing was looked up for it
+        self._records: list[Record] | None = None
+        self._group = None if one_by_one else ConversationGroup(user_id=user_id)
         self._refused: ConversationImporter | None = None
         self._skips = False  # the rest of a conversation that is not stored
         self._number = 0  # of the current record
-        self._provider_ids: dict[str, str] = {}  # in the file -> here
+        self._provider_ids: dict[str, str] = (
+            {} if provider_ids is None else provider_ids
+        )  # in the file -> here
 
     def restore(self, records: Records) -> Iterator[Any]:
         """Store them all. Yields when a transaction is complete, for the caller to commit it before going on, and
@@ -40,19 +56,25 @@ class Importer:
         Raises NotFound where the user is gone, and whatever the database does; what is committed stays.
         """
         for record in records:
+            if isinstance(record, Record) and self._take(record):
+                continue
             if isinstance(record, Pause):  # between conversations, perhaps for long
                 yield from self._finish_conversation()
+                yield from self._store_group()
                 yield PAUSED
                 continue
             if record.starts_conversation:
                 yield from self._finish_conversation()
-            if isinstance(record, Record) and record.kind == CONVERSATION:
-                yield from self._remove_left(record.fields["id"])
-            ended = self._report_fault(record) if isinstance(record, Fault) else self._store(record)
-            if ended:
-                yield
-            yield from self._remove_refused()
+            if isinstance(record, Fault):
+                yield from self._store_group()  # whose errors come before this one
+                if self._report_fault(record):
+                    yield
+                yield from self._remove_refused()
+            else:
+                yield from self._store(record)
         yield from self._finish_conversation()
+        yield from self._store_group()
+        self._files.discard()
 
     def _remove_left(self, conversation_id: str) -> Iterator[None]:
         """Remove what a deletion or an import has left of a conversation, so that it can be stored.
@@ -67,31 +89,145 @@ class Importer:
     def _remove_refused(self) -> Iterator[None]:
         """Remove what is stored of a conversation that was refused."""
         refused, self._refused = self._refused, None
-        if refused is not None and refused.is_hidden:
+        if refused is None:
+            return
+        refused.discard_contents()
+        if refused.is_hidden:
             own = {"user_id": self._user_id, "conversation_id": refused.id}
             yield from deletion.remove_hidden(**own, by=refused.import_id)
+        elif self._records is not None:
+            self._records = None
+            yield from self._remove_left(refused.id)
 
-    # Each of the following steps returns whether it has ended a transaction.
+    # -- several at once -----------------------------------------------------------------------------------------
 
-    def _store(self, record: Record) -> bool:
+    def _take(self, record: Record) -> bool:
+        """Keep a record of a conversation that is to be stored with others; whether that was possible.
+
+        One that is refused is none, so that `_store` says so.
+        """
+        conversation = self._conversation
+        if self._records is None or conversation is None or record.starts_conversation:
+            return False
+        if conversation.is_full or _has_content(record):
+            return False
+        try:
+            conversation.add(record)
+        except Refused:
+            return False
+        self._records.append(record)
+        return True
+
+    def _settle(self) -> Iterator[Any]:
+        """Store the conversation by itself, and what comes before it."""
+        yield from self._store_group()
+        records, self._records = self._records, None
+        if records is not None:
+            yield from self._begin_alone(records[0])
+            for record in records[1:]:
+                yield from self._add(record)
+
+    def _hold(self, conversation: ConversationImporter, records: list[Record]) -> Iterator[Any]:
+        """Keep a conversation that is complete, for the next group."""
+        self._conversation = self._records = None
+        self._skips = False
+        if self._group is not None:
+            self._group.add(Held(conversation, records))
+            if self._group.is_full:
+                yield from self._store_group()
+
+    def _store_group(self) -> Iterator[Any]:
+        """Store the conversations that are kept: those that are new together, if nothing is wrong with any."""
+        group = self._group.take_all() if self._group is not None else []
+        if self._group is None or not group:
+            return
+        ids = [held.conversation.id for held in group]
+        here = import_queries.which_are_here(user_id=self._user_id, conversation_ids=ids)
+        new = [held for held in group if held.conversation.id not in here]
+        alone = [held for held in group if held.conversation.id in here]
+        try:
+            if new:
+                self._group.store(new)
+        except (IntegrityError, QuotaExceeded, Clash):
+            db.session.rollback()
+            self._group.undo()
+            new, alone = [], group
+        if new:
+            yield
+        for held in new:
+            self._report_stored(held.conversation)
+        one_by_one = Importer(
+            user_id=self._user_id,
+            report=self._report,
+            files=self._files,
+            provider_ids=self._provider_ids,
+            one_by_one=True,
+        )
+        for held in alone:
+            yield from one_by_one.restore(iter(held.records))
+
+    # -- one by one ----------------------------------------------------------------------------------------------
+
+    def _store(self, record: Record) -> Iterator[Any]:
         """Store a record, or keep it for its batch."""
         self._number = record.number
         if record.kind == CONVERSATION:
-            self._start_conversation(record)
+            yield from self._begin(record)
         elif record.kind == PROVIDER:
-            return self._restore_provider(record)
+            if self._restore_provider(record):
+                yield
         elif record.kind == CONFIG:
             self._report.keys_left_out += 1
         elif self._conversation is not None:
-            return self._store_part(partial(self._conversation.add, record))
+            yield from self._settle()
+            yield from self._add(record)
         elif not self._skips:
             self._skips = True
+            yield from self._store_group()
             self._report.add_error(record.number, f"This {record.kind} belongs to no conversation.")
-        return False
 
-    def _finish_conversation(self) -> Iterator[None]:
+    def _begin(self, record: Record) -> Iterator[Any]:
+        conversation_id = record.fields["id"]
+        if self._group is None:
+            yield from self._begin_alone(record)
+            return
+        if conversation_id in self._group:
+            yield from self._store_group()
+        self._conversation = ConversationImporter(
+            user_id=self._user_id, record=record, provider_ids=self._provider_ids, files=self._files
+        )
+        self._records = [record]
+
+    def _begin_alone(self, record: Record) -> Iterator[None]:
+        own = {"user_id": self._user_id, "conversation_id": record.fields["id"]}
+        yield from self._remove_left(record.fields["id"])
+        here = import_queries.find_visible(**own) if conversations.has_conversation(**own) else None
+        make = ConversationImporter if here is None else partial(ConversationUpdater, here=here)
+        self._conversation = make(
+            user_id=self._user_id, record=record, provider_ids=self._provider_ids, files=self._files
+        )
+
+    def _add(self, record: Record) -> Iterator[Any]:
+        """Add a record to the conversation, unless that was refused."""
+        conversation = self._conversation
+        if conversation is None:
+            return
+        self._number = record.number
+        if record.kind == ATTACHMENT and not (yield from conversation.keep_content(record)):
+            return
+        if self._store_part(partial(conversation.add, record)):
+            yield
+        yield from self._remove_refused()
+
+    def _finish_conversation(self) -> Iterator[Any]:
         """End the conversation that is being stored, if there is one."""
         conversation = self._conversation
+        if conversation is not None and self._records is not None:
+            if conversation.is_complete:
+                yield from self._hold(conversation, self._records)
+                return
+            yield from self._settle()  # which says what is wrong, or finds what it answers
+            conversation = self._conversation
         if conversation is not None:
             steps = conversation.close()
             while self._store_part(lambda: next(steps, _END) is not _END):
@@ -160,12 +296,6 @@ class Importer:
         (self._report.imported if is_new else self._report.unchanged)[PROVIDER] += 1
         return True
 
-    def _start_conversation(self, record: Record) -> None:
-        own = {"user_id": self._user_id, "conversation_id": record.fields["id"]}
-        here = import_queries.find_visible(**own) if conversations.has_conversation(**own) else None
-        make = ConversationImporter if here is None else partial(ConversationUpdater, here=here)
-        self._conversation = make(user_id=self._user_id, record=record, provider_ids=self._provider_ids)
-
     def _skip(self) -> None:
         """Leave out a conversation that another request has stored."""
         self._conversation, self._skips = None, True
@@ -180,3 +310,8 @@ class Importer:
         db.session.rollback()
         self._report.add_error(refused.number, refused.detail, conversation.id)
         self._report.failed[CONVERSATION] += 1
+
+
+def _has_content(record: Record) -> bool:
+    """Whether it is an attachment with content, in the file or here."""
+    return record.kind == ATTACHMENT and ("sha256" in record.fields or "member" in record.fields)

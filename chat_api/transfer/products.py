@@ -3,13 +3,16 @@
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import orjson
 from flask import current_app
 
 from ..web.json_values import has_more_values
+from .archive import Archive, Read
 from .budget import ImportBudget
+from .formats.assets import Assets
 from .formats.json_array import elements_of
 from .formats.known import PRODUCTS, format_of, unknown
 from .import_report import ImportReport
@@ -25,9 +28,10 @@ from .limits import (
 from .records import CONVERSATION, END, Fault, Pause, Record, Records
 from .slots import LargeConversationSlot
 
-Read = Callable[[int], bytes]
 PAUSES_FOR_OTHERS = 3  # after a large conversation
 _HEAD_BYTES = 4096
+_LABELS = "conversation_asset_file_names.json"
+MAX_LABELS_BYTES = 4 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 # an object whose conversations are in one of its members, after others that are no containers
 _LISTED = re.compile(
@@ -41,12 +45,22 @@ _LISTS = ("conversations", "chats")
 class ProductFiles:
     """The files of one export, in their order."""
 
-    def __init__(self, files: Iterable[Read], *, budget: ImportBudget, report: ImportReport) -> None:
+    def __init__(
+        self,
+        files: Iterable[Read],
+        *,
+        budget: ImportBudget,
+        report: ImportReport,
+        assets: Callable[[], Assets] = Assets,
+    ) -> None:
+        """`assets` gives what the conversations may name."""
         self._files, self._budget, self._report = files, budget, report
+        self._open_assets = assets
         self._number = 0  # of the last conversation
 
     def records(self) -> Records:
         """The records of all conversations. Raises UnreadableFile where there is none."""
+        self._assets = self._open_assets()
         has_any, first_fault = False, ""
         problem: UnreadableFile | None = None
         for read in self._files:
@@ -114,7 +128,7 @@ class ProductFiles:
         found = format_of(source)
         if found is not None:
             self._report.format = found.name if self._report.format is None else self._report.format
-            return found.read(source, self._next_number())
+            return found.read(source, self._next_number(), self._assets)
         listed = _listed(source)
         return self._read_listed(listed) if listed else iter([unknown(self._next_number())])
 
@@ -127,7 +141,7 @@ class ProductFiles:
                 yield unknown(number)
                 continue
             self._report.format = found.name if self._report.format is None else self._report.format
-            yield from found.read(source, number)
+            yield from found.read(source, number, self._assets)
 
     def _next_number(self) -> int:
         self._number += 1
@@ -136,6 +150,30 @@ class ProductFiles:
             raise ReadingEnded(TOO_MANY_CONVERSATIONS, detail)
         self._budget.check_time()
         return self._number
+
+
+def assets_of(archive: Archive) -> Assets:
+    """The files of an archive, with the names that ChatGPT says they have."""
+    labels: dict[str, str] = {}
+    for name in archive.names:
+        if name.rpartition("/")[2] == _LABELS:
+            with suppress(UnreadableFile, ValueError):
+                labels |= _labels(archive.open(name))
+    return Assets(archive.names, labels)
+
+
+def _labels(read: Read) -> dict[str, str]:
+    content = b""
+    while chunk := read(MAX_LABELS_BYTES + 1 - len(content)):
+        content += chunk
+    if len(content) > MAX_LABELS_BYTES or has_more_values(content, MAX_VALUES):
+        return {}
+    labels = _parsed(content)
+    return {
+        name: label
+        for name, label in (labels.items() if isinstance(labels, dict) else ())
+        if isinstance(label, str)
+    }
 
 
 def _listed(source: Any) -> list[Any]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 CONVERSATION, MESSAGE, ATTACHMENT, COMPLETION = "conversation", "message", "attachment", "completion"
+FILE = "file"  # the content of an attachment
 PROVIDER, CONFIG = "provider", "config"
 HEADER, ACCOUNT, END = "export", "account", "end"  # of lines that are no records
 BELOW_CONVERSATION = (MESSAGE, ATTACHMENT, COMPLETION)

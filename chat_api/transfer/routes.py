@@ -35,16 +35,35 @@ blp.before_request(guard.require_caller)
 def export_all() -> Response:
     """Export everything that the caller owns: conversations with all branches, attachments, completions, providers.
 
-    Passwords, tokens and API keys are not exported.
+    Passwords, tokens and API keys are not exported, and neither are the contents of attachments: those are in the zip.
     """
+    return _export(service.export_all, "application/x-ndjson", "ndjson")
+
+
+@blp.route("/export/zip", methods=["GET"])
+@blp.response(200)
+@blp.doc(**documentation.EXPORT_ZIP)
+def export_zip() -> Response:
+    """Export everything that the caller owns with the contents of attachments, as a zip.
+
+    It has the lines of `GET /chat/export` as `export.ndjson`, each content once as `files/<sha256>`, and in
+    `missing-files.ndjson` what could not be read.
+    """
+    return _export(service.export_zip, "application/zip", "zip")
+
+
+def _export(write: Callable[[str], Iterator[bytes]], content_type: str, extension: str) -> Response:
+    """An export that is sent while it is made."""
     user_id = guard.caller().user_id
     with transfer_slots.take(user_id) as slot, stream_slots().take(user_id) as stream_slot:
-        chunks = service.export_all(user_id)
+        chunks = write(user_id)
         first = next(chunks)  # what goes wrong before anything is sent can still be answered
         response = current_app.response_class(
             _in_app_context(current_app._get_current_object(), guard.later_check(), first, chunks),  # type: ignore[attr-defined]
-            content_type="application/x-ndjson",
-            headers={"Content-Disposition": f'attachment; filename="chat-export-{now():%Y-%m-%d}.ndjson"'},
+            content_type=content_type,
+            headers={
+                "Content-Disposition": f'attachment; filename="chat-export-{now():%Y-%m-%d}.{extension}"'
+            },
         )
         return slot.until_closed(stream_slot.until_closed(response))
 

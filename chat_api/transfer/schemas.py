@@ -5,26 +5,40 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from marshmallow import Schema, ValidationError, fields, validate
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
+from ..attachments.models import MAX_FILE_PATH
 from ..attachments.schemas import CreateAttachmentSchema
+from ..completions.erasing import ERASED_KINDS
 from ..completions.models import IN_PROGRESS, MAX_WARNING_LENGTH, MAX_WARNINGS
 from ..completions.models import STATUSES as COMPLETION_STATUSES
-from ..completions.reply_log import REASONING, SOURCE, TEXT, TOOL_CALL
+from ..completions.omissions import MAX_LISTED
+from ..completions.omissions import REASONS as OMISSION_REASONS
+from ..completions.reply_log import KINDS
+from ..conversations.models import NATIVE, SOURCES
+from ..files.models import MAX_FILE_NAME
 from ..llm.client import MAX_PARTS
 from ..llm.provider_state import MAX_STATE_BYTES, json_size
 from ..llm.sources import MAX_PLACES, MAX_SOURCES, MAX_TITLE_LENGTH, MAX_URL_LENGTH, is_web_url
 from ..llm.stream_parser import MAX_TOOL_CALLS
 from ..llm_providers.fields import Auth, ExtraBody, Options
-from ..llm_providers.schemas import ApiFormat, ContextWindow, EndpointField
-from ..messages.models import ROLES, STATUSES
+from ..llm_providers.schemas import ApiFormat, ContextWindow, EndpointField, Slug
+from ..messages.models import MAX_EXTERNAL_ID, OUTPUT_KINDS, ROLES, STATUSES
+from ..messages.parts import CreatePartSchema
 from ..messages.schemas import MAX_CONTENT_BYTES
-from ..web.fields import Flag, IdField, Output, Text, Time, WholeNumber
+from ..web.fields import Flag, IdField, Output, Text, Time, WholeNumber, whole
+from ..web.metadata import Metadata, as_stored
 from .formats.ids import EPOCH
 from .limits import REASONS, TOO_MANY_ERRORS
 from .records import ACCOUNT, ATTACHMENT, COMPLETION, CONFIG, CONVERSATION, END, HEADER, MESSAGE, PROVIDER
 
 VERSION = 1
+LINES_NAME = "export.ndjson"  # in a zip
+SHA256_PATTERN = "[0-9a-f]{64}"
+OF_CONTENT = ("file_name", "size_bytes", "sha256")
+"""Fields of an attachment that its content has."""
+COMPUTED = ("usage", "path")
+"""Fields of lines that are no columns."""
 MAX_REPLY_BYTES = 16 * 1024 * 1024  # the most that the setting of this name takes
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 _MAX_INTEGER = 2**31 - 1
@@ -92,6 +106,7 @@ class ProviderLine(Schema):
     api_endpoint = EndpointField()
     api_format = ApiFormat(required=True)
     context_window = ContextWindow(required=True)
+    slug = Slug()  # an export from before there were any has none
     catalog = Text(longest=64, required=False)  # of a version that may know other vendors
     auth = Auth()
     extra_body = ExtraBody()
@@ -108,6 +123,16 @@ class ConfigLine(Schema):
     updated_at = Moment()
 
 
+class MetadataLine(Metadata):
+    """Metadata, as the column has them."""
+
+    def __init__(self) -> None:
+        super().__init__(attribute="client_metadata", load_default=None)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        return as_stored(super()._deserialize(value, attr, data, **kwargs))
+
+
 class ConversationLine(Schema):
     id = OwnIdField()
     title = Text(shortest=0, longest=255)
@@ -115,6 +140,9 @@ class ConversationLine(Schema):
     pinned = Flag(load_default=False)
     active_leaf_id = IdField(allow_none=True)
     last_position = Number(0, _MAX_POSITION, required=False, load_default=0)
+    metadata = MetadataLine()
+    source = fields.String(load_default=NATIVE, validate=validate.OneOf(SOURCES))
+    external_id = Text(longest=MAX_EXTERNAL_ID, required=False)
     created_at = Moment()
     updated_at = Moment()
 
@@ -177,6 +205,20 @@ class ProviderStateLine(Schema):
     state = StateField()
 
 
+class PartLine(CreatePartSchema):
+    text = Text(required=False, max_bytes=MAX_REPLY_BYTES)  # of a reply that has files as well
+
+
+class ErasedField(fields.Dict):
+    """Which parts of a message were erased: their kinds by their places, see completions/erasing.py."""
+
+    def __init__(self) -> None:
+        place = fields.String(validate=validate.Regexp(r"\A[0-9]{1,6}\Z", error="Not a place."))
+        kind = fields.String(validate=validate.OneOf(ERASED_KINDS))
+        most = validate.Length(min=1, max=MAX_OUTLINE_PARTS)
+        super().__init__(keys=place, values=kind, validate=most)
+
+
 class MessageLine(Schema):
     id = IdField()
     conversation_id = IdField()
@@ -188,18 +230,38 @@ class MessageLine(Schema):
     tool_calls = fields.List(fields.Nested(CallLine), validate=validate.Length(min=1))
     tool_call_id = Text(longest=255, required=False)
     sources = fields.List(fields.Nested(SourceLine), validate=validate.Length(min=1, max=MAX_SOURCES))
+    parts = fields.List(fields.Nested(PartLine), validate=validate.Length(min=1, max=MAX_OUTLINE_PARTS))
     provider_state = fields.Nested(ProviderStateLine, required=False)
+    erased = ErasedField()
+    external_id = Text(longest=MAX_EXTERNAL_ID, required=False)
+    output_kind = fields.String(validate=validate.OneOf(OUTPUT_KINDS))
     created_at = Moment()
 
 
 class AttachmentLine(CreateAttachmentSchema):
     id = OwnIdField()
+    # of an attachment with content
+    file_name = Text(longest=MAX_FILE_NAME, required=False)
+    size_bytes = Number(1, _MAX_EVENT_ID, required=False)
+    sha256 = fields.String(
+        validate=validate.Regexp(whole(SHA256_PATTERN), error="Not a SHA-256 in lower case.")
+    )
+    # where that is in the zip
+    path = Text(longest=MAX_FILE_PATH, required=False)
     created_at = Moment()
+
+    @validates_schema
+    def require_all_of_a_content(self, values: dict[str, Any], **kwargs: Any) -> None:
+        """A content has a name, a size and a hash."""
+        if 0 < sum(name in values for name in OF_CONTENT) < len(OF_CONTENT):
+            raise ValidationError({"sha256": [f"Of {', '.join(OF_CONTENT)} there are all or none."]})
 
 
 class UsageLine(Schema):
     prompt_tokens = Number(0, allow_none=True)
     completion_tokens = Number(0, allow_none=True)
+    cached_tokens = Number(0, allow_none=True, required=False)
+    reasoning_tokens = Number(0, allow_none=True, required=False)
     estimated = Flag(required=True)
 
 
@@ -216,7 +278,7 @@ class OutlineField(fields.List):
             if not (
                 isinstance(part, list)
                 and len(part) == 2
-                and part[0] in (TEXT, REASONING, TOOL_CALL, SOURCE)
+                and part[0] in KINDS
                 and type(part[1]) is int
                 and 0 <= part[1] <= _MAX_INTEGER
             ):
@@ -252,6 +314,11 @@ def _is_deeper(value: Any, depth: int) -> bool:
     return bool(level)
 
 
+class OmissionLine(Schema):
+    attachment_id = IdField()
+    reason = fields.String(required=True, validate=validate.OneOf(list(OMISSION_REASONS)))
+
+
 class CompletionLine(Schema):
     id = OwnIdField()
     conversation_id = IdField()
@@ -268,8 +335,15 @@ class CompletionLine(Schema):
     problem = ProblemField()
     usage = fields.Nested(UsageLine, required=True)
     omitted_messages = Number(0)
-    reasoning = Text(max_bytes=MAX_REPLY_BYTES, allow_none=True)
     # an export from before there were any has none
+    omitted_attachments = fields.List(
+        fields.Nested(OmissionLine),
+        allow_none=True,
+        load_default=None,
+        validate=validate.Length(max=MAX_LISTED),
+    )
+    reasoning = Text(max_bytes=MAX_REPLY_BYTES, allow_none=True)
+    # so has one of these
     warnings = fields.List(
         Text(shortest=0, longest=MAX_WARNING_LENGTH),
         allow_none=True,
@@ -321,6 +395,7 @@ class ImportUpdateSchema(Output):
     messages_added = _count(4, "Messages of the file that did not exist.")
     attachments_added = _count(0, "Attachments of the file that did not exist.")
     completions_added = _count(0, "Completions of the file that did not exist.")
+    files_added = _count(0, "Attachments that got their content, also of those that existed.")
     changed = fields.List(
         fields.String(),
         metadata={
@@ -347,6 +422,13 @@ class ProviderCountsSchema(Output):
 
 class ImportedSchema(Output):
     imported = _count(240, "Imported with new conversations, or added to those that already existed.")
+
+
+class ImportedFilesSchema(Output):
+    imported = _count(17, "Attachments that got their content.")
+    missing = _count(0, "Attachments whose content is not in the file, and was not here either.")
+    broken = _count(0, "Attachments whose content is in the file and can't be read, or has another hash.")
+    refused = _count(0, "Attachments whose content is too large, or for which the user has no room.")
 
 
 class ImportFailureSchema(Output):
@@ -381,6 +463,7 @@ class ImportReportSchema(Output):
     conversations = fields.Nested(ConversationCountsSchema)
     messages = fields.Nested(ImportedSchema)
     attachments = fields.Nested(ImportedSchema)
+    files = fields.Nested(ImportedFilesSchema, metadata={"description": "Contents of attachments."})
     completions = fields.Nested(ImportedSchema)
     providers = fields.Nested(ProviderCountsSchema)
     updates = fields.List(
@@ -412,6 +495,11 @@ class ImportReportSchema(Output):
             "description": "What remains to be done by the user.",
         },
     )
+
+
+def member_of(sha256: str) -> str:
+    """The name of a content in a zip."""
+    return f"files/{sha256}"
 
 
 def content_limit(role: str) -> int:

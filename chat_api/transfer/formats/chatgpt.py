@@ -9,9 +9,10 @@ from typing import Any
 
 from ..limits import MAX_NODES
 from ..records import CONVERSATION, Fault, Record
+from .assets import NO_ASSETS, Assets, SourceFile
 from .chatgpt_citations import with_links
 from .message_tree import SourceConversation, SourceMessage, records_of
-from .texts import first_string, note, objects, storable, string, time_of
+from .texts import first_string, flag, note, objects, storable, string, time_of
 
 # the model's reasoning, and what it was given about its user: no part of the conversation
 _UNSAID = {"thoughts", "reasoning_recap", "user_editable_context", "model_editable_context"}
@@ -26,7 +27,9 @@ def is_conversation(source: dict[str, Any]) -> bool:
     return isinstance(source.get("mapping"), dict)
 
 
-def read_conversation(source: dict[str, Any], number: int) -> Iterator[Record | Fault]:
+def read_conversation(
+    source: dict[str, Any], number: int, assets: Assets = NO_ASSETS
+) -> Iterator[Record | Fault]:
     """The records of one conversation, or its fault. The source is taken apart: its texts are in memory once."""
     mapping = source["mapping"]
     if len(mapping) > MAX_NODES:
@@ -37,10 +40,10 @@ def read_conversation(source: dict[str, Any], number: int) -> Iterator[Record | 
     yield from records_of(
         SourceConversation(
             id=own_id,
-            messages={key: _message(node, parents[key]) for key, node in mapping.items()},
+            messages={key: _message(node, parents[key], assets) for key, node in mapping.items()},
             title=source.get("title"),
-            archived=source.get("is_archived") is True,
-            pinned=source.get("is_starred") is True,
+            archived=flag(source, "is_archived"),
+            pinned=flag(source, "is_starred"),
             created_at=time_of(source.get("create_time")),
             updated_at=time_of(source.get("update_time")),
             leaf=source.get("current_node"),
@@ -49,16 +52,18 @@ def read_conversation(source: dict[str, Any], number: int) -> Iterator[Record | 
     )
 
 
-def _message(node: Any, parent: str | None) -> SourceMessage:
+def _message(node: Any, parent: str | None, assets: Assets) -> SourceMessage:
     """The message of a node, whose content is not kept: a conversation may be all that there is room for, and once."""
     said = node.get("message") if isinstance(node, dict) else None
     if not isinstance(said, dict):
         return SourceMessage(parent)
     author = said.get("author")
     role = string(author.get("role")) if isinstance(author, dict) else ""
-    text, omitted = _visible_text(said)
+    found = _Files(assets, said.get("metadata"))
+    text, omitted = _visible_text(said, found)
     said.pop("content", None)
-    return SourceMessage(parent, role, text, time_of(said.get("create_time")), omitted=omitted)
+    moment = time_of(said.get("create_time"))
+    return SourceMessage(parent, role, text, moment, omitted=omitted, files=list(found.files.values()))
 
 
 def _parents(mapping: Mapping[str, Any]) -> dict[str, str | None]:
@@ -79,25 +84,40 @@ def _parents(mapping: Mapping[str, Any]) -> dict[str, str | None]:
 # -- what a message says -------------------------------------------------------------------------------------
 
 
-def _visible_text(message: Mapping[str, Any]) -> tuple[str, int]:
+class _Files:
+    """The files of a message: what it calls them, and those that are in the zip."""
+
+    def __init__(self, assets: Assets, metadata: Any) -> None:
+        attached = metadata.get("attachments") if isinstance(metadata, dict) else None
+        self.names = {string(each.get("id")): first_string(each, "name", "id") for each in objects(attached)}
+        self.files: dict[str, SourceFile] = {}  # by what they are called in the zip
+        self._assets = assets
+
+    def take(self, file_id: str) -> str:
+        """The name that the message has for a file. One that is in the zip becomes an attachment."""
+        name = self.names.pop(file_id, "")
+        if asset := self._assets.by_id(file_id):
+            self.files.setdefault(asset.member, SourceFile(file_id, asset.member, name or asset.name))
+        return name
+
+
+def _visible_text(message: Mapping[str, Any], found: _Files) -> tuple[str, int]:
     """The text of a message, empty for one that was never visible; and how many parts were not understood."""
     metadata = message.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
     if metadata.get("is_visually_hidden_from_conversation") is True:
         return "", 0
-    names = {
-        string(attached.get("id")): first_string(attached, "name", "id")
-        for attached in objects(metadata.get("attachments"))
-    }
-    text, omitted = _text_of(message.get("content"), names)
+    text, omitted = _text_of(message.get("content"), found)
     text = with_links(text, metadata)
-    files = [note("file", name) for name in names.values() if name]  # that no part has named
+    files = [
+        note("file", name) for id_ in list(found.names) if (name := found.take(id_))
+    ]  # that no part has named
     text = "\n".join(filter(None, (text if text.strip() else "", *files)))
     return text, omitted
 
 
-def _text_of(content: Any, names: dict[str, str]) -> tuple[str, int]:
-    """The text of a content, and how many of its parts were not understood. Files that it names leave `names`."""
+def _text_of(content: Any, found: _Files) -> tuple[str, int]:
+    """The text of a content, and how many of its parts were not understood. Files that it names are taken."""
     if not isinstance(content, dict):
         return "", 0
     kind = string(content.get("content_type"))
@@ -110,15 +130,18 @@ def _text_of(content: Any, names: dict[str, str]) -> tuple[str, int]:
             return note("not imported", kind), 1
     texts, omitted = [], 0
     for part in parts:
-        text, is_known = _text_of_part(part, names)
+        text, is_known = _text_of_part(part, found)
         omitted += not is_known
         if text:
             texts.append(text)
     return "\n".join(texts), omitted
 
 
-def _text_of_part(part: Any, names: dict[str, str]) -> tuple[str, bool]:
-    """A part as text, and whether it was understood. Of a file that is not in the text, a note that it was there."""
+def _text_of_part(part: Any, found: _Files) -> tuple[str, bool]:
+    """A part as text, and whether it was understood. Of a file that is not in the text, a note that it was there.
+
+    The note is the same whether or not the file is in the zip: so a message is the same with each export.
+    """
     if isinstance(part, str):
         return storable(part), True
     if part is None:
@@ -135,5 +158,5 @@ def _text_of_part(part: Any, names: dict[str, str]) -> tuple[str, bool]:
     if not isinstance(pointer, str):
         return note("not imported", kind or "part"), False
     file_id = pointer.rpartition("://")[2]
-    name = names.pop(file_id, "") or file_id
+    name = found.take(file_id) or file_id
     return note(_NOTES.get(kind.partition("_")[0], "file"), name), True

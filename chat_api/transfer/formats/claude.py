@@ -10,8 +10,9 @@ from typing import Any
 from ...messages.schemas import MAX_CONTENT_BYTES
 from ..limits import MAX_NODES
 from ..records import CONVERSATION, Fault, Record
+from .assets import NO_ASSETS, Assets
 from .message_tree import SourceConversation, SourceMessage, records_of
-from .texts import first_string, note, objects, storable, string, time_of
+from .texts import first_string, flag, note, objects, storable, string, time_of
 from .tool_calls import Call, Part, Replies, Result, Text, arguments_of, messages_of
 
 _ROLES = {"human": "user", "user": "user", "assistant": "assistant", "system": "system", "tool": "tool"}
@@ -26,12 +27,14 @@ def is_conversation(source: dict[str, Any]) -> bool:
     return isinstance(source.get("chat_messages"), list)
 
 
-def read_conversation(source: dict[str, Any], number: int) -> Iterator[Record | Fault]:
+def read_conversation(
+    source: dict[str, Any], number: int, assets: Assets = NO_ASSETS
+) -> Iterator[Record | Fault]:
     """The records of one conversation, or its fault."""
     if len(source["chat_messages"]) > MAX_NODES:
         yield Fault(number, f"It has more than {MAX_NODES} messages.", kind=CONVERSATION)
         return
-    replies = _replies(source)
+    replies = _replies(source, assets)
     leaf = string(source.get("current_leaf_message_uuid"))
     newest = next(reversed(replies.ends.values()), None)
     own_id = first_string(source, "uuid", "id") or "\x1e".join(replies.ends)
@@ -40,7 +43,7 @@ def read_conversation(source: dict[str, Any], number: int) -> Iterator[Record | 
             id=f"claude\x1f{own_id}",
             messages=replies.finish(),
             title=source.get("name") or source.get("title"),
-            pinned=source.get("is_starred") is True,
+            pinned=flag(source, "is_starred"),
             created_at=time_of(source.get("created_at")),
             updated_at=time_of(source.get("updated_at")),
             leaf=replies.ends.get(leaf, newest),
@@ -49,7 +52,7 @@ def read_conversation(source: dict[str, Any], number: int) -> Iterator[Record | 
     )
 
 
-def _replies(source: dict[str, Any]) -> Replies:
+def _replies(source: dict[str, Any], assets: Assets) -> Replies:
     """The messages; without `parent_message_uuid` each answers the one before it."""
     replies = Replies()
     said = objects(source["chat_messages"])
@@ -60,14 +63,14 @@ def _replies(source: dict[str, Any]) -> Replies:
         key = first_string(each, "uuid", "id") or f"message {index}"
         if key not in replies:
             parent = string(each.get("parent_message_uuid")) or None if has_tree else previous
-            replies.add(key, parent, _messages(each))
+            replies.add(key, parent, _messages(each, assets))
             previous = key
         each.clear()
     return replies
 
 
-def _messages(said: dict[str, Any]) -> list[SourceMessage]:
-    """The messages that one of the file becomes."""
+def _messages(said: dict[str, Any], assets: Assets) -> list[SourceMessage]:
+    """The messages that one of the file becomes; its files that are in the zip belong to the first one."""
     created_at = time_of(said.get("created_at"))
     role = _ROLES.get(string(said.get("sender")), "assistant")
     parts, omitted = _parts(said.get("content"))
@@ -79,7 +82,13 @@ def _messages(said: dict[str, Any]) -> list[SourceMessage]:
     files: list[Part] = list(map(Text, notes))
     # a user's files come first, as Claude was given them
     parts = [*parts, *files] if role == "assistant" else [*files, *parts]
-    return messages_of(role, parts, created_at=created_at, omitted=omitted + cut)
+    made = messages_of(role, parts, created_at=created_at, omitted=omitted + cut)
+    named = (*objects(said.get("attachments")), *objects(said.get("files")), *objects(said.get("files_v2")))
+    made[0].files = assets.files(  # Claude's own exports have only their names
+        (first_string(file, "file_uuid", "uuid", "id"), first_string(file, "file_name", "name"))
+        for file in named
+    )
+    return made
 
 
 def _parts(content: Any) -> tuple[list[Part], int]:

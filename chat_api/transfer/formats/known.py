@@ -6,6 +6,7 @@ from typing import Any
 
 from ..records import CONVERSATION, Fault, Record
 from . import chatgpt, claude, librechat, open_webui
+from .assets import Assets
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,7 @@ class Format:
     name: str
     product: str
     is_conversation: Callable[[dict[str, Any]], bool]
-    read: Callable[[dict[str, Any], int], Iterator[Record | Fault]]
+    read: Callable[[dict[str, Any], int, Assets], Iterator[Record | Fault]]
 
 
 FORMATS = (

@@ -9,9 +9,10 @@ from typing import Any
 
 from ..limits import MAX_NODES
 from ..records import CONVERSATION, Fault, Record
+from .assets import NO_ASSETS, Assets
 from .ids import EPOCH
 from .message_tree import SourceConversation, SourceMessage, records_of
-from .texts import first_string, note, objects, storable, string, time_of
+from .texts import first_string, flag, note, objects, storable, string, time_of
 from .tool_calls import Call, Part, Replies, Result, Text, arguments_of, messages_of
 
 _UNSAID = {"think", "thinking", "reasoning", "agent_update", "summary"}
@@ -27,7 +28,9 @@ def is_conversation(source: dict[str, Any]) -> bool:
     )
 
 
-def read_conversation(source: dict[str, Any], number: int) -> Iterator[Record | Fault]:
+def read_conversation(
+    source: dict[str, Any], number: int, assets: Assets = NO_ASSETS
+) -> Iterator[Record | Fault]:
     """The records of one conversation, or its fault."""
     replies = Replies()
     newest: tuple[datetime, str] = EPOCH, ""
@@ -41,7 +44,7 @@ def read_conversation(source: dict[str, Any], number: int) -> Iterator[Record | 
             parent = string(each.get("parentMessageId")) or (
                 first_string(above, "messageId") if above else ""
             )
-            replies.add(key, parent or None, _messages(each))
+            replies.add(key, parent or None, _messages(each, assets))
             moment = time_of(each.get("createdAt"))
             if moment is not None and moment >= newest[0]:
                 newest = moment, key
@@ -53,7 +56,7 @@ def read_conversation(source: dict[str, Any], number: int) -> Iterator[Record | 
             id=f"librechat\x1f{own_id}",
             messages=replies.finish(),
             title=source.get("title"),
-            archived=source.get("isArchived") is True,
+            archived=flag(source, "isArchived"),
             created_at=time_of(created_at),
             updated_at=time_of(source.get("updatedAt")),
             leaf=replies.ends.get(newest[1]) or next(reversed(replies.ends.values()), None),
@@ -74,7 +77,7 @@ def _flat(source: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, An
         left += [(child, each) for child in reversed(objects(each.get("children")))]
 
 
-def _messages(said: dict[str, Any]) -> list[SourceMessage]:
+def _messages(said: dict[str, Any], assets: Assets) -> list[SourceMessage]:
     """The messages that one of the file becomes."""
     is_user = said.get("isCreatedByUser")
     role = (
@@ -86,12 +89,17 @@ def _messages(said: dict[str, Any]) -> list[SourceMessage]:
     text = string(said.get("text"))
     if not parts and text.strip():
         parts = [Text(storable(text))]
-    for file in (*objects(said.get("files")), *objects(said.get("attachments"))):
+    files = (*objects(said.get("files")), *objects(said.get("attachments")))
+    for file in files:
         name = first_string(file, "filename", "name", "file_id")
         if name:
             kind = "image" if string(file.get("type")).startswith("image") else "file"
             parts.append(Text(note(kind, name)))
-    return messages_of(role, parts, created_at=time_of(said.get("createdAt")), omitted=omitted)
+    made = messages_of(role, parts, created_at=time_of(said.get("createdAt")), omitted=omitted)
+    made[0].files = assets.files(
+        (first_string(file, "file_id"), first_string(file, "filename", "name")) for file in files
+    )
+    return made
 
 
 def _parts(content: Any) -> tuple[list[Part], int]:

@@ -14,11 +14,11 @@ from typing import Any
 from ...messages.models import ROLES
 from ...messages.schemas import MAX_CONTENT_BYTES
 from ..limits import MAX_NODES
-from ..records import CONVERSATION, MESSAGE, Fault, Record
+from ..records import ATTACHMENT, CONVERSATION, MESSAGE, Fault, Record
+from .assets import SourceFile
 from .ids import EPOCH, IdsBelow
 from .texts import storable
 
-UNTITLED = "Untitled"
 TITLE_LENGTH = 255
 MAX_CALL_TEXT = 255  # characters of a call's id and name
 
@@ -51,6 +51,7 @@ class SourceMessage:
     calls: list[SourceCall] = field(default_factory=list)
     call_id: str | None = None  # of a tool's message, the call that it answers
     omitted: int = 0  # parts that were not understood
+    files: list[SourceFile] = field(default_factory=list)
 
     @property
     def says_something(self) -> bool:
@@ -70,8 +71,8 @@ class SourceConversation:
     id: str
     messages: dict[str, SourceMessage]
     title: Any = None
-    archived: bool = False
-    pinned: bool = False
+    archived: bool | None = None  # of these three None says that the file does not have it
+    pinned: bool | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
     leaf: Any = None
@@ -105,6 +106,8 @@ def records_of(source: SourceConversation, number: int) -> Iterator[Record | Fau
             "title": title_of(source.title),
             "archived": source.archived,
             "pinned": source.pinned,
+            "client_metadata": None,
+            "source": "import",
             "active_leaf_id": message_ids.get(leaf) if leaf is not None else None,
             "last_position": 0,
             "created_at": made_at,
@@ -130,6 +133,25 @@ def records_of(source: SourceConversation, number: int) -> Iterator[Record | Fau
             size_bytes=message.size_bytes,
             omitted=message.omitted,
         )
+        for file in message.files:
+            file_id = ids.at(moment, key, "file", file.id)
+            yield Record(number, ATTACHMENT, _attachment(file, file_id, message_ids[key], moment, made_at))
+
+
+def _attachment(
+    file: SourceFile, id_: str, message_id: str, moment: datetime, made_at: datetime
+) -> dict[str, Any]:
+    """What type it is, and so its path, is known when it was read."""
+    return {
+        "id": id_,
+        "message_id": message_id,
+        "file_type": "",
+        "file_path": "",
+        "file_name": file.name,
+        "member": file.member,
+        "data": file.data,
+        "created_at": moment if moment > EPOCH else made_at,
+    }
 
 
 def _tool_fields(message: SourceMessage) -> dict[str, Any]:
@@ -141,10 +163,10 @@ def _tool_fields(message: SourceMessage) -> dict[str, Any]:
     return fields
 
 
-def title_of(title: Any) -> str:
-    """A title that can be stored."""
+def title_of(title: Any) -> str | None:
+    """A title that can be stored, if there is one."""
     text = storable(title).strip() if isinstance(title, str) else ""
-    return text[:TITLE_LENGTH] or UNTITLED
+    return text[:TITLE_LENGTH] or None
 
 
 class _Tree:

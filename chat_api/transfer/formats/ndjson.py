@@ -12,6 +12,7 @@ from ...web.blueprint import flat_messages
 from ...web.echo import short_value
 from ...web.fields import is_uuid
 from ...web.json_values import has_more_values
+from ...web.quick_load import loader_of
 from ..limits import LARGE_BYTES, MAX_VALUES, UnreadableFile
 from ..records import (
     ATTACHMENT,
@@ -31,8 +32,10 @@ from ..slots import one_large_line
 _RECORDS = (CONVERSATION, MESSAGE, ATTACHMENT, COMPLETION, PROVIDER, CONFIG)
 # how our own lines begin: of a line that is otherwise unreadable, whether it starts a conversation
 _BEGINNING = re.compile(rb'\s*\{\s*"type"\s*:\s*"(%s)"' % "|".join(LINES).encode())
+_LOADERS = {kind: loader_of(schema) for kind, schema in LINES.items()}
 LINES_PER_CHECK = 1000
 MAX_DETAIL_LENGTH = 500
+_MAY_BE_EMPTY = ("assistant", "tool", "user")  # a reply, a result, and a message that is its attachments
 CUT_OFF = "The file ends without its last line: it was cut off."
 
 
@@ -148,14 +151,14 @@ def _checked(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
     if kind == HEADER:
         raise _Refused("Another export begins here.")
     try:
-        loaded: dict[str, Any] = LINES[kind].load(fields)
+        loaded = _LOADERS[kind](fields)
     except ValidationError as error:
         found = flat_messages(error.normalized_messages())
         text = " ".join(f"{name}: {text}" for name, texts in found.items() for text in texts)
         raise _Refused(text if len(text) <= MAX_DETAIL_LENGTH else text[:MAX_DETAIL_LENGTH] + "…") from None
     if kind == MESSAGE:
         limit = content_limit(loaded["role"])
-        if not loaded["content"] and loaded["role"] != "assistant":
+        if not loaded["content"] and loaded["role"] not in _MAY_BE_EMPTY:
             raise _Refused("content: Shorter than minimum length 1.")
         if len(loaded["content"]) * 4 > limit and len(loaded["content"].encode()) > limit:
             raise _Refused(f"content: Longer than {limit} bytes in UTF-8.")

@@ -8,8 +8,9 @@ from typing import Any
 
 from ..limits import MAX_NODES
 from ..records import CONVERSATION, Fault, Record
+from .assets import NO_ASSETS, Assets, SourceFile, file_in_url
 from .message_tree import SourceConversation, SourceMessage, records_of
-from .texts import first_string, note, objects, storable, string, time_of
+from .texts import first_string, flag, note, objects, storable, string, time_of
 
 _REASONING_BEGIN, _END = '<details type="reasoning"', "</details>"
 
@@ -19,14 +20,16 @@ def is_conversation(source: dict[str, Any]) -> bool:
     return isinstance(_history(source).get("messages"), dict)
 
 
-def read_conversation(source: dict[str, Any], number: int) -> Iterator[Record | Fault]:
+def read_conversation(
+    source: dict[str, Any], number: int, assets: Assets = NO_ASSETS
+) -> Iterator[Record | Fault]:
     """The records of one chat, or its fault."""
     history, chat = _history(source), _chat(source)
     said = history.pop("messages")  # it is in memory once
     if len(said) > MAX_NODES:
         yield Fault(number, f"It has more than {MAX_NODES} messages.", kind=CONVERSATION)
         return
-    messages = {key: _message(each) for key, each in said.items()}
+    messages = {key: _message(each, assets) for key, each in said.items()}
     for key, each in said.items():  # where a message does not say what it answers
         children = each.get("childrenIds") if isinstance(each, dict) else None
         for child in children if isinstance(children, list) else ():
@@ -44,8 +47,8 @@ def read_conversation(source: dict[str, Any], number: int) -> Iterator[Record | 
             id=f"open-webui\x1f{own_id}",
             messages=messages,
             title=source.get("title") or chat.get("title"),
-            archived=source.get("archived") is True,
-            pinned=source.get("pinned") is True,
+            archived=flag(source, "archived"),
+            pinned=flag(source, "pinned"),
             created_at=time_of(created_at),
             updated_at=time_of(source.get("updated_at") or chat.get("updated_at")),
             leaf=history.get("currentId"),
@@ -65,25 +68,31 @@ def _history(source: dict[str, Any]) -> dict[str, Any]:
     return history if isinstance(history, dict) else {}
 
 
-def _message(said: Any) -> SourceMessage:
+def _message(said: Any, assets: Assets) -> SourceMessage:
     if not isinstance(said, dict):
         return SourceMessage(None)
     text, omitted = _text(said.get("content"))
-    files = []
+    notes, named = [], []
+    in_urls: dict[str, SourceFile] = {}  # pictures that were stored in the chat itself
     for file in objects(said.get("files")):
         inner = file.get("file")
         name = first_string(file, "name", "filename") or (
             first_string(inner, "filename", "name") if isinstance(inner, dict) else ""
         )
         kind = "image" if string(file.get("type")).startswith("image") else "file"
-        files.append(note(kind, name or first_string(file, "id")))
+        notes.append(note(kind, name or first_string(file, "id")))
+        named.append((first_string(file, "id"), name))
+        if (found := file_in_url(string(file.get("url")), name)) is not None:
+            in_urls.setdefault(found.id, found)
+            file.clear()  # it is in memory once
     parent = said.get("parentId")
     return SourceMessage(
         parent if isinstance(parent, str) else None,
         string(said.get("role")),
-        "\n".join(filter(None, (text, *files))),
+        "\n".join(filter(None, (text, *notes))),
         time_of(said.get("timestamp")),
         omitted=omitted,
+        files=[*assets.files(named), *in_urls.values()],
     )
 
 

@@ -23,6 +23,11 @@ def first_string(source: dict[str, Any], *names: str) -> str:
     return next((source[name] for name in names if string(source.get(name))), "")
 
 
+def flag(source: dict[str, Any], name: str) -> bool | None:
+    """Whether this member is true; None where there is none."""
+    return source[name] is True if source.get(name) is not None else None
+
+
 def objects(value: Any) -> list[dict[str, Any]]:
     """The objects of a list; none where it is no list."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
