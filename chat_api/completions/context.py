@@ -1,11 +1,8 @@
-"""Which messages of a conversation are sent: all, or as many of the newest turns as the model's window takes in.
-
-Tokens are estimated, at four bytes of UTF-8 for one: near enough for English, German or Chinese with the
-today's tokenizers, and no tokenizer has to be known for every model.
-"""
+"""Which messages of a conversation are sent: all, or as many of the newest turns as the model's window takes in."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from ..llm.events import ToolCall
@@ -13,9 +10,12 @@ from ..llm.request import ChatMessage
 from ..messages import active_path, pages
 from ..messages import service as messages
 from ..messages.active_path import Branch
+from ..messages.parts import is_place_only
+from .omissions import MAX_LISTED, Omission
 from .provider_states import state_for
+from .sent_files import FilesOfMessages
+from .token_estimates import BYTES_PER_TOKEN, tokens_of
 
-BYTES_PER_TOKEN = 4
 TOKENS_AROUND_MESSAGE = 4  # role and separators
 MAX_RESERVED_FOR_REPLY = 4096
 MAX_MESSAGES = 10_000  # however short they are: each takes about a kilobyte of memory
@@ -34,6 +34,8 @@ class Context:
     omitted: int  # how many messages were left out
     tokens: int  # estimated
     leaf_id: str | None  # the newest stored message that was read: where the path ended
+    is_torn: bool  # whether these messages do not follow each other: the path was moved while it was read
+    omissions: tuple[Omission, ...]  # attachments of these messages that are not sent, the newest first
 
 
 def choose_context(
@@ -41,52 +43,58 @@ def choose_context(
     user_id: str,
     conversation_id: str,
     up_to: int,
-    content: str | None,
+    newest: Message | None,
     window: int,
     max_tokens: int | None,
     max_bytes: int,
     provider_id: str,
     model: str,
+    files: FilesOfMessages,
     branch: Branch | None = None,
+    instructions: str | None = None,
 ) -> Context:
-    """The messages of the active path, which ends at this position, and after them `content` as the user's newest.
+    """The messages of the active path, which ends at this position, and after them the user's `newest`, which has
+    `content`, and may have `parts` and `attachments`.
 
     With a `branch` those of the path up to its fork and those of the branch: as if the path had been moved there.
     Where `window` is too small for all of them and the reply, the oldest turns are left out; system messages and the
     newest turn stay. A turn begins with a user's message, and is not cut off between a call and its result. The same
     goes for `max_bytes`, whatever the window, except that of a turn which alone has more only its end stays.
 
-    What a provider sent with a message for itself is part of it where this `provider_id` and `model` wrote it.
+    What a provider sent with a message for itself is part of it where this `provider_id` and `model` wrote it. The
+    users' messages get their `files`, whose errors this raises. `instructions` come before all of them.
     """
-    newest = {"position": up_to + 1, "role": "user", "content": content} if content is not None else None
     reserved = max_tokens or min(MAX_RESERVED_FOR_REPLY, window // 4)
     most = max_bytes // BYTES_PER_TOKEN
     budget = _Budget(window - reserved, most, has_turn=newest is not None)
+    given = [{"role": "system", "content": instructions}] if instructions else []
+    budget = budget.less(sum(map(_tokens, given)))
     if newest:
+        newest |= {"position": up_to + 1, "role": "user"}
+        files.add_to(newest, room=budget.room)
         budget = budget.less(_tokens(newest))
-    path = _Path(user_id, conversation_id, up_to, branch, provider_id, model)
-    kept, is_all = _newest_turns(path.backwards(), budget)
-    instructions: list[Message] = []
+    path = _Path(user_id, conversation_id, up_to, branch, provider_id, model, files)
+    kept, is_all = _newest_turns(path.backwards(), budget, files)
+    stored: list[Message] = []
     if not is_all:
-        instructions = path.instructions(most // 2 * BYTES_PER_TOKEN)
-        kept, _ = _newest_turns(path.backwards(), budget.less(sum(map(_tokens, instructions))))
+        stored = path.instructions(most // 2 * BYTES_PER_TOKEN)
+        kept, _ = _newest_turns(reversed(kept), budget.less(sum(map(_tokens, stored))))
     first = kept[0]["position"] if kept else up_to + 1
-    instructions = [message for message in instructions if message["position"] < first]
+    stored = [message for message in stored if message["position"] < first]
     omitted = 0
     if not is_all:
-        omitted = path.length() - len(kept) - len(instructions)
-    sent = [*instructions, *kept, *([newest] if newest else [])]
+        omitted = path.length() - len(kept) - len(stored)
+    sent = [*given, *stored, *kept, *([newest] if newest else [])]
     return Context(
         messages=tuple(map(_as_sent, sent)),
         omitted=omitted,
         tokens=sum(map(_tokens, sent)),
         leaf_id=path.leaf_id,
+        is_torn=path.is_torn,
+        omissions=tuple(
+            islice((each for message in reversed(sent) for each in message.get("omissions", ())), MAX_LISTED)
+        ),
     )
-
-
-def tokens_of(text: str) -> int:
-    """How many tokens a text has, estimated."""
-    return -(-len(text.encode()) // BYTES_PER_TOKEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +105,28 @@ class _Budget:
     most: int  # and never more than this
     has_turn: bool  # whether there is a newest turn besides the messages that are stored
 
+    @property
+    def room(self) -> int:
+        """How much may be sent."""
+        return min(self.window, self.most)
+
     def less(self, tokens: int) -> "_Budget":
         """What remains of it."""
         return _Budget(self.window - tokens, self.most - tokens, self.has_turn)
 
 
-def _newest_turns(backwards: Iterator[Message], budget: _Budget) -> tuple[list[Message], bool]:
-    """The newest turns that fit, oldest message first, and whether these are all there are."""
+def _newest_turns(
+    backwards: Iterator[Message], budget: _Budget, files: FilesOfMessages | None = None
+) -> tuple[list[Message], bool]:
+    """The newest turns that fit, oldest message first, and whether these are all there are.
+
+    Messages get the files that have room.
+    """
     read = _ReadBackwards()
     window, most = budget.window, budget.most
     for message in backwards:
+        if files is not None:
+            files.add_to(message, room=min(window, most))
         tokens = _tokens(message)
         window, most = window - tokens, most - tokens
         is_beyond = most < 0 or len(read.messages) >= MAX_MESSAGES
@@ -129,6 +149,7 @@ class _ReadBackwards:
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self._ends: list[int] = []  # how many messages there are up to the beginning of each turn
+        self._last_end = 0  # of all turns, whether they may be cut off there or not
         self._results: dict[str, int] = {}  # the newest result of each call that has not been read yet
 
     @property
@@ -139,11 +160,10 @@ class _ReadBackwards:
     def turns(self) -> list[Message]:
         """The messages of the whole turns that may be cut off there, oldest first.
 
-        Without those from a result on whose call has not been read, unless that would be all of them: then it is sent
-        as a text.
+        A call and its result are cut off together, unless nothing would be sent then: the result is sent as a text.
         """
         first = min(self._results.values(), default=self.turns_end)
-        end = next((end for end in reversed(self._ends) if end <= first), self.turns_end)
+        end = next((end for end in reversed(self._ends) if end <= first), self.turns_end or self._last_end)
         return self.messages[:end][::-1]
 
     def add(self, message: Message) -> None:
@@ -151,7 +171,8 @@ class _ReadBackwards:
         index = len(self.messages)
         self.messages.append(message)
         if message["role"] == "user":
-            self._ends.append(index + 1)
+            self._last_end = index + 1
+            self._ends.append(self._last_end)
         elif message["role"] == "tool" and message.get("tool_call_id") is not None:
             self._results.setdefault(message["tool_call_id"], index)
         for call in message.get("tool_calls", ()):
@@ -176,7 +197,9 @@ class _Path:
     branch: Branch | None
     provider_id: str
     model: str
-    leaf_id: str | None = None  # the newest of them, when they were read last
+    files: FilesOfMessages
+    leaf_id: str | None = None  # the newest of them, when they were read
+    is_torn: bool = False  # see `Context`
 
     @property
     def _fork(self) -> int:
@@ -185,25 +208,35 @@ class _Path:
 
     def backwards(self) -> Iterator[Message]:
         """All of them, newest first, read page by page."""
-        self.leaf_id = None
+        self.leaf_id, self.is_torn = None, False
+        next_id: Any = None
         for message in self._read_backwards():
+            self.is_torn |= self.leaf_id is not None and message["id"] != next_id
+            next_id = message["parent_id"]
             self.leaf_id = self.leaf_id or str(message["id"])
             stored = message.pop("provider_state", None)
             state = state_for(stored, provider_id=self.provider_id, model=self.model)
             if state is not None:
                 message["state"], message["state_tokens"] = state, tokens_of(stored)
-            yield message
+            if not is_place_only(message):
+                yield message
+        self.is_torn |= next_id is not None
 
     def _read_backwards(self) -> Iterator[Message]:
+        for page in self._read_pages():
+            self.files.find(page)
+            yield from reversed(page)
+
+    def _read_pages(self) -> Iterator[list[Message]]:
         for message_ids in _pages_of(self.branch) if self.branch else ():
-            yield from reversed(messages.list_to_send(user_id=self.user_id, message_ids=message_ids))
+            yield messages.list_to_send(user_id=self.user_id, message_ids=message_ids)
         before, has_more = self._fork + 1, self._fork > 0
         while has_more:
             listing = pages.list_to_send(
                 user_id=self.user_id, conversation_id=self.conversation_id, before=before, limit=_PAGE
             )
             has_more = listing.has_more_before
-            yield from reversed(listing.items)
+            yield listing.items
             if listing.items:
                 before = listing.items[0]["position"]
 
@@ -226,7 +259,8 @@ class _Path:
             if max_bytes < 0 or len(chosen) == MAX_INSTRUCTIONS:
                 break
             chosen.append(message_id)
-        return messages.list_to_send(user_id=self.user_id, message_ids=chosen) if chosen else []
+        found = messages.list_to_send(user_id=self.user_id, message_ids=chosen) if chosen else []
+        return [message for message in found if not is_place_only(message)]
 
     def length(self) -> int:
         """How many they are."""
@@ -252,7 +286,8 @@ def _pages_of(branch: Branch) -> Iterator[list[str]]:
 
 def _tokens(message: Message) -> int:
     calls = sum(tokens_of(call["name"] + call["arguments"]) for call in message.get("tool_calls", ()))
-    return tokens_of(message["content"]) + calls + message.get("state_tokens", 0) + TOKENS_AROUND_MESSAGE
+    own = message.get("state_tokens", 0) + message.get("file_tokens", 0)
+    return tokens_of(message["content"]) + calls + own + TOKENS_AROUND_MESSAGE
 
 
 def _as_sent(message: Message) -> ChatMessage:
@@ -262,4 +297,5 @@ def _as_sent(message: Message) -> ChatMessage:
         tool_calls=tuple(ToolCall(**call) for call in message.get("tool_calls", ())),
         tool_call_id=message.get("tool_call_id"),
         state=message.get("state"),
+        parts=message.get("parts_to_send", ()),
     )

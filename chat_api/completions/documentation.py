@@ -14,6 +14,8 @@ still empty |
 | `completion.reasoning` | `delta`: the next part of the model's reasoning |
 | `completion.tool_call` | a complete tool call: `id`, `name` and `arguments` |
 | `completion.source` | something that the reply refers to: `url` and `title`; its `places` are in the last event |
+| `completion.attachment` | an image, recording or video that the model made, whole and stored: `id`, `file_type`, \
+`file_name`, `size_bytes`, `sha256` and `file_path`, where it can be downloaded from now on |
 | `completion.completed`, `completion.incomplete`, `completion.failed` or `completion.cancelled` \
 | the last event: `completion` as it ended, and `problem` (RFC 9457) if it failed or is incomplete |
 

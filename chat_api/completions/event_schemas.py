@@ -3,7 +3,7 @@
 from marshmallow import fields, validate
 
 from ..messages.schemas import MessageSchema, ToolCallSchema
-from ..web.fields import Output
+from ..web.fields import IdField, Output
 from .schemas import CompletionProblemSchema, CompletionSchema
 
 
@@ -60,6 +60,30 @@ class SourceEventSchema(Output):
     title = fields.String(allow_none=True, metadata={"example": "Where to eat in Lisbon"})
 
 
+class AttachmentEventSchema(Output):
+    """An image, a recording or a video that the model has made. It is stored: its content can be downloaded from now
+    on."""
+
+    type = _event_type("completion.attachment")
+    id = IdField(
+        metadata={
+            "description": "Of the attachment, which belongs to the reply's message when that is stored."
+        }
+    )
+    file_type = fields.String(metadata={"example": "image/png", "description": "What the content is."})
+    file_name = fields.String(metadata={"example": "image-1.png"})
+    size_bytes = fields.Integer(metadata={"example": 48213})
+    sha256 = fields.String(
+        metadata={"example": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}
+    )
+    file_path = fields.String(
+        metadata={
+            "example": "/chat/attachments/019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071/content",
+            "description": "The path of the content in this API.",
+        }
+    )
+
+
 class CompletedEventSchema(Output):
     """The last event of a completion that was completed."""
 
@@ -96,4 +120,5 @@ class CompletionEventSchema(Output):
     """What the `data` of an event of a completion are; `type` is the name of the event."""
 
     one_of = (StartedEventSchema, DeltaEventSchema, ReasoningEventSchema, ToolCallEventSchema, SourceEventSchema,
+              AttachmentEventSchema,
               CompletedEventSchema, IncompleteEventSchema, FailedEventSchema, CancelledEventSchema)  # fmt: skip

@@ -7,7 +7,7 @@ can forge an event (WHATWG HTML, section 9.2).
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -20,7 +20,18 @@ from . import service
 from .checkpoints import read_checkpoints
 from .records import StoredCompletion, start_to_json
 from .registry import RunRegistry
-from .reply_log import REASONING, SOURCE, START, TEXT, TOOL_CALL, WHOLE, Chunk, ReplyLog
+from .reply_log import (
+    ATTACHMENT,
+    GONE,
+    REASONING,
+    SOURCE,
+    START,
+    TEXT,
+    TOOL_CALL,
+    WHOLE,
+    Chunk,
+    ReplyLog,
+)
 from .run import BY_CLIENT, Run
 
 HEADERS = {
@@ -45,7 +56,11 @@ _token_checks = ThreadPoolExecutor(1, thread_name_prefix="token-checks")
 
 Found = TypeVar("Found")
 
-_WHOLE_NAMES = {TOOL_CALL: "completion.tool_call", SOURCE: "completion.source"}
+_WHOLE_NAMES = {
+    TOOL_CALL: "completion.tool_call",
+    SOURCE: "completion.source",
+    ATTACHMENT: "completion.attachment",
+}
 # what most events are, with nothing left to do but to fill in
 _DELTAS = {
     kind: b'id: %%d\nevent: %b\ndata: {"type":"%b","delta":%%b}\n\n' % (name, name)
@@ -81,11 +96,34 @@ def chunk_events(chunks: list[Chunk], position: int) -> bytes:
     frames = []
     for chunk in chunks:
         position += chunk.length
+        if chunk.text == GONE and chunk.kind == ATTACHMENT:
+            continue
         if chunk.kind in WHOLE:
             frames.append(event(position, _WHOLE_NAMES[chunk.kind], orjson.loads(chunk.text)))
         else:
             frames.append(_DELTAS[chunk.kind] % (position, orjson.dumps(chunk.text)))
     return b"".join(frames)
+
+
+class Encoding:
+    """How a reply is written as events; this one is that of this API itself. A dialect has another one."""
+
+    open, keepalive = OPEN, KEEPALIVE
+
+    def started(self, row: Mapping[str, Any], parent: dict[str, Any]) -> bytes:
+        """The beginning, of a completion with this row that answers a message."""
+        return started_event(start_to_json(row), parent)
+
+    def chunks(self, chunks: list[Chunk], position: int) -> bytes:
+        """What came after a position."""
+        return chunk_events(chunks, position)
+
+    def ended(self, stored: StoredCompletion) -> bytes:
+        """The end."""
+        return ended_event(stored)
+
+
+NATIVE = Encoding()
 
 
 class Reader:
@@ -101,16 +139,22 @@ class Reader:
         has_left: Callable[[], bool] | None = None,
         check_token: Callable[[], None] | None = None,
         cancels: bool = False,
+        encoding: Encoding = NATIVE,
+        patience_s: float = 0.0,
+        is_followed: Callable[[], bool] | None = None,
     ) -> None:
-        """`has_left` says whether the client has left. With `cancels` its leaving cancels the reply.
+        """`has_left` says whether the client has left. With `cancels` its leaving cancels the reply; after
+        `patience_s`, in which it may come back, and not where `is_followed` says that it has.
 
         `check_token` raises an ApiError once the client may read no more; the reply continues without it.
         """
-        self._registry = registry
+        self._registry, self._encoding = registry, encoding
         self._key = {"user_id": user_id, "completion_id": completion_id}
         self._position = max(after, START)
         self._wants_start = after < START
         self._has_left, self._cancels = has_left, cancels
+        self._patience_s, self._is_followed = patience_s, is_followed
+        self._left_at: float | None = None
         self._look_every_s = LOOK_FOR_CLIENT_EVERY_S if cancels else LOOK_FOR_READER_EVERY_S
         self._seems_gone = False
         self._check_token = check_token
@@ -140,17 +184,22 @@ class Reader:
                     raise run.lost
                 return run.ended or self._find()
             self._require_token()
-            self._cancel_if_client_left()
+            if self._cancel_if_client_left() and not self._cancels:
+                return self._find()
         while True:
             stored = self._find()
             if not stored.in_progress or self._registry.has_stopped or time.monotonic() > ends_at:
                 return stored
             self._require_token()
-            self._cancel_if_client_left()
+            if self._cancel_if_client_left() and not self._cancels:
+                return stored
             time.sleep(POLL_EVERY_S)
 
     def cancel(self) -> None:
-        """End the reply because its client has left."""
+        """End the reply because its client has left; not if it has come back, and reads it by another request."""
+        if self._has_come_back():
+            self._cancels = False
+            return
         run = self._registry.find(**self._key)
         if run is not None:
             run.stop(BY_CLIENT)
@@ -158,8 +207,15 @@ class Reader:
             with self._registry.app.app_context():
                 service.cancel_completion_and_commit(**self._key)
 
+    def _has_come_back(self) -> bool:
+        if self._is_followed is None:
+            return False
+        with self._registry.app.app_context():
+            return self._is_followed()
+
     def _cancel_if_client_left(self) -> bool:
         """Look, but not too often, whether the client has left; where that cancels the reply, do so and return True.
+        Also where it would, but the client has come back by another request; then nothing cancels any more.
 
         One that has only closed its own side of the connection looks the same. So where nothing is cancelled, a
         comment is sent: to a client that has left it fails, and the stream is closed.
@@ -170,6 +226,11 @@ class Reader:
         self._looked_at = moment
         self._seems_gone = self._has_left()
         if not (self._seems_gone and self._cancels):
+            self._left_at = None
+            return False
+        if self._left_at is None:
+            self._left_at = moment
+        if moment - self._left_at < self._patience_s:
             return False
         self.cancel()
         return True
@@ -188,9 +249,9 @@ class Reader:
     def _live(self, run: Run) -> Iterator[bytes]:
         """Follow a reply of this process, by its log."""
         if self._wants_start:
-            yield started_event(start_to_json(run.completion.to_row()), run.completion.parent)
+            yield self._encoding.started(run.completion.to_row(), run.completion.parent)
         else:
-            yield OPEN
+            yield self._encoding.open
         pause = self._look_every_s if self._has_left else KEEPALIVE_EVERY_S
         while True:
             with run.changed:
@@ -202,10 +263,10 @@ class Reader:
             if chunks := run.log.after(self._position):
                 yield from self._sent(chunks)
             elif self._take_keepalive_due():
-                yield KEEPALIVE
+                yield self._encoding.keepalive
             if was_over:
                 if run.ended is not None:
-                    yield ended_event(run.ended)
+                    yield self._encoding.ended(run.ended)
                 return
 
     def _elsewhere(self, stored: StoredCompletion | None) -> Iterator[bytes]:
@@ -214,9 +275,9 @@ class Reader:
         if self._wants_start:
             with self._registry.app.app_context():
                 parent = service.get_parent(**self._key)
-            yield started_event(start_to_json(stored.row), parent)
+            yield self._encoding.started(stored.row, parent)
         else:
-            yield OPEN
+            yield self._encoding.open
         log, nothing = ReplyLog(), list[Chunk]()
         while stored.in_progress and not self._registry.has_stopped:
             for chunk in self._unless_away(partial(read_checkpoints, begin=log.position), nothing):
@@ -227,14 +288,14 @@ class Reader:
             if chunks := log.after(self._position):
                 yield from self._sent(chunks)
             elif self._take_keepalive_due():
-                yield KEEPALIVE
+                yield self._encoding.keepalive
             time.sleep(POLL_EVERY_S)
             stored = self._unless_away(service.find_completion, stored)
         if stored.in_progress:
             return  # this process must end: the client comes back to another
         if chunks := stored.log().after(self._position):
             yield from self._sent(chunks)
-        yield ended_event(stored)
+        yield self._encoding.ended(stored)
 
     def _find(self) -> StoredCompletion:
         """The completion; tries again while the database is away for a moment."""
@@ -258,7 +319,7 @@ class Reader:
         """Their events, so many at a time: an event takes far more bytes than a part of one character."""
         for begin in range(0, len(chunks), EVENTS_AT_ONCE):
             batch = chunks[begin : begin + EVENTS_AT_ONCE]
-            frames = chunk_events(batch, self._position)
+            frames = self._encoding.chunks(batch, self._position)
             self._position += sum(chunk.length for chunk in batch)
             self._sent_at = time.monotonic()
             yield frames

@@ -2,12 +2,15 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
 
+from ..attachments import replies
+from ..conversations import service as conversations
 from ..conversations import titles
 from ..conversations.models import IS_VISIBLE, Conversation
 from ..database import statements
@@ -18,11 +21,11 @@ from ..database.session import db
 from ..database.statements import Statement
 from ..errors import NotFound, Unavailable, problem_body
 from ..messages import service as messages
+from ..messages.active_path import LongMove, set_active_leaf
 from ..messages.models import Message
 from ..search_index.writer import Words, words_of
 from . import lease
 from .checkpoints import read_checkpoints
-from .context import tokens_of
 from .models import IN_PROGRESS, Completion, CompletionCheckpoint
 from .records import (
     COMPLETION_ID,
@@ -31,9 +34,11 @@ from .records import (
     StartedCompletion,
     StoredCompletion,
     find_record,
+    in_progress_to_json,
     warnings_text,
 )
 from .reply_log import REASONING, TEXT, ReplyLog
+from .token_estimates import tokens_of
 
 # Events that a client may have seen and that were not durable when a worker died have ids below this distance: the
 # last event's id is greater, so that a client that saw more does not mistake the end for an event it knows.
@@ -64,8 +69,9 @@ _STATE = Statement(
 _delete_checkpoints = sa.delete(CompletionCheckpoint).where(
     CompletionCheckpoint.user_id == USER_ID, CompletionCheckpoint.completion_id == COMPLETION_ID
 )
-_ENDED_COLUMNS = ("status", "finish_reason", "problem", "prompt_tokens", "completion_tokens", "usage_estimated",
-                  "reasoning", "warnings", "outline", "last_event_id", "finished_at")  # fmt: skip
+_ENDED_COLUMNS = ("status", "finish_reason", "problem", "prompt_tokens", "completion_tokens", "cached_tokens",
+                  "reasoning_tokens", "usage_estimated", "reasoning", "warnings", "outline", "last_event_id",
+                  "finished_at")  # fmt: skip
 
 
 def _finalize_row(on_postgres: bool) -> sa.Executable:
@@ -78,7 +84,11 @@ def _finalize_row(on_postgres: bool) -> sa.Executable:
 _FINALIZE, _DELETE_CHECKPOINTS = Statement(_finalize_row), Statement(_delete_checkpoints)
 _HAS_MESSAGE = Statement(sa.select(Message.id).where(Message.user_id == USER_ID, Message.id == MESSAGE_ID))
 # goes through all users: the in-progress ones are few, whatever the number of those that ended
-_ABANDONED = Statement(sa.select(Completion.user_id, Completion.id).where(IS_RUNNING, lease.IS_OVER))
+_all_abandoned = sa.select(Completion.user_id, Completion.id).where(IS_RUNNING, lease.IS_OVER)
+_ABANDONED, _ABANDONED_OF_USER = (
+    Statement(_all_abandoned),
+    Statement(_all_abandoned.where(Completion.user_id == USER_ID)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,8 @@ class Outcome:
     prompt_tokens: int
     completion_tokens: int
     usage_estimated: bool
+    cached_tokens: int | None = None  # None: the provider does not say
+    reasoning_tokens: int | None = None
     warnings: tuple[str, ...] | None = None  # None: those of the beginning
     sources: str | None = None  # of the reply, as JSON; None: as the log has them
     provider_state: str | None = None  # of the message, as it is stored
@@ -108,10 +120,26 @@ def finalize_and_commit(
     words = words_of(log.text_of(TEXT))
     with statements.transaction():
         finalized = _finalize(completion.to_row(), log, words, outcome, worker_id=worker_id)
+        if finalized and finalized.message is None and outcome.status == "failed":
+            _go_back(completion)
     finalized = finalized or find_record(user_id=completion.user_id, completion_id=completion.id)
     if finalized is None:
         raise NotFound("completion")
     return finalized
+
+
+def _go_back(completion: StartedCompletion) -> None:
+    """Let the active path end where it did before a turn of which nothing has come, unless it has gone on since.
+
+    The conversation is locked. A move that would take long is not made: the path is a view, and nothing is lost.
+    """
+    scope = {"user_id": completion.user_id, "conversation_id": completion.conversation_id}
+    if completion.path_before is None:
+        return
+    if conversations.get_conversation(**scope)["active_leaf_id"] != completion.parent["id"]:
+        return
+    with suppress(NotFound, LongMove):
+        set_active_leaf(**scope, message_id=completion.path_before)
 
 
 def _finalize(
@@ -121,11 +149,11 @@ def _finalize(
     outcome: Outcome,
     *,
     worker_id: str | None,
-    is_cancelled: bool = False,
+    may_be_alive: bool = False,
 ) -> StoredCompletion | None:
     """Store the end of the completion with this row, or return None where it has ended already or is deleted.
 
-    Without `worker_id` only one whose lease is over is finalized, unless its user has cancelled it.
+    Without `worker_id` only one whose lease is over is finalized, unless its worker `may_be_alive`.
     """
     this_completion = {"user_id": row["user_id"], "completion_id": row["id"]}
     state = _STATE.first(**this_completion)
@@ -134,7 +162,7 @@ def _finalize(
     status, writer_id, is_over, reason, leaf_id, title = state
     is_first = status == IN_PROGRESS
     if worker_id is None:
-        may_finalize = is_first and (is_cancelled or bool(is_over))
+        may_finalize = is_first and (may_be_alive or bool(is_over))
     else:
         may_finalize = is_first or (str(writer_id) == worker_id and reason == WORKER_LOST)
     if not may_finalize:
@@ -149,6 +177,8 @@ def _finalize(
         "problem": orjson.dumps(outcome.problem).decode() if outcome.problem else None,
         "prompt_tokens": outcome.prompt_tokens,
         "completion_tokens": outcome.completion_tokens,
+        "cached_tokens": outcome.cached_tokens,
+        "reasoning_tokens": outcome.reasoning_tokens,
         "usage_estimated": outcome.usage_estimated,
         "reasoning": log.text_of(REASONING) or None,
         "warnings": row["warnings"] if outcome.warnings is None else warnings_text(outcome.warnings),
@@ -181,6 +211,7 @@ def _store_reply(
 ) -> dict[str, Any] | None:
     """Append the reply to the conversation; of a reply that failed before its first word there is no message."""
     user_id, message_id = row["user_id"], row["message_id"]
+    taken = replies.take_drafts(user_id=user_id, attachments=log.attachments())
     reply: dict[str, Any] = {
         "content": log.text_of(TEXT),
         "words": words,
@@ -189,11 +220,18 @@ def _store_reply(
         "provider_state": outcome.provider_state,
         "status": "incomplete" if outcome.status == "failed" else outcome.status,
     }
-    if not reply["content"] and reply["tool_calls"] is None and outcome.status != "completed":
+    says_nothing = not reply["content"] and reply["tool_calls"] is None and not taken
+    if says_nothing and outcome.status != "completed":
         return None
+    ids = [each.id for each in taken]
     if not is_first and _HAS_MESSAGE.first(user_id=user_id, message_id=message_id) is not None:
+        replies.attach_more(user_id=user_id, message_id=message_id, taken=taken)
+        ids = [*replies.describe_attachments(user_id=user_id, message_id=message_id)]
+        reply["parts"] = log.parts(ids)
         return messages.replace_reply(user_id=user_id, message_id=message_id, **reply)
-    return messages.append_message(
+    if taken:
+        reply |= {"parts": log.parts(ids), "attachment_count": len(taken)}
+    message = messages.append_message(
         user_id=user_id,
         conversation_id=row["conversation_id"],
         id=message_id,
@@ -201,6 +239,30 @@ def _store_reply(
         **reply,
         **_position_in_tree(row, leaf_id),
     )
+    replies.attach(user_id=user_id, message_id=message_id, taken=taken)
+    return message
+
+
+def end_unstored(completion: StartedCompletion, *, log: ReplyLog, outcome: Outcome) -> StoredCompletion:
+    """A completion of which nothing is stored, as if it were."""
+    row = completion.to_row() | {
+        "status": outcome.status,
+        "finish_reason": outcome.finish_reason,
+        "prompt_tokens": outcome.prompt_tokens,
+        "completion_tokens": outcome.completion_tokens,
+        "cached_tokens": outcome.cached_tokens,
+        "reasoning_tokens": outcome.reasoning_tokens,
+        "usage_estimated": outcome.usage_estimated,
+        "reasoning": log.text_of(REASONING) or None,
+        "warnings": warnings_text(outcome.warnings or ()),
+        "outline": log.outline(),
+        "last_event_id": log.position + 1,
+        "finished_at": now(),
+    }
+    if outcome.problem:
+        row["problem"] = orjson.dumps(outcome.problem).decode()
+    message = in_progress_to_json(row, log)["message"]
+    return StoredCompletion(row, message)
 
 
 def reap_abandoned_and_commit(*, user_id: str | None = None) -> None:
@@ -209,10 +271,9 @@ def reap_abandoned_and_commit(*, user_id: str | None = None) -> None:
     One that can't be finalized stays as it is and does not keep the others from it. Each is a transaction of its
     own; where `db.session` has one open, part of that. Raises Unavailable.
     """
-    for row in _ABANDONED.all():
+    rows = _ABANDONED.all() if user_id is None else _ABANDONED_OF_USER.all(user_id=user_id)
+    for row in rows:
         owner, completion_id = map(str, row)
-        if user_id not in (None, owner):
-            continue
         try:
             stored = find_record(user_id=owner, completion_id=completion_id)
             if stored is not None:
@@ -228,16 +289,16 @@ def reap_and_commit(stored: StoredCompletion) -> None:
 
     It is incomplete, or cancelled where its user has cancelled it.
     """
-    _reap_and_commit(stored, is_cancelled=bool(stored.row["cancel_requested"]), needs_worker_lost=True)
+    _reap_and_commit(stored, is_cancelled=bool(stored.row["cancel_requested"]))
 
 
 def end_cancelled_and_commit(stored: StoredCompletion) -> None:
     """Finalize a reply as cancelled whose worker does not obey: it is dead, or stopped. The text that was durable
     stays. Nothing if it has ended."""
-    _reap_and_commit(stored, is_cancelled=True, needs_worker_lost=False)
+    _reap_and_commit(stored, is_cancelled=True, may_be_alive=True)
 
 
-def _reap_and_commit(stored: StoredCompletion, *, is_cancelled: bool, needs_worker_lost: bool) -> None:
+def _reap_and_commit(stored: StoredCompletion, *, is_cancelled: bool, may_be_alive: bool = False) -> None:
     row = stored.row
     log = ReplyLog(read_checkpoints(user_id=row["user_id"], completion_id=row["id"], begin=0))
     text = log.text_of(TEXT) + log.text_of(REASONING) + (log.tool_calls() or "")
@@ -251,7 +312,7 @@ def _reap_and_commit(stored: StoredCompletion, *, is_cancelled: bool, needs_work
     )
     words = words_of(log.text_of(TEXT))
     with statements.transaction():
-        _finalize(row, log, words, outcome, worker_id=None, is_cancelled=not needs_worker_lost)
+        _finalize(row, log, words, outcome, worker_id=None, may_be_alive=may_be_alive)
 
 
 def _worker_lost() -> dict[str, Any]:

@@ -13,6 +13,7 @@ IN_PROGRESS = "in_progress"
 MAX_WARNINGS = 100  # of a completion
 MAX_WARNING_LENGTH = 1000
 STATUSES = (IN_PROGRESS, "completed", "incomplete", "failed", "cancelled")
+IS_KEPT = sa.text("is_listed IS NOT NULL")
 _RUNNING = sa.text("status = 'in_progress'")
 
 
@@ -39,6 +40,8 @@ class Completion(Model):
             sqlite_where=_RUNNING,
             postgresql_where=_RUNNING,
         ),
+        # those that clients keep, however many others there are
+        sa.Index("ix_completions_kept", "user_id", "id", sqlite_where=IS_KEPT, postgresql_where=IS_KEPT),
         sa.CheckConstraint(
             "status IN ('in_progress', 'completed', 'incomplete', 'failed', 'cancelled')", name="status"
         ),
@@ -62,10 +65,15 @@ class Completion(Model):
     problem: Mapped[str | None] = mapped_column(sa.Text)
     prompt_tokens: Mapped[int | None] = mapped_column(sa.Integer)
     completion_tokens: Mapped[int | None] = mapped_column(sa.Integer)
+    # of these tokens: what the provider had in a cache, and what are thoughts; NULL where it does not say
+    cached_tokens: Mapped[int | None] = mapped_column(sa.Integer)
+    reasoning_tokens: Mapped[int | None] = mapped_column(sa.Integer)
     # whether we counted the tokens because the provider did not say
     usage_estimated: Mapped[bool] = mapped_column(sa.Boolean, default=False)
     # how many older messages were left out because the model's window is too small for all
     omitted_messages: Mapped[int] = mapped_column(sa.Integer)
+    # attachments of the messages that were sent that were left out, a JSON list of their ids and reasons
+    omitted_attachments: Mapped[str | None] = mapped_column(sa.Text)
     reasoning: Mapped[str | None] = mapped_column(sa.Text)
     # what of the request the provider can't do, a JSON list of texts
     warnings: Mapped[str | None] = mapped_column(sa.Text)
@@ -77,6 +85,12 @@ class Completion(Model):
     worker_id: Mapped[str] = mapped_column(Id)
     lease_expires_at: Mapped[datetime] = mapped_column(UTCDateTime)
     cancel_requested: Mapped[bool] = mapped_column(sa.Boolean, default=False)
+    # what a client of another dialect asked, as JSON: what its answers repeat
+    asked: Mapped[str | None] = mapped_column(sa.Text)
+    # of one that a client of a dialect keeps as an object of its own: whether it is in the client's list, and its
+    # metadata, as JSON; NULL for all others
+    is_listed: Mapped[bool | None] = mapped_column(sa.Boolean)
+    client_metadata: Mapped[str | None] = mapped_column(sa.Text)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
 
@@ -96,6 +110,8 @@ COMPLETION = Projection(
     "created_at",
     "finished_at",
 )
+# columns of the usage that are there only where the provider says so
+USAGE_DETAILS = ("cached_tokens", "reasoning_tokens")
 # the whole row, for what is done with a completion here
 COMPLETION_ROW = Projection(Completion, *Completion.__table__.c.keys())
 

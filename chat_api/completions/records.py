@@ -1,13 +1,14 @@
 """A completion as it is stored, and as clients get it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import sqlalchemy as sa
 
+from ..attachments import replies
 from ..conversations.models import is_in_visible
 from ..database.parameters import USER_ID, given
 from ..database.statements import Statement
@@ -20,9 +21,11 @@ from .models import (
     IN_PROGRESS,
     MAX_WARNING_LENGTH,
     MAX_WARNINGS,
+    USAGE_DETAILS,
     Completion,
 )
-from .reply_log import REASONING, TEXT, ReplyLog, rebuilt
+from .omissions import Omission, omissions_text
+from .reply_log import ATTACHMENT, REASONING, TEXT, ReplyLog, rebuilt
 
 COMPLETION_ID = given("completion_id")
 THIS_COMPLETION = (Completion.user_id == USER_ID, Completion.id == COMPLETION_ID)
@@ -34,6 +37,18 @@ READ = sa.select(*COMPLETION_ROW.columns, lease.IS_OVER.label("lease_is_over"), 
     isouter=True,
 )
 _GET = Statement(READ.where(*THIS_COMPLETION, is_in_visible(Completion.user_id, Completion.conversation_id)))
+
+
+class KeptAs(NamedTuple):
+    """As what a completion is kept for its client."""
+
+    metadata: Mapping[str, str]
+    is_listed: bool  # in the list that shows what was to be stored; others are only in that of all
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """As they are stored."""
+        return {"is_listed": self.is_listed, "client_metadata": orjson.dumps(self.metadata).decode()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +66,15 @@ class StartedCompletion:
     created_at: datetime
     prompt_tokens: int  # estimated
     omitted_messages: int
+    omitted_attachments: tuple[Omission, ...]
     warnings: tuple[str, ...]
     settings_version: int  # of the provider, see llm_providers.learned_options
     endpoint: Endpoint
     request: ChatRequest | None  # None once it is being sent: it may take megabytes, and a reply half an hour
     parent: dict[str, Any]  # the message that it answers
+    asked: str | None = None  # see models.Completion
+    kept_as: KeptAs | None = None
+    path_before: str | None = None  # where the active path goes back to if nothing comes of it
 
     def to_row(self) -> dict[str, Any]:
         """All columns, as they are stored at the beginning."""
@@ -72,9 +91,12 @@ class StartedCompletion:
             "prompt_tokens": self.prompt_tokens,
             "usage_estimated": True,
             "omitted_messages": self.omitted_messages,
+            "omitted_attachments": omissions_text(self.omitted_attachments),
             "warnings": warnings_text(self.warnings),
             "worker_id": self.worker_id,
             "cancel_requested": False,
+            "asked": self.asked,
+            **(self.kept_as.columns if self.kept_as else {}),
             "created_at": self.created_at,
         }
 
@@ -86,6 +108,7 @@ class StoredCompletion:
     row: dict[str, Any]
     message: dict[str, Any] | None
     lease_is_over: bool = False  # when it was read
+    attachments: tuple[dict[str, Any] | None, ...] = ()  # that the model made; None for one that is gone
 
     @property
     def in_progress(self) -> bool:
@@ -117,6 +140,7 @@ class StoredCompletion:
             reasoning=self.row["reasoning"] or "",
             tool_calls=message.get("tool_calls", []),
             sources=message.get("sources", []),
+            attachments=self.attachments,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -127,23 +151,28 @@ class StoredCompletion:
 def _to_json(
     row: Mapping[str, Any], message: dict[str, Any] | None, problem: dict[str, Any] | None
 ) -> dict[str, Any]:
-    usage = None
-    if (
-        row["prompt_tokens"] is not None and row["completion_tokens"] is not None
-    ):  # an import may have only one
-        usage = {
-            "prompt_tokens": row["prompt_tokens"],
-            "completion_tokens": row["completion_tokens"],
-            "total_tokens": row["prompt_tokens"] + row["completion_tokens"],
-            "estimated": bool(row["usage_estimated"]),
-        }
     warnings = orjson.loads(row["warnings"]) if row["warnings"] else []
     return {
         **COMPLETION.of(row),
+        "omitted_attachments": orjson.loads(row["omitted_attachments"] or "[]"),
         "message": message,
-        "usage": usage,
+        "usage": _usage_of(row),
         "warnings": warnings,
         "problem": problem,
+    }
+
+
+def _usage_of(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The usage, with the details that the provider gave."""
+    prompt_tokens, completion_tokens = row["prompt_tokens"], row["completion_tokens"]
+    if prompt_tokens is None or completion_tokens is None:  # an import may have only one
+        return None
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+        **{name: row[name] for name in USAGE_DETAILS if row[name] is not None},
+        "estimated": bool(row["usage_estimated"]),
     }
 
 
@@ -173,6 +202,7 @@ def in_progress_to_json(row: Mapping[str, Any], log: ReplyLog) -> dict[str, Any]
             "created_at": row["created_at"],
             "tool_calls": log.tool_calls(),
             "sources": log.sources(),
+            "parts": log.parts([each["id"] for each in log.attachments()]),
         }
     )
     return _to_json({**row, "reasoning": log.text_of(REASONING) or None}, message, None)
@@ -180,11 +210,20 @@ def in_progress_to_json(row: Mapping[str, Any], log: ReplyLog) -> dict[str, Any]
 
 def start_to_json(row: Mapping[str, Any]) -> dict[str, Any]:
     """The completion as it was when it began, whatever has become of it."""
-    ends = ("finish_reason", "completion_tokens", "finished_at")
+    ends = ("finish_reason", "completion_tokens", *USAGE_DETAILS, "finished_at")
     return in_progress_to_json({**row, **dict.fromkeys(ends), "status": IN_PROGRESS}, ReplyLog())
 
 
 def find_record(*, user_id: str, completion_id: str) -> StoredCompletion | None:
     """The completion of the user, None where there is none."""
     row = _GET.first(user_id=user_id, completion_id=completion_id)
-    return None if row is None else record_of(row)
+    return None if row is None else with_files(record_of(row))
+
+
+def with_files(stored: StoredCompletion) -> StoredCompletion:
+    """The same with what is known of its files, if it has some, as is seldom so."""
+    if f'"{ATTACHMENT}"' not in (stored.row["outline"] or "") or stored.message is None:
+        return stored
+    known = replies.describe_attachments(user_id=stored.row["user_id"], message_id=str(stored.message["id"]))
+    parts = [part for part in stored.message.get("parts", ()) if part["type"] == ATTACHMENT]
+    return replace(stored, attachments=tuple(known.get(part["attachment_id"]) for part in parts))

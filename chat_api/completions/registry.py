@@ -16,6 +16,7 @@ from flask import Flask, current_app
 from ..database.columns import new_id
 from ..egress.errors import EgressError
 from ..egress.gate import Gate
+from ..egress.limits import RESPONSE_BYTES
 from ..egress.policy import address_settings
 from ..errors import ApiError, BestEffort, NotFound, ProviderFailed, Unavailable, problem_body
 from ..llm.client import Client, Limits
@@ -26,8 +27,9 @@ from ..llm_providers.learned_options import remember_and_commit
 from ..server import lifecycle
 from ..server.slots import Slot, Slots, stream_slots
 from ..telemetry import metrics
-from .finalize import Outcome, finalize_and_commit
+from .finalize import Outcome, end_unstored, finalize_and_commit
 from .records import StartedCompletion, StoredCompletion
+from .reply_files import ReplyFiles
 from .reply_line import write_line
 from .run import BY_SHUTDOWN, Run, problem_of
 from .supervisor import Supervisor
@@ -53,6 +55,7 @@ class RunRegistry:
         )
         self._lock = threading.Lock()
         self._runs: dict[str, Run] = {}
+        self._unstored: dict[str, Run] = {}  # of which the supervisor has nothing to look after
         self._worker_id: str | None = None
         self._client: Client | None = None
         self.stops_at: float | None = None  # monotonic time; None: not being stopped
@@ -83,9 +86,14 @@ class RunRegistry:
 
     @property
     def running(self) -> list[Run]:
-        """The replies in progress."""
+        """The replies in progress that are stored."""
         with self._lock:
             return list(self._runs.values())
+
+    @property
+    def _all_running(self) -> list[Run]:
+        with self._lock:
+            return [*self._runs.values(), *self._unstored.values()]
 
     @property
     def has_stopped(self) -> bool:
@@ -101,7 +109,7 @@ class RunRegistry:
 
     def find(self, user_id: str, completion_id: str) -> Run | None:
         """The user's reply, if it is being written here."""
-        run = self._runs.get(completion_id)
+        run = self._runs.get(completion_id) or self._unstored.get(completion_id)
         return run if run is not None and run.completion.user_id == user_id else None
 
     def take_slot(self) -> Slot:
@@ -110,12 +118,15 @@ class RunRegistry:
             raise Unavailable("The server is shutting down; retry.")
         return self._slots.take()
 
-    def start(self, completion: StartedCompletion, slot: Slot) -> Run:
-        """Let the provider write a reply that is stored as begun; the slot is released when it has ended."""
-        run = Run(completion)
+    def start(self, completion: StartedCompletion, slot: Slot, *, is_stored: bool = True) -> Run:
+        """Let the provider write a reply that is stored as begun; the slot is released when it has ended.
+
+        Of one that is not `is_stored` nothing is stored at its end either: it is for its reader alone.
+        """
+        run = Run(completion, is_stored=is_stored)
         slot.hand_over()
         with self._lock:
-            self._runs[completion.id] = run
+            (self._runs if is_stored else self._unstored)[completion.id] = run
         thread = threading.Thread(
             target=self._write, args=(run, slot), name=f"reply-{completion.id}", daemon=True
         )
@@ -124,8 +135,9 @@ class RunRegistry:
         except RuntimeError:  # the system gives no more threads; a refusal would hide what is stored already
             self._write(run, slot, _out_of_threads(completion))
             return run
-        with BestEffort("starting the supervisor"):  # the next reply tries again
-            self._supervisor.wake()
+        if is_stored:
+            with BestEffort("starting the supervisor"):  # the next reply tries again
+                self._supervisor.wake()
         return run
 
     def list_models(self, user_id: str, endpoint: Endpoint) -> list[Model]:
@@ -153,7 +165,7 @@ class RunRegistry:
 
     def stop_all(self, by: str = BY_SHUTDOWN) -> None:
         """Stop all replies; they finalize in their own threads."""
-        for run in self.running:
+        for run in self._all_running:
             run.stop(by)
 
     def start_serving(self) -> None:
@@ -168,10 +180,10 @@ class RunRegistry:
         """Wait for the replies until the deadline, if there is one, then stop and finalize them."""
         if self.stops_at is None:
             self.stops_at = time.monotonic()
-        while self.running and not self.has_stopped:
+        while self._all_running and not self.has_stopped:
             time.sleep(0.05)
         self.stop_all()
-        for run in self.running:
+        for run in self._all_running:
             run.wait(LAST_TRIES_S + 1)
         self._supervisor.finish(LAST_TRIES_S)
         self.close_connections()
@@ -184,8 +196,10 @@ class RunRegistry:
         with self.app.app_context():
             ended: StoredCompletion | None = None
             lost: ApiError | None = None
+            files = ReplyFiles(self.app, run.completion, is_stopped=run.was_stopped, is_stored=run.is_stored)
             try:
-                ended = self._finalized(run, outcome or run.produce(self.client))
+                outcome = outcome or run.produce(self.client, files)
+                ended = self._finalized(run, outcome)
             except NotFound as error:  # deleted, with its message, its conversation or its owner
                 lost = error
             except Exception as error:  # a run that stays would keep its lease and its readers for ever
@@ -199,6 +213,10 @@ class RunRegistry:
                 self._forget(
                     run, slot
                 )  # first: a client that sees the end may ask for the next reply at once
+            if ended is not None or isinstance(
+                lost, NotFound
+            ):  # else another worker finalizes it, with its files
+                files.drop_unattached_and_commit()
             if run.corrected is not None:
                 _remember(run)
             run.close(ended, lost)
@@ -212,6 +230,8 @@ class RunRegistry:
 
         Raises NotFound where the conversation was deleted, Unavailable where the process must end before.
         """
+        if not run.is_stored:
+            return end_unstored(run.completion, log=run.log, outcome=outcome)
         tries = 0
         while True:
             try:
@@ -227,6 +247,7 @@ class RunRegistry:
     def _forget(self, run: Run, slot: Slot) -> None:
         with self._lock:
             self._runs.pop(run.completion.id, None)
+            self._unstored.pop(run.completion.id, None)
         slot.release()
 
 
@@ -266,6 +287,9 @@ def _new_client(app: Flask, pace_s: Callable[[], float]) -> Client:
         idle_s=config["PROVIDER_IDLE_TIMEOUT_S"],
         total_s=config["PROVIDER_TOTAL_TIMEOUT_S"],
         reply_bytes=config["MAX_REPLY_BYTES"],
+        file_bytes=config["MAX_REPLY_FILE_BYTES"],
+        # as Base64 they take four bytes for three
+        response_bytes=max(RESPONSE_BYTES, 2 * config["MAX_REPLY_FILE_BYTES"]),
     )
     return Client(gate, limits, pace_s=pace_s)
 

@@ -1,29 +1,32 @@
 """The log of one reply: what the provider sent, in order, and a position for every point in it.
 
-A position counts the characters of text and reasoning that came before it, and one for each tool call and source. It is
-the id of the events of a stream. So ids count up, a client that names one goes on at exactly that character,
-and a reply that ended long ago can be replayed from any id without a record of how it was once cut into
+A position counts the characters of text and reasoning that came before it, and one for each tool call, source and
+attachment. It is the id of the events of a stream. So ids count up, a client that names one goes on at exactly that
+character, and a reply that ended long ago can be replayed from any id without a record of how it was once cut into
 events: its text and the order of its parts (`outline`) are enough.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from itertools import chain, repeat
 from typing import Any, NamedTuple
 
 import orjson
 
 from ..llm.events import Source, ToolCall
 
-TEXT, REASONING, TOOL_CALL, SOURCE = "text", "reasoning", "tool_call", "source"
-WHOLE = (TOOL_CALL, SOURCE)  # kinds that are not cut and have a position each; their text is JSON
+TEXT, REASONING, TOOL_CALL, SOURCE, ATTACHMENT = "text", "reasoning", "tool_call", "source", "attachment"
+WHOLE = (TOOL_CALL, SOURCE, ATTACHMENT)  # kinds that are not cut and have a position each; their text is JSON
+KINDS = (TEXT, REASONING, *WHOLE)
+GONE = "null"  # instead of an attachment that was deleted since
 START = 0  # the position before the first character; the id of `completion.started`
 
 
 class Chunk(NamedTuple):
-    """A part of a reply: a text that may be cut anywhere, or a tool call or a source, which are whole."""
+    """A part of a reply: a text that may be cut anywhere, or a tool call, source or attachment, which are whole."""
 
     kind: str
-    text: str  # of a tool call or a source: JSON
+    text: str  # of what is whole: JSON
 
     @property
     def length(self) -> int:
@@ -83,6 +86,22 @@ class ReplyLog:
         """The sources, without the places in the text, as a JSON array; None where there are none."""
         return self._array_of(SOURCE)
 
+    def attachments(self) -> list[dict[str, Any]]:
+        """The files of the reply, in their order."""
+        return [orjson.loads(chunk.text) for chunk in self._chunks if chunk.kind == ATTACHMENT]
+
+    def parts(self, attachment_ids: Container[str]) -> str | None:
+        """Text and attachments in their order, as JSON, of the attachments those with these ids; None without any."""
+        parts: list[dict[str, str]] = []
+        texts: list[str] = []
+        for chunk in self._chunks:
+            if chunk.kind == TEXT:
+                texts.append(chunk.text)
+            elif chunk.kind == ATTACHMENT and (id := orjson.loads(chunk.text)["id"]) in attachment_ids:
+                parts += [*_text_parts(texts), {"type": "attachment", "attachment_id": id}]
+                texts = []
+        return orjson.dumps([*parts, *_text_parts(texts)]).decode() if parts else None
+
     def _array_of(self, kind: str) -> str | None:
         items = [chunk.text for chunk in self._chunks if chunk.kind == kind]
         return f"[{','.join(items)}]" if items else None
@@ -92,8 +111,14 @@ class ReplyLog:
         return orjson.dumps([(chunk.kind, chunk.length) for chunk in joined(self._chunks)]).decode()
 
 
+def _text_parts(texts: Sequence[str]) -> list[dict[str, str]]:
+    """The part of these texts, without the empty lines that keep them apart from others; none where nothing is left."""
+    text = "".join(texts).strip("\n")
+    return [{"type": "text", "text": text}] if text.strip() else []
+
+
 def joined(chunks: Sequence[Chunk]) -> Iterator[Chunk]:
-    """The same with neighbours of one kind put together; tool calls and sources stay apart."""
+    """The same with neighbours of one kind put together; what is whole stays apart."""
     kind: str | None = None
     texts: list[str] = []
     for chunk in chunks:
@@ -107,14 +132,22 @@ def joined(chunks: Sequence[Chunk]) -> Iterator[Chunk]:
 
 
 def rebuilt(
-    outline: str, *, text: str, reasoning: str, tool_calls: list[Any], sources: list[Any]
+    outline: str,
+    *,
+    text: str,
+    reasoning: str,
+    tool_calls: list[Any],
+    sources: list[Any],
+    attachments: Sequence[Any] = (),
 ) -> ReplyLog:
-    """The log of a reply that has ended, from what was stored of it."""
+    """The log of a reply that has ended, from what was stored of it; None stands for an attachment that is gone."""
     log, items = ReplyLog(), {TOOL_CALL: iter(tool_calls), SOURCE: map(_without_places, sources)}
+    items[ATTACHMENT] = chain(attachments, repeat(None))
     texts, taken = {TEXT: text, REASONING: reasoning}, {TEXT: 0, REASONING: 0}
     for kind, length in orjson.loads(outline):
         if kind in WHOLE:
-            if (item := next(items[kind], None)) is not None:  # of a message that was deleted there is none
+            item = next(items[kind], None)
+            if item is not None or kind == ATTACHMENT:  # of a message that was deleted there is none
                 log.append(Chunk(kind, orjson.dumps(item).decode()))
             continue
         begin = taken[kind]
@@ -128,6 +161,11 @@ def tool_call_chunk(call: ToolCall) -> Chunk:
     """A tool call as a chunk."""
     content = {"id": call.id, "name": call.name, "arguments": call.arguments}
     return Chunk(TOOL_CALL, orjson.dumps(content).decode())
+
+
+def attachment_chunk(attachment: dict[str, Any]) -> Chunk:
+    """An attachment as a chunk."""
+    return Chunk(ATTACHMENT, orjson.dumps(attachment).decode())
 
 
 def source_chunk(source: Source) -> Chunk:

@@ -1,23 +1,26 @@
 """Endpoints of completions: /chat/completions, the list below a conversation, and what a provider offers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from flask import Response, current_app, g, request
+from flask import Response, current_app, request
 
 from ..auth import guard, tickets
 from ..errors import ApiError, InvalidInput, ProviderFailed
-from ..idempotency import accepts_key, check_key, create_once, has_key
-from ..server.slots import Slot, release_request_slot, stream_slots
-from ..web.blueprint import Blueprint
+from ..idempotency import accepts_key, check_key, has_key
+from ..messages.parts import split_content
+from ..server.slots import release_request_slot, stream_slots
+from ..web.blueprint import Blueprint, query_parameters
 from ..web.cors import is_preflight
 from ..web.pagination import IdPageSchema, Page, id_of, listing_response
 from ..web.responses import entity_response, json_response, location, no_content
-from . import documentation, event_stream, service
-from .records import StoredCompletion
+from . import cancelling, documentation, event_stream, service
+from .answering import REPLAYED, Started, caller_reader, event_response, start_created
+from .model_abilities import remember
+from .omissions import omissions_to_json
+from .records import StartedCompletion, StoredCompletion
 from .registry import run_registry
-from .run import BY_USER, Run
 from .schemas import (
     CheckProviderSchema,
     CompletionSchema,
@@ -29,10 +32,7 @@ from .schemas import (
     ProviderCheckSchema,
     TicketSchema,
 )
-from .service import CompletionRequest, Prepared
-
-REPLAYED = "Idempotency-Replayed"
-CANCEL_WAIT_S = 3.0  # a cancelled reply has ended before so long; the answer shows it then
+from .service import CompletionRequest
 
 blp = Blueprint(
     "completions",
@@ -47,9 +47,10 @@ def use_ticket() -> None:
     """A stream of events takes a ticket instead of a token."""
     if request.endpoint != f"{blp.name}.get_events" or "Authorization" in request.headers:
         return
-    ticket = request.args.get(tickets.PARAMETER)
+    ticket = query_parameters().get(tickets.PARAMETER)
     if ticket is not None and not is_preflight():
-        g.caller = tickets.caller_of(ticket, _events_of((request.view_args or {})["completion_id"]))
+        scope = _events_of((request.view_args or {})["completion_id"])
+        request.environ[guard.TICKET_CALLER] = tickets.caller_of(ticket, scope)
 
 
 blp.before_request(guard.require_caller)
@@ -93,9 +94,9 @@ def create_completion(body: dict[str, Any], query: dict[str, Any]) -> Response:
         return _begin_in_background(completion_request, body)
     with stream_slots().take(completion_request.user_id) as slot:
         completion_id, run, is_new = _start_once(completion_request, body)
-        reader = _reader(completion_id, cancels=body["on_disconnect"] == "cancel")
+        reader = caller_reader(completion_id, cancels=body["on_disconnect"] == "cancel")
         if body["stream"]:
-            response = _event_stream(reader.stream(run), slot)
+            response = event_response(reader.stream(run), slot)
         else:
             release_request_slot()
             response = _ended_response(reader.wait(run))
@@ -105,6 +106,7 @@ def create_completion(body: dict[str, Any], query: dict[str, Any]) -> Response:
 
 
 @blp.route("/completions/preview", methods=["POST"])
+@blp.problems(422)
 @blp.arguments(CreateCompletionSchema)
 @blp.response(200, PreviewSchema)
 def preview_completion(body: dict[str, Any]) -> Response:
@@ -144,7 +146,7 @@ def get_events(query: dict[str, str], completion_id: str) -> Response:
     if stored is not None and not stored.in_progress and after == stored.last_event_id:
         return no_content()
     with stream_slots().take(user_id) as slot:
-        return _event_stream(_reader(completion_id, after=after).stream(run, stored), slot)
+        return event_response(caller_reader(completion_id, after=after).stream(run, stored), slot)
 
 
 @blp.route("/completions/<id:completion_id>/events/ticket", methods=["POST"])
@@ -169,18 +171,8 @@ def cancel_completion(completion_id: str) -> Response:
 
     The connection to the provider is closed. The answer is the completion as it ended.
     """
-    user_id = guard.caller().user_id
-    run = run_registry().find(user_id, completion_id)
-    if run is not None:
-        run.stop(BY_USER)
-        run.wait(CANCEL_WAIT_S)
-        return json_response(run.to_json())
-    if service.find_completion(user_id=user_id, completion_id=completion_id).in_progress:
-        service.cancel_completion_and_commit(user_id=user_id, completion_id=completion_id)
-        _reader(completion_id).wait(None, CANCEL_WAIT_S)
-        # a living worker looks several times a second
-        service.end_cancelled_and_commit(user_id=user_id, completion_id=completion_id)
-    return json_response(service.get_completion(user_id=user_id, completion_id=completion_id))
+    cancelled = cancelling.cancel_and_commit(user_id=guard.caller().user_id, completion_id=completion_id)
+    return json_response(cancelled)
 
 
 @blp.route("/llm-providers/<id:provider_id>/models", methods=["GET"])
@@ -195,6 +187,7 @@ def list_models(provider_id: str) -> Response:
     endpoint = service.open_endpoint(user_id=user_id, provider_id=provider_id)
     release_request_slot()
     models = run_registry().list_models(user_id, endpoint)
+    remember(user_id, endpoint, models)
     return json_response([model.to_json() for model in models])
 
 
@@ -217,43 +210,34 @@ def check_provider(body: dict[str, Any], provider_id: str) -> Response:
 
 
 def _completion_request(body: dict[str, Any]) -> CompletionRequest:
+    body = split_content(body)
+    has_message = body["content"] is not None or "attachment_ids" in body
     return CompletionRequest(
         user_id=guard.caller().user_id,
         conversation_id=body["conversation_id"],
         provider_id=body["provider_id"],
         model=body["model"],
-        content=body["content"],
+        content=(body["content"] or "") if has_message else None,
+        parts=body.get("parts", ()),
+        attachment_ids=body.get("attachment_ids", ()),
         parent_id=body["parent_id"],
         parameters=body["parameters"],
     )
 
 
-def _start_once(completion_request: CompletionRequest, body: dict[str, Any]) -> tuple[str, Run | None, bool]:
-    """Start a reply, or find the one that this Idempotency-Key has started.
-
-    The completion's id, its run where it is written in this process, and whether it is new.
-    """
+def _start_once(completion_request: CompletionRequest, body: dict[str, Any]) -> Started:
+    """Start a reply, or find the one that this Idempotency-Key has started."""
     registry = run_registry()
-    create = partial(
-        service.create_completion_and_commit,
-        request=completion_request,
-        worker_id=registry.worker_id,
-        running_limit=current_app.config["MAX_STREAMS_PER_USER"],
-    )
+    options = {
+        "request": completion_request,
+        "worker_id": registry.worker_id,
+        "running_limit": current_app.config["MAX_STREAMS_PER_USER"],
+    }
+    create: Callable[[], StartedCompletion] = partial(service.create_completion_and_commit, **options)
     with registry.take_slot() as slot:
         if has_key():
-            create = partial(
-                service.create_completion, prepared=_prepare(completion_request), **create.keywords
-            )
-        answer, completion = create_once(
-            body,
-            create,
-            lambda created: json_response({"id": created.id}, 201),
-        )
-        if completion is not None:  # committed: from here a crash leaves a visible trace
-            return completion.id, registry.start(completion, slot), True
-    completion_id: str = answer.get_json()["id"]
-    return completion_id, registry.find(completion_request.user_id, completion_id), False
+            create = _prepared(completion_request, options)
+        return start_created(slot, user_id=completion_request.user_id, body=body, create=create)
 
 
 def _begin_in_background(completion_request: CompletionRequest, body: dict[str, Any]) -> Response:
@@ -267,12 +251,25 @@ def _begin_in_background(completion_request: CompletionRequest, body: dict[str, 
     return json_response(content, 202, headers if is_new else {**headers, REPLAYED: "true"})
 
 
-def _prepare(completion_request: CompletionRequest) -> Prepared | None:
-    """Read what is to be sent before a transaction begins; None where that fails: a repeated request sends nothing."""
+def _prepared(
+    completion_request: CompletionRequest, options: dict[str, Any]
+) -> Callable[[], StartedCompletion]:
+    """How to create the completion in a transaction that is about to begin, before which all that it sends is read.
+
+    Where that fails a new request is refused in it; a repeated one sends nothing, and gets its completion.
+    """
+    refusal: ApiError
     try:
-        return service.prepare_completion(request=completion_request)
-    except ApiError:
-        return None
+        prepared = service.prepare_completion(request=completion_request)
+    except ApiError as error:
+        refusal = error
+    else:
+        return partial(service.create_completion, prepared=prepared, **options)
+
+    def refuse() -> StartedCompletion:
+        raise refusal
+
+    return refuse
 
 
 def _preview(completion_request: CompletionRequest) -> Response:
@@ -284,29 +281,11 @@ def _preview(completion_request: CompletionRequest) -> Response:
         {
             "request": sent,
             "omitted_messages": context.omitted,
+            "omitted_attachments": omissions_to_json(context.omissions),
             "prompt_tokens": context.tokens,
             "warnings": prepared.warnings,
         }
     )
-
-
-def _reader(completion_id: str, **options: Any) -> event_stream.Reader:
-    """The caller's reader of a completion, which notices when the caller leaves."""
-    return event_stream.Reader(
-        run_registry(),
-        user_id=guard.caller().user_id,
-        completion_id=completion_id,
-        has_left=event_stream.watch(request.environ.get("gunicorn.socket")),
-        check_token=guard.later_check(),
-        **options,
-    )
-
-
-def _event_stream(events: Iterator[bytes], slot: Slot) -> Response:
-    response = current_app.response_class(
-        events, content_type=event_stream.CONTENT_TYPE, headers=event_stream.HEADERS
-    )
-    return slot.until_closed(response)
 
 
 def _ended_response(stored: StoredCompletion) -> Response:

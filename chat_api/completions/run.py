@@ -10,12 +10,13 @@ from typing import Any
 from ..egress.errors import EgressError, Failed
 from ..errors import RETRY_AFTER_S, ApiError, problem_body
 from ..llm.client import CancelToken, Client
-from ..llm.error_codes import ERROR_CODES, FAILED, RATE_LIMITED
+from ..llm.error_codes import ATTACHMENT_UNREADABLE, ERROR_CODES, FAILED, RATE_LIMITED
 from ..llm.error_rules import code_of
 from ..llm.errors import ProviderError
 from ..llm.events import (
     Corrected,
     Event,
+    FileData,
     Finish,
     Notice,
     ProviderState,
@@ -29,11 +30,13 @@ from ..llm.events import (
 from ..llm.finish_reasons import WORDS, finish_reason, is_complete
 from ..llm.request import ChatRequest
 from ..llm.sources import sources_to_json
-from .context import tokens_of
+from .file_parts import forget_what_was_seen
 from .finalize import Outcome
 from .provider_states import STATE_TOO_LARGE, stored_state
 from .records import StartedCompletion, StoredCompletion, in_progress_to_json
+from .reply_files import ReplyFiles
 from .reply_log import REASONING, TEXT, Chunk, ReplyLog, source_chunk, tool_call_chunk
+from .token_estimates import tokens_of
 
 # why a reply was stopped from our side
 BY_USER, BY_CLIENT, BY_SHUTDOWN = "user", "client", "shutdown"
@@ -44,7 +47,8 @@ log = logging.getLogger(__name__)
 class Run:
     """One reply in progress. One thread writes it, any number read it."""
 
-    def __init__(self, completion: StartedCompletion) -> None:
+    def __init__(self, completion: StartedCompletion, *, is_stored: bool = True) -> None:
+        self.is_stored = is_stored  # else nothing of it is in the database, and nothing will be
         self.completion = replace(completion, request=None)
         self._request = completion.request
         self.log = ReplyLog()
@@ -78,6 +82,10 @@ class Run:
         self.stopped_by = self.stopped_by or by
         self._cancel_token.cancel()
 
+    def was_stopped(self) -> bool:
+        """Whether it was stopped from our side."""
+        return self.stopped_by is not None
+
     def wait(self, timeout_s: float) -> bool:
         """Wait until it is over, at most so long; whether it is."""
         with self.changed:
@@ -89,18 +97,36 @@ class Run:
             return self.ended.to_json()
         return in_progress_to_json(self.completion.to_row(), self.log)
 
-    def produce(self, client: Client) -> Outcome:
+    def produce(self, client: Client, files: ReplyFiles) -> Outcome:
         """Let the provider write the reply to its end; how it ended."""
         failure: EgressError | None = None
         try:
-            for events in client.stream(self.completion.endpoint, self._take_request(), self._cancel_token):
-                self._append(events)
+            reads = client.stream(
+                self.completion.endpoint,
+                self._take_request(),
+                self._cancel_token,
+                open_file=files.open_temporary,
+            )
+            for events in reads:
+                self._append(events, files)
         except EgressError as error:
             failure = error
+            if error.code == ATTACHMENT_UNREADABLE:
+                forget_what_was_seen()
+            if isinstance(error, ProviderError):
+                self.corrected = self.corrected or error.lesson
         except Exception:  # the end of a thread: whatever it was, the reply has to be finalized
             log.exception("a reply failed unexpectedly", extra={"completion_id": self.completion.id})
             failure = Failed("Something went wrong on our side; it was logged.")
+        files.close()
+        self._note_files(files)
         return self._outcome(failure)
+
+    def _note_files(self, files: ReplyFiles) -> None:
+        """Say which files are not kept: in the warnings, and in the text where there is nothing else."""
+        self._notices += files.warnings
+        if self._notices and not self.log.position:
+            self._append([TextDelta(f"[{' '.join(self._notices)}]")], files)
 
     def _take_request(self) -> ChatRequest:
         request, self._request = self._request, None
@@ -114,7 +140,7 @@ class Run:
             self.ended, self.lost = ended, lost
             self.changed.notify_all()
 
-    def _append(self, events: Iterable[Event]) -> None:
+    def _append(self, events: Iterable[Event], files: ReplyFiles) -> None:
         position = self.log.position
         for event in events:
             if isinstance(event, TextDelta):
@@ -129,6 +155,9 @@ class Run:
                 if event.url not in self._sources:
                     self.log.append(source_chunk(event))
                 self._sources[event.url] = event
+            elif isinstance(event, FileData):
+                if (chunk := files.take(event)) is not None:
+                    self.log.append(chunk)
             elif isinstance(event, ProviderState):
                 self._state = event
             elif isinstance(event, Usage):
@@ -159,6 +188,8 @@ class Run:
             problem=problem,
             prompt_tokens=self.completion.prompt_tokens if prompt_tokens is None else prompt_tokens,
             completion_tokens=completion_tokens,
+            cached_tokens=usage.cached_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
             sources=sources_to_json(self.log.text_of(TEXT), self._sources.values()),
             # the provider may have counted more of a reply that was cut off than it reported last
             usage_estimated=failure is not None or None in (usage.prompt_tokens, usage.completion_tokens),
@@ -213,14 +244,8 @@ def problem_of(failure: EgressError) -> dict[str, Any]:
 
 
 def _storable(text: str) -> str:
-    """The text with what no database holds replaced: NUL and halves of surrogate pairs. Its length stays."""
-    if "\x00" in text:
-        text = text.replace("\x00", "\ufffd")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
-    return text
+    """The text with NUL, which Postgres does not hold, replaced. Its length stays."""
+    return text.replace("\x00", "\ufffd") if "\x00" in text else text
 
 
 def _storable_call(call: ToolCall) -> ToolCall:

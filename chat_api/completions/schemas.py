@@ -5,10 +5,19 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 
 from ..llm.model_lists import ABILITIES
-from ..messages.schemas import MAX_CONTENT_BYTES, MessageSchema
+from ..messages.parts import (
+    MAX_CONTENT_BYTES,
+    MAX_PARTS,
+    ContentField,
+    attachment_ids_field,
+    attachment_ids_of,
+    refuse_attachments,
+)
+from ..messages.schemas import MessageSchema
 from ..web.fields import Flag, IdField, Output, Text, Time, whole
 from ..web.hints import Hinted
-from .models import STATUSES
+from .models import STATUSES, USAGE_DETAILS
+from .omissions import MAX_LISTED, REASONS
 from .parameters import CompletionParametersSchema
 
 POSITION_PATTERN = "^(-1|[0-9]{1,16})$"
@@ -17,7 +26,7 @@ POSITION_PATTERN = "^(-1|[0-9]{1,16})$"
 class CreateCompletionSchema(Hinted, Schema):
     hints = {
         "messages": "What the conversation has is sent. Put the new message into `content`, or append others with "
-        "POST /chat/messages first.",
+        "POST /chat/messages first. The base URL of OpenAI's clients ends with /v1.",
         "prompt": "Put the new message into `content`.",
         "input": "Put the new message into `content`.",
         "system": "Append a message with the role `system` with POST /chat/messages.",
@@ -37,16 +46,20 @@ class CreateCompletionSchema(Hinted, Schema):
             "description": "Default: the `default_model` of the user's config for the provider.",
         },
     )
-    content = Text(
+    content = ContentField(
+        shortest=0,
         max_bytes=MAX_CONTENT_BYTES,
         required=False,
         load_default=None,
         metadata={
             "example": "Where should I eat?",
-            "description": "A user message to append first; it is stored before the provider is called. Without it, "
-            "the completion replies to the last message of the active path.",
+            "description": "A user message to append first; it is stored before the provider is called. Text, or a "
+            f"list of texts and attachments in the order in which they are meant, {MAX_PARTS} at most. Text may be "
+            "empty beside attachments. Without `content` and `attachment_ids` the completion replies to the last "
+            "message of the active path.",
         },
     )
+    attachment_ids = attachment_ids_field()
     parent_id = IdField(
         required=False,
         load_default=None,
@@ -78,6 +91,15 @@ class CreateCompletionSchema(Hinted, Schema):
             "completion. With `cancel`, closing only the client's side of the connection counts as disconnecting.",
         },
     )
+
+    @validates_schema
+    def require_message(self, values: dict[str, Any], **kwargs: Any) -> None:
+        """Raise ValidationError where there is a message that says nothing, or its attachments can't be."""
+        ids = attachment_ids_of(values)
+        if values.get("content") is not None and not values["content"] and not ids:
+            raise ValidationError({"content": ["Must not be empty, except with attachments."]})
+        if ids:
+            refuse_attachments(values)
 
     @validates_schema
     def refuse_two_ways(self, values: dict[str, Any], **kwargs: Any) -> None:
@@ -162,19 +184,53 @@ def _warnings() -> fields.List:
     )
 
 
+class OmittedAttachmentSchema(Output):
+    attachment_id = IdField()
+    reason = fields.String(
+        validate=validate.OneOf(list(REASONS)),
+        metadata={"example": "no_room", "description": "Why; see docs/attachments.md."},
+    )
+
+
+def _omitted_attachments() -> fields.List:
+    return fields.List(
+        fields.Nested(OmittedAttachmentSchema),
+        metadata={
+            "example": [],
+            "description": "Attachments of the messages that were sent that are not part of the request, the newest "
+            f"first, {MAX_LISTED} at most.",
+        },
+    )
+
+
 class PreviewSchema(Output):
     request = fields.Nested(ProviderRequestSchema)
     omitted_messages = fields.Integer(
         metadata={"example": 0, "description": "Number of older messages left out to fit the context window."}
     )
+    omitted_attachments = _omitted_attachments()
     prompt_tokens = fields.Integer(metadata={"example": 9, "description": "An estimate."})
     warnings = _warnings()
 
 
 class UsageSchema(Output):
+    may_lack = USAGE_DETAILS
+
     prompt_tokens = fields.Integer(metadata={"example": 16})
     completion_tokens = fields.Integer(metadata={"example": 120})
     total_tokens = fields.Integer(metadata={"example": 136})
+    cached_tokens = fields.Integer(
+        metadata={
+            "example": 8,
+            "description": "Tokens of the prompt that the provider had in its cache; only present if it says so.",
+        }
+    )
+    reasoning_tokens = fields.Integer(
+        metadata={
+            "example": 64,
+            "description": "Tokens of the completion that are thoughts; only present if the provider says so.",
+        }
+    )
     estimated = fields.Boolean(
         metadata={
             "example": False,
@@ -251,6 +307,7 @@ class CompletionSchema(Output):
             "description": "Number of older messages left out to fit the context window.",
         }
     )
+    omitted_attachments = _omitted_attachments()
     warnings = _warnings()
     problem = fields.Nested(
         CompletionProblemSchema,
@@ -280,8 +337,6 @@ class ModelSchema(Output):
 
 
 class CheckProviderSchema(Schema):
-    body_is_optional = True
-
     model = Text(
         longest=255,
         required=False,

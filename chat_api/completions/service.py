@@ -3,22 +3,26 @@
 Everything is a compiled statement: creating a completion is on the way to its first token.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from flask import current_app
 
+from ..attachments import sendable
+from ..attachments import service as attachments
 from ..conversations import service as conversations
 from ..conversations.models import Conversation, is_in_visible
 from ..database import statements
 from ..database.columns import new_id, now
 from ..database.parameters import CONVERSATION_ID, ROW_LIMIT, USER_ID, given, named_new, new
+from ..database.session import session_and_commit
 from ..database.statements import IntegrityFailed, Statement
 from ..errors import RETRY_AFTER_S, Conflict, InvalidInput, NotFound, TooManyRequests, Unavailable
+from ..llm.abilities import abilities_of
 from ..llm.protocols import parameter_warnings
 from ..llm.request import ChatRequest, Endpoint
 from ..llm.translation import LIMITS
@@ -26,22 +30,25 @@ from ..messages import active_path
 from ..messages import service as messages
 from ..messages.active_path import Branch
 from ..messages.conditions import THIS_CONVERSATION
-from ..messages.long_moves import after_long_moves_and_commit
 from ..messages.models import Message
+from ..messages.parts import Part
 from ..messages.repair import repair_and_commit
 from ..search_index.writer import Words, words_of
 from ..user_llm_configs import service as configs
-from ..users.quotas import Quota, Quotas
+from ..users.quotas import Quota, Quotas, rows_of
 from ..web.pagination import FIRST_ID, MAX_POSITION, Listing, Page, within_page_bytes
 from . import finalize, lease
 from .checkpoints import read_checkpoints
 from .context import Context, choose_context
+from .file_parts import Limits
 from .finalize import reap_abandoned_and_commit, reap_and_commit
+from .model_abilities import known_lacks
 from .models import COMPLETION_ROW, Completion
 from .records import (
     IS_RUNNING,
     READ,
     THIS_COMPLETION,
+    KeptAs,
     StartedCompletion,
     StoredCompletion,
     find_record,
@@ -49,6 +56,7 @@ from .records import (
     record_of,
 )
 from .reply_log import ReplyLog
+from .sent_files import FilesOfMessages
 
 _RUNNING = Statement(
     sa.select(
@@ -75,11 +83,12 @@ _INSERT = Statement(
         {column.key: new(column) for column in COMPLETION_ROW.columns} | {"lease_expires_at": lease.NEXT_END}
     )
 )
-# of what grows with the reply; characters of the reasoning will do, a page's bound is not exact
-_SIZE = (
+# of what grows with the reply or its request; characters will do, a page's bound is not exact
+REPLY_SIZE = (
     sa.func.coalesce(Message.size_bytes, 0)
     + sa.func.coalesce(sa.func.length(Message.tool_calls), 0)
     + sa.func.coalesce(sa.func.length(Completion.reasoning), 0)
+    + sa.func.coalesce(sa.func.length(Completion.asked), 0)
 ).label("size")
 
 
@@ -89,7 +98,7 @@ def _page(on_postgres: bool, *, backwards: bool) -> sa.Executable:
     beyond = Completion.id < cursor if backwards else Completion.id > cursor
     scope = (Completion.user_id == USER_ID, Completion.conversation_id == CONVERSATION_ID)
     rows = (
-        READ.add_columns(_SIZE)
+        READ.add_columns(REPLY_SIZE)
         .where(*scope, is_in_visible(USER_ID, CONVERSATION_ID), beyond)
         .order_by(Completion.id.desc() if backwards else Completion.id)
         .limit(ROW_LIMIT)
@@ -103,9 +112,8 @@ _PAGES = {
     False: Statement(lambda on_postgres: _page(on_postgres, backwards=False)),
     True: Statement(lambda on_postgres: _page(on_postgres, backwards=True)),
 }
-_USE = Statement(sa.select(sa.func.sum(sa.literal_column("1"))).where(Completion.user_id == USER_ID))
 QUOTAS = Quotas(
-    _USE,
+    rows_of(Completion.user_id),
     Quota(
         "completions",
         "MAX_COMPLETIONS_PER_USER",
@@ -116,6 +124,7 @@ QUOTAS = Quotas(
 _REQUEST_CANCEL = Statement(
     sa.update(Completion).where(*THIS_COMPLETION, IS_RUNNING).values(cancel_requested=sa.true())
 )
+ENDLESS = 2**62  # as a window, in tokens
 MAX_TRIES = 5  # where the conversation changes while it is read
 
 
@@ -128,8 +137,15 @@ class CompletionRequest:
     provider_id: str
     model: str | None = None
     content: str | None = None
+    parts: Sequence[Part] = ()  # of the content, where it is a list
+    attachment_ids: Sequence[str] = ()
     parent_id: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    is_alone: bool = False  # no other one may be in progress in the conversation, on whatever branch
+    instructions: str | None = None  # before all that is sent; of no message, and stored nowhere
+    is_whole: bool = False  # all of the conversation is sent, whatever the model's window
+    asked: str | None = None  # see models.Completion
+    kept_as: KeptAs | None = None
 
 
 class _WorkerLost(Unavailable):
@@ -146,6 +162,9 @@ class _PathMoved(Conflict):
         super().__init__("Messages are being added to this conversation; retry.")
 
 
+IN_THE_WAY = (_WorkerLost, _PathMoved)
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """What a completion sends, read before anything is locked."""
@@ -155,6 +174,7 @@ class Prepared:
     parent: dict[str, Any] | None  # the message that is answered, unless that is the new one
     context: Context
     words: Words  # of the new message
+    message: Mapping[str, Any]  # its columns, where there is one
     endpoint: Endpoint
     request: ChatRequest
     warnings: tuple[str, ...]  # what of the request the provider can't do
@@ -163,19 +183,20 @@ class Prepared:
 def prepare_completion(*, request: CompletionRequest) -> Prepared:
     """Read what a new completion would send. Only reads, so it waits for nobody and nobody for it.
 
-    Raises NotFound, InvalidInput and QuotaExceeded.
+    Raises NotFound, though not for every unknown conversation, which `_create` locks; InvalidInput, QuotaExceeded, and
+    where attachments can't be sent what `FilesOfMessages` raises.
     """
     access = configs.open_access(user_id=request.user_id, provider_id=request.provider_id)
     model = _model(request, access)
     # of the reply only that it may begin: it is stored whatever its size
-    content_bytes = len((request.content or "").encode())
+    message = _new_message(request)
     conversations.QUOTAS.require_room(
-        0, 1 + (request.content is not None), content_bytes + 1, user_id=request.user_id
+        0, 1 + (request.content is not None), messages.size_of(fields=message) + 1, user_id=request.user_id
     )
     QUOTAS.require_room(1, user_id=request.user_id)
     parent, branch = _find_parent(request)
-    context = _context(request, access, model, parent, branch)
     endpoint = access.endpoint_for(user_id=request.user_id, provider_id=request.provider_id, model=model)
+    context = _context(request, access, endpoint, model, parent, branch)
     chat = ChatRequest(model, context.messages, request.parameters, cache_key=request.conversation_id)
     return Prepared(
         access,
@@ -183,6 +204,7 @@ def prepare_completion(*, request: CompletionRequest) -> Prepared:
         parent,
         context,
         words_of(request.content or ""),
+        message,
         endpoint,
         chat,
         parameter_warnings(chat, endpoint),
@@ -190,31 +212,38 @@ def prepare_completion(*, request: CompletionRequest) -> Prepared:
 
 
 def create_completion(
-    *, request: CompletionRequest, prepared: Prepared | None, worker_id: str, running_limit: int
+    *, request: CompletionRequest, prepared: Prepared, worker_id: str, running_limit: int
 ) -> StartedCompletion:
     """Store the user's message and a completion in progress, in the transaction of `db.session`.
 
-    What was not prepared, or has changed since, is read in that transaction. Raises NotFound, InvalidInput, Conflict
-    where one is in progress on this branch, TooManyRequests beyond `running_limit` completions of this user.
+    What has changed since it was prepared is read again in that transaction. Raises NotFound, InvalidInput, Conflict
+    where one is in progress on this branch, TooManyRequests beyond `running_limit` completions of this user, and
+    LongMove as `set_active_leaf` does.
     """
     with _conflict_where_busy():
         try:
-            return _create_after_moves_and_commit(
-                request, prepared or prepare_completion(request=request), worker_id, running_limit
-            )
+            return _create(request, prepared, worker_id, running_limit)
         except _WorkerLost:
             reap_abandoned_and_commit(user_id=request.user_id)
         except _PathMoved:
             _repair_and_commit(request)
         prepared = prepare_completion(request=request)
-        return _create_after_moves_and_commit(request, prepared, worker_id, running_limit)
+        return _create(request, prepared, worker_id, running_limit)
 
 
-def _create_after_moves_and_commit(
-    request: CompletionRequest, prepared: Prepared, worker_id: str, running_limit: int
+@contextmanager
+def beginning_and_commit() -> Iterator[None]:
+    """A transaction for a completion and what it answers, whose last statement and commit are one round trip."""
+    with _conflict_where_busy(), statements.transaction():
+        yield
+
+
+def create_at_once(
+    *, request: CompletionRequest, prepared: Prepared, worker_id: str, running_limit: int
 ) -> StartedCompletion:
-    """Commits a long move of the path only, which comes before the completion."""
-    return after_long_moves_and_commit(lambda _: _create(request, prepared, worker_id, running_limit))
+    """As `create_completion`, inside `beginning_and_commit`. Raises one of IN_THE_WAY where other transactions have to
+    do something first."""
+    return _create(request, prepared, worker_id, running_limit)
 
 
 def create_completion_and_commit(
@@ -229,9 +258,8 @@ def create_completion_and_commit(
         prepared = prepare_completion(request=request)
         with _conflict_where_busy():
             try:
-                return after_long_moves_and_commit(
-                    partial(_create_in_one_and_commit, request, prepared, worker_id, running_limit)
-                )
+                with session_and_commit() if request.attachment_ids else statements.transaction():
+                    return _create(request, prepared, worker_id, running_limit)
             except _PathMoved as error:
                 failure = error
                 _repair_and_commit(request)
@@ -241,18 +269,12 @@ def create_completion_and_commit(
     raise failure
 
 
-def _create_in_one_and_commit(
-    request: CompletionRequest, prepared: Prepared, worker_id: str, running_limit: int, _: bool
-) -> StartedCompletion:
-    with statements.transaction():
-        return _create(request, prepared, worker_id, running_limit)
-
-
 def preview_completion(*, request: CompletionRequest) -> Prepared:
     """What a new completion would send.
 
     Raises what `create_completion` raises, except for completions in progress.
     """
+    conversations.require_conversation(user_id=request.user_id, conversation_id=request.conversation_id)
     return prepare_completion(request=request)
 
 
@@ -321,11 +343,13 @@ def cancel_completion_and_commit(*, user_id: str, completion_id: str) -> None:
     _REQUEST_CANCEL.first_and_commit(user_id=user_id, completion_id=completion_id)
 
 
-def end_cancelled_and_commit(*, user_id: str, completion_id: str) -> None:
-    """End a cancelled reply whose worker has not done so, with the text that was durable. Raises NotFound."""
-    stored = find_completion(user_id=user_id, completion_id=completion_id)
-    if stored.in_progress:
-        finalize.end_cancelled_and_commit(stored)
+def end_cancelled_and_commit(*, stored: StoredCompletion) -> StoredCompletion:
+    """End a cancelled reply whose worker has not done so, with the text that was durable; how it ended.
+
+    Raises NotFound.
+    """
+    finalize.end_cancelled_and_commit(stored)
+    return find_completion(user_id=stored.row["user_id"], completion_id=stored.row["id"])
 
 
 def _model(request: CompletionRequest, access: configs.Access) -> str:
@@ -340,6 +364,9 @@ def _create(
 ) -> StartedCompletion:
     moment = now()
     scope: dict[str, Any] = {"user_id": request.user_id, "conversation_id": request.conversation_id}
+    drafts: Sequence[Any] = ()
+    if request.attachment_ids:  # before the conversation, as for messages
+        drafts = attachments.lock_drafts(user_id=request.user_id, attachment_ids=request.attachment_ids)
     locked, running = statements.fetch_pipelined(
         (_LOCK, {**scope, "lock_number": _lock_number(request.user_id)}),
         (_RUNNING, {"user_id": request.user_id}),
@@ -350,7 +377,14 @@ def _create(
     _require_same_path(request, prepared, leaf_id=locked[0][0])
     parent = prepared.parent
     if request.content is not None:
-        parent = messages.append_message(**scope, role="user", content=request.content, words=prepared.words)
+        parent = messages.append_message(
+            **scope,
+            **prepared.message,
+            words=prepared.words,
+            file_hashes=[draft.sha256 for draft in drafts],
+        )
+        if drafts:
+            attachments.attach_drafts(user_id=request.user_id, message_id=parent["id"], drafts=drafts)
     assert parent is not None  # noqa: S101 - without content _find_parent found one  # nosec
     context = prepared.context
     completion = StartedCompletion(
@@ -364,11 +398,14 @@ def _create(
         created_at=moment,
         prompt_tokens=context.tokens,
         omitted_messages=context.omitted,
+        omitted_attachments=context.omissions,
         warnings=prepared.warnings,
         endpoint=prepared.endpoint,
         settings_version=prepared.access.settings_version,
         request=prepared.request,
         parent=parent,
+        asked=request.asked,
+        kept_as=request.kept_as,
     )
     statements.execute_at_end(_INSERT, **named_new(completion.to_row()))
     return completion
@@ -380,16 +417,17 @@ def _repair_and_commit(request: CompletionRequest) -> None:
 
 
 def _require_same_path(request: CompletionRequest, prepared: Prepared, *, leaf_id: Any) -> None:
-    """The path that was read is still there: what leads to a message never changes, so its end says so.
+    """What was read is the path to where the reply comes: what leads to a message never changes, so its end says so.
 
-    A message that is named becomes that end, so that the reply extends the path that the model gets.
+    A message that is named becomes the end of the active path, so that the reply extends what the model gets.
     """
+    end = request.parent_id or (str(leaf_id) if leaf_id else None)
+    if prepared.context.is_torn or prepared.context.leaf_id != end:
+        raise _PathMoved()
     if request.parent_id is not None:
         active_path.set_active_leaf(
             user_id=request.user_id, conversation_id=request.conversation_id, message_id=request.parent_id
         )
-    elif (str(leaf_id) if leaf_id else None) != prepared.context.leaf_id:
-        raise _PathMoved()
 
 
 def _lock_number(user_id: str) -> int:
@@ -429,7 +467,7 @@ def _require_none_running(request: CompletionRequest, running: list[Any], runnin
             raise _WorkerLost()
     for conversation_id, parent_id, branch_id, _ in running:
         if str(conversation_id) == request.conversation_id:
-            if request.parent_id in (None, str(parent_id), str(branch_id)):
+            if request.is_alone or request.parent_id in (None, str(parent_id), str(branch_id)):
                 raise _busy()
     if len(running) >= running_limit:
         raise TooManyRequests(
@@ -453,24 +491,54 @@ def _conflict_where_busy() -> Iterator[None]:
         raise _busy() from error
 
 
+def _new_message(request: CompletionRequest) -> dict[str, Any]:
+    """The columns of the message that is appended; none where nothing is."""
+    if request.content is None:
+        return {}
+    body: dict[str, Any] = {"role": "user", "content": request.content}
+    return messages.stored_fields(body={**body, "parts": request.parts} if request.parts else body)
+
+
+def _newest(request: CompletionRequest) -> dict[str, Any] | None:
+    """The same as it is sent, with its attachments. Raises NotFound and Conflict."""
+    if request.content is None:
+        return None
+    newest: dict[str, Any] = {"content": request.content, "parts": request.parts}
+    if request.attachment_ids:
+        newest["attachments"] = sendable.list_drafts(
+            user_id=request.user_id, attachment_ids=request.attachment_ids
+        )
+    return newest
+
+
 def _context(
     request: CompletionRequest,
     access: configs.Access,
+    endpoint: Endpoint,
     model: str,
     parent: dict[str, Any] | None,
     branch: Branch | None,
 ) -> Context:
+    config = current_app.config
+    files = FilesOfMessages(
+        user_id=request.user_id,
+        takes=cache(lambda: abilities_of(endpoint, known_lacks(request.user_id, endpoint, model))),
+        limits=Limits(config["MAX_SENT_FILE_BYTES"], config["MAX_SENT_FILE_TOKENS"]),
+    )
+    window = access.context_window or config["CONTEXT_WINDOW_TOKENS"]
     return choose_context(
         user_id=request.user_id,
         conversation_id=request.conversation_id,
         up_to=parent["position"] if parent else MAX_POSITION - 1,
-        content=request.content,
-        window=access.context_window or current_app.config["CONTEXT_WINDOW_TOKENS"],
+        newest=_newest(request),
+        instructions=request.instructions,
+        window=ENDLESS if request.is_whole else window,
         max_tokens=min(
             (request.parameters[name] for name in LIMITS if request.parameters.get(name)), default=None
         ),
-        max_bytes=current_app.config["MAX_CONTEXT_BYTES"],
+        max_bytes=config["MAX_CONTEXT_BYTES"],
         provider_id=request.provider_id,
         model=model,
+        files=files,
         branch=branch,
     )

@@ -1,7 +1,7 @@
-"""The supervisor of a process: a thread that makes all its replies durable a few times a second, in one statement.
+"""The supervisor of a process: a thread that makes all its replies durable a few times a second.
 
 It also renews their leases, obeys cancellations that came through other workers, and, in a server, finalizes
-replies whose worker has died.
+replies whose worker has died. None of these steps keeps another one from being done, and no reply another one.
 """
 
 import logging
@@ -25,6 +25,14 @@ LOOK_FOR_CANCEL_EVERY_S = 0.4
 RENEW_EVERY_S = 4.0
 REAP_EVERY_S = 5.0
 REPORT_EVERY_S = 60.0
+STEPS = {
+    "renew": "leases of replies could not be renewed",
+    "save": "replies could not be made durable",
+    "cancel": "cancellations of replies could not be looked for",
+    "reap": "abandoned replies could not be finalized",
+    "stop": "replies could not be stopped",
+}
+"""What the log says of a step that failed."""
 
 log = logging.getLogger(__name__)
 
@@ -63,10 +71,12 @@ class Supervisor:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._wake_up = threading.Event()
-        self._due: dict[str, float] = {}  # when what is done now and then is due next; emptied by a failure
-        self._checkpoints: list[Checkpoint] = []
-        self._unreported: Counter[int] = Counter()  # failures of a log level since its last line
-        self._reports_at: dict[int, float] = {}
+        self._due: dict[str, float] = {}  # when each step is due next, without those that failed
+        self._checkpoints: dict[tuple[str, str], Checkpoint] = {}  # that are not stored yet
+        self._unreported: Counter[tuple[str, int]] = (
+            Counter()
+        )  # failures of a step and level since their last line
+        self._reports_at: dict[tuple[str, int], float] = {}
 
     def wake(self) -> None:
         """Make sure that the thread runs and looks after a new reply."""
@@ -95,7 +105,7 @@ class Supervisor:
             self._wake_up.clear()
             running = self._registry.running
             with app.app_context():
-                self._try(self._tick, running)
+                self._tick(running)
             if running:
                 time.sleep(SAVE_EVERY_S)
             elif self._stays and self._registry.stops_at is None:
@@ -111,63 +121,83 @@ class Supervisor:
             self._thread = None
             return True
 
-    def _try(self, step: Callable[[list[Run]], None], running: list[Run]) -> None:
-        """Try again in the next round where the database is away: nothing of a reply is dropped before it is stored."""
-        try:
-            step(running)
-        except (ApiError, StatementFailed) as error:
-            self._report(logging.WARNING, f"replies could not be made durable: {error}")
-            self._due.clear()
-        except (
-            Exception
-        ) as error:  # without this thread, all replies of the process would be taken for abandoned
-            self._report(logging.ERROR, "the supervisor of replies failed unexpectedly", error)
-            self._due.clear()
-
-    def _report(self, level: int, message: str, error: Exception | None = None) -> None:
-        """Log a failure; one that repeats, as on a full disk, once a minute with its count since the last line."""
-        self._unreported[level] += 1
-        moment = time.monotonic()
-        if moment >= self._reports_at.get(level, 0):
-            self._reports_at[level] = moment + REPORT_EVERY_S
-            log.log(level, "%s", message, exc_info=error, extra={"times": self._unreported.pop(level)})
-
     def _tick(self, running: list[Run]) -> None:
         if self._registry.has_stopped:
-            self._registry.stop_all()
-        keys = [run.key for run in running]
+            self._try("stop", self._registry.stop_all)
         if running and self._take_due(
             "renew", RENEW_EVERY_S
-        ):  # first: nothing that fails may cost the leases
-            checkpoints.renew_leases_and_commit(keys)
-        self._save(running)
+        ):  # first: nothing that waits may cost the leases
+            self._try("renew", lambda: self._renew(running))
+        self._try("save", lambda: self._save(running))
         if running and self._take_due("cancel", LOOK_FOR_CANCEL_EVERY_S):
-            uncancelled = checkpoints.find_uncancelled(keys)
-            for run in running:
-                if run.completion.id not in uncancelled:
-                    run.stop(BY_USER)
+            self._try("cancel", lambda: self._stop_cancelled(running))
         if self._stays and self._take_due("reap", REAP_EVERY_S):
-            reap_abandoned_and_commit()
+            self._try("reap", reap_abandoned_and_commit)
+
+    def _renew(self, running: list[Run]) -> None:
+        for error in checkpoints.renew_leases_and_commit([run.key for run in running]):
+            self._report_if_failed("renew", error)
 
     def _save(self, running: list[Run]) -> None:
         """Make durable what came since the last time.
 
-        A checkpoint that failed is sent again unchanged: it may have been stored all the same.
+        A checkpoint that failed is sent again unchanged, as it may have been stored all the same; until its reply has
+        ended, which stores the text by itself.
         """
-        if not self._checkpoints:
-            self._checkpoints = [
-                Checkpoint(run, run.saved_position, chunks)
-                for run in running
-                if (chunks := run.log.after(run.saved_position))
-            ]
-        if self._checkpoints:
-            checkpoints.save_checkpoints_and_commit(
-                (*checkpoint.run.key, checkpoint.begin, checkpoint.chunks) for checkpoint in self._checkpoints
-            )
-        for checkpoint in self._checkpoints:
-            length = sum(chunk.length for chunk in checkpoint.chunks)
-            checkpoint.run.saved_position = checkpoint.begin + length
-        self._checkpoints = []
+        pending = []
+        for run in running:
+            checkpoint = self._checkpoints.get(run.key)
+            if checkpoint is not None:
+                pending.append(checkpoint)
+            elif chunks := run.log.after(run.saved_position):
+                pending.append(Checkpoint(run, run.saved_position, chunks))
+        self._checkpoints = {checkpoint.run.key: checkpoint for checkpoint in pending}
+        rows = [(*each.run.key, each.begin, each.chunks) for each in pending]
+        errors = checkpoints.save_checkpoints_and_commit(rows)
+        for (run, begin, chunks), error in zip(pending, errors, strict=True):
+            if error is None:
+                run.saved_position = begin + sum(chunk.length for chunk in chunks)
+                del self._checkpoints[run.key]
+            self._report_if_failed("save", error)
+
+    def _stop_cancelled(self, running: list[Run]) -> None:
+        answers = checkpoints.find_uncancelled([run.key for run in running])
+        for run, answer in zip(running, answers, strict=True):
+            if isinstance(answer, Exception):
+                self._report_if_failed("cancel", answer)
+            elif not answer:
+                run.stop(BY_USER)
+
+    def _try(self, step: str, run: Callable[[], None]) -> None:
+        """Do a step of a round. It is tried again in the next round where the database is away: nothing of a reply is
+        dropped before it is stored."""
+        try:
+            run()
+        except (
+            Exception
+        ) as error:  # without this thread, all replies of the process would be taken for abandoned
+            self._report_if_failed(step, error)
+
+    def _report_if_failed(self, step: str, error: Exception | None) -> None:
+        if error is None:
+            return
+        self._due.pop(step, None)
+        if isinstance(error, ApiError):
+            self._report(step, logging.WARNING, str(error))
+        elif isinstance(error, StatementFailed):  # which no waiting changes
+            self._report(step, logging.ERROR, f"the database refused the statement: {error}")
+        else:
+            self._report(step, logging.ERROR, "unexpected failure", error)
+
+    def _report(self, step: str, level: int, detail: str, error: Exception | None = None) -> None:
+        """Log a failure; one that repeats, as on a full disk, once a minute with its count since the last line."""
+        kind = step, level
+        self._unreported[kind] += 1
+        moment = time.monotonic()
+        if moment >= self._reports_at.get(kind, 0):
+            self._reports_at[kind] = moment + REPORT_EVERY_S
+            times = self._unreported.pop(kind)
+            log.log(level, "%s: %s", STEPS[step], detail, exc_info=error, extra={"times": times})
 
     def _take_due(self, what: str, every_s: float) -> bool:
         """True once in so many seconds; the next ones count from then."""

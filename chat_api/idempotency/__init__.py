@@ -3,6 +3,7 @@
 from .decorator import (
     LongFields,
     accepts_key,
+    attempt_of_request,
     check_key,
     commits_once,
     create_once,
@@ -13,6 +14,7 @@ from .decorator import (
 __all__ = [
     "LongFields",
     "accepts_key",
+    "attempt_of_request",
     "check_key",
     "commits_once",
     "create_once",

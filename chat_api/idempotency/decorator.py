@@ -11,19 +11,38 @@ from flask import Response, g, request
 from ..database.session import db
 from ..errors import InvalidInput, NotFound, ResponseGone
 from ..users import service as users
-from ..users.models import normalized_email
+from ..users.email_addresses import normalized_email
 from ..web.responses import json_response, raw_json_response
 from . import service
+from .retries import Attempt
 from .service import Claim, StoredResponse
 
+# of bodies, added since 0.1.0
 LATER_FIELDS = frozenset(
-    {"auth", "background", "catalog", "extra_body", "headers", "invitation", "request_options", "tool_calls"}
+    {
+        "api_endpoint",
+        "attachment_ids",
+        "auth",
+        "background",
+        "catalog",
+        "current_password",
+        "extra_body",
+        "headers",
+        "invitation",
+        "metadata",
+        "request_options",
+        "slug",
+    }
 )
 View = Callable[..., Response]
 Created = TypeVar("Created")
 HEADER = "Idempotency-Key"
 MAX_KEY_LENGTH = 255
 MAX_STORED_BYTES = 16 * 1024  # of a response; of a larger one a reference to what it holds is stored
+RETRY_COUNT = "X-Stainless-Retry-Count"
+MAX_RETRY_DIGITS = 3
+# what a request may say elsewhere than in its path and body
+HEADERS_OF_REQUESTS = ("X-Conversation-Id",)
 ANONYMOUS = "anonymous"
 _TAKES_KEY = "_takes_idempotency_key"
 
@@ -79,7 +98,7 @@ def commits_once(
         response, _ = _create_once(
             create,
             _unchanged,
-            _claim_of_request([args, kwargs], anonymous_email=args[0].get(anonymous_field)),
+            _claim_of_request(args[0], anonymous_email=args[0].get(anonymous_field)),
             secret_fields=secret_fields,
             long_fields=long_fields,
         )
@@ -116,13 +135,13 @@ def create_once(
         created = create()
         _commit()
         return respond(created), created
-    result = _create_once(create, respond, _claim_of_request([[body], {}]), long_fields=long_fields)
+    result = _create_once(create, respond, _claim_of_request(body), long_fields=long_fields)
     if result[1] is None:
         db.session.rollback()  # finding the response began a transaction, which on SQLite would block writers
     return result
 
 
-def _claim_of_request(content: Any, *, anonymous_email: str | None = None) -> Claim:
+def _claim_of_request(body: Mapping[str, Any], *, anonymous_email: str | None = None) -> Claim:
     """What this request claims.
 
     Whoever sends a request, for whom and with which kind of token, has keys of their own, so a response never goes to
@@ -143,21 +162,17 @@ def _claim_of_request(content: Any, *, anonymous_email: str | None = None) -> Cl
         service.key_id_of(route=route, key=key, sender=sender),
         sender,
         role,
-        service.fingerprint_of(content=_as_earlier_releases(content)),
+        service.fingerprint_of(content=[[_as_earlier_releases(body)], request.view_args or {}]),
     )
 
 
-def _as_earlier_releases(content: Any) -> Any:
-    """The content of a request without the fields that were added since 0.1.0, where they are not given.
+def _as_earlier_releases(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of a request without the fields that were added since 0.1.0, where they are not given.
 
     A request may be repeated at the release before or after, which knows fewer fields or more: the same request must
     have the same fingerprint there.
     """
-    if isinstance(content, list | tuple):
-        return [_as_earlier_releases(part) for part in content]
-    if isinstance(content, dict):
-        return {name: value for name, value in content.items() if value or name not in LATER_FIELDS}
-    return content
+    return {name: value for name, value in body.items() if value or name not in LATER_FIELDS}
 
 
 def _owner(claim: Claim) -> str | None:
@@ -175,16 +190,20 @@ def _create_once(
 ) -> tuple[Response, Created] | tuple[Response, None]:
     with service.lock_key(lock_id=service.lock_id_of(scope=claim.scope, key_id=claim.key_id)):
         owner = _owner(claim)
-        if owner is not None:
-            first = service.find_response(user_id=owner, claim=claim)
-            if first is not None:
-                return _replay(first, owner, long_fields), None
+        stored = [] if owner is None else service.list_responses(user_id=owner, claim=claim)
+        first = service.first_response(stored=stored, claim=claim)
+        if first is not None and owner is not None:
+            return _replay(first, owner, long_fields), None
         created = create()
         response = respond(created)
         owner = owner or _owner(claim)
         if owner is not None:
-            stored = _storable(response, secret_fields, long_fields)
-            service.store_response(user_id=owner, claim=claim, response=stored)
+            service.store_response(
+                user_id=owner,
+                claim=claim,
+                response=_storable(response, secret_fields, long_fields),
+                is_key_taken=any(row.id == claim.key_id for row in stored),
+            )
         _commit()
         return response, created
 
@@ -209,6 +228,16 @@ def _unchanged(response: Response) -> Response:
 def has_key() -> bool:
     """Whether the request has an Idempotency-Key, and `commits_once` so a transaction open around the view."""
     return "HTTP_IDEMPOTENCY_KEY" in request.environ
+
+
+def attempt_of_request() -> Attempt:
+    """Which try of its client this request is; see `retries.py`."""
+    text, user_id = request.headers.get(RETRY_COUNT, ""), g.caller.user_id
+    if has_key() or not (text.isascii() and text.isdigit() and len(text) <= MAX_RETRY_DIGITS):
+        return Attempt(user_id=user_id, count=None)
+    named = [request.headers.get(name, "") for name in HEADERS_OF_REQUESTS]
+    scope = "\x1f".join([g.caller.sender, request.method, request.path, *named])
+    return Attempt(user_id=user_id, count=int(text), scope=scope)
 
 
 def check_key() -> None:

@@ -1,4 +1,4 @@
-"""The table of stored responses to requests with an Idempotency-Key."""
+"""The tables of stored responses to requests with an Idempotency-Key, and of what recent requests made without one."""
 
 from datetime import datetime
 
@@ -26,4 +26,21 @@ class IdempotencyKey(Model):
     location: Mapped[str | None] = mapped_column(sa.String(255))
     # the body without secrets, encrypted all the same: it is the user's content
     answer: Mapped[str] = mapped_column(sa.Text)
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
+
+
+class RecentRequest(Model):
+    """What a request made whose client counts its tries, for a few minutes; see `retries.py`."""
+
+    __tablename__ = "recent_requests"
+    __table_args__ = (sa.Index(None, "user_id", "digest"),)
+
+    user_id: Mapped[str] = mapped_column(Id, sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    # a keyed hash of sender, path and body
+    digest: Mapped[str] = mapped_column(sa.String(64))
+    # the number of the try that has been given it last: 0 where that was the first
+    tries: Mapped[int] = mapped_column(sa.Integer)
+    # of what it made, with commas between them
+    object_ids: Mapped[str] = mapped_column(sa.Text)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)

@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,21 +14,15 @@ import sqlalchemy as sa
 
 from ..database.columns import now
 from ..database.dialect import is_postgres
-from ..database.parameters import USER_ID
 from ..database.session import db
-from ..database.statements import Statement
 from ..errors import KeyReused, ResponseUnreadable, StillRunning
 from ..keyring import CannotDecrypt, keyed_hash, keyring
-from ..users.quotas import Quota, Quotas
+from ..users.quotas import Quota, Quotas, rows_of
 from .models import IdempotencyKey
 
 RETENTION = timedelta(hours=24)
-_USE = Statement(
-    # those that have expired count until the next one is stored, which deletes them
-    sa.select(sa.func.sum(sa.literal_column("1"))).where(IdempotencyKey.user_id == USER_ID)
-)
 QUOTAS = Quotas(
-    _USE,
+    rows_of(IdempotencyKey.user_id),
     Quota(
         "stored_responses",
         "MAX_STORED_RESPONSES_PER_USER",
@@ -92,28 +86,40 @@ def lock_key(*, lock_id: str) -> Iterator[None]:
             _running.discard(lock_id)
 
 
-def find_response(*, user_id: str, claim: Claim) -> StoredResponse | None:
-    """The first response to this request, or None.
+def list_responses(*, user_id: str, claim: Claim) -> list[IdempotencyKey]:
+    """The responses stored for a key, of whichever senders."""
+    query = sa.select(IdempotencyKey).where(
+        IdempotencyKey.user_id == user_id,
+        IdempotencyKey.id.in_([claim.key_id, claim.own_key_id]),
+        IdempotencyKey.created_at > now() - RETENTION,
+    )
+    return list(db.session.scalars(query))
+
+
+def first_response(*, stored: Sequence[IdempotencyKey], claim: Claim) -> StoredResponse | None:
+    """The first response to this request, of those stored for its key, or None.
 
     Raises KeyReused if the key was used with another request, ResponseUnreadable if the response can't be decrypted.
     """
-    row = next((row for row in _find_rows(user_id, claim) if _is_same_sender(row, claim)), None)
+    row = next((row for row in stored if _is_same_sender(row, claim)), None)
     if row is None:
         return None
     is_same_role = row.sender is None or row.sender == claim.sender_and_role
     if not is_same_role or not hmac.compare_digest(row.fingerprint, claim.fingerprint):
         raise KeyReused()
     try:
-        body = keyring().decrypt(row.answer, encryption_context=_encryption_context(user_id, row.id))
+        body = keyring().decrypt(row.answer, encryption_context=_encryption_context(row.user_id, row.id))
     except CannotDecrypt:
         raise ResponseUnreadable(row.location) from None
     return StoredResponse(row.status, body, row.location)
 
 
-def store_response(*, user_id: str, claim: Claim, response: StoredResponse) -> None:
-    """Store the response in the transaction of its effect, and delete the user's expired ones. Raises QuotaExceeded."""
-    is_taken = any(row.id == claim.key_id for row in _find_rows(user_id, claim))
-    key_id = claim.own_key_id if is_taken else claim.key_id
+def store_response(*, user_id: str, claim: Claim, response: StoredResponse, is_key_taken: bool) -> None:
+    """Store the response in the transaction of its effect, and delete the user's expired ones. Raises QuotaExceeded.
+
+    `is_key_taken` says whether one is stored under the key's first id already, of another sender.
+    """
+    key_id = claim.own_key_id if is_key_taken else claim.key_id
     expired = sa.or_(IdempotencyKey.created_at <= now() - RETENTION, IdempotencyKey.id == key_id)
     db.session.execute(sa.delete(IdempotencyKey).where(IdempotencyKey.user_id == user_id, expired))
     QUOTAS.require_room(1, user_id=user_id)
@@ -129,16 +135,6 @@ def store_response(*, user_id: str, claim: Claim, response: StoredResponse) -> N
         )
     )
     db.session.flush()
-
-
-def _find_rows(user_id: str, claim: Claim) -> list[IdempotencyKey]:
-    """The responses stored for a key, of whichever senders."""
-    query = sa.select(IdempotencyKey).where(
-        IdempotencyKey.user_id == user_id,
-        IdempotencyKey.id.in_([claim.key_id, claim.own_key_id]),
-        IdempotencyKey.created_at > now() - RETENTION,
-    )
-    return list(db.session.scalars(query))
 
 
 def _is_same_sender(row: IdempotencyKey, claim: Claim) -> bool:

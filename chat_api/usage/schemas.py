@@ -15,6 +15,8 @@ class QuotasSchema(Output):
     messages = fields.Nested(QuotaSchema)
     message_bytes = fields.Nested(QuotaSchema)
     attachments = fields.Nested(QuotaSchema)
+    file_bytes = fields.Nested(QuotaSchema)
+    attachment_drafts = fields.Nested(QuotaSchema)
     completions = fields.Nested(QuotaSchema)
     providers = fields.Nested(QuotaSchema)
     configs = fields.Nested(QuotaSchema)

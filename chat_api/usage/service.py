@@ -14,7 +14,16 @@ from ..users import service as users
 from ..users.quotas import limit_of
 
 TOKENS = "tokens"
-_LIMITED = (conversations, attachments, completions, llm_providers, user_llm_configs, idempotency)
+_LIMITED = (
+    conversations.QUOTAS,
+    attachments.QUOTAS,
+    attachments.FILE_QUOTAS,
+    attachments.DRAFT_QUOTAS,
+    completions.QUOTAS,
+    llm_providers.QUOTAS,
+    user_llm_configs.QUOTAS,
+    idempotency.QUOTAS,
+)
 
 
 class Use(TypedDict):
@@ -30,7 +39,7 @@ def get_usage(*, user_id: str) -> dict[str, Use]:
     usage = {
         quota.name: Use(used=used, limit=limit_of(quota))
         for limited in _LIMITED
-        for quota, used in limited.QUOTAS.read_use(user_id=user_id)
+        for quota, used in limited.read_use(user_id=user_id)
     }
     usage[TOKENS] = Use(used=auth.count_tokens(user_id=user_id), limit=MAX_PERSONAL_TOKENS)
     return usage
