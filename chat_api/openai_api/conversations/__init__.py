@@ -1,0 +1,1 @@
+"""/v1/conversations: conversations of /chat, whose items are those of their active path."""

@@ -1,0 +1,1 @@
+"""Embeddings: a provider's answer, handed on as it arrives. Nothing of it is stored."""

@@ -1,0 +1,1 @@
+"""/v1/files: uploads of /chat, as OpenAI's dialect says them."""

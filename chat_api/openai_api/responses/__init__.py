@@ -1,0 +1,1 @@
+"""OpenAI's Responses: requests in, responses and their events out."""
