@@ -13,13 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from dotenv import dotenv_values, find_dotenv
 from environs import Env, EnvValidationError
-from limits import parse
 from marshmallow.validate import OneOf, Range
 
 MINIMUM_SECRET_BYTES = 32  # RFC 7518 section 3.2: a key for HS256 is at least as long as its hash
@@ -34,9 +33,39 @@ PROXY_URL = re.compile(
     r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):(?P<port>[0-9]{1,5})/?",
     re.ASCII,
 )
+RATE_LIMIT = re.compile(r"\s*(\d{1,9})\s*(?:/|per)\s*(\d{1,9})?\s*([a-z]+?)s?\s*", re.ASCII | re.IGNORECASE)
+WINDOWS_S = {
+    "second": 1,
+    "minute": 60,
+    "hour": 3600,
+    "day": 86_400,
+    "month": 30 * 86_400,
+    "year": 360 * 86_400,
+}
 PAGE_ORIGIN = re.compile(ORIGIN.pattern + "?", re.ASCII)
 PUBLIC_URL = re.compile(ORIGIN.pattern + r"?(/[A-Za-z0-9._~-]+)*", re.ASCII)
+PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+", re.ASCII)
+SERVED = {
+    "auth",
+    "chat",
+    "completions",
+    "conversations",
+    "docs",
+    "embeddings",
+    "files",
+    "healthz",
+    "metrics",
+    "models",
+    "openapi.json",
+    "readyz",
+    "responses",
+    "v1",
+}  # first parts of paths
 KEYS_URL = re.compile(ORIGIN.pattern + r"?([/?][\x21\x22\x24-\x7e]*)?", re.ASCII)
+S3_ENDPOINT = re.compile(ORIGIN.pattern + r"?/?", re.ASCII)
+# chat_api/storage/ reads it; a bucket's name has no other characters
+S3_STORAGE = re.compile(r"s3://[A-Za-z0-9._-]{3,255}(/[A-Za-z0-9._~!$'()*+,;=@/-]*)?", re.ASCII)
+ACCEL_PATH = re.compile(r"/[A-Za-z0-9._~/-]+/", re.ASCII)
 # the shape of SQLAlchemy's make_url; SQLAlchemy itself must not be imported before gevent has patched the sockets
 DATABASE_URL_SHAPE = re.compile(
     r"(?P<driver>sqlite|postgresql\+psycopg)://([^:/]*(:[^@]*)?@)?"
@@ -61,6 +90,23 @@ class ConfigError(Exception):
     def __init__(self, problems: Mapping[str, list[str]]) -> None:
         lines = [f"setting {name}: {' '.join(texts)}" for name, texts in sorted(problems.items())]
         super().__init__("\n".join(lines))
+
+
+class RateLimit(NamedTuple):
+    """So many attempts in a window of time, as in `10 per 15 minutes`."""
+
+    amount: int
+    window_s: int
+
+    @classmethod
+    def parse(cls, text: str) -> "RateLimit":
+        """Read the value of a setting. Raises ValueError."""
+        match = RATE_LIMIT.fullmatch(text)
+        amount, count, unit = match.groups() if match else ("0", None, "")
+        limit = cls(int(amount), int(count or 1) * WINDOWS_S.get(unit.lower(), 0))
+        if not limit.amount or not limit.window_s:
+            raise ValueError("not a limit")
+        return limit
 
 
 @dataclass(frozen=True)
@@ -92,6 +138,8 @@ class Config:
     TRUSTED_PROXIES: int = 0
     # the address of the service as its clients have it, for the OpenAPI document; empty: what each request came by
     PUBLIC_URL: str = ""
+    # where chats of the AI SDK are served, as the `api` of useChat; empty: nowhere
+    AI_SDK_PATH: str = "/api/chat"
     # minimum log level
     LOG_LEVEL: str = "INFO"
 
@@ -110,8 +158,26 @@ class Config:
     RETENTION_DAYS: int = 0
     # largest request body, in bytes; 1 MiB of text may take 6 MiB when every character is escaped
     MAX_BODY_BYTES: int = 8 * 1024 * 1024
+    # largest body of a request below /v1 that may have files in it, in bytes; Base64 takes four for three
+    MAX_INLINE_BODY_BYTES: int = 20 * 1024 * 1024
+    # whether chat completions below /v1 are stored that do not say `store`
+    CHAT_COMPLETIONS_STORE: bool = True
     # largest import file, in bytes, both as uploaded and after decompression
     MAX_IMPORT_BYTES: int = 1024 * 1024 * 1024
+    # largest attachment, in bytes
+    MAX_ATTACHMENT_BYTES: int = 100 * 1024 * 1024
+    # where the contents of attachments are: empty for the folder `files` in DATA_DIR, the path of another folder, or
+    # s3://bucket/prefix
+    ATTACHMENT_STORAGE: str = ""
+    # where contents are read that are not there, while they are moved: as above
+    ATTACHMENT_STORAGE_FALLBACK: str = ""
+    # address of an S3-compatible server; empty: Amazon's
+    S3_ENDPOINT_URL: str = ""
+    # path at which nginx has the folder of contents as an internal location, to send them itself; empty: it doesn't
+    ACCEL_REDIRECT: str = ""
+    # longest and usual lifetime of a signed link to a content
+    MAX_LINK_S: int = 3600
+    LINK_S: int = 300
 
     # -- what one user may store ----------------------------------------------------------------------
     MAX_CONVERSATIONS_PER_USER: int = 100_000
@@ -119,6 +185,10 @@ class Config:
     MAX_MESSAGES_PER_USER: int = 1_000_000
     MAX_MESSAGE_BYTES_PER_USER: int = 2 * 1024 * 1024 * 1024
     MAX_ATTACHMENTS_PER_USER: int = 100_000
+    # bytes of the contents of attachments, each content once
+    MAX_FILE_BYTES_PER_USER: int = 10 * 1024 * 1024 * 1024
+    # uploads that belong to no message yet
+    MAX_DRAFTS_PER_USER: int = 1000
     MAX_COMPLETIONS_PER_USER: int = 500_000
     MAX_PROVIDERS_PER_USER: int = 100
     # keys for providers
@@ -178,6 +248,9 @@ class Config:
     CONTEXT_WINDOW_TOKENS: int = 128_000
     # most of a conversation that is read and sent for one reply, in bytes, whatever the context window
     MAX_CONTEXT_BYTES: int = 4 * 1024 * 1024
+    # most of files that is sent with one reply's request: in bytes as they are stored, and in estimated tokens
+    MAX_SENT_FILE_BYTES: int = 20 * 1024 * 1024
+    MAX_SENT_FILE_TOKENS: int = 100_000
     # seconds to wait for a provider: connecting, first byte of the response, each further byte, whole response
     PROVIDER_CONNECT_TIMEOUT_S: int = 5
     PROVIDER_FIRST_BYTE_TIMEOUT_S: int = 120
@@ -185,6 +258,8 @@ class Config:
     PROVIDER_TOTAL_TIMEOUT_S: int = 1800
     # largest reply, in bytes of text, reasoning and tool calls; the rest is cut off
     MAX_REPLY_BYTES: int = 1024 * 1024
+    # most bytes of the pictures, recordings and videos in a reply; what is more is left out
+    MAX_REPLY_FILE_BYTES: int = 32 * 1024 * 1024
 
     # -- monitoring -----------------------------------------------------------------------------------
     # bearer token for /metrics; empty: /metrics is disabled
@@ -272,10 +347,25 @@ class Config:
             problems["OIDC_ISSUER"] = ["Needs OIDC_AUDIENCE, too."]
         if self.OIDC_ISSUER and not self.OIDC_KEYS and not _is_url(self.OIDC_ISSUER, KEYS_URL):
             problems["OIDC_ISSUER"] = ["Must be the issuer's URL, or OIDC_KEYS must be set."]
-        if self.PUBLIC_URL and (not _is_url(self.PUBLIC_URL, PUBLIC_URL) or self.PUBLIC_URL.endswith("/")):
+        if self.PUBLIC_URL and not _is_url(self.PUBLIC_URL, PUBLIC_URL):
             problems["PUBLIC_URL"] = [
                 "Must be a URL of a host, perhaps with a path, without a slash at the end."
             ]
+        if self.AI_SDK_PATH and not _is_path_of_its_own(self.AI_SDK_PATH):
+            problems["AI_SDK_PATH"] = [
+                "Must be empty, or a path without a slash at the end that is none of the service's own."
+            ]
+        for name in ("ATTACHMENT_STORAGE", "ATTACHMENT_STORAGE_FALLBACK"):
+            if not _is_storage(getattr(self, name)):
+                problems[name] = ["Must be empty, the absolute path of a folder, or s3://bucket/prefix."]
+        if self.S3_ENDPOINT_URL and not _is_url(self.S3_ENDPOINT_URL, S3_ENDPOINT):
+            problems["S3_ENDPOINT_URL"] = ["Must be http(s)://host or http(s)://host:port."]
+        if self.ACCEL_REDIRECT and not ACCEL_PATH.fullmatch(self.ACCEL_REDIRECT):
+            problems["ACCEL_REDIRECT"] = [
+                "Must be the path of an internal location, such as /internal-files/."
+            ]
+        if self.LINK_S > self.MAX_LINK_S:
+            problems["LINK_S"] = ["Must be at most MAX_LINK_S."]
         if self.INVITATION_URL and not _is_url(self.INVITATION_URL, KEYS_URL):
             problems["INVITATION_URL"] = ["Must be a URL of a host, without credentials and fragment."]
         if self.OIDC_KEYS.startswith(("http://", "https://")):
@@ -405,6 +495,7 @@ def _read_environment(problems: dict[str, list[str]]) -> Mapping[str, Any]:
         "REGISTRATION": OneOf(["open", "invite", "closed"]),
         "WORKER_CLASS": OneOf(["threads", "gevent"]),
         "MAX_REPLY_BYTES": Range(1, 16 * 1024 * 1024),
+        "MAX_REPLY_FILE_BYTES": Range(0, 1024 * 1024 * 1024),
         "MAX_CONVERSATIONS_PER_USER": Range(1, 10**7),
         "MAX_MESSAGES_PER_USER": Range(1, 10**9),
         "MAX_MESSAGE_BYTES_PER_USER": Range(1, LARGEST["BYTES"]),
@@ -438,11 +529,25 @@ def _read_environment(problems: dict[str, list[str]]) -> Mapping[str, Any]:
 
 
 def _is_limit(text: str) -> bool:
-    """Whether it is one limit: `parse` reads the first of several and drops the rest."""
     try:
-        return parse(text).amount > 0 and not set(text) & set(",;|")
+        RateLimit.parse(text)
     except ValueError:
         return False
+    return True
+
+
+def _is_path_of_its_own(text: str) -> bool:
+    """Whether it is a path below which nothing else is served."""
+    return PATH.fullmatch(text) is not None and text.split("/")[1] not in SERVED
+
+
+def _is_storage(text: str) -> bool:
+    """Whether it names a storage of files; not with `..`, which a path has more than one meaning with."""
+    if ".." in text.split("/") or any(ord(each) < 32 for each in text):
+        return False
+    return (
+        not text or S3_STORAGE.fullmatch(text) is not None or (text.startswith("/") and text.strip("/") != "")
+    )
 
 
 def _is_network(text: str) -> bool:

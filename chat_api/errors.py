@@ -5,18 +5,26 @@ ApiError                       what goes wrong as a noun; services raise these
     Unauthorized          401  no valid token
     Forbidden             403  a valid token, but not for this
     NotFound              404  it does not exist or belongs to somebody else: the same answer
+        NoText            404  the file has no text, or none that could be extracted
     RequestTimeout        408  the client took too long to send its request
     Conflict              409  it conflicts with the current state
         StillRunning      409  the first request with this Idempotency-Key is still in progress
+        TextNotReady      409  the text of the file is being extracted
         KeyUnreadable     409  no key in ENCRYPTION_KEYS opens the stored API key
         ResponseUnreadable 409 no key in ENCRYPTION_KEYS opens the first response to this Idempotency-Key
+        ResponseGone      409  what the first request with this Idempotency-Key created was deleted since
         QuotaExceeded     409  the user has stored as much as every user may
+        AttachmentUnreadable 409 an attachment that is to be answered has lost its bytes
     PreconditionFailed    412  If-Match names a version that is no longer current
     PayloadTooLarge       413  larger than the limit
     NotSentAsJson         415  Content-Type is not application/json
+    RangeNotSatisfiable   416  Range names no byte of what is there
     KeyReused             422  this Idempotency-Key was used with another body or role
+    AttachmentRefused     422  an attachment can't be sent to the model that is to answer it
+        AttachmentTooLarge 422 it is larger than a completion may have
     TooManyRequests       429  throttled; `retry_after_s` says for how long
     ProviderFailed        502  an LLM provider gave no reply (429 if it throttles, 504 if it is silent)
+        ProviderTimedOut  504  names the latter in the OpenAPI document
     Unavailable           503  the database is unavailable or busy; nothing was stored
         SchemaMismatch    503  the database is not upgraded to the schema of this version
 
@@ -27,8 +35,8 @@ response was made can't change it any more, see `BestEffort`.
 import logging
 import re
 import sqlite3
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import flask
 import orjson
@@ -42,6 +50,20 @@ log = logging.getLogger(__name__)
 
 DRIVER_ERRORS = (psycopg.Error, sqlite3.Error)
 DATABASE_ERRORS = (sqlalchemy_errors.SQLAlchemyError, *DRIVER_ERRORS)
+
+ENVELOPES = "chat_api.errors.envelopes"  # of the application's extensions
+
+
+class Said(NamedTuple):
+    """An error as a client gets it: the body is JSON, or a text as it is."""
+
+    status: int
+    body: dict[str, Any] | str
+    headers: dict[str, str]
+
+
+Envelope = Callable[[int, str, str, Mapping[str, Any]], Said]
+"""How an error with this status, code, detail and further members is said."""
 
 RETRY_AFTER_S = (
     1  # the Retry-After of every condition that passes soon: database away, server full or shutting down
@@ -93,6 +115,16 @@ class NotFound(ApiError):
         super().__init__(f"There is no such {kind}.")
 
 
+class NoText(NotFound):
+    """The attachment is there, its text is not."""
+
+    code = "no_text"
+
+    def __init__(self, why: str) -> None:
+        super().__init__("text")
+        self.detail = why
+
+
 class RequestTimeout(ApiError):
     status, code = 408, "request_timeout"
 
@@ -117,6 +149,15 @@ class StillRunning(Conflict):
         )
 
 
+class TextNotReady(Conflict):
+    code = "text_not_ready"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The text of this file is being extracted; retry.", headers={"Retry-After": str(RETRY_AFTER_S)}
+        )
+
+
 class KeyUnreadable(Conflict):
     """The operator has lost or changed ENCRYPTION_KEYS; only the user has the API key."""
 
@@ -136,7 +177,8 @@ class ResponseUnreadable(Conflict):
 
     def __init__(self, location: str | None) -> None:
         super().__init__(
-            "The first request with this Idempotency-Key succeeded, but the server can't open its response any more.",
+            "The first request with this Idempotency-Key succeeded, but its response can't be opened any more. Do not "
+            "send it again: get what it created, at `Location` if there is one.",
             headers={"Location": location} if location else None,
         )
 
@@ -162,6 +204,16 @@ class QuotaExceeded(Conflict):
         self.extra |= {"quota": quota, "limit": limit}
 
 
+class AttachmentUnreadable(Conflict):
+    """The bytes of an attachment are not in the storage: only who has the file can bring them back."""
+
+    code = "attachment_unreadable"
+
+    def __init__(self, detail: str, *, attachment_id: str, reason: str) -> None:
+        super().__init__(detail)
+        self.extra |= {"attachment_id": attachment_id, "reason": reason}
+
+
 class PreconditionFailed(ApiError):
     status, code = 412, "precondition_failed"
 
@@ -180,11 +232,39 @@ class NotSentAsJson(ApiError):
         super().__init__("Send the body as JSON in UTF-8, with Content-Type: application/json.")
 
 
+class RangeNotSatisfiable(ApiError):
+    """RFC 9110 section 15.5.17."""
+
+    status, code = 416, "requested_range_not_satisfiable"
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(
+            f"The range has no byte of the {size_bytes} bytes that are there.",
+            headers={"Content-Range": f"bytes */{size_bytes}", "Accept-Ranges": "bytes"},
+        )
+
+
 class KeyReused(ApiError):
     status, code = 422, "idempotency_key_reused"
 
     def __init__(self) -> None:
         super().__init__("This Idempotency-Key was used with another body or in another role; use a new key.")
+
+
+class AttachmentRefused(ApiError):
+    """An attachment of the message that is to be answered can't be sent to the model; `reason` says why."""
+
+    status, code = 422, "attachment_refused"
+
+    def __init__(self, detail: str, *, attachment_id: str, reason: str) -> None:
+        super().__init__(detail)
+        self.extra |= {"attachment_id": attachment_id, "reason": reason}
+
+
+class AttachmentTooLarge(AttachmentRefused):
+    """It is larger than the files of a completion may be together."""
+
+    code = "attachment_too_large"
 
 
 class TooManyRequests(ApiError):
@@ -234,8 +314,8 @@ class SchemaMismatch(Unavailable):
 ERROR_CODES = {
     kind.status: kind.code
     for kind in (InvalidInput, Unauthorized, Forbidden, NotFound, RequestTimeout, Conflict, PreconditionFailed,
-                 PayloadTooLarge, NotSentAsJson, KeyReused, TooManyRequests, ApiError, ProviderFailed, Unavailable,
-                 ProviderTimedOut)
+                 PayloadTooLarge, NotSentAsJson, RangeNotSatisfiable, KeyReused, TooManyRequests, ApiError,
+                 ProviderFailed, Unavailable, ProviderTimedOut)
 }  # fmt: skip
 
 
@@ -254,10 +334,37 @@ def problem_body(status: int, code: str, detail: str, **extra: Any) -> dict[str,
     return {"type": "about:blank", "title": title, "status": status, "code": code, "detail": detail, **extra}
 
 
+def add_envelope(app: Flask, prefix: str, envelope: Envelope) -> None:
+    """Let errors below a path be said in another way: of a dialect whose clients know no problems."""
+    app.extensions.setdefault(ENVELOPES, {})[prefix] = envelope
+
+
+def _in_envelope(
+    envelope: Envelope,
+    status: int,
+    code: str,
+    detail: str,
+    extra: Mapping[str, Any],
+    headers: Mapping[str, str],
+) -> Response:
+    status, body, more = envelope(status, code, detail, extra)
+    response = flask.current_app.response_class(
+        body if isinstance(body, str) else orjson.dumps(body),
+        status=status,
+        mimetype="text/plain" if isinstance(body, str) else "application/json",
+    )
+    response.headers.update(headers)
+    response.headers.update(more)
+    return response
+
+
 def problem(
     status: int, code: str, detail: str, extra: Mapping[str, Any], headers: Mapping[str, str]
 ) -> Response:
-    """Make a problem+json response."""
+    """Make a problem+json response; or what a dialect has instead, below its path."""
+    for prefix, envelope in flask.current_app.extensions.get(ENVELOPES, {}).items():
+        if request.path == prefix or request.path.startswith(f"{prefix}/"):
+            return _in_envelope(envelope, status, code, detail, extra, headers)
     body = problem_body(status, code, detail, request_id=g.get("request_id"), **extra)
     response = flask.current_app.response_class(
         orjson.dumps(body), status=status, mimetype="application/problem+json"
@@ -358,15 +465,35 @@ _TRANSIENT_IN_SQLITE = (
     sqlite3.SQLITE_PROTOCOL,
 )
 # Classes of SQLSTATE (PostgreSQL documentation, appendix A): connection, resources, operator, system; and a prepared
-# statement whose table was migrated (0A000: "cached plan must not change result type"), or that is gone
-_TRANSIENT_SQLSTATES = ("08", "40", "53", "55P03", "57", "58", "25006", "0A000", "26000")
+# statement that is gone
+_TRANSIENT_SQLSTATES = ("08", "40", "53", "55P03", "57", "58", "25006", "26000")
+# A prepared statement whose table was migrated is "not supported", like all that Postgres or Citus can't do, and like
+# nothing of that it passes. Its words may be in any language, and the function that says so has one name.
+_FEATURE_NOT_SUPPORTED = "0A000"
+_STALE_PLAN, _STALE_PLAN_SAYS = "cached plan must not change result type", "RevalidateCachedQuery"
+# Citus gives most of its lost connections class 08, but not those that it loses inside a transaction, and none where
+# it passes on what libpq says.
+_INTERNAL_ERROR = "XX000"
+_LOST_BY_CITUS = re.compile(
+    "failure on connection marked as essential|connection to the remote node|connection not open"
+    "|server closed the connection|no connection to the server"
+    "|could not (connect to|receive data from|send data to) server"
+)
 
 
 def _is_transient_in_postgres(error: BaseException) -> bool:
     sqlstate = getattr(error, "sqlstate", None)
     if sqlstate is None:  # the connection broke or was refused before the server responded
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-    return sqlstate.startswith(_TRANSIENT_SQLSTATES)
+    if sqlstate == _FEATURE_NOT_SUPPORTED:
+        return _STALE_PLAN in str(error) or _diagnosis(error, "source_function") == _STALE_PLAN_SAYS
+    if sqlstate == _INTERNAL_ERROR:
+        return _LOST_BY_CITUS.search(str(error)) is not None
+    return bool(sqlstate.startswith(_TRANSIENT_SQLSTATES))
+
+
+def _diagnosis(error: BaseException, field: str) -> str | None:
+    return getattr(getattr(error, "diag", None), field, None)
 
 
 def _is_schema_mismatch(error: BaseException | None) -> bool:
@@ -387,6 +514,5 @@ _MISSING_IN_SQLITE = re.compile("no such (table|column)|has no column named")
 def describe(error: BaseException) -> str:
     """A database error without any values: DETAIL lines of Postgres quote rows and keys."""
     original = getattr(error, "orig", None) or error
-    diagnosis = getattr(original, "diag", None)
-    message = getattr(diagnosis, "message_primary", None) or str(original).split("\n", 1)[0]
+    message = _diagnosis(original, "message_primary") or str(original).split("\n", 1)[0]
     return f"{type(original).__name__}: {message}"

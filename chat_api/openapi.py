@@ -3,9 +3,9 @@ every endpoint of a kind (every error is a problem, every creating POST takes an
 
 What holds for one endpoint alone is documented at its view, by the decorators of `web.blueprint`."""
 
+import dataclasses
 import re
-from collections.abc import Iterable, Iterator
-from copy import deepcopy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from threading import Lock
@@ -33,11 +33,11 @@ from werkzeug.wrappers import Response
 from . import problem_codes
 from .auth import guard
 from .errors import ERROR_CODES
-from .extensions import api
 from .idempotency import takes_idempotency_key
 from .web import openapi_components as components
 from .web.fields import Output
 from .web.openapi_examples import add_examples, example_id
+from .web.own_address import own_address
 from .web.responses import REVALIDATE, raw_entity_response
 from .web.url_converters import IdConverter
 
@@ -48,9 +48,7 @@ PAGE_POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
-_HOST = re.compile(r"[A-Za-z0-9._-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?", re.ASCII)
 BODY_ERRORS = (400, 408, 413, 415)
-_document_lock = Lock()
 METHODS = ("get", "post", "put", "patch", "delete")
 
 pages = Blueprint("documentation", __name__)
@@ -66,9 +64,7 @@ def get_root() -> Response:
 @pages.route("/openapi.json", methods=["GET"])
 def get_openapi() -> Response:
     """The document, with the address that this request came by as its server."""
-    return raw_entity_response(
-        _encoded(current_app, current_app.config["PUBLIC_URL"] or _address_of_request())
-    )
+    return raw_entity_response(_encoded(current_app, own_address(request)))
 
 
 @commands.command("print")
@@ -78,22 +74,35 @@ def print_document() -> None:
     click.echo(_encoded(current_app, config["PUBLIC_URL"] or f"http://{config['HOST']}:{config['PORT']}"))
 
 
-def _address_of_request() -> str:
-    """The address of this service as the client has it: its scheme, host and path prefix."""
-    host = request.host if _HOST.fullmatch(request.host) else request.environ["SERVER_NAME"]
-    return f"{request.scheme}://{host}{request.script_root}"
-
-
 def _encoded(app: Flask, server: str) -> bytes:
     """The document as JSON for a server at this address; all else is made once for each process."""
-    with _document_lock:  # it registers schemas, once
-        if EXTENSION not in app.extensions:
-            app.extensions[EXTENSION] = orjson.dumps(document(app))
-    encoded: bytes = app.extensions[EXTENSION]
+    gathered: Gathered = app.extensions[EXTENSION]
+    with gathered.lock:
+        if gathered.encoded is None:
+            gathered.encoded = orjson.dumps(document(app, gathered))
+        encoded = gathered.encoded
     return b'{"servers":%b,%b' % (orjson.dumps([{"url": server}]), encoded[1:])
 
 
-def init_app(app: Flask, blueprints: Iterable[flask_smorest.Blueprint]) -> None:
+@dataclass
+class Gathered:
+    """What the document is made of when it is first asked for: at the start that would take 50 ms."""
+
+    api: flask_smorest.Api
+    blueprints: Sequence[flask_smorest.Blueprint]
+    encoded: bytes | None = None
+    lock: Lock = dataclasses.field(default_factory=Lock)
+
+    def describe_views(self, app: Flask) -> None:
+        """Describe all views and their schemas, as flask-smorest does when it registers a blueprint."""
+        for blueprint in self.blueprints:
+            blueprint.register_views_in_doc(
+                self.api, app, self.api.spec, name=blueprint.name, parameters=None
+            )
+            self.api.spec.tag({"name": blueprint.name, "description": blueprint.description})
+
+
+def init_app(app: Flask, blueprints: Sequence[flask_smorest.Blueprint]) -> None:
     """Register the resources, the document, its page and its command."""
     app.config.update(
         API_TITLE="chat-api",
@@ -107,10 +116,11 @@ def init_app(app: Flask, blueprints: Iterable[flask_smorest.Blueprint]) -> None:
             },
         },
     )
-    api.init_app(app)
+    api = flask_smorest.Api(app)
     api.register_converter(IdConverter, lambda converter: components.ID_SCHEMA)
+    app.extensions[EXTENSION] = Gathered(api, blueprints)
     for blueprint in blueprints:
-        api.register_blueprint(blueprint)
+        app.register_blueprint(blueprint)
     app.register_blueprint(pages)
     app.cli.add_command(commands)  # instead of flask-smorest's, which knows the incomplete document
     _add_page(app)
@@ -155,12 +165,14 @@ class Operation:
         return self.method in ("patch", "put", "delete")
 
 
-def document(app: Flask) -> dict[str, Any]:
+def document(app: Flask, gathered: Gathered) -> dict[str, Any]:
     """The document as plain values, without its servers."""
-    unions = _register_unions()
-    spec = deepcopy(api.spec.to_dict())  # the extension's own stays as it is, for another application
+    gathered.describe_views(app)
+    converter = gathered.api.ma_plugin.converter
+    unions = _register_unions(converter)
+    spec: dict[str, Any] = gathered.api.spec.to_dict()
     parts = spec["components"]
-    _complete_schemas(parts["schemas"])
+    _complete_schemas(parts["schemas"], converter)
     parts["schemas"] |= unions
     parts["schemas"]["ProblemCode"] = problem_codes.schema()
     parts["schemas"]["Problem"] = components.PROBLEM
@@ -185,9 +197,9 @@ def document(app: Flask) -> dict[str, Any]:
     return spec
 
 
-def _register_unions() -> dict[str, Any]:
+def _register_unions(converter: Any) -> dict[str, Any]:
     """The schemas that stand for any of several others, by name; those others are in the document from here on."""
-    converter, found = api.ma_plugin.converter, {}
+    found = {}
     for (kind, *_), name in list(converter.refs.items()):
         if members := getattr(kind, "one_of", ()):
             references = {
@@ -205,9 +217,9 @@ def _register_unions() -> dict[str, Any]:
     return found
 
 
-def _complete_schemas(schemas: dict[str, Any]) -> None:
+def _complete_schemas(schemas: dict[str, Any], converter: Any) -> None:
     """Complete what apispec makes of marshmallow's schemas, with what stands in their attribute `json_schema`, too."""
-    for (kind, *_), name in api.ma_plugin.converter.refs.items():
+    for (kind, *_), name in converter.refs.items():
         schema = schemas[name]
         if issubclass(kind, Output):
             schema.pop("additionalProperties", None)
@@ -315,6 +327,9 @@ def _complete_answers(operation: Operation) -> None:
 
 def _add_parameters(operation: Operation) -> None:
     parameters = operation.content.setdefault("parameters", [])
+    for parameter in parameters:
+        if parameter.get("schema", {}).get("type") == "object":  # in a query like metadata[topic]=travel
+            parameter.update(style="deepObject", explode=True)
     rules = {
         "IdempotencyKey": operation.takes_key,
         "IfMatch": operation.is_change,

@@ -17,9 +17,11 @@ OWN_CODES = {
     "invalid_invitation": (403, "The invitation is used, expired, unknown or for another address."),
     "recent_login_required": (403, "This takes the current password or a recent login."),
     "not_found": (404, "It does not exist, or belongs to somebody else."),
+    "no_text": (404, "The file has no text, or none that could be extracted; `detail` says why."),
     "request_timeout": (408, "The body arrived too slowly."),
     "conflict": (409, "The request conflicts with the current state."),
     "still_running": (409, "The first request with this `Idempotency-Key` is still in progress."),
+    "text_not_ready": (409, "The text of the file is being extracted; see `Retry-After`."),
     "key_unreadable": (409, "The server can't open the stored API key any more; store it again."),
     "response_unreadable": (
         409,
@@ -28,12 +30,28 @@ OWN_CODES = {
     "response_gone": (409, "What the first request with this `Idempotency-Key` created was deleted since."),
     "quota_exceeded": (409, "The user has stored as much as every user may; `quota` and `limit` say what."),
     "too_many_tokens": (409, "The user has as many access tokens as every user may."),
-    "too_many_invitations": (409, "There are as many open invitations as there may be."),
+    "too_many_invitations": (
+        409,
+        "The admin has 1,000 invitations, used and expired ones included; delete some.",
+    ),
     "endpoint_changed": (409, "The provider is no longer at the address for which the key was meant."),
     "precondition_failed": (412, "`If-Match` names a version that is no longer current."),
     "payload_too_large": (413, "The body is larger than the limit."),
     "unsupported_media_type": (415, "The body was not sent as JSON."),
+    "requested_range_not_satisfiable": (
+        416,
+        "`Range` names no byte of the content; `Content-Range` says how long it is.",
+    ),
     "idempotency_key_reused": (422, "This `Idempotency-Key` was used with another body, or in another role."),
+    "attachment_refused": (
+        422,
+        "The model, the provider or the service does not take an attachment of the message to answer; `attachment_id` "
+        "says which one, `reason` why.",
+    ),
+    "attachment_too_large": (
+        422,
+        "Such an attachment is larger than the files of a completion may be together.",
+    ),
     "too_many_requests": (429, "Requests are throttled; see `Retry-After`."),
     "internal_error": (500, "A bug; it was logged with the `request_id`."),
     "unavailable": (503, "The database is away or busy, or all slots are taken; see `Retry-After`."),

@@ -14,6 +14,8 @@ from ..web.fields import is_uuid
 from . import identity_provider, revocations, service, tokens
 
 ACTING_ROLES = ("admin", "service")
+# in the environ: whom the ticket or the link of this request names. Not in `g`, which may be older than the request
+TICKET_CALLER = "chat_api.ticket_caller"
 
 
 @dataclass(slots=True)
@@ -46,7 +48,9 @@ class Caller:
     def owner(self, user_id: str) -> str:
         """The owner named in a body. Raises Forbidden if it is another user and the role does not allow that."""
         if user_id != self.user_id and (not self.may_act_for_others or self.user_id != self.actor_id):
-            raise Forbidden("`user_id` must be your own id.")
+            raise Forbidden(
+                "`user_id` must be the user that this request is for: leave it out, or name that user."
+            )
         return user_id
 
     def owner_in_path(self, user_id: str) -> str:
@@ -59,7 +63,10 @@ class Caller:
 
 def require_caller() -> None:
     """The guard of blueprints under /chat: requires a valid token, and acts for the user in `X-Act-As`."""
-    if is_preflight() or "caller" in g:  # a ticket names the caller already
+    if is_preflight():
+        return
+    if TICKET_CALLER in request.environ:
+        g.caller = request.environ[TICKET_CALLER]
         return
     caller = identify(bearer_token())
     if "HTTP_X_ACT_AS" in request.environ:
@@ -79,14 +86,8 @@ def require_account() -> None:
 def require_password_login() -> Caller:
     """The caller, who must not use a personal access token. Raises Forbidden."""
     if g.caller.is_script:
-        raise Forbidden("A personal access token can't change the account; log in.")
+        raise Forbidden("A personal access token can't manage the account, tokens or invitations; log in.")
     return g.caller
-
-
-def require_admin() -> None:
-    """Raise Forbidden unless the caller is an admin."""
-    if g.caller.role != "admin":
-        raise Forbidden("Only an admin may invite others.")
 
 
 def require_owner(body: dict[str, Any]) -> None:
@@ -131,11 +132,21 @@ def later_check() -> Callable[[], None]:
 
 
 def require_valid(sender: Caller) -> None:
-    """Raise InvalidToken if the login or the personal access token of a caller has ended since."""
+    """Raise InvalidToken if the login or the personal access token of a caller has ended since, or may act no more."""
     if sender.token_id is not None:
-        service.require_token(user_id=sender.actor_id, token_id=sender.token_id)
+        role = service.require_token(user_id=sender.actor_id, token_id=sender.token_id)
+        if sender.user_id != sender.actor_id and role not in ACTING_ROLES:
+            raise tokens.InvalidToken()
     elif sender.login_id is not None and revocations.is_revoked(sender.login_id):
         raise tokens.InvalidToken()
+
+
+def require_not_ended(sender: Caller) -> None:
+    """As `require_valid`, for what may outlive the access token that it was made with."""
+    if sender.login_id is not None:
+        service.require_login(user_id=sender.actor_id, login_id=sender.login_id)
+    else:
+        require_valid(sender)
 
 
 def bearer_token() -> str:

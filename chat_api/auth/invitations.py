@@ -1,7 +1,6 @@
 """Invitations: links with which one person each can register where registration is not open."""
 
 from datetime import timedelta
-from urllib.parse import quote
 
 import sqlalchemy as sa
 from flask import current_app
@@ -10,7 +9,7 @@ from ..database.columns import now
 from ..database.session import db
 from ..errors import Conflict, Forbidden, NotFound
 from ..users import service as users
-from ..users.models import normalized_email
+from ..users.email_addresses import normalized_email
 from ..web.pagination import Listing, Page
 from . import tokens
 from .models import Invitation
@@ -43,7 +42,9 @@ class TooManyInvitations(Conflict):
     code = "too_many_invitations"
 
     def __init__(self) -> None:
-        super().__init__(f"You already have {MAX_INVITATIONS} invitations; delete some first.")
+        super().__init__(
+            f"You already have {MAX_INVITATIONS} invitations, used and expired ones included; delete some first."
+        )
 
 
 def create_invitation(*, user_id: str, email: str | None, expires_in_days: int) -> tuple[Invitation, str]:
@@ -76,7 +77,7 @@ def link_of(code: str) -> str | None:
     The code is in the fragment, which browsers send to no server and so is in nobody's log.
     """
     page: str = current_app.config["INVITATION_URL"]
-    return f"{page}#invitation={quote(code)}" if page else None
+    return f"{page}#invitation={code}" if page else None
 
 
 def list_invitations(*, user_id: str, page: Page) -> Listing[Invitation]:

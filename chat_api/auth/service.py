@@ -16,7 +16,8 @@ from ..database.session import db
 from ..database.statements import Statement
 from ..errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthorized
 from ..users import service as users
-from ..users.models import User, normalized_email
+from ..users.email_addresses import normalized_email
+from ..users.models import User
 from ..web.pagination import Listing, Page
 from . import invitations, passwords, throttle, tokens
 from .models import Login, PersonalAccessToken, RevokedLogin
@@ -35,11 +36,20 @@ _PERSONAL_TOKEN = Statement(
         PersonalAccessToken.expires_at > sa.bindparam("moment", type_=UTCDateTime),
     )
 )
-_TOKEN_EXPIRES = Statement(
-    sa.select(PersonalAccessToken.expires_at).where(
+_ROLE_OF_TOKEN = Statement(
+    sa.select(User.role)
+    .join(PersonalAccessToken, PersonalAccessToken.user_id == User.id)
+    .where(
         PersonalAccessToken.user_id == sa.bindparam("user_id"),
         PersonalAccessToken.id == sa.bindparam("token_id"),
         PersonalAccessToken.expires_at > sa.bindparam("moment", type_=UTCDateTime),
+    )
+)
+_LOGIN_LASTS = Statement(
+    sa.select(Login.id).where(
+        Login.user_id == sa.bindparam("user_id"),
+        Login.id == sa.bindparam("login_id"),
+        Login.expires_at > sa.bindparam("moment", type_=UTCDateTime),
     )
 )
 _LOGIN_BEGAN = Statement(
@@ -380,9 +390,17 @@ def delete_token(*, token: PersonalAccessToken) -> None:
     db.session.flush()
 
 
-def require_token(*, user_id: str, token_id: str) -> None:
-    """Raise InvalidToken unless the user still has this personal access token."""
-    if _TOKEN_EXPIRES.first(user_id=user_id, token_id=token_id, moment=now()) is None:
+def require_token(*, user_id: str, token_id: str) -> str:
+    """The role of the user, who still has this personal access token. Raises InvalidToken."""
+    row = _ROLE_OF_TOKEN.first(user_id=user_id, token_id=token_id, moment=now())
+    if row is None:
+        raise tokens.InvalidToken()
+    return str(row[0])
+
+
+def require_login(*, user_id: str, login_id: str) -> None:
+    """Raise InvalidToken if this login has ended, however long ago: revocations are forgotten with its tokens."""
+    if _LOGIN_LASTS.first(user_id=user_id, login_id=login_id, moment=now()) is None:
         raise tokens.InvalidToken()
 
 

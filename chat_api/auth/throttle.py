@@ -1,19 +1,19 @@
 """Throttling of logins and registrations, exact across all workers because the counters are in the database.
 
 An attempt is counted before the password is checked, in one statement that commits by itself, so that concurrent
-attempts can't slip through and a failed request still counts. `limits` parses the settings.
+attempts can't slip through and a failed request still counts.
 """
 
 import math
 import time
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 from flask import current_app
-from limits import RateLimitItem, parse
 from sqlalchemy.dialects import postgresql, sqlite
+
+from config import RateLimit
 
 from ..database.columns import UTCDateTime, seconds_of
 from ..database.statements import Statement
@@ -39,15 +39,8 @@ def _increment(on_postgres: bool) -> sa.Executable:
 
 
 _COUNT = Statement(_increment)
-# also deletes counters whose windows have ended, so the table stays small by itself
-_RESET = Statement(
-    sa.delete(Counter).where(
-        sa.or_(
-            Counter.key == sa.bindparam("counter"),
-            Counter.expires_at <= sa.bindparam("moment", type_=UTCDateTime),
-        )
-    )
-)
+# by the key alone, which is on one node; counters whose windows have ended are deleted by `flask purge`
+_RESET = Statement(sa.delete(Counter).where(Counter.key == sa.bindparam("counter")))
 _EXPIRY = Statement(
     sa.select(Counter.expires_at).where(
         Counter.key == sa.bindparam("key"), Counter.expires_at > sa.bindparam("moment", type_=UTCDateTime)
@@ -107,9 +100,9 @@ def count_attempt_and_commit(setting: str, subject: str) -> None:
     An attempt counts whatever the outcome of its request, so it is a transaction of its own. Raises
     TooManyRequests, with the seconds until the window ends, if there were too many.
     """
-    limit, moment = _limit(current_app.config[setting]), time.time()
+    limit, moment = RateLimit.parse(current_app.config[setting]), time.time()
     count, ends_at = _COUNT.first_and_commit(
-        key=_key(setting, subject), moment=_utc(moment), expires_at=_utc(moment + limit.get_expiry())
+        key=_key(setting, subject), moment=_utc(moment), expires_at=_utc(moment + limit.window_s)
     ) or (0, _utc(moment))
     if count > limit.amount:
         wait_s = max(1, math.ceil(seconds_of(ends_at) - moment))
@@ -120,12 +113,7 @@ def count_attempt_and_commit(setting: str, subject: str) -> None:
 
 def reset_attempts_and_commit(setting: str, subject: str) -> None:
     """Reset the counter: the subject has authenticated."""
-    _RESET.first_and_commit(counter=_key(setting, subject), moment=_utc(time.time()))
-
-
-@cache
-def _limit(text: str) -> RateLimitItem:
-    return parse(text)
+    _RESET.first_and_commit(counter=_key(setting, subject))
 
 
 def _key(setting: str, subject: str) -> str:

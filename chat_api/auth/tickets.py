@@ -28,7 +28,7 @@ def caller_of(ticket: str, scope: str) -> Caller:
     except BadData:
         raise InvalidToken("The ticket is invalid or has expired; get another one.") from None
     if signed_scope != scope:
-        raise InvalidToken("The ticket is for something else.")
+        raise InvalidToken("This ticket is for another completion; get one for this one.")
     caller = Caller(*fields)
     guard.require_valid(caller)
     return caller

@@ -10,7 +10,9 @@ import hashlib
 import hmac
 import secrets
 import time
-from functools import cache
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -26,6 +28,7 @@ from ..users.models import ROLES
 from ..web.fields import is_uuid
 
 MAX_TOKEN_LENGTH = 8190  # as long as the server lets a header be
+MOST_REMEMBERED = 1024  # tokens of ours whose signature is not checked again, in each worker: about 2 MiB
 PERSONAL_PREFIX = "chat_pat_"
 MAX_PERSONAL_TOKENS = 50  # of one user
 # of a personal access token, by its user's role: the more it may do, the sooner it has to be replaced
@@ -54,7 +57,7 @@ def has_our_header(token: str) -> bool:
     return token.startswith(_HEADER)
 
 
-def read_token(token: str, *, kind: str) -> dict[str, Any]:
+def read_token(token: str, *, kind: str) -> Mapping[str, Any]:
     """The claims of a valid token of this kind ("access" or "refresh"). Raises InvalidToken.
 
     One algorithm, the kind, the issuer and the times are checked (RFC 8725 sections 3.1, 3.8, 3.11), and that the
@@ -62,17 +65,32 @@ def read_token(token: str, *, kind: str) -> dict[str, Any]:
     """
     if len(token) > MAX_TOKEN_LENGTH:
         raise InvalidToken()
-    claims = _read_ours(token) if has_our_header(token) else _read_unusual(token)
+    if has_our_header(token):
+        claims = _claims_of_ours(token, kind, current_app.config["JWT_SECRET_KEY"])
+    else:
+        claims = _checked(_read_unusual(token), kind)
+    if not _is_valid_now(claims):
+        raise InvalidToken()
+    return claims
+
+
+@lru_cache(maxsize=MOST_REMEMBERED)
+def _claims_of_ours(token: str, kind: str, secret: str) -> Mapping[str, Any]:
+    """What is true of a token for ever: that it is one of ours, and what it says. Errors are not remembered."""
+    return _checked(_read_ours(token, secret), kind)
+
+
+def _checked(claims: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     if claims.get("type") != kind or claims.get("iss") != ISSUER:
         raise InvalidToken()
     if not all(is_uuid(str(claims.get(name))) for name in ("sub", "sid", "jti")):
         raise InvalidToken()
     if kind == "access" and claims.get("role") not in ROLES:
         raise InvalidToken()
-    return claims
+    return MappingProxyType(dict(claims))
 
 
-def _is_valid_now(claims: dict[str, Any]) -> bool:
+def _is_valid_now(claims: Mapping[str, Any]) -> bool:
     """Whether it has begun and not expired (RFC 7519 sections 4.1.4 and 4.1.5)."""
     begins_at, expires_at = claims.get("nbf", 0), claims.get("exp")
     if isinstance(begins_at, bool) or not isinstance(begins_at, int | float):
@@ -82,11 +100,11 @@ def _is_valid_now(claims: dict[str, Any]) -> bool:
     return begins_at <= time.time() < expires_at
 
 
-def _read_ours(token: str) -> dict[str, Any]:
+def _read_ours(token: str, secret: str) -> Mapping[str, Any]:
     """Check a token that has exactly our header: the signature first, so that only what we wrote is parsed."""
     signed, _, signature = token.rpartition(".")
     try:
-        mac = _keyed_hash(current_app.config["JWT_SECRET_KEY"]).copy()
+        mac = _keyed_hash(secret).copy()
         mac.update(signed.encode("ascii"))
         if not hmac.compare_digest(base64.urlsafe_b64encode(mac.digest()), signature.encode("ascii") + b"="):
             raise InvalidToken()
@@ -94,7 +112,7 @@ def _read_ours(token: str) -> dict[str, Any]:
         claims = orjson.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     except (ValueError, binascii.Error):  # not ASCII, not base64, not JSON
         raise InvalidToken() from None
-    if not isinstance(claims, dict) or not _is_valid_now(claims):
+    if not isinstance(claims, dict):
         raise InvalidToken()
     return claims
 

@@ -15,6 +15,7 @@ from ..auth.schemas import RegisterSchema
 from ..database.bulk import with_rests
 from ..database.columns import TIME_FORMAT, now
 from ..database.session import db
+from ..files import texts
 from ..users import service as users_service
 from ..users.models import ROLES
 from ..web.blueprint import load
@@ -105,7 +106,8 @@ def check_keys() -> None:
     echo(f"Stored secrets: {total}, can't be opened {broken}.")
     if broken:
         raise click.ClickException(
-            "Some secrets open with none of ENCRYPTION_KEYS: add the old key again, or users store their keys again."
+            "Some stored secrets can't be opened with any of ENCRYPTION_KEYS: put the old key back, or ask the "
+            "affected users to store their provider keys again."
         )
 
 
@@ -123,13 +125,25 @@ def rebuild_search() -> None:
     click.echo(f"\rIndexed {messages} messages.")
 
 
+@search.command("documents")
+@click.option("--again", is_flag=True, help="Have the service try those again that failed.")
+@uses_database
+def count_documents(again: bool) -> None:
+    """Count the uploads by what became of their texts; the service extracts them."""
+    if again:
+        with db.engine.begin() as connection:
+            echo(f"To be tried again: {texts.forget_failures(connection)}.")
+    counts = texts.count_states()
+    echo(", ".join(f"{state} {count}" for state, count in sorted(counts.items())) or "There are no uploads.")
+
+
 @click.command("purge")
 @with_appcontext
 @uses_database
 def purge() -> None:
-    """Delete expired rows: idempotency keys, ended logins, rate-limit counters, tokens.
+    """Delete expired rows: idempotency keys, recent requests, ended logins, rate-limit counters, tokens, used links.
 
-    Also finishes what was interrupted: deletions of accounts and conversations, and imports older than a day.
+    Also finishes what was interrupted: deletions of accounts, conversations and files, and imports older than a day.
     """
     echo(f"Deleted {maintenance.purge_expired()} expired rows.")
 

@@ -5,8 +5,9 @@ looks wrong is looked at again under the lock that its writers take, so that a r
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,10 +16,9 @@ from ..attachments.models import Attachment
 from ..completions import finalize, lease
 from ..completions.models import IN_PROGRESS, Completion
 from ..conversations.models import IS_VISIBLE, Conversation
-from ..database.bulk import LONGEST_REST_S, list_foreign_keys
+from ..database.bulk import LONGEST_REST_S, list_foreign_keys, read, read_in_batches
 from ..database.columns import Id
 from ..database.dialect import is_postgres
-from ..database.engine import reading
 from ..database.session import db
 from ..messages import repair
 from ..messages.models import Message
@@ -33,18 +33,17 @@ ORPHANS = "orphans"
 COMPLETIONS = "completions"
 SECRETS = "secrets"
 DESCRIPTIONS = {
-    repair.LAST_POSITION: "conversations whose last position is before that of a message",
-    repair.MESSAGE_COUNT: "conversations with another number of messages",
+    repair.LAST_POSITION: "conversations whose last position is lower than that of a message",
+    repair.MESSAGE_COUNT: "conversations whose message count is wrong",
     repair.ACTIVE_PATH: "conversations whose active path is broken",
-    repair.PATH_LENGTH: "conversations whose active path has another length",
-    repair.CONTENT_BYTES: "conversations whose messages have another size",
-    ATTACHMENT_COUNT: "messages whose attachment count is less than a position",
+    repair.PATH_LENGTH: "conversations whose stored path length is wrong",
+    repair.CONTENT_BYTES: "conversations whose stored size is wrong",
+    ATTACHMENT_COUNT: "messages whose attachment count is lower than a position in use",
     SEARCH_MISSING: "messages that search does not find",
     ORPHANS: "rows whose owner or parent row is gone",
     COMPLETIONS: "completions in progress without a worker",
     SECRETS: "secrets that ENCRYPTION_KEYS can't open",
 }
-KINDS = tuple(DESCRIPTIONS)
 _IS_IN_FTS5 = "EXISTS (SELECT 1 FROM message_index_docsize WHERE id = message_terms.number)"
 # as the trigger does (migration 0006)
 _INSERT_INTO_FTS5 = """
@@ -76,7 +75,7 @@ class Doctor:
     """One examination. `findings` has an entry for each kind."""
 
     def __init__(self, *, repairs: bool) -> None:
-        self.findings = {kind: Finding() for kind in KINDS}
+        self.findings = {kind: Finding() for kind in DESCRIPTIONS}
         self._repairs = repairs
 
     @property
@@ -104,7 +103,7 @@ class Doctor:
     # -- conversations -------------------------------------------------------------------------------------
 
     def _examine_conversations(self, user_id: str) -> None:
-        for (conversation_id,) in _batches([Conversation.id], Conversation.user_id == user_id, IS_VISIBLE):
+        for (conversation_id,) in _rows(Conversation.id, where=[Conversation.user_id == user_id, IS_VISIBLE]):
             own = {"user_id": user_id, "conversation_id": conversation_id}
             if repair.inspect(**own).kinds:
                 self._examine_locked(own)
@@ -120,10 +119,15 @@ class Doctor:
     # -- attachments ---------------------------------------------------------------------------------------
 
     def _examine_attachments(self, user_id: str) -> None:
-        key = [Attachment.message_id, Attachment.position]
         its = sa.and_(Message.user_id == Attachment.user_id, Message.id == Attachment.message_id)
         is_less = Message.attachment_count < Attachment.position
-        rows = _batches(key, Attachment.user_id == user_id, also=[is_less], join=(Message, its))
+        rows = _rows(
+            Attachment.message_id,
+            Attachment.position,
+            where=[Attachment.user_id == user_id],
+            also=[is_less],
+            join=(Message, its),
+        )
         newest = {message_id: position for message_id, position, is_wrong in rows if is_wrong}
         for message_id, position in newest.items():
             self._examine_attachment_count(user_id, message_id, position)
@@ -156,12 +160,12 @@ class Doctor:
     def _unindexed(self, user_id: str) -> Iterator[tuple[str, bool]]:
         """The id of each message that search does not find, and whether it has words."""
         own = [Message.user_id == user_id]
-        if waiting := _read(sa.select(SearchBacklog.upto_id).where(SearchBacklog.user_id == user_id)):
+        if waiting := read(sa.select(SearchBacklog.upto_id).where(SearchBacklog.user_id == user_id)):
             own.append(Message.id > waiting[0][0])
         its = sa.and_(MessageTerms.user_id == Message.user_id, MessageTerms.message_id == Message.id)
         has_words = MessageTerms.message_id.is_not(None)
         is_found = has_words if is_postgres(db.engine) else sa.literal_column(_IS_IN_FTS5)
-        rows = _batches([Message.id], *own, also=[has_words, is_found], join=(MessageTerms, its))
+        rows = _rows(Message.id, where=own, also=[has_words, is_found], join=(MessageTerms, its))
         return ((message_id, bool(words)) for message_id, words, found in rows if not found)
 
     # -- orphans -------------------------------------------------------------------------------------------
@@ -178,7 +182,7 @@ class Doctor:
         has_parent = sa.select(sa.literal(1)).where(*(child == column for child, column in pairs))
         is_orphan = [child.is_not(None) for child, _ in pairs] + [~has_parent.exists()]
         own_key = list(table.primary_key)
-        for row in _batches(own_key, also=[sa.and_(*is_orphan)]):
+        for row in _rows(*own_key, also=[sa.and_(*is_orphan)]):
             *id_, is_lost = row
             if not is_lost:
                 continue
@@ -193,12 +197,12 @@ class Doctor:
     def _examine_completions(self) -> None:
         key = [Completion.user_id, Completion.id]
         running = Completion.status == sa.literal_column(f"'{IN_PROGRESS}'")
-        found = _read(sa.select(*key).where(running, lease.IS_OVER))
+        found = read(sa.select(*key).where(running, lease.IS_OVER))
         if found and self._repairs:
             finalize.reap_abandoned_and_commit()
         for user_id, completion_id in found:
             its = (Completion.user_id == user_id, Completion.id == completion_id, running)
-            is_ended = not _read(sa.select(Completion.id).where(*its))
+            is_ended = not read(sa.select(Completion.id).where(*its))
             self.findings[COMPLETIONS].add(completion_id, is_repaired=is_ended)
 
     def _examine_secrets(self) -> None:
@@ -235,36 +239,12 @@ class _step:
         time.sleep(min(time.monotonic() - self._began, LONGEST_REST_S))
 
 
-def _batches(
-    key: list[Any], *where: Any, also: list[Any] | None = None, join: tuple[Any, Any] | None = None
-) -> Iterator[tuple[Any, ...]]:
-    """The rows in the order of their key, read in batches without a transaction in between, with rests."""
-    types = [column.type for column in key]
-    last: tuple[Any, ...] | None = None
-    while True:
-        began = time.monotonic()
-        query = sa.select(*key, *(also or [])).where(*where).order_by(*key).limit(BATCH)
-        if join is not None:
-            query = query.outerjoin(*join)
-        if last is not None:
-            query = query.where(
-                sa.tuple_(*key) > sa.tuple_(*last, types=types) if len(key) > 1 else key[0] > last[0]
-            )
-        rows = _read(query)
-        yield from rows
-        if len(rows) < BATCH:
-            return
-        last = rows[-1][: len(key)]
-        time.sleep(min((time.monotonic() - began) / 2, LONGEST_REST_S))
-
-
-def _read(query: Any, **parameters: Any) -> list[tuple[Any, ...]]:
-    """All rows, without a lock: a transaction of `db.session` takes that of SQLite's only writer."""
-    with reading(db.engine).connect() as connection:
-        return [tuple(row) for row in connection.execute(query, parameters)]
+def _rows(*key: Any, where: Iterable[Any] = (), **given: Any) -> Iterator[tuple[Any, ...]]:
+    """The rows in the order of their key, see `read_in_batches`."""
+    return chain.from_iterable(read_in_batches(list(key), *where, limit=BATCH, **given))
 
 
 def _user_ids(after: str | None) -> Iterator[str]:
     where = [] if after is None else [User.id > sa.literal(after, Id())]
-    for (user_id,) in _batches([User.id], *where):
+    for (user_id,) in _rows(User.id, where=where):
         yield user_id

@@ -11,8 +11,9 @@ def erase_account(*, user_id: str, keep_login_id: str | None = None) -> Iterator
     """Erase a user and everything they own, in steps, each to be committed. The first one raises NotFound.
 
     From the first step on nobody can log in to the account, and all tokens are revoked but the access token of
-    `keep_login_id`, with which an erasure that was interrupted can be asked for again; `flask users delete` and
-    `flask purge` finish one, too.
+    `keep_login_id`, with which an erasure that was interrupted can be requested again. The token of an identity
+    provider leads to a new account from then on, so whoever repeats the request with one erases that; `flask purge`
+    finishes the first erasure, as it does any, and so does `flask users delete`.
     """
     auth.begin_erasure(user_id=user_id, keep_login_id=keep_login_id)
     yield

@@ -60,8 +60,8 @@ class KeyCheck:
                 time.sleep(PAUSE_S)
         if unreadable:
             log.warning(
-                "stored secrets can't be opened with ENCRYPTION_KEYS: add the old key again, or users store their keys "
-                "again",
+                "some stored secrets can't be opened with any of ENCRYPTION_KEYS: put the old key back, or ask the "
+                "affected users to store their provider keys again",
                 extra={"unreadable": unreadable, "secrets": total},
             )
 

@@ -13,10 +13,13 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from ..auth.models import Login, PersonalAccessToken, RevokedLogin, ThrottleCounter
-from ..database.bulk import rows_at_once, with_rests
+from ..database.bulk import read_in_batches, rows_at_once, with_rests
 from ..database.columns import now
 from ..database.session import db
-from ..idempotency.models import IdempotencyKey
+from ..files import removal
+from ..files.models import UsedLink
+from ..idempotency.models import IdempotencyKey, RecentRequest
+from ..idempotency.retries import KEPT
 from ..idempotency.service import RETENTION
 from ..keyring import CannotDecrypt, keyring
 from ..llm_providers import secret_headers
@@ -26,7 +29,6 @@ from ..search import backlog
 from ..user_llm_configs.models import UserLLMConfig
 from ..users import service as users
 from ..users.models import User
-from ..web.pagination import FIRST_ID
 from . import retention
 from .erasure import erase_account
 from .retention import Expired
@@ -56,29 +58,20 @@ def rotate_secrets() -> tuple[int, int, int]:
 
 def _rotate_some(model: Any, column: Any, user_id: str, counts: dict[str, int]) -> Iterator[None]:
     """Rotate the secrets of a user in steps of some rows, each to be committed."""
-    query = sa.select(model.id, column).where(model.user_id == user_id).order_by(model.id)
-    after, limit = "", rows_at_once()
-    while True:
-        remaining = query.where(model.id > after) if after else query
-        rows = db.session.execute(remaining.limit(limit)).all()
+    for rows in read_in_batches([model.id], model.user_id == user_id, limit=rows_at_once(), also=[column]):
         for row_id, ciphertext in rows:
             counts[_rotate(model, column, user_id, row_id, ciphertext)] += 1
         yield
-        if len(rows) < limit:
-            return
-        after = rows[-1][0]
 
 
 def _rotate_headers(counts: dict[str, int]) -> Iterator[None]:
     """The same with the headers of providers, in steps of some providers."""
-    after, limit = FIRST_ID, rows_at_once()
-    while rows := secret_headers.list_stored(after=after, limit=limit):
+    for rows in secret_headers.read_stored(limit=rows_at_once()):
         for provider_id, stored in rows:
             counts_of_row = secret_headers.rotate_stored(provider_id=provider_id, stored=stored)
             for outcome, count in counts_of_row.items():
                 counts[outcome] += count
         yield
-        after = rows[-1][0]
 
 
 def count_secrets() -> Generator[tuple[int, int]]:
@@ -87,24 +80,11 @@ def count_secrets() -> Generator[tuple[int, int]]:
     In the order of the primary key, over all users: there may be many users without a secret.
     """
     for model, column in ENCRYPTED:
-        key = sa.tuple_(model.user_id, model.id)
-        last: tuple[str, str] | None = None
-        while True:
-            query = sa.select(model.user_id, model.id, column).order_by(model.user_id, model.id).limit(BATCH)
-            if last is not None:
-                query = query.where(key > sa.tuple_(*last, types=[model.user_id.type, model.id.type]))
-            rows = db.session.execute(query).all()
-            db.session.rollback()  # no transaction stays open while they are decrypted
-            if not rows:
-                break
+        for rows in read_in_batches([model.user_id, model.id], limit=BATCH, also=[column]):
             yield len(rows), sum(not keyring().opens(ciphertext) for *_, ciphertext in rows)
-            last = rows[-1][0], rows[-1][1]
-    after = FIRST_ID
-    while providers := secret_headers.list_stored(after=after, limit=BATCH):
-        db.session.rollback()
+    for providers in secret_headers.read_stored(limit=BATCH):
         ciphertexts = [each for _, stored in providers for each in stored_headers(stored).values()]
         yield len(ciphertexts), sum(not keyring().opens(ciphertext) for ciphertext in ciphertexts)
-        after = providers[-1][0]
 
 
 def _rotate(model: Any, column: Any, user_id: str, row_id: str, ciphertext: str) -> str:
@@ -132,10 +112,13 @@ def purge_expired() -> int:
         for model, expired in (
             (Login, Login.expires_at <= moment),
             (PersonalAccessToken, PersonalAccessToken.expires_at <= moment),
+            (UsedLink, UsedLink.expires_at <= moment),
             (IdempotencyKey, IdempotencyKey.created_at <= moment - RETENTION),
+            (RecentRequest, RecentRequest.created_at <= moment - KEPT),
         ):
             count += _delete(model, model.user_id == user_id, expired)
         finish_hidden(user_id)
+    removal.remove_all_released_and_commit()
     return count
 
 
@@ -220,12 +203,6 @@ def _delete_some(
 
 def _user_ids() -> Iterator[str]:
     """The ids of all users; no transaction is open while one is used."""
-    last = ""
-    while True:
-        query = sa.select(User.id).order_by(User.id).limit(BATCH)
-        ids = list(db.session.scalars(query.where(User.id > last) if last else query))
-        db.session.commit()
-        if not ids:
-            return
-        yield from ids
-        last = ids[-1]
+    for rows in read_in_batches([User.id], limit=BATCH):
+        for (user_id,) in rows:
+            yield user_id

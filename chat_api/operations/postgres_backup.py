@@ -16,7 +16,6 @@ from typing import Any
 
 import psycopg
 from flask import current_app
-from flask_migrate import upgrade
 from psycopg import sql
 
 from ..database.columns import TIME_FORMAT, now
@@ -85,11 +84,14 @@ def read(path: Path, progress: Progress, *, overwrite: bool, known_revisions: Se
     with _connected() as connection:
         found = _revision(connection)
     if found is None:
+        from flask_migrate import upgrade  # in a server Alembic is not loaded
+
         upgrade(directory=str(Path(current_app.root_path).parent / "migrations"), revision=revision)
         found = revision
     if found != revision:
         raise BackupError(
-            f"The backup has the schema {revision} and the database {found}: restore into an empty database."
+            f"The backup has schema {revision}, the database has {found}. Create a new database without tables, point "
+            "DATABASE_URL at it, and restore there; --overwrite does not help."
         )
     with _connected() as connection:
         tables = _tables(connection)

@@ -20,12 +20,14 @@ WITHOUT_TABLES = ("operations", "documentation", "swagger_ui", None)
 
 
 @blp.before_app_request
-def require_schema() -> None:
-    """Respond with 503 to all that uses the tables, until the database is upgraded."""
+def require_usable_database() -> None:
+    """Respond with 503 to all that uses the tables, until the database is upgraded and set up as it must be."""
+    if service.EXTENSION in current_app.extensions:  # it was found to be so
+        return
     # without a token the guard responds with 401, and needs no database for it
     is_refused_anyway = request.endpoint not in WITHOUT_TOKEN and "Authorization" not in request.headers
     if request.blueprint not in WITHOUT_TABLES and not is_refused_anyway:
-        service.require_schema()
+        service.require_usable_database()
 
 
 @blp.route("/healthz", methods=["GET"])
@@ -41,7 +43,8 @@ def get_health() -> dict[str, str]:
 @blp.route("/readyz", methods=["GET"])
 @blp.response(200, HealthSchema)
 def get_readiness() -> dict[str, str]:
-    """Check that it can serve requests: the database answers and its schema is current.
+    """Check that it can serve requests: the database answers, keeps what the service promises, and its schema is at
+    least this version's.
 
     503 means: send requests to another process for now.
     """

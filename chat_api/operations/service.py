@@ -1,47 +1,92 @@
 """Whether the service can serve."""
 
+import time
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import sqlalchemy as sa
-from alembic.config import Config as AlembicConfig
-from alembic.script import ScriptDirectory
 from flask import current_app
 
+from ..database import nodes
+from ..database.dialect import is_postgres
 from ..database.engine import reading
 from ..database.session import db
 from ..errors import DATABASE_ERRORS, SchemaMismatch, Unavailable
 
-MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
+REVISIONS = Path(__file__).resolve().parents[2] / "migrations" / "versions"
 EXTENSION = "chat_api.schema"  # the revision, once it was found to be new enough
+NODES = "chat_api.nodes"  # what was found of the settings of Postgres' nodes
+LOOK_AGAIN_S = 60.0
+LOOK_AGAIN_AFTER_A_PROBLEM_S = 1.0
+
+
+class _Found(NamedTuple):
+    """What was found of the nodes' settings, and until when (monotonic) that is believed."""
+
+    problem: str | None
+    until: float
+
+
+class PromisesNotKept(Unavailable):
+    """Postgres, or a node of it, does not keep what is promised to clients."""
+
+    def __init__(self) -> None:
+        super().__init__("The database is not set up as this service needs it; /readyz says what to do.")
 
 
 def require_ready() -> None:
-    """Raise Unavailable where the database does not answer or its schema is older than this version needs.
+    """Raise Unavailable where the database does not answer, can't be written, does not keep what the service promises,
+    or has a schema that is older than this version needs.
 
     With a newer one this version goes on until it is replaced: see "Upgrading without downtime" in docs/deployment.md.
     """
     try:
-        problem = schema_problem(accepts_newer=True)
+        problem = _node_problem() or _replica_problem() or schema_problem(accepts_newer=True)
     except DATABASE_ERRORS as error:
         raise Unavailable("The database does not answer.") from error
     if problem is not None:
         raise Unavailable(f"The database can't be used: {problem}")
 
 
-def require_schema() -> None:
-    """Raise Unavailable where the database's schema is older than this version needs.
+def require_usable_database() -> None:
+    """Raise Unavailable where the database does not keep what the service promises (`database.nodes`), or its schema is
+    older than this version needs.
 
-    It is looked up until it is found to be new enough, so requests to a service that runs pay nothing. A newer schema,
+    It is looked up until all is found to be right, so requests to a service that runs pay nothing. A newer schema,
     which this version does not know, is let pass: it serves versions of before, too, while they are replaced.
     """
     if EXTENSION in current_app.extensions:
         return
+    if _node_problem() is not None:
+        raise PromisesNotKept()
     with reading(db.engine).connect() as connection:
         revision = _schema_revision(connection)
     if revision is None or revision in known_revisions()[1:]:
         raise SchemaMismatch()
     current_app.extensions[EXTENSION] = revision
+
+
+def _node_problem() -> str | None:
+    """What Postgres' nodes don't keep; None if nothing, as on SQLite. Looked up again after a while only."""
+    if not is_postgres(db.engine):
+        return None
+    found: _Found | None = current_app.extensions.get(NODES)
+    if found is None or time.monotonic() >= found.until:
+        config = current_app.config
+        needed = nodes.Needed(config["DATABASE_WAIT_S"], config["DATABASE_STATEMENT_TIMEOUT_S"])
+        problem = nodes.problem_of(db.engine, needed)
+        wait_s = LOOK_AGAIN_S if problem is None else LOOK_AGAIN_AFTER_A_PROBLEM_S
+        found = current_app.extensions[NODES] = _Found(problem, time.monotonic() + wait_s)
+    return found.problem
+
+
+def _replica_problem() -> str | None:
+    """Whether nothing can be written, as on a replica that nobody has promoted."""
+    is_replica = sa.text("SELECT pg_is_in_recovery()")
+    if is_postgres(db.engine) and db.session.connection().scalar(is_replica):
+        return "it is a replica, which can only be read; let DATABASE_URL lead to the primary server."
+    return None
 
 
 def schema_problem(*, accepts_newer: bool = False) -> str | None:
@@ -73,7 +118,5 @@ def _schema_revision(connection: sa.Connection) -> str | None:
 
 @cache
 def known_revisions() -> tuple[str, ...]:
-    """The revisions that this version knows, newest first."""
-    alembic = AlembicConfig()
-    alembic.set_main_option("script_location", str(MIGRATIONS))
-    return tuple(script.revision for script in ScriptDirectory.from_config(alembic).walk_revisions())
+    """The revisions that this version knows, newest first. They are numbers, with which their files' names begin."""
+    return tuple(sorted((path.name[:4] for path in REVISIONS.glob("[0-9]*.py")), reverse=True))

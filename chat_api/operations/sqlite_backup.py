@@ -75,7 +75,10 @@ def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
 
 def _require_sound(connection: sqlite3.Connection) -> None:
     """Raise BackupError where the file is damaged."""
-    [finding] = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    try:
+        [finding] = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        finding = str(error)
     if finding != "ok":
         raise BackupError(f"The backup is damaged: {finding}.")
 

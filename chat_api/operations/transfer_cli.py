@@ -30,17 +30,20 @@ def init_app(app: Flask) -> None:
 @click.command("export")
 @click.argument("email")
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.option("--zip", "as_zip", is_flag=True, help="With the contents of attachments, as a zip.")
 @with_appcontext
 @uses_database
-def export_account(email: str, file: str) -> None:
+def export_account(email: str, file: str, *, as_zip: bool) -> None:
     """Export everything an account owns to FILE, or to standard output for -. Keys are left out.
 
-    An existing FILE is replaced when the export is complete.
+    A FILE that ends with .zip is a zip with the contents of attachments. An existing FILE is replaced when the export
+    is complete.
     """
+    write = service.export_zip if as_zip or file.lower().endswith(".zip") else service.export_all
     user_id = _user_id(email)
     total = service.count_messages(user_id=user_id)
     with _replacing(file) as target, _progress(total, "Messages") as bar:
-        for chunk in service.export_all(user_id):
+        for chunk in write(user_id):
             target.write(chunk)
             bar.update((b"\n" + chunk).count(b'\n{"type":"message"'))
 
@@ -114,6 +117,8 @@ def _print_report(report: ImportReport) -> None:
         f"Imported {conversations['imported']} conversations with {result['messages']['imported']} messages; "
         f"{conversations['unchanged']} were here already, {conversations['failed']} failed."
     )
+    if result["files"]["imported"]:
+        echo(f"{result['files']['imported']} attachments got their content.")
     if conversations["updated"]:
         echo(f"{conversations['updated']} were here already and got what is new in the file.")
     if result["ended_early"]:

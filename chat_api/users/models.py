@@ -1,6 +1,5 @@
 """The table of users: small, and referenced by every owner column."""
 
-import unicodedata
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -10,11 +9,6 @@ from ..database.columns import Id, UTCDateTime, new_id, now
 from ..database.session import Model
 
 ROLES = ("user", "admin", "service")
-
-
-def normalized_email(email: str) -> str:
-    """An address as it is stored and compared: in any case the same, and however its letters are composed."""
-    return unicodedata.normalize("NFC", email).lower()
 
 
 class User(Model):

@@ -1,22 +1,26 @@
 """How much a user may store. A limit is a setting; what is used is read now and then, and counted in between.
 
-Reading what a user has stored is no part of a request that is in a hurry: each worker remembers it for REMEMBERED_S and
-adds what passes through it. So a limit can be exceeded by what other workers store within that time, and by requests
-that run at once; what was deleted elsewhere counts until then, but nobody is refused by a figure older than a second.
+Reading what a user has stored is no part of a request that is in a hurry: it takes the longer the more that is, so each
+worker remembers it and adds what passes through it, for REMEMBERED_S, or for REMEMBERED_FAR_OFF_S where less than half
+of every limit is used. So a limit can be exceeded by what other workers store within that time, and by requests that
+run at once; what was deleted elsewhere counts until then, but nobody is refused by a figure older than a second.
 """
 
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import sqlalchemy as sa
 from flask import current_app
 
+from ..database.parameters import USER_ID
 from ..database.statements import Statement
 from ..errors import QuotaExceeded
 
 REMEMBERED_S = 30.0
+REMEMBERED_FAR_OFF_S = 600.0
 REFUSES_WITHIN_S = 1.0
 MAX_REMEMBERED = 10_000  # users
 
@@ -38,6 +42,11 @@ class _Use:
     read_at: float
 
 
+def rows_of(owner: Any) -> Statement:
+    """The use of a quota of rows, by the column that names their owner."""
+    return Statement(sa.select(sa.func.sum(sa.literal_column("1"))).where(owner == USER_ID))
+
+
 class Quotas:
     """Limits whose use one statement reads: a row with a number for each, of the user `user_id`.
 
@@ -48,24 +57,27 @@ class Quotas:
         self._statement, self.quotas, self._remembers = statement, quotas, remembers
         self._lock = threading.Lock()
         self._uses: dict[str, _Use] = {}
+        self._reading: dict[str, threading.Lock] = {}  # of users whose use is being read
 
     def require_room(self, *amounts: int, user_id: str) -> None:
         """Count this much more of each. Raises QuotaExceeded where it is too much."""
         if not any(amounts):
             return
-        use = self._uses.get(user_id)
-        if use is None or time.monotonic() - use.read_at > REMEMBERED_S:
-            use = self._read(user_id)
+        use = self._remembered(user_id)
         if self._find_exceeded(use, amounts) is not None:
-            if time.monotonic() - use.read_at > REFUSES_WITHIN_S or not self._remembers:
+            if time.monotonic() - use.read_at > REFUSES_WITHIN_S:
                 use = self._read(user_id)
             if (exceeded := self._find_exceeded(use, amounts)) is not None:
                 raise _exceeded(*exceeded)
         if self._remembers:
             for index, amount in enumerate(amounts):
-                use.amounts[index] += (
-                    amount  # of two threads at once one may be lost: the next reading finds it
-                )
+                # of two threads at once one may be lost: the next reading finds it
+                use.amounts[index] += amount
+
+    def forget(self, *, user_id: str) -> None:
+        """Read what the user has stored before it is asked for again: something that was counted is not stored."""
+        with self._lock:
+            self._uses.pop(user_id, None)
 
     def read_use(self, *, user_id: str) -> list[tuple[Quota, int]]:
         """What the user has stored, by a figure that is not older than one that somebody is refused by."""
@@ -73,6 +85,29 @@ class Quotas:
         if use is None or time.monotonic() - use.read_at > REFUSES_WITHIN_S:
             use = self._read(user_id)
         return list(zip(self.quotas, use.amounts, strict=True))
+
+    def _remembered(self, user_id: str) -> _Use:
+        """What the user has stored, as it was read a while ago. Of several requests at once one reads it anew."""
+        use = self._uses.get(user_id)
+        if use is not None and time.monotonic() - use.read_at <= self._lifetime_s(use):
+            return use
+        if not self._remembers:
+            return self._read(user_id)
+        with self._lock:
+            reads = self._reading.setdefault(user_id, threading.Lock())
+        if not reads.acquire(blocking=use is None):
+            return use  # type: ignore[return-value]  # the one of before, while another request reads
+        try:
+            newer = self._uses.get(user_id)
+            return newer if newer is not None and newer is not use else self._read(user_id)
+        finally:
+            self._reading.pop(user_id, None)
+            reads.release()
+
+    def _lifetime_s(self, use: _Use) -> float:
+        used = zip(self.quotas, use.amounts, strict=True)
+        is_far_off = all(2 * amount < limit_of(quota) for quota, amount in used)
+        return max(REMEMBERED_S, REMEMBERED_FAR_OFF_S) if is_far_off else REMEMBERED_S
 
     def _read(self, user_id: str) -> _Use:
         row = self._statement.first(user_id=user_id)

@@ -12,7 +12,9 @@ from ..database.columns import new_id, now
 from ..database.session import db
 from ..database.statements import Statement
 from ..errors import Conflict, NotFound
-from .models import User, normalized_email
+from ..files import service as files
+from .email_addresses import normalized_email
+from .models import User
 
 
 def _create_external(on_postgres: bool) -> sa.Executable:
@@ -53,6 +55,13 @@ def lock_user(*, user_id: str) -> User:
     if user is None:
         raise NotFound("user")
     return user
+
+
+def hold_user(*, user_id: str) -> None:
+    """Let one transaction at a time that calls this go on for a user, while others refer to the user as before."""
+    query = sa.select(User.id).where(User.id == user_id).with_for_update(key_share=True)
+    if db.session.scalar(query) is None:
+        raise NotFound("user")
 
 
 def require_user(*, user_id: str) -> None:
@@ -134,6 +143,11 @@ def delete_user(*, user_id: str) -> Iterator[None]:
 
     The foreign keys alone would do it, but in one long statement.
     """
+    yield from files.delete_all(user_id=user_id)
     yield from delete_owned_rows(user_id=user_id)
-    db.session.execute(sa.delete(User).where(User.id == user_id))
+    # with the lock nobody stores another file; that of an upload which was still arriving goes, too
+    if db.session.scalar(sa.select(User.id).where(User.id == user_id).with_for_update()) is not None:
+        for _ in files.delete_all(user_id=user_id):
+            pass
+        db.session.execute(sa.delete(User).where(User.id == user_id))
     yield
