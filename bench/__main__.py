@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from bench.attachments import measure_attachments
 from bench.endpoints import ENDPOINTS, Fixture
+from bench.growth import measure_growth
+from bench.histories import MESSAGES, measure_history
+from bench.imports import measure_imports
 from bench.load import Series, Subject, hello_subject, measure_rounds, note_disturbance
 from bench.processes import pss_mib
-from bench.servers import Database, Gunicorn, running_database, serve_app, serve_hello
+from bench.servers import Database, Gunicorn, renew_statistics, running_database, serve_app, serve_hello
 from bench.suite import Report, Row, Target, options_parser, progress, run
 from bench.worst import measure_worst
 
 ENDPOINT_NAMES = tuple(endpoint.name for endpoint in ENDPOINTS)
-PARTS = (*ENDPOINT_NAMES, "memory", "worst")
+PARTS = (*ENDPOINT_NAMES, "memory", "history", "attachments", "import", "worst", "growth")
 QUICK = {"rounds": 2, "seconds": 0.5}
 IDLE_LIMIT_MIB = 80.0
 
@@ -31,7 +35,21 @@ class Deployment:
 
 
 def _measure(options: argparse.Namespace, report: Report, folder: Path) -> None:
-    """Start everything, then measure the chosen parts; memory first, before any load."""
+    """Start everything, then measure the chosen parts; memory first, before any load.
+
+    What fills large databases first is measured only where it was asked for by its name.
+    """
+    if options.parts.difference({"growth"}):
+        _measure_small(options, report, folder)
+    if "growth" in (options.only or ()):
+        rounds = min(options.rounds, 6)
+        measure_growth(
+            options.databases, rounds, options.seconds, quick=options.quick, report=report, folder=folder
+        )
+
+
+def _measure_small(options: argparse.Namespace, report: Report, folder: Path) -> None:
+    """All but what is measured beside much data."""
     with ExitStack() as stack:
         hello = stack.enter_context(serve_hello(folder / "hello"))
         deployments = []
@@ -40,10 +58,24 @@ def _measure(options: argparse.Namespace, report: Report, folder: Path) -> None:
             database = stack.enter_context(running_database(name, folder / name))
             service = stack.enter_context(serve_app(database))
             deployments.append(Deployment(database, service, Fixture(service.port)))
+            renew_statistics(database)
         if "memory" in options.parts:
             report.tables["Memory of one idle worker"] = [*map(_memory_row, deployments)]
         if options.parts.intersection(ENDPOINT_NAMES):
             _measure_endpoints(deployments, hello, options, report)
+        if "history" in options.parts:
+            rows = [measure_history(one.database, one.fixture, report) for one in deployments]
+            report.tables[f"A history of {MESSAGES} messages is recognised"] = rows
+        if "attachments" in options.parts:
+            rows = report.tables.setdefault("Files, beside a bare Flask route that has them in memory", [])
+            for one in deployments:
+                rounds = min(options.rounds, 3)
+                rows += measure_attachments(one.database.name, one.service, hello, rounds, report)
+        if "import" in options.parts:
+            rows = report.tables.setdefault("Imports of one file (medians)", [])
+            for one in deployments:
+                rounds = min(options.rounds, 3)
+                rows += measure_imports(one.service, one.database, rounds, quick=options.quick, report=report)
         if "worst" in options.parts:
             rows = report.tables.setdefault("The worst accepted request of each route (medians)", [])
             for one in deployments:

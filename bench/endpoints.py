@@ -22,6 +22,8 @@ class Fixture:
         self.read_conversation = self.account.create_conversation("A conversation to read")
         for _ in range(READ_MESSAGES):
             self.account.append_message(self.read_conversation, MESSAGE_CONTENT)
+        for number in range(PAGE):
+            self.account.create_conversation(f"A conversation to list, {number}")
         self.written_conversations = [
             self.account.create_conversation(f"A conversation to write to, {number}")
             for number in range(CONNECTIONS)
@@ -35,6 +37,11 @@ class Fixture:
     def get_messages(self) -> list[str]:
         """A GET of its first page of messages."""
         return self.get_conversation(f"/messages?limit={PAGE}")
+
+    def list_conversations(self) -> list[str]:
+        """A GET of the first page of conversations, most recent first."""
+        path = f"/chat/conversations?limit={PAGE}"
+        return [get_request(self.port, path, self.account.token)] * CONNECTIONS
 
     def post_message(self) -> list[str]:
         """A POST of a message to the conversation of each connection."""
@@ -58,7 +65,10 @@ class Endpoint:
 
 
 ENDPOINTS = (
-    Endpoint("conversation", "GET conversation", Fixture.get_conversation, {"sqlite": 2.0, "postgres": 2.0}),
-    Endpoint("messages", f"GET {PAGE} messages", Fixture.get_messages, {"sqlite": 2.8, "postgres": 2.8}),
-    Endpoint("post", "POST message", Fixture.post_message, {"postgres": 2.1}),
+    Endpoint("conversation", "GET conversation", Fixture.get_conversation, {"sqlite": 1.5, "postgres": 1.5}),
+    Endpoint("messages", f"GET {PAGE} messages", Fixture.get_messages, {"sqlite": 2.0, "postgres": 2.0}),
+    Endpoint(
+        "list", f"GET {PAGE} conversations", Fixture.list_conversations, {"sqlite": 2.2, "postgres": 2.2}
+    ),
+    Endpoint("post", "POST message", Fixture.post_message, {"sqlite": 2.5, "postgres": 2.0}),
 )

@@ -43,6 +43,11 @@ class Measurement:
         return self.server_cpu_s / max(self.requests, 1) * 1e6
 
     @property
+    def cpu_us(self) -> float:
+        """CPU time of both."""
+        return self.server_us + self.database_us
+
+    @property
     def database_us(self) -> float:
         """CPU time of the database server's processes per request, in microseconds."""
         return self.database_cpu_s / max(self.requests, 1) * 1e6

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+import psycopg
+
 from bench.processes import LOAD_CORE, SERVER_CORE, family, pin
 from tests.support.postgres import Cluster, PrivatePostgres
 
@@ -50,7 +52,7 @@ class Gunicorn:
         self.ready_path = ready_path
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / f"{application.partition(':')[0]}.log"
-        self.port = _free_port()
+        self.port = free_port()
         own = {"HOST": HOST, "PORT": str(self.port), "WEB_CONCURRENCY": "1", "THREADS": str(THREADS)}
         self.environment = {**os.environ, **settings, **own}
 
@@ -160,6 +162,17 @@ def migrate(database: Database) -> None:
     subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
+def renew_statistics(database: Database) -> None:
+    """Have Postgres count the rows that are there by now, as it does by itself within a minute.
+
+    Before that it takes all tables for small ones, and may look for a conversation among all of its user's, with an
+    entry for each of its former versions.
+    """
+    if database.name == "postgres":
+        with psycopg.connect(database.url.replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute("ANALYZE")
+
+
 class PipedProcess(subprocess.Popen[str]):
     """A module of ours that runs on the load generator's core and is spoken to by stdin and stdout."""
 
@@ -180,7 +193,8 @@ class PipedProcess(subprocess.Popen[str]):
         return answer
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nobody listens on."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

@@ -10,13 +10,16 @@ from pathlib import Path
 from bench.load import Measurement, Series, hello_subject, measure, note_disturbance
 from bench.servers import Database, Gunicorn, running_database, serve_app, serve_hello
 from bench.streaming.chunks import WORKS, measure_chunks
+from bench.streaming.dialects import measure_dialects
 from bench.streaming.first_token import measure_first_token
 from bench.streaming.held import measure_held
+from bench.streaming.litellm import running_litellm
 from bench.streaming.streams import Member, Provider, Service, running_provider
+from bench.streaming.turns import measure_turns
 from bench.suite import AT_REFERENCE, Report, options_parser, progress, run
 
 WORK_NAMES = tuple(work.name for work in WORKS)
-PARTS = ("first-token", *WORK_NAMES, "held")
+PARTS = ("first-token", *WORK_NAMES, "turn", "dialects", "litellm", "held")
 WORKER_CLASSES = {"sqlite": ("threads",), "postgres": ("threads", "gevent")}
 QUICK = {"rounds": 1, "hold_seconds": 2.0, "held_threads": 40, "held_gevent": 100, "members": 8}
 MEMBERS = 40
@@ -90,6 +93,17 @@ def _measure(options: argparse.Namespace, report: Report, folder: Path) -> None:
             rows, get_rows = measure_held(services, provider, held, *common, **how)
             report.tables["Streams held at once, 20 chunks/s each"] = rows
             report.tables["GET of one conversation, 50/s, while those streams run"] = get_rows
+        if "turn" in options.parts:
+            rows = measure_turns(services, provider, hello, *common, options.rounds)
+            report.tables["A whole turn of 100 chunks, one every 10 ms"] = rows
+        if {"dialects", "litellm"} & options.parts:
+            threads = [one for one in services if one.worker_class == "threads"]
+            litellm = None
+            if "litellm" in (options.only or ()):  # it is large, and takes a minute to start
+                progress("starting LiteLLM's proxy")
+                litellm = stack.enter_context(running_litellm(provider, folder / "litellm"))
+            rows = measure_dialects(threads, provider, litellm, *common, options.rounds)
+            report.tables["The dialect of OpenAI, in times of /chat/completions"] = rows
         if works := options.parts.intersection(WORK_NAMES):
             rows = measure_chunks(services, works, *common, options.rounds)
             report.tables["CPU per 1,000 chunks (medians)"] = rows

@@ -77,7 +77,7 @@ class Round:
     window: Window
     quiet_s: list[float]
     get_s: list[float]
-    get_failures: Counter[str]
+    get_failures: dict[str, int]
 
 
 def measure_held(
@@ -135,7 +135,7 @@ def _hold(service: Service, provider: Provider, count: int, hold_s: float, repor
     during = [one for one in answers if start <= one[0] < end]
     failures = Counter(status for _at, _seconds, status in quiet + during if not status.startswith("2"))
     report.fail(f"GET during {what}, {service.name}", failures)
-    return Round(streamed, window, [one[1] for one in quiet], [one[1] for one in during], failures)
+    return Round(streamed, window, [one[1] for one in quiet], [one[1] for one in during], dict(failures))
 
 
 def _held_row(
@@ -173,7 +173,7 @@ def _held_row(
 def _get_row(service: Service, count: int, rounds: list[Round]) -> Row:
     """Without a window in every round there was nothing to measure, so the target is not met."""
     p99_ms = Spread.over([percentile(one.get_s, 0.99) * 1000 for one in rounds])
-    failed = sum(one.get_failures.total() for one in rounds)
+    failed = sum(sum(one.get_failures.values()) for one in rounds)
     cells = {
         "streams in": service.name,
         "streams": f"{count:,}",

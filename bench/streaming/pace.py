@@ -36,13 +36,13 @@ class Pace:
 
     @property
     def model(self) -> str:
-        """The name of the model, such as `ttft=10,every=5,chunks=200,text=3`."""
-        return f"ttft={self.ttft_ms},every={self.every_ms},chunks={self.chunks},text={self.text}"
+        """The name of the model, such as `ttft=10;every=5;chunks=200;text=3`."""
+        return f"ttft={self.ttft_ms};every={self.every_ms};chunks={self.chunks};text={self.text}"
 
     @classmethod
     def of_model(cls, model: str) -> Self:
         """Parse a model's name; ValueError if it is no such name."""
-        parts = dict(part.split("=", 1) for part in model.split(","))
+        parts = dict(part.split("=", 1) for part in model.split(";"))
         if parts.keys() != {"ttft", "every", "chunks", "text"}:
             raise ValueError(f"not the name of a pace: {model}")
         return cls(int(parts["ttft"]), int(parts["every"]), int(parts["chunks"]), int(parts["text"]))

@@ -23,7 +23,7 @@ from bench.streaming.sse import Broken, Reply, completion_reply, provider_reply
 READERS = {
     # peer -> the reader of its answers, and the bytes that only its first text can contain
     "service": (completion_reply, b"event: completion.delta"),
-    "provider": (provider_reply, b'"delta":{"content":"'),
+    "provider": (provider_reply, b'"delta":{"content":" '),
 }
 RECEIVED_AT_ONCE = 262144
 

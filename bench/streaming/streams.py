@@ -26,6 +26,7 @@ from chat_api.database.columns import new_id
 from chat_api.messages.models import Message
 
 LIMIT_S = 90.0
+NATIVE, CHAT = "/chat/completions", "/v1/chat/completions"
 ROWS_AT_ONCE = 1000
 Watch = Callable[[str, float, int], None]
 
@@ -73,12 +74,23 @@ class Provider:
     def stream(self, paces: Sequence[Pace], report: Report) -> StreamMeasurement:
         """The same streams, one after the other, without a service: what provider and client take alone."""
         requests = [
-            post_request(self.port, "/v1/chat/completions", "", _direct(pace), "Connection: close\r\n")
+            post_request(self.port, "/v1/chat/completions", "", question_of(pace), "Connection: close\r\n")
             for pace in paces
         ]
-        measurement = _run_client("provider", self.port, requests, paces, at_once=1)
+        measurement = run_client("provider", self.port, requests, paces, at_once=1)
         report.fail("the provider itself", measurement.failures)
         return measurement
+
+    def stream_through(self, relay: Gunicorn, paces: Sequence[Pace], report: Report, at_once: int) -> float:
+        """The same streams through the bare relay; its CPU in seconds."""
+        path = f"/relay/{self.port}"
+        requests = [
+            post_request(relay.port, path, "", question_of(pace), "Connection: close\r\n") for pace in paces
+        ]
+        before = cpu_seconds([relay.process.pid])
+        measurement = run_client("provider", relay.port, requests, paces, at_once)
+        report.fail("the bare relay", measurement.failures)
+        return cpu_between(before, cpu_seconds([relay.process.pid]))
 
 
 @contextmanager
@@ -119,16 +131,20 @@ class Exchange:
 
     @property
     def question(self) -> str:
-        """Different for each text."""
-        return f"Question {self.pace.text}: what does the fox do, “exactly”?"
+        """Different for each exchange."""
+        return f"Question {self.pace.text}: what does the fox do, “exactly”, in {self.conversation_id}?"
 
     @property
     def messages(self) -> list[tuple[str, str]]:
         """Role and content of what must be stored."""
         return [("user", self.question), ("assistant", self.pace.reply)]
 
-    def request(self, port: int) -> str:
+    def request(self, port: int, path: str = NATIVE) -> str:
         """The request that streams the reply, as text. The end of the reply ends the connection."""
+        if path == CHAT:
+            said = [{"role": "user", "content": self.question}]
+            body: dict[str, object] = {"model": f"paced/{self.pace.model}", "messages": said, "stream": True}
+            return post_request(port, path, self.member.account.token, body, "Connection: close\r\n")
         body = {
             "conversation_id": self.conversation_id,
             "provider_id": self.member.provider_id,
@@ -137,7 +153,18 @@ class Exchange:
             "stream": True,
         }
         headers = "Connection: close\r\n"
-        return post_request(port, "/chat/completions", self.member.account.token, body, headers)
+        return post_request(port, path, self.member.account.token, body, headers)
+
+
+@dataclass(frozen=True)
+class _Begun(Exchange):
+    """An exchange in another conversation than its question names."""
+
+    asked: str
+
+    @property
+    def question(self) -> str:
+        return self.asked
 
 
 @dataclass(frozen=True)
@@ -166,6 +193,7 @@ class Service:
         paces: Sequence[Pace],
         report: Report,
         *,
+        path: str = NATIVE,
         at_once: int = 1,
         start_gap_s: float = 0.0,
         finish_s: float = 0.0,
@@ -173,18 +201,22 @@ class Service:
     ) -> Streamed:
         """Stream these replies, each in a new conversation, and check them; failures go into the report.
 
+        With CHAT as `path` the service begins the conversations itself.
         `finish_s`: how long the service has for its work after the last stream. `watch` is called with "all running"
         and "first ended", when that was, and the client's process.
         """
         engine = sa.create_engine(self.database.url)
-        exchanges = _new_exchanges(engine, self.members, paces)
-        requests = [exchange.request(self.server.port) for exchange in exchanges]
+        exchanges = _new_exchanges(self.members, paces)
+        if path == NATIVE:
+            _create_conversations(engine, exchanges)
+        requests = [exchange.request(self.server.port, path) for exchange in exchanges]
         servers, databases = [self.server.process.pid], self.database.server_pids
         before = cpu_seconds(servers), cpu_seconds(databases)
-        measurement = _run_client("service", self.server.port, requests, paces, at_once, start_gap_s, watch)
+        peer = "service" if path == NATIVE else "provider"
+        measurement = run_client(peer, self.server.port, requests, paces, at_once, start_gap_s, watch)
         time.sleep(finish_s)
         after = cpu_seconds(servers), cpu_seconds(databases)
-        complaints = _complaints(engine, exchanges)
+        complaints = _complaints(engine, exchanges if path == NATIVE else _begun(engine, exchanges))
         engine.dispose()
         report.fail(f"{what}, {self.name}", measurement.failures)
         report.fail(f"{what}, {self.name}", Counter(complaints.values()))
@@ -192,7 +224,7 @@ class Service:
         return Streamed(measurement, failed, *map(cpu_between, before, after))
 
 
-def _run_client(
+def run_client(
     peer: str,
     port: int,
     requests: Sequence[str],
@@ -223,22 +255,37 @@ def _run_client(
     raise RuntimeError("the stream client failed; its own message stands above")
 
 
-def _direct(pace: Pace) -> dict[str, object]:
+def question_of(pace: Pace) -> dict[str, object]:
+    """The body of a request to the provider itself."""
     return {"model": pace.model, "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
 
 
-def _new_exchanges(engine: sa.Engine, members: Sequence[Member], paces: Sequence[Pace]) -> list[Exchange]:
+def _new_exchanges(members: Sequence[Member], paces: Sequence[Pace]) -> list[Exchange]:
     """A new conversation for each reply, distributed evenly over the members."""
-    exchanges = [
-        Exchange(member, new_id(), pace) for member, pace in zip(cycle(members), paces, strict=False)
-    ]
+    return [Exchange(member, new_id(), pace) for member, pace in zip(cycle(members), paces, strict=False)]
+
+
+def _create_conversations(engine: sa.Engine, exchanges: Sequence[Exchange]) -> None:
     rows = [
         {"user_id": one.member.account.user_id, "id": one.conversation_id, "title": "A streamed reply"}
         for one in exchanges
     ]
     with engine.begin() as connection:
         connection.execute(sa.insert(Conversation), rows)
-    return exchanges
+
+
+def _begun(engine: sa.Engine, exchanges: Sequence[Exchange]) -> list[Exchange]:
+    """The same in the conversations that the service has begun, found by what was asked."""
+    begun: list[Exchange] = []
+    with engine.connect() as connection:
+        for one in exchanges:
+            found = connection.execute(
+                sa.select(Message.conversation_id)
+                .where(Message.user_id == one.member.account.user_id)
+                .where(Message.content == one.question)
+            )
+            begun.append(_Begun(one.member, found.scalar() or one.conversation_id, one.pace, one.question))
+    return begun
 
 
 def _complaints(engine: sa.Engine, exchanges: Sequence[Exchange]) -> dict[int, str]:
