@@ -1,0 +1,3 @@
+// Where the service is: the address in index.html.
+
+export const SERVICE = document.querySelector("meta[name=service]").content.replace(/\/$/, "");
