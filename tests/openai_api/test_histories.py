@@ -1,0 +1,146 @@
+"""Histories that are sent whole are continued, edited and regenerated in one conversation."""
+
+import threading
+import time
+
+import pytest
+
+from tests.openai_api.door import HEADER, Door, assistant, refused, user
+from tests.support.api import Api
+from tests.support.provider import STALL, ScriptedProvider, openai_stream
+
+
+@pytest.fixture
+def door(ada: Api, provider: ScriptedProvider) -> Door:
+    found = Door.open(ada, provider)
+    found.script(*(openai_stream(f"Reply {number}") for number in range(1, 10)))
+    return found
+
+
+def test_a_chat_is_one_conversation(door: Door) -> None:
+    history = [{"role": "system", "content": "Be brief."}]
+    ids = set()
+    for number in range(1, 5):
+        history.append(user(f"Question {number}"))
+        conversation_id, text = door.talk(*history)
+        assert text == f"Reply {number}"
+        history.append(assistant(text))
+        ids.add(conversation_id)
+    assert len(ids) == 1
+    [conversation] = door.conversations()
+    assert (conversation["source"], conversation["message_count"]) == ("chat", 9)
+    assert door.said(conversation["id"]) == [(one["role"], one["content"]) for one in history]
+    assert door.sent[-1].json["messages"] == history[:-1]
+
+
+def test_an_edit_is_a_branch(door: Door) -> None:
+    door.talk(user("One"))
+    first, _ = door.talk(user("One"), assistant("Reply 1"), user("Two"))
+    edited, _ = door.talk(user("One"), assistant("Reply 1"), user("Two, edited"))
+    assert first == edited
+    assert [text for _, text in door.said(first)] == ["One", "Reply 1", "Two, edited", "Reply 3"]
+    assert len(door.said(first, "all")) == 6
+
+
+def test_the_same_again_is_another_reply(door: Door) -> None:
+    door.talk(user("One"))
+    first, _ = door.talk(user("One"), assistant("Reply 1"), user("Two"))
+    again, text = door.talk(user("One"), assistant("Reply 1"), user("Two"))
+    assert (again, text) == (first, "Reply 3")
+    assert [text for _, text in door.said(first)] == ["One", "Reply 1", "Two", "Reply 3"]
+    assert len(door.said(first, "all")) == 5
+
+
+def test_a_history_is_found_wherever_what_is_stored_of_it_ends(door: Door) -> None:
+    """Its end is looked up first, and the rest only where nothing of that is stored."""
+    first, _ = door.talk(user("One"))
+    unknown = [message for number in range(20) for message in (user(f"New {number}"), assistant("Yes"))]
+    for ending in range(0, len(unknown), 4):
+        again, _ = door.talk(user("One"), assistant("Reply 1"), *unknown[:ending], user(f"End {ending}"))
+        assert again == first
+    assert len(door.said(first, "all")) == 2 + 36 + 2 * 10  # 18 pairs, each stored once
+
+
+def test_equal_beginnings_are_no_history(door: Door) -> None:
+    ids = {door.talk({"role": "system", "content": "Classify."}, user("A text"))[0] for _ in range(3)}
+    assert len(ids) == 3
+
+
+def test_what_was_not_said_here_begins_a_conversation(door: Door) -> None:
+    first, _ = door.talk(user("One"))
+    other, _ = door.talk(user("One"), assistant("Something else"), user("Two"))
+    assert other != first
+    assert [text for _, text in door.said(other)] == ["One", "Something else", "Two", "Reply 2"]
+
+
+def test_nobody_elses_history_is_continued(door: Door, bob: Api) -> None:
+    first, _ = door.talk(user("One"))
+    his = Door.open(bob, door.provider)
+    his.script(openai_stream("His"))
+    second, _ = his.talk(user("One"), assistant("Reply 1"), user("Two"))
+    assert second != first
+    assert len(door.said(first)) == 2
+    refused(
+        his.ask(user("Hi"), headers={HEADER: f"conv_{first.replace('-', '')}"}),
+        404,
+        "not_found",
+        "conversation",
+    )
+    refused(his.ask(user("Hi"), conversation=first), 404, "not_found", "conversation")
+
+
+def test_a_native_conversation_is_continued(door: Door) -> None:
+    id_ = door.api.conversation()["id"]
+    door.api.message(id_, "One")
+    door.api.message(id_, "Two", role="assistant")
+    assert door.talk(user("One"), assistant("Two"), user("Three"))[0] == id_
+
+
+def test_a_named_conversation_is_continued(door: Door) -> None:
+    id_ = door.api.conversation()["id"]
+    named = f"conv_{id_.replace('-', '')}"
+    assert door.talk(user("One"), headers={HEADER: named}) == (id_, "Reply 1")
+    assert door.talk(user("Two"), conversation={"id": named})[0] == id_
+    assert door.talk(user("Two"), conversation=id_)[0] == id_
+    history = [
+        user("One"),
+        assistant("Reply 1"),
+        user("Two"),
+        assistant("Reply 2"),
+        user("Two"),
+        assistant("Reply 3"),
+    ]
+    assert door.talk(*history, user("Three"), headers={HEADER: named})[0] == id_
+    assert [text for _, text in door.said(id_)] == [*(one["content"] for one in history), "Three", "Reply 4"]
+    assert [one["content"] for one in door.sent[-1].json["messages"]] == [
+        *(one["content"] for one in history),
+        "Three",
+    ]
+    refused(door.ask(user("Hi"), headers={HEADER: "nonsense"}), 404, "not_found", "conversation")
+
+
+def test_metadata_is_the_conversations(door: Door) -> None:
+    id_, _ = door.talk(user("One"), metadata={"title": "A title", "topic": "travel"})
+    [found] = door.api.get("/chat/conversations?metadata[topic]=travel&source=chat").get_json()
+    assert (found["id"], found["title"]) == (id_, "A title")
+
+
+def test_the_same_at_the_same_time(door: Door) -> None:
+    """While one reply to them is written, the same messages begin a conversation of their own."""
+    first, _ = door.talk(user("One"))
+    history = [user("One"), assistant("Reply 1"), user("Two")]
+    door.script(openai_stream("Slow", STALL), openai_stream("Quick"))
+    slow = threading.Thread(target=lambda: door.ask(*history), daemon=True)
+    slow.start()
+    while len(door.sent) < 2:
+        time.sleep(0.01)
+    second, text = door.talk(*history)
+    assert (second != first, text) == (True, "Quick")
+    refused(door.ask(*history, conversation=first), 400, "conversation_locked", "conversation")
+    [running] = [
+        one
+        for one in door.api.get(f"/chat/conversations/{first}/completions").get_json()
+        if one["status"] == "in_progress"
+    ]
+    door.api.post(f"/chat/completions/{running['id']}/cancel")
+    slow.join()
