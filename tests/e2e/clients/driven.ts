@@ -21,6 +21,16 @@ export const recorded = async (input: RequestInfo | URL, init?: RequestInit): Pr
   return response;
 };
 
+/** Wait until the text of an upload is extracted. */
+export const textIsReady = async (id: string, token: string): Promise<void> => {
+  const headers = { Authorization: `Bearer ${token}` };
+  for (let tries = 0; tries < 150; tries++) {
+    if ((await fetch(`${baseUrl}/chat/attachments/${id}/text`, { headers })).status !== 409) return;
+    await new Promise(resolve => setTimeout(resolve, 200));
+  }
+  throw new Error("no text");
+};
+
 /** What a call answered; throws where it failed. */
 export const answered = <T>(call: { data?: T; error?: unknown; response?: Response }): NonNullable<T> => {
   if (call.error !== undefined) throw new Error(`${call.response?.url}: ${JSON.stringify(call.error)}`);

@@ -1,9 +1,9 @@
 // Drives operations with the client that @hey-api/openapi-ts generates.
 
-import { answered, baseUrl, finish, recorded, setting } from "./driven.ts";
+import { answered, baseUrl, finish, recorded, setting, textIsReady } from "./driven.ts";
 import { client } from "./generated/hey-api/client.gen.ts";
 import * as api from "./generated/hey-api/sdk.gen.ts";
-import type { CompletionEvent } from "./generated/hey-api/types.gen.ts";
+import type { CompletionEvent, CreateAttachment } from "./generated/hey-api/types.gen.ts";
 
 let token = "";
 client.setConfig({ baseUrl, fetch: recorded, auth: () => token });
@@ -63,6 +63,20 @@ const ofAttachment = { path: { attachment_id: attachment.id } };
 answered(await api.listAttachments(ofMessage));
 answered(await api.getAttachment(ofAttachment));
 answered(await api.deleteAttachment(ofAttachment));
+// of two kinds of bodies the generator knows the first
+const form = new FormData();
+form.set("file", new Blob(["Lisbon, Porto"]), "places.txt");
+const upload = answered(await api.createAttachment({
+  body: form as unknown as CreateAttachment, bodySerializer: null, headers: { "Content-Type": null },
+}));
+const content = answered(await api.getContent({ path: { attachment_id: upload.id }, parseAs: "text" }));
+if (String(content) !== "Lisbon, Porto") throw new Error(String(content));
+const ofUpload = { path: { attachment_id: upload.id } };
+const link = answered(await api.createLink({ ...ofUpload, body: { expires_in_s: 60, single_use: true } }));
+if (await (await fetch(baseUrl + link.url)).text() !== "Lisbon, Porto") throw new Error(link.url);
+await textIsReady(upload.id, token);
+const text = answered(await api.getText({ ...ofUpload, parseAs: "text" }));
+if (text !== "Lisbon, Porto") throw new Error(text);
 
 answered(await api.listCatalog());
 const provider = answered(await api.createProvider({ body: { name: "Echo", api_endpoint: setting("PROVIDER") } }));
@@ -92,6 +106,7 @@ answered(await api.cancelCompletion(ofCompletion));
 
 answered(await api.searchMessages({ query: { q: "hello" } }));
 answered(await api.getUsage());
+answered(await api.exportZip({ parseAs: "blob" }));
 const exported = answered(await api.exportAll({ parseAs: "text" }));
 answered(await api.importAll({ body: { file: new Blob([exported]) } }));
 

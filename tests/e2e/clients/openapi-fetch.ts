@@ -1,7 +1,7 @@
 // Drives every operation with openapi-typescript's types and openapi-fetch.
 
 import createClient from "openapi-fetch";
-import { answered, baseUrl, finish, recorded, setting } from "./driven.ts";
+import { answered, baseUrl, finish, recorded, setting, textIsReady } from "./driven.ts";
 import type { components, paths } from "./generated/types.ts";
 
 type CompletionEvent = components["schemas"]["CompletionEvent"];
@@ -71,6 +71,17 @@ const ofAttachment = { headers, params: { path: { attachment_id: attachment.id }
 answered(await client.GET("/chat/messages/{message_id}/attachments", ofMessage));
 answered(await client.GET("/chat/attachments/{attachment_id}", ofAttachment));
 answered(await client.DELETE("/chat/attachments/{attachment_id}", ofAttachment));
+const form = new FormData();
+form.set("file", new Blob(["Lisbon, Porto"]), "places.txt");
+const upload = answered(await client.POST("/chat/attachments", { headers, body: form as unknown as { file: string }, bodySerializer: () => form }));
+const ofUpload = { headers, params: { path: { attachment_id: upload.id } } };
+const content = answered(await client.GET("/chat/attachments/{attachment_id}/content", { ...ofUpload, parseAs: "text" }));
+if (content !== "Lisbon, Porto") throw new Error(String(content));
+const link = answered(await client.POST("/chat/attachments/{attachment_id}/link", { ...ofUpload, body: { expires_in_s: 60, single_use: true } }));
+if (await (await fetch(baseUrl + link.url)).text() !== "Lisbon, Porto") throw new Error(link.url);
+await textIsReady(upload.id, pair.access_token);
+const text = answered(await client.GET("/chat/attachments/{attachment_id}/text", { ...ofUpload, parseAs: "text" }));
+if (text !== "Lisbon, Porto") throw new Error(text);
 
 answered(await client.GET("/chat/llm-providers/catalog", { headers }));
 const provider = answered(await client.POST("/chat/llm-providers", { headers, body: { name: "Echo", api_endpoint: setting("PROVIDER") } }));
@@ -105,6 +116,7 @@ answered(await client.POST("/chat/completions/{completion_id}/cancel", ofComplet
 
 answered(await client.GET("/chat/search", { headers, params: { query: { q: "hello" } } }));
 answered(await client.GET("/chat/usage", { headers }));
+answered(await client.GET("/chat/export/zip", { headers, parseAs: "blob" }));
 const exported = answered(await client.GET("/chat/export", { headers, parseAs: "text" }));
 const file = new FormData();
 file.set("file", new Blob([exported as unknown as string]), "export.ndjson");
