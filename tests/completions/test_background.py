@@ -1,5 +1,6 @@
 """Completions in the background, previews of their own, and titles from the first words."""
 
+import threading
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from tests.support.provider import openai_stream
 
 @pytest.mark.happy_path("create_completion")
 def test_a_completion_in_the_background_is_answered_before_it_is_written(chat: Chat) -> None:
-    chat.script(openai_stream("By ", "the ", "river."))
+    may_begin = threading.Event()
+    chat.script(openai_stream(may_begin, "By ", "the ", "river."))
     answer = chat.ask(background=True)
+    may_begin.set()
     begun = answer.get_json()
     assert (answer.status_code, begun["status"]) == (202, "in_progress")
     assert answer.headers["Location"] == f"/chat/completions/{begun['id']}"

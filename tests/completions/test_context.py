@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from chat_api.completions import service
+from chat_api.completions import context, service
+from chat_api.messages import pages
 from tests.completions.chat import Chat, run_sql
+from tests.completions.test_branches import every, move
 from tests.support.api import Api
 from tests.support.provider import ScriptedProvider, openai_stream
 
@@ -217,6 +219,35 @@ def test_a_late_result_is_not_cut_off_from_its_call(narrow: Chat) -> None:
     assert not {3, 5, 6, 7} & set(sent_numbers(narrow))
 
 
+def test_a_late_result_whose_turns_do_not_fit_is_sent_without_its_call(narrow: Chat) -> None:
+    """Between it and its call no turn may be cut off; without them nothing of the conversation would be sent."""
+    say(narrow, "user")
+    narrow.api.calling(narrow.conversation_id, "call_1")
+    say(narrow, "user", "assistant", "user")
+    narrow.api.message(narrow.conversation_id, "6 late", role="tool", tool_call_id="call_1")
+    say(narrow, "assistant")
+    completion = narrow.reply(content="Well?")
+    assert sent_numbers(narrow) == [3, 4, 5, 7]
+    assert "6 late" in str(narrow.sent[-1].json["messages"])
+    assert completion["omitted_messages"] == 2
+
+
+def test_what_is_cut_to_the_window_is_read_once(narrow: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    list_page = pages.list_to_send
+
+    def listing(**given: Any) -> Any:
+        page = list_page(**given)
+        read.extend(message["position"] for message in page.items)
+        return page
+
+    monkeypatch.setattr(pages, "list_to_send", listing)
+    say(narrow, "system", *("user", "assistant") * 5)
+    narrow.reply(content="Well?")
+    assert sent_numbers(narrow) == [1, 10, 11]
+    assert len(read) == len(set(read))
+
+
 @pytest.mark.parametrize("named", [False, True])
 def test_messages_that_arrive_while_the_context_is_read_are_sent(
     chat: Chat, monkeypatch: pytest.MonkeyPatch, named: bool
@@ -235,6 +266,45 @@ def test_messages_that_arrive_while_the_context_is_read_are_sent(
     monkeypatch.setattr(service, "prepare_completion", prepare_slowly)
     chat.reply(content="Well?", **({"parent_id": leaf} if named else {}))
     assert sent_numbers(chat) == ([1, 2] if named else [1, 2, 3, 4])
+
+
+def test_a_path_that_is_moved_while_the_context_is_read_is_read_again(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another reply begins at another message, between the look for the branch and the reading of its messages."""
+    say(chat, "user", "assistant", "user")
+    first, _, last = (message["id"] for message in chat.messages)
+    list_page, moves = pages.list_to_send, [first]
+
+    def listing(**given: Any) -> Any:
+        if moves:
+            move(chat, moves.pop())
+        return list_page(**given)
+
+    monkeypatch.setattr(pages, "list_to_send", listing)
+    chat.reply(content=None, parent_id=last)
+    assert sent_numbers(chat) == [1, 2, 3]
+
+
+def test_a_path_that_is_moved_between_two_pages_is_read_again(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(chat, "user", "assistant", "user", "assistant", "user")
+    beside = chat.api.message(chat.conversation_id, "6 beside", parent_id=chat.messages[1]["id"])
+    last = every(chat)[4]["id"]
+    move(chat, last)
+    list_page, moves = pages.list_to_send, [beside["id"]]
+
+    def listing(**given: Any) -> Any:
+        page = list_page(**given)
+        if moves:
+            move(chat, moves.pop())
+        return page
+
+    monkeypatch.setattr(pages, "list_to_send", listing)
+    monkeypatch.setattr(context, "_PAGE", 2)
+    chat.reply(content=None, parent_id=last)
+    assert sent_numbers(chat) == [1, 2, 3, 4, 5]
 
 
 # -- dry_run ---------------------------------------------------------------------------------------------------

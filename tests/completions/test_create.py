@@ -45,6 +45,7 @@ def test_a_reply_has_all_fields(chat: Chat) -> None:
         "usage": {"prompt_tokens": 16, "completion_tokens": 3, "total_tokens": 19, "estimated": False},
         "finish_reason": "stop",
         "omitted_messages": 0,
+        "omitted_attachments": [],
         "warnings": [],
         "problem": None,
         "created_at": completion["created_at"],
@@ -278,6 +279,23 @@ def test_tokens_are_estimated_where_the_provider_does_not_say(chat: Chat, usage:
     assert found["completion_tokens"] == (written or 100)
     assert found["prompt_tokens"] == prompt or 10 <= found["prompt_tokens"] <= 20
     assert found["total_tokens"] == found["prompt_tokens"] + found["completion_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("details", "expected"),
+    [
+        ({"prompt_tokens_details": {"cached_tokens": 9}}, {"cached_tokens": 9}),
+        ({"completion_tokens_details": {"reasoning_tokens": 0}}, {"reasoning_tokens": 0}),
+        ({"prompt_tokens_details": None, "completion_tokens_details": {"reasoning_tokens": "5"}}, {}),
+    ],
+)
+def test_tokens_of_the_cache_and_of_thoughts_are_kept(chat: Chat, details: Any, expected: Any) -> None:
+    counts = {"prompt_tokens": 12, "completion_tokens": 7, **details}
+    chat.script(openai_stream("Hi", openai_chunk(usage=counts), usage=None))
+    completion = chat.reply()
+    known = {"prompt_tokens": 12, "completion_tokens": 7, "total_tokens": 19, "estimated": False}
+    assert completion["usage"] == known | expected
+    assert chat.get(completion["id"])["usage"] == known | expected
 
 
 def test_an_empty_reply_is_a_reply(chat: Chat) -> None:

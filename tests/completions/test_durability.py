@@ -379,6 +379,60 @@ def test_a_piece_that_comes_late_is_not_kept(chat: Chat, other_app: Flask) -> No
     assert found == []
 
 
+@contextmanager
+def checkpoints_refused(app: Flask, completion_id: str) -> Iterator[None]:
+    """The database refuses all that is to be saved of this reply, however often it is tried."""
+    with app.app_context():
+        is_postgres = db.engine.dialect.name == "postgresql"
+    on_table = "refused BEFORE INSERT ON completion_pieces"
+    if is_postgres:
+        run_sql(app, "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+                     "$$ BEGIN RAISE EXCEPTION 'a part is refused'; END $$")  # fmt: skip
+        run_sql(app, f"CREATE TRIGGER {on_table} FOR EACH ROW WHEN (NEW.completion_id = '{completion_id}') "
+                     "EXECUTE FUNCTION refuse()")  # fmt: skip
+    else:
+        run_sql(app, f"CREATE TRIGGER {on_table} WHEN NEW.completion_id = '{completion_id}' "
+                     "BEGIN SELECT RAISE(ABORT, 'a part is refused'); END")  # fmt: skip
+    try:
+        yield
+    finally:
+        run_sql(app, "DROP TRIGGER refused" + " ON completion_pieces" * is_postgres)
+        if is_postgres:
+            run_sql(app, "DROP FUNCTION refuse()")
+
+
+def test_a_checkpoint_that_is_refused_for_good_stops_nothing_else(
+    chat: Chat, app: Flask, other_app: Flask, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither the other replies' checkpoints, nor leases, nor a cancellation that came through another worker."""
+    more, end = threading.Event(), threading.Event()
+    app.extensions[EXTENSION]._supervisor._reports_at.clear()  # of another test's failures
+    chat.script(openai_stream("one ", more, "two ", end), openai_stream("And ", more, "so ", Pause(60)))
+    refused = chat.stream().until("one ")
+    other = chat.elsewhere()
+    stream = other.stream().until("And ")
+    with checkpoints_refused(other_app, refused.id):
+        more.set()
+        refused.until("one two ")
+        wait_until_durable(other_app, stream.id, "And so ")
+        wait_for(lambda: "replies could not be made durable: the database refused" in caplog.text)
+        assert "completions.checkpoints._SAVE: " in caplog.text
+        assert [record.levelname for record in caplog.records if "refused" in record.getMessage()] == [
+            "ERROR"
+        ]
+        lease = "SELECT lease_expires_at FROM completions WHERE id = :id"
+        before = run_sql(other_app, lease, id=refused.id)
+        app.extensions[EXTENSION]._supervisor._due.clear()
+        wait_for(lambda: run_sql(other_app, lease, id=refused.id) != before)
+        chat.on(other_app).api.post(f"/chat/completions/{stream.id}/cancel")
+        stream.rest()
+        assert stream.end.name == "completion.cancelled"
+        end.set()
+        refused.rest()
+        wait_for(lambda: not app.extensions[EXTENSION]._supervisor._checkpoints)
+    assert chat.said[-1] == ("assistant", "one two ", "completed")
+
+
 # -- clocks ---------------------------------------------------------------------------------------------------
 
 
@@ -451,14 +505,14 @@ def begun_by_a_dead_worker(chat: Chat, app: Flask, said: str = "So ") -> str:
 def test_failures_that_repeat_are_logged_once_a_minute_with_their_number(
     app: Flask, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(running: list[Any]) -> None:
+    def fail() -> None:
         raise Unavailable("No space left on device.")
 
     clock = [1000.0]
     monkeypatch.setattr(supervisor.time, "monotonic", lambda: clock[0])
     watched = Supervisor(app.extensions[EXTENSION])
     for _ in range(5 * 120):
-        watched._try(fail, [])
+        watched._try("save", fail)
         clock[0] += 0.2
     records = [record for record in caplog.records if "could not be made durable" in record.getMessage()]
     assert [record.__dict__["times"] for record in records] == [1, 300]

@@ -130,6 +130,31 @@ def test_what_was_learned_is_forgotten_after_a_week(app: Flask, chat: Chat) -> N
     assert learned(app, chat)[chat.model]["learned_at"] >= time.time() - 60
 
 
+def test_what_later_replies_learn_is_added(app: Flask, chat: Chat) -> None:
+    chat.script(NO_TEMPERATURE, openai_stream("Hello"))
+    chat.reply(parameters={"temperature": 0.2})
+    chat.script(error_answer(400, "Unsupported parameter: 'seed'"), openai_stream("Hello"))
+    chat.reply(parameters={"seed": 1})
+    assert sorted(learned(app, chat)[chat.model]["without"]) == ["seed", "temperature"]
+
+
+def test_a_later_complaint_keeps_earlier_ones_no_longer(app: Flask, chat: Chat) -> None:
+    learn(chat)
+    aged = learned(app, chat)
+    aged[chat.model]["learned_at"] -= learned_options.KEPT_S - 600
+    run_sql(
+        app,
+        "UPDATE llm_providers SET learned_options = :text WHERE id = :id",
+        text=orjson.dumps(aged).decode(),
+        id=chat.provider_id,
+    )
+    chat.script(NO_TEMPERATURE, openai_stream("Hello"))
+    chat.reply(parameters={"temperature": 0.2})
+    known = learned(app, chat)[chat.model]
+    assert (known["without"], known["stream_options"]) == (["temperature"], False)
+    assert known["learned_at"] == aged[chat.model]["learned_at"]
+
+
 def test_a_provider_remembers_fifty_models(app: Flask, chat: Chat) -> None:
     now = int(time.time())
     full = {f"m{n}": {"stream_options": False, "learned_at": now} for n in range(learned_options.MAX_MODELS)}

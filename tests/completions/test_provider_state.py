@@ -199,6 +199,24 @@ def test_it_goes_to_no_other_provider(eve: Api, provider: ScriptedProvider, chat
     assert "reasoning_content" not in sent["request"]["body"]["messages"][1]
 
 
+def test_thoughts_of_claude_go_to_no_other_model_or_provider(
+    eve: Api, provider: ScriptedProvider, claude: Chat
+) -> None:
+    blocks: list[dict[str, Any]] = [
+        THINKING,
+        {"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {}},
+    ]
+    claude.script(claude_stream(*blocks))
+    claude.reply(content="Weather?")
+    answer(claude, "toolu_1")
+    other = Chat.begin(eve, provider, api_format="anthropic")
+    for given in ({"model": "claude-other"}, {"provider_id": other.provider_id, "model": claude.model}):
+        body = claude.ask(query="?dry_run=true", **given).get_json()["request"]["body"]
+        assert body["messages"][1]["content"] == blocks[1:], given
+    own = claude.ask(query="?dry_run=true").get_json()["request"]["body"]
+    assert own["messages"][1]["content"] == blocks
+
+
 def test_clients_do_not_get_it(chat: Chat) -> None:
     chat.script(stream({"reasoning_content": "hm"}, call(extra_content=SIGNATURE)))
     streamed = chat.stream(content="Weather?")

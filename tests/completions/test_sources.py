@@ -16,7 +16,6 @@ from tests.support.provider import (
     ScriptedProvider,
     anthropic_delta,
     anthropic_event,
-    json_answer,
     openai_chunk,
     openai_stream,
     sse,
@@ -159,21 +158,3 @@ def test_reasoning_whose_end_alone_is_marked(openai_chat: Chat) -> None:
     again.rest()
     assert again.text == "Hello"
     assert again.end == stream.end
-
-
-def test_picture_alone_is_no_empty_reply(openai_chat: Chat) -> None:
-    chat = openai_chat
-    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 2_000_000}}
-    choice = {"message": {"role": "assistant", "content": "", "images": [image]}, "finish_reason": "stop"}
-    chat.script(
-        json_answer({"choices": [choice]}),
-        openai_stream("Here it is.", openai_chunk({"images": [image]})),
-    )
-    completion = chat.reply()
-    assert completion["status"] == "completed"
-    assert (
-        completion["message"]["content"] == "[The model made a picture, which this service can't show yet.]"
-    )
-    beside = chat.reply()
-    assert (beside["message"]["content"], beside["status"]) == ("Here it is.", "completed")
-    assert beside["warnings"] == ["The model made a picture, which this service can't show yet."]

@@ -43,6 +43,17 @@ def test_a_ticket_opens_nothing_else(app: Flask, chat: Chat) -> None:
     assert browser.get("/auth/me", headers={"Authorization": f"Bearer {ticket}"}).status_code == 401
 
 
+def test_a_caller_of_an_earlier_request_needs_no_ticket_and_gets_nothing(app: Flask, chat: Chat) -> None:
+    """What a ticket says is bound to its request, even where several have one application context."""
+    completion = chat.reply()
+    url = ticket_of(chat.api, completion["id"])
+    browser = Api(app)
+    with app.app_context():
+        assert browser.get(url).status_code == 200
+        for path in (url.partition("?")[0], f"/chat/completions/{completion['id']}", "/chat/conversations"):
+            assert browser.get(path).status_code == 401
+
+
 def test_a_ticket_is_over_after_a_minute(app: Flask, chat: Chat) -> None:
     url = ticket_of(chat.api, chat.reply()["id"])
     with time_machine.travel(datetime.now(UTC) + timedelta(seconds=59)):
@@ -57,6 +68,7 @@ def test_what_is_no_ticket_opens_nothing(app: Flask, chat: Chat) -> None:
     forged = tickets.URLSafeTimedSerializer("another secret", salt="chat-api ticket").dumps(["x"])
     for wrong in ("", "x", ticket[:-1], ticket.swapcase(), forged, str(chat.api.token), "é", "a.b.c"):
         assert Api(app).get(path, query_string={"ticket": wrong}).status_code == 401, wrong
+    assert Api(app).get(path, environ_overrides={"QUERY_STRING": "ticket=\xff"}).status_code == 400
 
 
 def test_nobody_gets_a_ticket_for_the_completion_of_another(ada: Api, bob: Api, chat: Chat) -> None:

@@ -11,6 +11,7 @@ from chat_api.completions import finalize
 from chat_api.completions import service as completions
 from chat_api.messages import routes
 from chat_api.messages import service as messages
+from chat_api.messages.tool_results import require_call
 from chat_api.search_index.writer import words_of
 from chat_api.transfer import conversation_importer
 from tests.completions.chat import Chat
@@ -19,6 +20,8 @@ from tests.transfer.exports import conversation, file_of, message
 
 KEY = {"Idempotency-Key": "words before locks"}
 KEPT = "Something with words"
+# the supervisor writes as well, for a moment; whoever cuts a text under the lock holds it for as long as this waits
+WAIT_S = 2
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ def cut(app: Flask, backend: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     texts: list[str] = []
 
     def watched(text: str) -> list[str]:
-        with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+        with closing(sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             other.execute("ROLLBACK")
         texts.append(text)
@@ -39,6 +42,31 @@ def cut(app: Flask, backend: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for module in (routes, messages, completions, finalize, conversation_importer):
         monkeypatch.setattr(module, "words_of", watched)
     return texts
+
+
+def test_others_can_write_while_a_call_is_looked_for(
+    app: Flask, chat: Chat, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result with a key looks for its call before the transaction, however many calls there are."""
+    if backend != "sqlite":
+        pytest.skip("Postgres has a lock for each conversation.")
+    path = app.config["DATABASE_URL"].removeprefix("sqlite:///")
+    looked_for: list[str] = []
+
+    def watched(**scope: str) -> None:
+        with closing(sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("ROLLBACK")
+        looked_for.append(scope["tool_call_id"])
+        require_call(**scope)
+
+    monkeypatch.setattr(routes, "require_call", watched)
+    chat.api.calling(chat.conversation_id, "call_1")
+    result = {"conversation_id": chat.conversation_id, "role": "tool", "content": "42"}
+    for call_id, status in (("call_1", 201), ("call_2", 400)):
+        body, key = {**result, "tool_call_id": call_id}, {"Idempotency-Key": call_id}
+        assert chat.api.post("/chat/messages", body, headers=key).status_code == status
+    assert looked_for == ["call_1", "call_2"]
 
 
 def post(chat: Chat, headers: dict[str, str] | None = None) -> None:

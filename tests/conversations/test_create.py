@@ -22,6 +22,8 @@ def test_a_created_conversation_is_empty_and_returned_whole(ada: Api) -> None:
         "pinned": False,
         "message_count": 0,
         "active_leaf_id": None,
+        "metadata": {},
+        "source": "native",
         "created_at": conversation["created_at"],
         "updated_at": conversation["created_at"],
     }

@@ -14,21 +14,27 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
+from chat_api.auth import throttle
 from chat_api.auth.models import ThrottleCounter as Counter
 from chat_api.database.columns import UTCDateTime, now
 from chat_api.database.dialect import is_postgres
 from chat_api.database.session import db
 from chat_api.database.statements import (
+    EXTENSION,
     IntegrityFailed,
     Statement,
     StatementFailed,
     execute_at_end,
     fetch_pipelined,
+    fetch_pipelined_and_commit,
+    read_each,
     transaction,
+    write_each_and_commit,
 )
-from chat_api.errors import NotFound, Unavailable
+from chat_api.errors import NotFound, Unavailable, is_transient
 from tests.conftest import serving
 from tests.support.api import Api
+from tests.support.uploads import uploaded
 
 Serve = Callable[..., Any]
 
@@ -187,6 +193,68 @@ def test_a_refused_statement_says_so_without_its_values(app: Flask, prefix: str)
         with pytest.raises(IntegrityFailed) as caught:
             insert_and_commit(prefix, 1)
     assert prefix not in str(caught.value)
+    assert str(caught.value).startswith(
+        "a statement without a name: "
+    )  # as it is of no module of the service
+
+
+@on_postgres
+def test_a_refusal_names_the_statement(serve: Serve) -> None:
+    with serve() as app:
+        compiled = app.extensions[EXTENSION]._compile(throttle._EXPIRY)
+        compiled.sql += " refused"
+        with pytest.raises(StatementFailed, match=r"^auth\.throttle\._EXPIRY: SyntaxError: "):
+            throttle._EXPIRY.first(key="", moment=now())
+
+
+@contextmanager
+def refusing(app: Flask, prefix: str, sqlstate: str, words: str) -> Iterator[None]:
+    """Postgres refuses counters whose keys begin so, in Citus's words."""
+    name = f"refuse_{prefix}"
+    with app.app_context():
+        with db.engine.begin() as connection:
+            connection.exec_driver_sql(
+                f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS "
+                f"$$ BEGIN RAISE EXCEPTION '{words}' USING ERRCODE = '{sqlstate}'; END $$"
+            )
+            connection.exec_driver_sql(
+                f"CREATE TRIGGER {name} BEFORE INSERT ON throttle_counters FOR EACH ROW "
+                f"WHEN (starts_with(NEW.key, '{prefix}')) EXECUTE FUNCTION {name}()"
+            )
+        try:
+            yield
+        finally:
+            with db.engine.begin() as connection:
+                connection.exec_driver_sql(f"DROP TRIGGER {name} ON throttle_counters")
+                connection.exec_driver_sql(f"DROP FUNCTION {name}()")
+
+
+@on_postgres
+@pytest.mark.parametrize(
+    ("sqlstate", "words", "passes"),
+    [
+        ("0A000", "could not run distributed query with FOR UPDATE/SHARE commands", False),
+        ("0A000", "cached plan must not change result type", True),
+        ("XX000", "failure on connection marked as essential: 10.0.0.2:5432", True),
+        ("XX000", "server closed the connection unexpectedly", True),
+        ("08006", "connection to the remote node 10.0.0.2:5432 failed with the following error", True),
+        ("08006", "could not establish any connections to the node 10.0.0.2:5432 after 30000 ms", True),
+        ("XX000", "cache lookup failed for relation 16384", False),
+    ],
+)
+def test_what_passes_of_what_citus_says(
+    app: Flask, prefix: str, sqlstate: str, words: str, passes: bool
+) -> None:
+    with refusing(app, prefix, sqlstate, words):
+        with pytest.raises(Unavailable if passes else StatementFailed) as caught:
+            insert_and_commit(prefix, 1)
+        with pytest.raises(sa.exc.DBAPIError) as met, db.engine.begin() as connection:  # the session's road
+            connection.execute(sa.insert(Counter).values(key=prefix, count=1, expires_at=now()))
+        assert is_transient(met.value) is passes
+    if isinstance(caught.value, Unavailable):
+        assert caught.value.headers["Retry-After"] == "1"
+    else:
+        assert words in str(caught.value)
 
 
 def test_a_request_waits_no_longer_than_it_is_set_to_for_a_connection(
@@ -384,6 +452,22 @@ def test_one_of_several_that_fails_undoes_the_transaction(app: Flask, prefix: st
         assert counts(prefix) == [2]
 
 
+@on_postgres
+def test_a_transaction_whose_first_statement_is_refused_is_rolled_back(app: Flask, prefix: str) -> None:
+    def refuse() -> None:
+        try:
+            insert(prefix, 1)
+        except IntegrityFailed:
+            raise NotFound("counter") from None
+
+    with app.app_context():
+        insert_and_commit(prefix, 1)
+        for _ in range(app.extensions[EXTENSION]._size):  # whichever connection comes next
+            with pytest.raises(NotFound):
+                in_a_transaction(refuse)
+            assert counts(prefix) == [1]
+
+
 def test_statements_go_together_in_the_sessions_transaction(app: Flask, prefix: str) -> None:
     with app.app_context():
         db.session.execute(sa.select(sa.literal(1)))
@@ -396,6 +480,66 @@ def test_statements_go_together_in_the_sessions_transaction(app: Flask, prefix: 
 def test_statements_go_together_in_transactions_only(app: Flask, prefix: str) -> None:
     with app.app_context(), pytest.raises(RuntimeError):
         fetch_pipelined((COUNTS, {"prefix": prefix}))
+
+
+def insertion(prefix: str, count: int) -> tuple[Statement, dict[str, Any]]:
+    return INSERT, {"key_": f"{prefix}{count}", "count_": count, "at": now()}
+
+
+def test_statements_that_are_a_transaction_are_committed_and_see_each_other(app: Flask, prefix: str) -> None:
+    with app.app_context():
+        found = fetch_pipelined_and_commit(
+            insertion(prefix, 1), (COUNTS, {"prefix": prefix}), insertion(prefix, 2)
+        )
+        assert found == [[], [(1,)], []]
+        assert seen_by_others(app, prefix) == [1, 2]
+
+
+def test_statements_that_are_a_transaction_are_undone_together(app: Flask, prefix: str) -> None:
+    with app.app_context():
+        with pytest.raises(IntegrityFailed):
+            fetch_pipelined_and_commit(
+                insertion(prefix, 1), insertion(prefix, 2), insertion(prefix, 1), insertion(prefix, 3)
+            )
+        assert counts(prefix) == []
+        fetch_pipelined_and_commit(insertion(prefix, 4))
+        assert counts(prefix) == [4]
+
+
+def test_statements_that_are_a_transaction_stand_in_no_other(app: Flask, prefix: str) -> None:
+    with app.app_context(), transaction(), pytest.raises(RuntimeError):
+        fetch_pipelined_and_commit(insertion(prefix, 1))
+
+
+def test_writes_that_have_nothing_to_do_with_each_other_are_each_stored_or_refused(
+    app: Flask, prefix: str
+) -> None:
+    with app.app_context():
+        insert_and_commit(prefix, 250)
+        errors = write_each_and_commit([insertion(prefix, count) for count in range(500)])
+        assert [bool(error) for error in errors] == [count == 250 for count in range(500)]
+        assert isinstance(errors[250], IntegrityFailed)
+        assert counts(prefix) == list(range(500))
+        assert write_each_and_commit([]) == []
+        assert write_each_and_commit([insertion(prefix, 500)]) == [None]
+
+
+def test_reads_that_have_nothing_to_do_with_each_other_each_have_their_rows(app: Flask, prefix: str) -> None:
+    with app.app_context():
+        write_each_and_commit([insertion(prefix, count) for count in range(3)])
+        reads = [(COUNTS, {"prefix": f"{prefix}{count}"}) for count in (2, 9, 0, 1)] * 100
+        assert read_each(reads) == [[(2,)], [], [(0,)], [(1,)]] * 100
+
+
+@on_postgres
+def test_a_read_that_is_refused_costs_the_others_nothing(app: Flask, prefix: str) -> None:
+    with app.app_context():
+        insert_and_commit(prefix, 1)
+        first, refused, last = read_each(
+            [(COUNTS, {"prefix": prefix}), (DIVIDED, {"text": "1"}), (COUNTS, {"prefix": prefix})]
+        )
+        assert (first, last) == ([(1,)], [(1,)])
+        assert isinstance(refused, StatementFailed)
 
 
 def test_a_transaction_without_a_statement_is_none(app: Flask, prefix: str) -> None:
@@ -482,3 +626,27 @@ def test_a_refusal_of_ours_lets_the_next_one_write(serve: Serve, prefix: str) ->
             in_a_transaction(lambda: insert(prefix, 1), lambda: insert_last(prefix, 2), refuse)
         insert_and_commit(prefix, 3)
         assert counts(prefix) == [3]
+
+
+def test_a_request_that_reads_takes_one_connection(app: Flask, ada: Api) -> None:
+    """However many statements it runs: those who hold one and wait for another would wait for each other."""
+    message = ada.message(ada.conversation()["id"])
+    path = f"/chat/attachments/{uploaded(ada, message_id=message['id'])['id']}"
+    held: list[int] = []
+    with app.app_context():
+        pool = db.engine.pool
+    before = pool.checkedout()  # type: ignore[attr-defined]
+
+    def note(*_: object) -> None:
+        held.append(pool.checkedout() - before)  # type: ignore[attr-defined]
+
+    sa.event.listen(pool, "checkout", note)
+    try:
+        for wanted in (path, f"{path}/content", f"/chat/messages/{message['id']}/attachments?after=5"):
+            assert ada.get(wanted).status_code == 200
+        draft = uploaded(ada, b"a draft", name="a.txt", claimed="")
+        held.clear()
+        assert ada.get(f"/chat/attachments/{draft['id']}").status_code == 200  # two statements
+    finally:
+        sa.event.remove(pool, "checkout", note)
+    assert max(held) == 1

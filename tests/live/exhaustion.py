@@ -6,7 +6,6 @@ and descriptors. Bounds in tests are ratios to the same watch without an attack,
 
 import json
 import multiprocessing
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -125,8 +124,3 @@ class _Client:
 def cpu_of(server: GunicornServer) -> float:
     """Seconds of CPU that the workers have used so far."""
     return _cpu_s([psutil.Process(pid) for pid in server.worker_pids()])
-
-
-def open_descriptors(server: GunicornServer) -> int:
-    """How many files and sockets the workers have open."""
-    return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in server.worker_pids())

@@ -241,6 +241,16 @@ def check_messages(run: Run) -> None:
         run.problems.append("A message is there twice.")
 
 
+def unexplained(log: str) -> list[str]:
+    """The lines of a log that no fault explains: errors of requests that nobody expected, and bare tracebacks."""
+    return [
+        line
+        for line in log.splitlines()
+        if line.startswith("Traceback ")
+        or ('"level":"error"' in line and '"logger":"chat_api.errors"' in line)
+    ]
+
+
 # -- the run --------------------------------------------------------------------------------------------------
 
 
@@ -266,11 +276,7 @@ def soak(database: str, seconds: float) -> Run:
         after = holdings(run)
         check_holdings(run, before, after)
         check_messages(run)
-        if "Traceback" in server.log or '"level":"error"' in server.log.replace(" ", ""):
-            errors = [line for line in server.log.splitlines() if '"level":"error"' in line]
-            run.problems += [f"log: {line[:300]}" for line in errors if '"logger":"chat_api.errors"' in line][
-                :5
-            ]
+        run.problems += [f"log: {line[:300]}" for line in unexplained(server.log)[:5]]
         print(
             f"{database}: {sum(run.responses.values())} responses {dict(run.responses)}, faults {dict(run.faults)}"
         )

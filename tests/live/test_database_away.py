@@ -369,5 +369,11 @@ def test_a_read_only_disk_is_503_until_it_can_be_written_again(small_disk: Path)
         assert_unavailable(person.post("/chat/conversations", {"user_id": person.user["id"], "title": "T"}))
         assert_unavailable(Answer(*server.request("POST", "/auth/login", person.credentials)))
         subprocess.run([*remount[:2], "remount,rw", remount[3]], check=True)
-        assert person.say(conversation_id, "after").status == 201
-        assert [message["content"] for message in person.messages(conversation_id)] == ["before", "after"]
+        said = [person.say(conversation_id, f"after {number}").status for number in range(10)]
+        assert said == [201] * 10, "Connections that were opened meanwhile are read-only for ever."
+        assert [message["content"] for message in person.messages(conversation_id)][:2] == [
+            "before",
+            "after 0",
+        ]
+        made = [person.post("/chat/conversations", {"title": "T"}).status for _ in range(10)]
+        assert made == [201] * 10

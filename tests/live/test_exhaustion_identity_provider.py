@@ -15,6 +15,8 @@ from tests.live.client import SETTINGS, Person
 from tests.live.exhaustion import percentile, watching
 from tests.support.server import GunicornServer
 
+pytestmark = pytest.mark.nightly
+
 ISSUER, AUDIENCE = "https://id.example.org/", "chat"
 ATTACKERS, ATTACK_S = 24, 4
 

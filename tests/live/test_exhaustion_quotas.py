@@ -7,23 +7,33 @@ import pytest
 from tests.live.client import SETTINGS, Answer, Person, assert_problem, wait_until
 from tests.support.server import GunicornServer
 
-QUOTAS = {
+pytestmark = pytest.mark.nightly
+
+SETTINGS_OF = {
     "conversations": "MAX_CONVERSATIONS_PER_USER",
     "messages": "MAX_MESSAGES_PER_USER",
+    "message_bytes": "MAX_MESSAGE_BYTES_PER_USER",
     "attachments": "MAX_ATTACHMENTS_PER_USER",
     "providers": "MAX_PROVIDERS_PER_USER",
     "configs": "MAX_CONFIGS_PER_USER",
     "stored_responses": "MAX_STORED_RESPONSES_PER_USER",
 }
-LIMIT, MAX_BYTES = 3, 5000
+LIMIT = 3
+LIMITS = {"message_bytes": 5000, "providers": 30}  # each config needs a provider
+# the others, and the test that tries them
+ELSEWHERE = {
+    "completions": "tests/users/test_quotas.py",
+    "tokens": "tests/auth/test_tokens.py",
+    "attachment_drafts": "tests/attachments/test_upload.py",
+    "file_bytes": "tests/attachments/test_upload.py",
+}
 
 
 @pytest.fixture(scope="module")
 def server(database_url: str) -> Iterator[GunicornServer]:
     """Two workers, each with its own memory of what a user has stored."""
     settings = SETTINGS | {"DATABASE_URL": database_url, "WEB_CONCURRENCY": "2"}
-    settings |= dict.fromkeys(QUOTAS.values(), str(LIMIT))
-    settings |= {"MAX_MESSAGE_BYTES_PER_USER": str(MAX_BYTES), "MAX_PROVIDERS_PER_USER": "50"}
+    settings |= {setting: str(LIMITS.get(quota, LIMIT)) for quota, setting in SETTINGS_OF.items()}
     with GunicornServer(settings, migrate=False) as running:
         yield running
 
@@ -37,8 +47,12 @@ def create_stored(person: Person) -> Answer:
     return person.post("/chat/llm-providers", body, key=f"k{len(person.get('/chat/llm-providers').body)}")
 
 
+def create_provider(person: Person) -> Answer:
+    return person.post("/chat/llm-providers", {"name": "P", "api_endpoint": "https://p.example/v1"})
+
+
 def create_config(person: Person) -> Answer:
-    provider = person.post("/chat/llm-providers", {"name": "P", "api_endpoint": "https://p.example/v1"})
+    provider = create_provider(person)
     body = {"user_id": person.user["id"], "provider_id": provider.body["id"], "api_key": "sk-0123456789"}
     return person.post("/chat/user-llm-configs", body)
 
@@ -62,9 +76,16 @@ WAYS: dict[str, Callable[[Person], Callable[[Person], Answer]]] = {
     "messages": sayer("x"),
     "message_bytes": sayer("x" * 2400),
     "attachments": labeller,
+    "providers": lambda _: create_provider,
     "configs": lambda _: create_config,
     "stored_responses": lambda _: create_stored,
 }
+
+
+def test_each_quota_is_tried(server: GunicornServer) -> None:
+    usage = Person(server).get("/chat/usage").body
+    assert usage.keys() == WAYS.keys() | ELSEWHERE.keys()
+    assert SETTINGS_OF.keys() == WAYS.keys()
 
 
 @pytest.mark.parametrize("quota", WAYS)
@@ -82,7 +103,7 @@ def test_each_quota_has_a_clear_error(server: GunicornServer, quota: str) -> Non
     assert answer.body["code"] == "quota_exceeded"
     assert (answer.body["quota"], answer.body["limit"]) == (
         quota,
-        MAX_BYTES if quota == "message_bytes" else LIMIT,
+        LIMITS.get(quota, LIMIT),
     )
     assert f"{answer.body['limit']} " in answer.body["detail"]
     assert "MAX_" in answer.body["detail"]

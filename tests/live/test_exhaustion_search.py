@@ -1,29 +1,18 @@
 """Searches made to be expensive: prefixes, phrases that never match, long messages, many at once."""
 
 import time
-from collections.abc import Iterator
 from urllib.parse import urlencode
 
 import pytest
 
-from tests.live.client import SETTINGS, Answer, Person, at_once
+from tests.live.client import Answer, Person, at_once
 from tests.live.exhaustion import percentile, watching
 from tests.support.server import GunicornServer
 
+pytestmark = pytest.mark.nightly
+
 MESSAGES, WORDS = 24, 60_000  # about 4.8 MB of words of two and three characters
 LETTERS = "abcdefgh"
-
-
-@pytest.fixture(scope="module")
-def server(database_url: str) -> Iterator[GunicornServer]:
-    settings = SETTINGS | {"DATABASE_URL": database_url, "WEB_CONCURRENCY": "2", "THREADS": "8"}
-    with GunicornServer(settings, migrate=False) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def innocent(server: GunicornServer) -> Person:
-    return Person(server)
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,13 @@ from tests.live.exhaustion import Watch, percentile, watching
 from tests.support.server import GunicornServer
 from tests.transfer.exports import conversation, file_of, message
 
+pytestmark = pytest.mark.nightly
+
 LONGEST_POST_S = 0.25
 LONG, LARGE = 2500, 150  # messages: many small ones, and some of 6 KB
 # the same in the sizes that were reported: 14.6 MB in one conversation, 20,000 messages in two branches
 FULL_LONG, FULL_LARGE = 10_000, 2050
-FULL = [pytest.mark.nightly, pytest.mark.timeout(1800)]
+FULL = pytest.mark.timeout(1800)
 Line = dict[str, Any]
 
 
@@ -36,21 +38,11 @@ def server(database_url: str) -> Iterator[GunicornServer]:
 
 
 @pytest.fixture(scope="module")
-def innocent(server: GunicornServer) -> Person:
-    return Person(server)
-
-
-@pytest.fixture(scope="module")
 def idle_s(server: GunicornServer, innocent: Person) -> float:
     """The 99th percentile of what a POST takes while nothing else happens."""
     with watching(server, innocent) as watch:
         time.sleep(2)
     return percentile(watch.posts_s, 99)
-
-
-@pytest.fixture
-def attacker(server: GunicornServer) -> Person:
-    return Person(server)
 
 
 def require_unhurt(watch: Watch, server: GunicornServer, idle_s: float) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.client import SETTINGS, Person, all_workers, at_once
+from tests.live.client import SETTINGS, Person, all_workers, assert_unavailable, at_once
+from tests.live.uploads import send_file
 from tests.support.server import GunicornServer
 
 TOKEN = "the operator's token"
@@ -68,3 +69,26 @@ def test_a_full_disk_costs_no_response_and_no_worker(database_url: str, small_di
         assert status == 200
         assert b'chat_api_requests_total{method="POST",route="/chat/messages",status="201"} 30.0' in body
         assert all_workers(server) == workers
+
+
+def test_an_upload_that_does_not_fit_leaves_nothing_and_others_go_on(
+    database_url: str, small_disk: Path
+) -> None:
+    settings = SETTINGS | {"DATABASE_URL": database_url, "DATA_DIR": str(small_disk / "data")}
+    with GunicornServer(settings, migrate=False) as server:
+        person = Person(server)
+        conversation_id = person.conversation()
+        files = small_disk / "data" / "files"
+        fitting = send_file(person, b"x" * 500_000)
+        assert fitting.status == 201, fitting
+        free = os.statvfs(small_disk).f_bavail
+        for answer in at_once(
+            [partial(send_file, person, bytes([number]) * 3_000_000) for number in range(4)]
+        ):
+            assert_unavailable(answer)
+        assert list((files / "incoming").iterdir()) == []
+        assert len(list(files.glob("*-*/*"))) == 1
+        assert os.statvfs(small_disk).f_bavail == free
+        assert person.say(conversation_id, "Hello").status == 201
+        assert person.get(fitting.body["file_path"]).body == b"x" * 500_000
+        assert send_file(person, b"y" * 500_000).status == 201

@@ -18,6 +18,8 @@ from typing import Any
 import psutil
 import pytest
 
+from chat_api.attachments.slots import MAX_DOWNLOADS, MAX_UPLOADS
+from chat_api.completions.preparing import MAX_PREPARING
 from chat_api.server.listening import documentation_url
 from tests.live.client import (
     SETTINGS,
@@ -66,7 +68,7 @@ def test_the_settings_are_these(load_settings: Callable[..., dict[str, Any]]) ->
     expected = {
         "bind": "127.0.0.1:8000",
         "workers": 1,  # SQLite has one writer
-        "threads": 108,  # THREADS and MAX_STREAMS
+        "threads": 240,  # THREADS, MAX_STREAMS, uploads, downloads, files that are prepared
         "timeout": 60,
         "graceful_timeout": 30,
         "keepalive": 75,
@@ -94,7 +96,14 @@ def test_the_settings_follow_the_environment(load_settings: Callable[..., dict[s
         FORWARDED_ALLOW_IPS="10.0.0.1",
     )
     names = ("bind", "workers", "threads", "graceful_timeout", "keepalive", "forwarded_allow_ips")
-    assert [settings[name] for name in names] == ["[::1]:9000", 5, 7, 7, 2, "10.0.0.1"]
+    assert [settings[name] for name in names] == [
+        "[::1]:9000",
+        5,
+        7 + MAX_UPLOADS + MAX_DOWNLOADS + MAX_PREPARING,
+        7,
+        2,
+        "10.0.0.1",
+    ]
 
 
 def test_postgres_gets_a_worker_for_each_core(load_settings: Callable[..., dict[str, Any]]) -> None:

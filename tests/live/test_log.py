@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.live.client import SETTINGS, Person, send_raw, wait_until
+from tests.live.uploads import send_file
 from tests.support.provider import ScriptedProvider, error_answer
 from tests.support.server import GunicornServer
 
@@ -93,6 +94,12 @@ def test_no_password_token_key_or_body_is_ever_in_the_log(server: GunicornServer
     provider = person.post("/chat/llm-providers", {"name": "P", "api_endpoint": "https://p.example/v1"}).body
     config = {"user_id": person.user["id"], "provider_id": provider["id"], "api_key": api_key}
     assert [person.post("/chat/user-llm-configs", config).status for _ in range(2)] == [201, 409]
+    upload = send_file(person, b"an upload").body
+    minted = person.post(f"/chat/attachments/{upload['id']}/link", {"single_use": True}).body["url"]
+    path, _, link = minted.partition("?link=")
+    for url, status in ((minted, 200), (minted, 401), (f"{minted}x", 401), (f"{path}?x=1&link={link}", 400)):
+        assert server.request("GET", url)[0] == status
+    assert server.request("GET", f"/nowhere?link={link}")[0] == 404
     personal = person.post("/auth/tokens", {"name": "ci", "expires_in_days": 1}).body["token"]
     assert server.request("GET", "/auth/me", token=personal)[0] == 200
     # all of it again in requests that are refused, in every way that there is
@@ -132,7 +139,8 @@ def test_no_password_token_key_or_body_is_ever_in_the_log(server: GunicornServer
 
     log = server.log
     secrets = [password, wrong_password, new_password, title, content, idempotency_key, api_key, file_path, query,
-               person.email, person.token, refresh_token, personal, max(personal.split("_"), key=len)]  # fmt: skip
+               person.email, person.token, refresh_token, personal, max(personal.split("_"), key=len),
+               link, link[:40]]  # fmt: skip
     secrets += [token.split(".")[2] for token in (person.token, refresh_token)]
     assert [text for text in secrets if text in log] == []
     assert all(json.loads(line)["level"] in ("info", "warning") for line in log.splitlines())

@@ -1,17 +1,21 @@
 """deploy/nginx.conf in a real nginx, before the real service."""
 
+import http.client
 import json
+import re
 import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from ipaddress import IPv6Address, IPv6Network
+from random import Random
 
 import pytest
 
 from tests.live.client import SETTINGS, Answer, Person, assert_problem, at_once, read_answer, serving
 from tests.support.nginx import HOST, Nginx
-from tests.support.server import GunicornServer
+from tests.support.server import REPOSITORY, GunicornServer, free_port
 
 SECURITY_HEADERS = {
     "Strict-Transport-Security": "max-age=31536000",
@@ -70,7 +74,7 @@ def test_requests_reach_the_service_with_their_address_and_id(
     assert (answer.status, answer.body["id"]) == (200, person.user["id"])
     assert answer.headers["X-Request-ID"] == "my-own-id"
     assert {name: answer.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
-    assert all(len(answer.headers.get_all(name)) == 1 for name in SECURITY_HEADERS)
+    assert all(len(answer.headers.get_all(name)) == 1 for name in (*SECURITY_HEADERS, "X-Request-ID"))
 
 
 def test_messages_exports_and_imports_pass_through(nginx: Nginx, person: Person) -> None:
@@ -115,6 +119,15 @@ def test_stranger_is_answered_before_a_body_is_sent(nginx: Nginx) -> None:
         assert_problem(ask(nginx, head("POST", path, *fields) + b"{"), 401)
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat"])
+def test_dialects_take_bodies_as_large_as_completions_do(nginx: Nginx, path: str) -> None:
+    """The service itself answers, in the words of the dialect."""
+    fields = ("Content-Type: application/json", f"Content-Length: {8 * 1024**2}")
+    answer = ask(nginx, head("POST", path, *fields) + b"{")
+    assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert answer.headers.get_content_type() != "application/problem+json"
+
+
 @pytest.mark.parametrize(
     ("raw", "status"),
     [
@@ -130,6 +143,50 @@ def test_its_own_errors_are_problems_with_all_security_headers(nginx: Nginx, raw
     answer = ask(nginx, raw)
     assert_problem(answer, status)
     assert {name: answer.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
+    assert answer.headers.get_all("Cache-Control") == ["no-store"]
+    assert answer.headers.get_all("X-Request-ID") == [answer.body["request_id"]]
+    assert "Retry-After" not in answer.headers
+
+
+def test_an_ipv6_network_is_one_client_however_its_addresses_are_written() -> None:
+    """Its /64 has one share of the limits, whichever groups are zeros and so left out of an address."""
+    random = Random(64)
+    groups = ["0", "0", "0", "1", "db8", "2001", "ffff"]
+    addresses = [
+        IPv6Address(":".join([random.choice(("2001", "2a02")), *random.choices(groups, k=7)]))
+        for _ in range(2000)
+    ]
+    found = clients_of([str(address) for address in addresses])
+    networks = [IPv6Network((address, 64), strict=False) for address in addresses]
+    assert len(set(networks)) > 100
+    assert len(set(zip(networks, found, strict=True))) == len(set(networks)) == len(set(found))
+
+
+def test_an_ipv4_address_is_one_client() -> None:
+    given = ["192.0.2.1", "192.0.2.12", "::ffff:192.0.2.1", "::1", "::2"]
+    assert clients_of(given) == ["192.0.2.1", "192.0.2.12", "192.0.2.1", "::1", "::2"]
+
+
+def clients_of(addresses: list[str]) -> list[str]:
+    """Whose share of the limits a request from each address has: the shipped map, for an address in the query."""
+    shipped = (REPOSITORY / "deploy" / "nginx.conf").read_text()
+    [found] = re.findall(
+        r"^map \$remote_addr \$chat_api_client \{$.*?^\}$", shipped, re.MULTILINE | re.DOTALL
+    )
+    own = found.replace("$remote_addr", "$arg_address").replace("$chat_api_client", "$client_of_query")
+    own = own.replace("?P<chat_api", "?P<of_query").replace("$chat_api_", "$of_query_")
+    port = free_port()
+    server = f"server {{ listen 127.0.0.1:{port}; location / {{ return 200 $client_of_query; }} }}"
+    with (
+        Nginx(free_port(), also=f"{own}\n{server}"),
+        closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection,
+    ):
+        return [_body(connection, f"/?address={address}") for address in addresses]
+
+
+def _body(connection: http.client.HTTPConnection, path: str) -> str:
+    connection.request("GET", path)
+    return connection.getresponse().read().decode()
 
 
 def test_service_that_is_away_is_503() -> None:

@@ -1,12 +1,14 @@
 """The previous release beside this one on one database, while it is upgraded: nothing is lost, doubled or refused.
 
-The previous release is taken from the history of the repository and runs with the packages of this one.
+The previous release is taken from the history of the repository and runs with the packages of this one, and with those
+that only it needed.
 """
 
 import io
 import random
 import shutil
 import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -30,10 +32,11 @@ from tests.support.postgres import create_database, drop_database
 from tests.support.provider import Pause, ScriptedProvider, openai_stream
 from tests.support.server import REPOSITORY, GunicornServer
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 # the release that is upgraded from: schema 0006
 PREVIOUS_RELEASE = "d6a85c8"
+ITS_OWN_PACKAGES = ["limits==5.8.0"]
 USERS = 4
 STEP_S = 3.0  # of traffic, in each state of the fleet
 MOMENT = "2026-11-23T09:30:00.123456Z"
@@ -66,6 +69,8 @@ def previous_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     archive = subprocess.run([*git, "archive", PREVIOUS_RELEASE], capture_output=True, check=True).stdout
     with tarfile.open(fileobj=io.BytesIO(archive)) as files:
         files.extractall(folder, filter="data")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder)]
+    subprocess.run([*install, *ITS_OWN_PACKAGES], check=True)
     return folder
 
 

@@ -32,7 +32,7 @@ def provider() -> Iterator[ScriptedProvider]:
         yield scripted
 
 
-@pytest.fixture(scope="module", params=["threads", "gevent"])
+@pytest.fixture(scope="module", params=["threads", pytest.param("gevent", marks=pytest.mark.nightly)])
 def server(request: pytest.FixtureRequest) -> Iterator[GunicornServer]:
     """A service with one worker that streams: threads on SQLite, gevent on Postgres."""
     settings = {"GRACEFUL_TIMEOUT_S": str(GRACE_S), "WEB_CONCURRENCY": "1", "WORKER_CLASS": request.param}

@@ -9,10 +9,9 @@ import pytest
 
 from tests.live.client import SETTINGS, Person, read_answer, wait_until
 from tests.live.exhaustion import percentile, watching
-from tests.support.backends import on_postgres_first
 from tests.support.server import GunicornServer
 
-pytestmark = on_postgres_first
+pytestmark = pytest.mark.nightly
 THREADS, STREAMS = 4, 12
 
 
@@ -31,11 +30,6 @@ def server(request: pytest.FixtureRequest, database_url: str) -> Iterator[Gunico
     }
     with GunicornServer(settings, migrate=False) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def innocent(server: GunicornServer) -> Person:
-    return Person(server)
 
 
 @pytest.fixture(scope="module")

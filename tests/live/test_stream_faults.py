@@ -19,7 +19,7 @@ from tests.support.postgres import PrivatePostgres
 from tests.support.provider import BREAK, STALL, Reply, ScriptedProvider, openai_chunk, openai_stream
 from tests.support.server import GunicornServer
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 PACE_S = 0.02
 LOST_S = 0.5  # of text at most, when a worker is killed

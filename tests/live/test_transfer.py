@@ -2,10 +2,13 @@
 
 import http.client
 import os
+import random
+import shutil
 import signal
 import socket
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,9 +29,9 @@ from tests.live.client import (
 )
 from tests.support.postgres import PrivatePostgres
 from tests.support.server import GunicornServer
-from tests.transfer.exports import NDJSON, Line, chain, conversation, file_of
+from tests.transfer.exports import NDJSON, Line, chain, content_line, conversation, file_of, zip_of
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 MIB = 1024 * 1024
 CONVERSATIONS, MESSAGES, CONTENT = 100, 100, "x" * 10 * 1024  # 100 MB in all
@@ -49,6 +52,57 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("export") / "large.ndjson"
     path.write_bytes(file_of(*(line for _ in range(CONVERSATIONS) for line in talk(MESSAGES, CONTENT))))
     return path
+
+
+FILES, FILE_MIB = 5, 20
+
+
+@pytest.fixture(scope="module")
+def zip_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A zip with files of 100 MB."""
+    path = tmp_path_factory.mktemp("export") / "large.zip"
+    lines = talk(FILES, "x")
+    both = [lines[0]]
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, said in enumerate(lines[1:]):
+            content = random.Random(number).randbytes(MIB) * FILE_MIB
+            line = content_line(said, content)
+            both += [said, line]
+            archive.writestr(line["path"], content)
+        archive.writestr("export.ndjson", file_of(*both))
+    return path
+
+
+def test_memory_does_not_grow_with_the_files(server: GunicornServer, zip_file: Path, tmp_path: Path) -> None:
+    [worker] = all_workers(server)
+    warm_up, person, other = Person(server), Person(server), Person(server)
+    small = tmp_path / "small.zip"
+    small.write_bytes(zip_of({"export.ndjson": file_of(*talk(2, CONTENT))}))
+    assert import_file(warm_up, small).status == 200
+    assert warm_up.get("/chat/export/zip").status == 200
+
+    with PeakMemory(worker) as memory:
+        answer = import_file(person, zip_file)
+    assert answer.body["files"]["imported"] == FILES, answer
+    print(f"import of files: {memory.growth_mib:.0f} MiB more")
+    assert memory.growth_mib < MOST_GROWTH_MIB
+
+    copy = tmp_path / "copy.zip"
+    with PeakMemory(worker) as memory:
+        connection, response = begin_export(person, "/chat/export/zip")
+        with connection, response, copy.open("wb") as out:
+            assert response.status == 200
+            shutil.copyfileobj(response, out)
+    print(f"export of files: {memory.growth_mib:.0f} MiB more")
+    assert memory.growth_mib < MOST_GROWTH_MIB
+    assert import_file(other, copy).body["files"]["imported"] == FILES
+
+    # of one that nobody takes nothing more is read
+    connection, response = begin_export(person, "/chat/export/zip")
+    with connection, response, PeakMemory(worker) as memory:
+        response.read(100)
+        time.sleep(1)
+    assert memory.growth_mib < MOST_GROWTH_MIB
 
 
 def talk(length: int, content: str) -> list[Line]:
@@ -74,14 +128,16 @@ def import_file(person: Person, path: Path) -> Answer:
         connection.close()
 
 
-def begin_export(person: Person) -> tuple[socket.socket, http.client.HTTPResponse]:
+def begin_export(
+    person: Person, path: str = "/chat/export"
+) -> tuple[socket.socket, http.client.HTTPResponse]:
     """An export of which nothing but the head is read. Little of it is on its way, as the buffer is small."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
     connection.settimeout(PATIENCE_S)
     connection.connect(("127.0.0.1", person.server.port))
     connection.sendall(
-        f"GET /chat/export HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {person.token}\r\n\r\n".encode()
+        f"GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {person.token}\r\n\r\n".encode()
     )
     response = http.client.HTTPResponse(connection)
     response.begin()

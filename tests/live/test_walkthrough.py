@@ -86,7 +86,7 @@ def demo_provider() -> Iterator[DemoProvider]:
 def test_the_quick_start_ends_with_a_streamed_reply(
     three_workers: GunicornServer, demo_provider: DemoProvider
 ) -> None:
-    starting, using = shell_blocks(README)
+    starting, using, *_ = shell_blocks(README)
     assert [line.split("#")[0].strip() for line in starting.splitlines()] == [
         "make run",
         "make demo-provider",

@@ -1,7 +1,9 @@
 """Deleting messages and conversations: what goes along, what stays, and all or nothing."""
 
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from chat_api.database.session import db
 from chat_api.messages import active_path, deletion
 from chat_api.operations.erasure import erase_account
 from tests.completions.chat import Chat, run_sql, wait_for
+from tests.conftest import user_maker
 from tests.support.api import PASSWORD, Api
 from tests.support.plans import analyze
 from tests.support.provider import Pause, ScriptedProvider, openai_stream
@@ -24,37 +27,38 @@ BELOW_A_CONVERSATION = ("messages", "attachments", "completions", "completion_pi
 Insert = Callable[..., list[str]]
 
 
-@pytest.fixture
-def long_chat(app: Flask, ada: Api) -> Insert:
+def filled(user: Api, conversation_id: str, count: int, side: int = 0) -> list[str]:
     """Fill a conversation with many messages past the service; `side` of them hang below the first, off the path."""
+    ids = [new_id() for _ in range(count + side)]
+    rows = []
+    for number, id_ in enumerate(ids):
+        parent = ids[0] if number == count else ids[number - 1]
+        rows.append(
+            {"user_id": user.user_id, "id": id_, "conversation_id": conversation_id, "position": number + 1,
+             "parent_id": None if number == 0 else parent, "on_path": number < count, "role": "user",
+             "content": "x", "size_bytes": 1, "attachment_count": 0}
+        )  # fmt: skip
+    tables = db.metadata.tables
+    with user.app.app_context():
+        db.session.execute(sa.insert(tables["messages"]), rows)
+        here = tables["conversations"].c.id == conversation_id
+        values = {
+            "message_count": len(ids),
+            "last_position": len(ids),
+            "active_leaf_id": ids[count - 1],
+            "path_length": count,
+            "counted_leaf_id": ids[count - 1],
+            "content_bytes": len(ids),
+        }
+        db.session.execute(sa.update(tables["conversations"]).where(here).values(values))
+        db.session.commit()
+    return ids
 
-    def fill(conversation_id: str, count: int, side: int = 0) -> list[str]:
-        ids = [new_id() for _ in range(count + side)]
-        rows = []
-        for number, id_ in enumerate(ids):
-            parent = ids[0] if number == count else ids[number - 1]
-            rows.append(
-                {"user_id": ada.user_id, "id": id_, "conversation_id": conversation_id, "position": number + 1,
-                 "parent_id": None if number == 0 else parent, "on_path": number < count, "role": "user",
-                 "content": "x", "size_bytes": 1, "attachment_count": 0}
-            )  # fmt: skip
-        tables = db.metadata.tables
-        with app.app_context():
-            db.session.execute(sa.insert(tables["messages"]), rows)
-            here = tables["conversations"].c.id == conversation_id
-            values = {
-                "message_count": len(ids),
-                "last_position": len(ids),
-                "active_leaf_id": ids[count - 1],
-                "path_length": count,
-                "counted_leaf_id": ids[count - 1],
-                "content_bytes": len(ids),
-            }
-            db.session.execute(sa.update(tables["conversations"]).where(here).values(values))
-            db.session.commit()
-        return ids
 
-    return fill
+@pytest.fixture
+def long_chat(ada: Api) -> Insert:
+    """Fill a conversation of hers, see `filled`."""
+    return partial(filled, ada)
 
 
 def everything_in(user: Api, provider: ScriptedProvider) -> dict[str, Any]:
@@ -114,6 +118,18 @@ def test_path_and_leaf_end_in_front_of_a_deleted_message(app: Flask, ada: Api) -
     assert ada.get(f"{place}/messages").get_json() == path[:2]
     following = ada.message(conversation, "next")
     assert (following["position"], following["parent_id"]) == (5, path[1]["id"])
+
+
+def test_a_title_of_deleted_words_goes_with_them(ada: Api) -> None:
+    conversation = ada.conversation("A secret")["id"]
+    place = f"/chat/conversations/{conversation}"
+    root = ada.message(conversation, "Be brief.", role="system")
+    first = ada.message(conversation, "A secret", parent_id=root["id"])
+    ada.message(conversation, "Other words", parent_id=root["id"])
+    assert ada.delete(f"/chat/messages/{first['id']}").status_code == 204
+    assert ada.get(place).get_json()["title"] == "Other words"
+    assert ada.delete(f"/chat/messages/{root['id']}").status_code == 204
+    assert ada.get(place).get_json()["title"] == ""
 
 
 def test_a_deleted_branch_beside_the_path_leaves_that_alone(app: Flask, ada: Api) -> None:
@@ -313,18 +329,15 @@ def test_deletion_of_a_conversation_that_was_interrupted_is_seen_by_nobody(
     assert owned_rows(app, ada.user_id)["conversations"] == 0
 
 
-@pytest.fixture
-def nothing_to_purge(app: Flask) -> None:
-    """What other tests have left is deleted before: in small batches it would take half a minute."""
-    assert app.test_cli_runner().invoke(args=["purge"]).exit_code == 0
-
-
 @pytest.mark.parametrize("how", ["again", "purge"])
-@pytest.mark.usefixtures("nothing_to_purge", "batches_of_ten")
+@pytest.mark.usefixtures("batches_of_ten")
 def test_erasure_that_was_interrupted_can_be_repeated_and_is_finished_by_purge(
-    app: Flask, ada: Api, bob: Api, long_chat: Insert, how: str
+    only_user: Api, how: str
 ) -> None:
-    ids = long_chat(ada.conversation()["id"], 50)
+    """On a database of its own: what other tests have left would be purged in small batches, too."""
+    ada, app = only_user, only_user.app
+    bob = user_maker(app)()
+    ids = filled(ada, ada.conversation()["id"], 50)
     credentials = {"email": ada.user["email"], "password": PASSWORD}
     with refusing_to_delete(app, ids[20]):
         assert ada.delete("/auth/me").status_code == 500
@@ -376,7 +389,8 @@ def test_a_reply_ends_with_what_it_would_belong_to(
     app: Flask, ada: Api, provider: ScriptedProvider, what: str, stays: bool
 ) -> None:
     chat = Chat.begin(ada, provider)
-    chat.script(openai_stream(*"abcdef", pause_s=0.1))
+    go = threading.Event()
+    chat.script(openai_stream("a", go, *"bcdef", pause_s=0.1))
     above = ada.message(chat.conversation_id, "above")
     stream = chat.stream(content="Well?")
     stream.until("a")
@@ -387,6 +401,7 @@ def test_a_reply_ends_with_what_it_would_belong_to(
         "message above": f"/chat/messages/{above['id']}",
     }[what]
     assert ada.delete(path).status_code == 204
+    go.set()
     if stays:  # the stream ends without a word on how; whoever comes back is told
         assert {event.name for event in stream.rest()} == {"completion.started", "completion.delta"}
     else:

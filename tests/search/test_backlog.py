@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,14 @@ def test_one_process_indexes_at_a_time(own_app: Flask, user: Api) -> None:
             assert is_held
             assert list(backlog.index_backlog()) == [None]
         assert sum(count or 0 for count in backlog.index_backlog()) == 1
+
+
+def test_the_lock_of_a_block_that_failed_is_free_at_once(own_app: Flask) -> None:
+    with own_app.app_context():
+        for _ in range(50):
+            with suppress(RuntimeError), try_fleet_lock("indexing") as is_held:
+                assert is_held
+                raise RuntimeError
 
 
 def test_what_others_have_locked_is_not_waited_for(own_app: Flask, user: Api) -> None:

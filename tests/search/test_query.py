@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from chat_api.errors import InvalidInput
 from chat_api.search.matching import Matcher
 from chat_api.search.query import MOST_TERMS, Phrase, Query, parse
-from chat_api.search.snippets import snippet_of
+from chat_api.search.snippets import excerpt_of
 from chat_api.search_index.tokenizer import words
 from tests.support.api import Api
 
@@ -133,7 +133,7 @@ def test_databases_find_what_a_plain_search_finds(writer: Api, q: str, sort: str
         sorted(expected) if sort == "relevance" else expected
     )
     for item in answer.get_json():
-        assert item["snippet"] == snippet_of(item["message"]["content"], Matcher(query))
+        assert item["snippet"] == excerpt_of(item["message"]["content"], Matcher(query)).snippet
         assert item["snippet"]["matches"]
 
 
@@ -143,7 +143,7 @@ def test_snippets_are_pieces_of_the_text(content: str, q: str) -> None:
         query = parse(q)
     except InvalidInput:
         return
-    snippet = snippet_of(content, Matcher(query))
+    snippet = excerpt_of(content, Matcher(query)).snippet
     text = snippet["text"]
     assert len(text) <= 240
     assert text in content

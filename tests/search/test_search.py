@@ -4,9 +4,12 @@ import re
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from chat_api.database.columns import new_id
+from chat_api.search_index import lexemes
 from chat_api.web.pagination import MAX_PAGE_BYTES
 from tests.support.api import Api
 
@@ -255,11 +258,88 @@ def test_emoji_are_found(ada: Api) -> None:
 @pytest.mark.parametrize("filler", ["w{} ", "слово{} ", "word "])
 def test_end_of_a_long_message_is_found(ada: Api, filler: str) -> None:
     own = ada.conversation()
-    text = "".join(filler.format(number) for number in range(16_500)) + "needleword 東京 🍕"
+    text = "".join(filler.format(number) for number in range(16_500)) + "needleword in hay 東京都 🍕"
     said = ada.message(own["id"], text)
     ada.message(own["id"], "another needle")
-    for query in ("needleword", "needlew*", "東京", "🍕", f"needleword {filler.format(1)}"):
-        [found] = ada.get("/chat/search", query_string={"q": query}).get_json()
+    last = filler.format(16_499).strip()
+    for query in (
+        "needleword",
+        "needlew*",
+        "京都",
+        "東京都",
+        "🍕",
+        f"needleword {filler.format(1)}",
+        '"needleword in hay"',
+        f'"{last} needleword in ha"*',
+        f'"needleword in" "{filler.format(3)}{filler.format(4)}" -"hay in"',
+    ):
+        [found] = search(ada, query).get_json()
         assert found["message"]["id"] == said["id"]
         assert found["snippet"]["matches"], query
-    assert ada.get("/chat/search", query_string={"q": f"{filler.format(1)} -needleword"}).get_json() == []
+        [found] = search(ada, query, sort="relevance", conversation_id=own["id"]).get_json()
+        assert found["message"]["id"] == said["id"]
+    for query in (f"{filler.format(1)} -needleword", '"hay needleword"', 'needleword -"in hay"'):
+        assert search(ada, query).get_json() == [], query
+    assert search(ada, "needleword", conversation_id=ada.conversation()["id"]).get_json() == []
+
+
+def test_greatest_message_is_found_by_all_its_words(ada: Api) -> None:
+    """Each word of it is another one, and few share a row of the index."""
+    text = " ".join(f"{number:05x}" for number in range(174_000))
+    assert 1_000_000 < len(text) < 1024 * 1024
+    said = ada.message(ada.conversation()["id"], text)
+    for query in ('"00000 00001"', "15f90 2a7ae", '"2a7ad 2a7ae 2a7af"', '2a7* -"2a7ae 2a7ad"'):
+        assert [item["message"]["id"] for item in search(ada, query).get_json()] == [said["id"]]
+    assert search(ada, '"2a7ae 2a7ad"').get_json() == []
+
+
+def test_phrase_of_a_word_that_is_repeated_often_is_found(ada: Api) -> None:
+    """A tsvector has 256 positions of a word at the most."""
+    said = ada.message(ada.conversation()["id"], "the cat " * 700 + "the zebra")
+    [found] = search(ada, '"the zebra"').get_json()
+    assert found["message"]["id"] == said["id"]
+    assert found["snippet"]["matches"]
+
+
+WORDS = ["a", "b", "c", "d", "e"]
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_long_and_short_messages_are_found_alike(ada: Api, example: st.DataObject) -> None:
+    """Whatever part of a message has which word, it is found as if it had one; each once, in order, on all pages."""
+    user = ada
+    texts = example.draw(
+        st.lists(
+            st.lists(st.tuples(st.sampled_from(WORDS), st.sampled_from([1, 70])), min_size=1, max_size=5),
+            min_size=1,
+            max_size=4,
+        )
+    )
+    conversation = user.conversation()["id"]
+    contents = [" ".join(f"{word} " * times for word, times in text).split() for text in texts]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lexemes, "_MOST_TIMES", 66)
+        patch.setattr(lexemes, "_MOST_WORDS", 100)
+        ids = [user.message(conversation, " ".join(content))["id"] for content in contents]
+    required = example.draw(
+        st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=3), min_size=1, max_size=2)
+    )
+    excluded = example.draw(st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=2), max_size=1))
+
+    def has(content: list[str], phrase: list[str]) -> bool:
+        return f" {' '.join(phrase)} " in f" {' '.join(content)} "
+
+    expected = [
+        id_
+        for id_, content in zip(ids, contents, strict=True)
+        if all(has(content, phrase) for phrase in required)
+        and not any(has(content, phrase) for phrase in excluded)
+    ]
+    q = " ".join([*(f'"{" ".join(one)}"' for one in required), *(f'-"{" ".join(one)}"' for one in excluded)])
+    response = search(user, q, conversation_id=conversation, limit=2)
+    found = [item["message"]["id"] for item in response.get_json()]
+    while link := next_link(response):
+        response = user.get(link)
+        found += [item["message"]["id"] for item in response.get_json()]
+    assert found == expected[::-1], (q, contents)

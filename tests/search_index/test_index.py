@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,11 +12,13 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from chat_api.database import statements
 from chat_api.database.columns import new_id
+from chat_api.database.parameters import MESSAGE_ID, USER_ID
 from chat_api.database.session import db
 from chat_api.database.statements import Compiled, Statement
 from chat_api.messages import service as messages
+from chat_api.messages.models import Message
 from chat_api.search import postgres
-from chat_api.search_index.writer import words_of
+from chat_api.search_index.writer import rewrite, words_of
 from chat_api.users.models import User
 from tests.search.test_search import PATH, found, say, search
 from tests.support.api import Api
@@ -107,6 +110,24 @@ def test_reply_that_is_settled_again_is_found_by_its_new_words(app: Flask, ada: 
         )
     assert found(ada, "answer") == ["The whole answer"]
     assert found(ada, "half") == found(ada, "ans") == []
+    assert traces(app, ada) == (2, 2)
+    require_whole_index(app)
+
+
+def test_message_that_is_changed_or_deleted_before_its_commit_has_the_words_it_has_then(
+    app: Flask, ada: Api
+) -> None:
+    """Others may do so in a transaction that SQLite commits together with that of the message."""
+    place = say(ada, "a question")
+    delete = Statement(sa.delete(Message).where(Message.user_id == USER_ID, Message.id == MESSAGE_ID))
+    scope: dict[str, Any] = {"user_id": ada.user_id, "conversation_id": place}
+    with app.app_context(), statements.transaction():
+        append = partial(messages.append_message, **scope, role="user", words=["before"], content="before")
+        changed, deleted = append(), append()
+        rewrite(**scope, message_id=changed["id"], words=["after"])
+        delete.all(user_id=ada.user_id, message_id=deleted["id"])
+    assert len(found(ada, "after")) == 1
+    assert found(ada, "before") == []
     assert traces(app, ada) == (2, 2)
     require_whole_index(app)
 

@@ -1,5 +1,8 @@
 """Exports as the tests write, read and compare them."""
 
+import hashlib
+import io
+import zipfile
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,6 +29,7 @@ def conversation(**fields: Any) -> Line:
         "pinned": False,
         "active_leaf_id": None,
         "last_position": 0,
+        "source": "native",
         "created_at": TIME,
         "updated_at": TIME,
         **fields,
@@ -59,6 +63,22 @@ def attachment(of: Line, **fields: Any) -> Line:
     }
 
 
+def content_line(of: Line, content: bytes, **fields: Any) -> Line:
+    """The line of an attachment with this content."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    named = {"file_name": "cat.png", "size_bytes": len(content), "sha256": sha256, "path": f"files/{sha256}"}
+    return attachment(of, **named | fields)
+
+
+def zip_of(entries: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """A zip of these files."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
 def completion(of: Line, **fields: Any) -> Line:
     return {
         "type": "completion",
@@ -72,6 +92,7 @@ def completion(of: Line, **fields: Any) -> Line:
         "status": "completed",
         "finish_reason": "stop",
         "omitted_messages": 0,
+        "omitted_attachments": None,
         "reasoning": None,
         "warnings": None,
         "last_event_id": 6,

@@ -84,7 +84,7 @@ BREAKS: dict[str, tuple[Callable[[Line], Any], str]] = {
     "missing field": (lambda line: without(line, "role"), "role"),
     "unknown role": (lambda line: replaced(line, role="critic"), "role"),
     "wrong type": (lambda line: replaced(line, content=7), "content"),
-    "empty content": (lambda line: replaced(line, content=""), "content"),
+    "empty content": (lambda line: replaced(line, role="system", content=""), "content"),
     "content too long": (lambda line: replaced(line, content="ä" * (512 * 1024 + 1)), "content"),
     "NUL": (lambda line: replaced(line, content="a\x00b"), "NUL"),
     "lone surrogate": (lambda line: orjson.dumps(line).replace(b"Hello", b"\\ud800"), "not JSON"),
@@ -531,6 +531,7 @@ def test_stopping_server_ends_an_import_between_conversations(
     app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = [*whole(1), *whole(1)]
+    monkeypatch.setattr(conversation_importer, "BATCH_ROWS", 1)
     monkeypatch.setattr(lifecycle._process, "deadline", 0.0)
     assert_problem(send(ada, file_of(*lines)), 503)
     assert counts(app, ada) == [1, 1, 0, 0]
@@ -552,3 +553,14 @@ def test_message_line_needs_only_what_it_must(ada: Api) -> None:
     only = without(message(first, 1), "status")
     assert not imported(ada, file_of(first, only))["errors"]
     assert ada.get(f"/chat/conversations/{first['id']}/messages").get_json()[0]["status"] == "completed"
+
+
+def test_messages_that_may_be_empty_are_imported(eve: Api) -> None:
+    """A message whose attachments were all that it had, one of which was deleted since; and the result of a tool."""
+    first, said, result, reply = whole(3)
+    lines = [
+        said | {"content": ""},
+        result | {"role": "tool", "content": ""},
+        reply | {"role": "assistant", "content": ""},
+    ]
+    assert imported(eve, file_of(first, *lines))["messages"]["imported"] == 3

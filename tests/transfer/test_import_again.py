@@ -131,7 +131,7 @@ def test_answer_says_what_was_updated_and_what_differs(ada: Api) -> None:
     [listed] = ada.get("/chat/conversations?archived=true").get_json()
     assert report["updates"] == [
         {"conversation_id": listed["id"], "messages_added": 2, "attachments_added": 0, "completions_added": 0,
-         "changed": ["active_leaf_id", "title", "updated_at"], "kept": [], "messages_kept": 0}
+         "files_added": 0, "changed": ["active_leaf_id", "title", "updated_at"], "kept": [], "messages_kept": 0}
     ]  # fmt: skip
     assert listed["title"] == "Title 4"
     edited = copy.deepcopy(grown)
@@ -155,14 +155,58 @@ def test_what_was_changed_here_stays(ada: Api) -> None:
     report = imported(ada, json.dumps(export_of(parents, 4, "c")).encode(), JSON)
     [update] = report["updates"]
     assert update["messages_added"] == 3
-    assert update["kept"] == ["title", "archived", "pinned"]
-    [found] = ada.get("/chat/conversations").get_json()
+    assert update["changed"] == ["archived"]  # nobody has done so here
+    assert update["kept"] == ["title"]
+    [found] = ada.get("/chat/conversations?archived=true").get_json()
     assert (found["title"], found["pinned"], found["active_leaf_id"]) == ("Mine", True, own["id"])
     every = ada.get(f"/chat/conversations/{listed['id']}/messages?branch=all").get_json()
     assert {said["content"] for said in every} == {"said here", "text 0", "text 1", "text 2", "text 3"}
     assert [said["position"] for said in every] == [1, 2, 3, 4, 5]
     after = ada.message(listed["id"], "and now?")
     assert (after["parent_id"], after["position"]) == (own["id"], 6)
+
+
+def test_a_title_and_flags_of_ones_own_survive_newer_and_older_files(ada: Api) -> None:
+    """Also if the file is newer than the change, as it is of somebody who still uses the other product."""
+    first = conversation(title="Theirs")
+    said = chain(first, 1)
+    path = f"/chat/conversations/{first['id']}"
+
+    def import_at(year: int, **changes: Any) -> dict[str, Any]:
+        report = imported(ada, file_of(first | {"updated_at": f"{year}-01-01T00:00:00Z"} | changes, *said))
+        found = ada.get(path).get_json()
+        return {name: found[name] for name in ("title", "archived", "pinned")} | {
+            "updates": [(update["changed"], update["kept"]) for update in report["updates"]]
+        }
+
+    import_at(2027)
+    ada.patch(path, {"title": "Mine", "pinned": True})
+    mine = {"title": "Mine", "archived": False, "pinned": True}
+    assert import_at(2029) == {**mine, "updates": [(["updated_at"], ["title", "pinned"])]}
+    assert import_at(2028, title="Older") == {**mine, "updates": [([], ["title", "pinned"])]}
+    newest = {"title": "Renamed there", "archived": True}
+    mine["archived"] = True  # what nobody has changed here follows the file
+    assert import_at(2030, **newest) == {
+        **mine,
+        "updates": [(["archived", "updated_at"], ["title", "pinned"])],
+    }
+    ada.patch(path, {"title": "Renamed there", "pinned": False})
+    followed = {"title": "Once more", "archived": False, "pinned": False}
+    assert import_at(2031, title="Once more") == {
+        **followed, "updates": [(["title", "archived", "updated_at"], [])],
+    }  # fmt: skip
+
+
+def test_what_a_file_does_not_have_stays(ada: Api) -> None:
+    """An export of one conversation may have no title, and most products have no pinned ones."""
+    source = export_of([-1, 0], 1, "c") | {"is_starred": True}
+    imported(ada, json.dumps([source]).encode(), JSON)
+    grown = export_of([-1, 0], 2, "c")
+    for name in ("title", "is_archived", "is_starred"):
+        grown.pop(name, None)
+    imported(ada, json.dumps([grown]).encode(), JSON)
+    [found] = ada.get("/chat/conversations").get_json()
+    assert (found["title"], found["pinned"], found["message_count"]) == ("Title 1", True, 2)
 
 
 def test_own_export_brings_attachments_and_completions(app: Flask, ada: Api) -> None:

@@ -13,8 +13,10 @@ from chat_api.errors import ApiError
 from chat_api.search_index.lexemes import number_of
 from chat_api.transfer import conversation_importer, service
 from chat_api.transfer.formats.ndjson import CUT_OFF
+from chat_api.transfer.service import MANY
 from chat_api.users.models import User
 from tests.support.api import Api
+from tests.support.plans import analyze, plan_of
 from tests.support.tables import path_in_tables
 from tests.transfer.exports import (
     Line,
@@ -222,6 +224,20 @@ def test_very_deep_and_very_broad_conversation(app: Flask, ada: Api) -> None:
     assert path_in_tables(app, ada.user_id, first["id"]) == [line["id"] for line in deep]
     first["active_leaf_id"] = deep[-1]["id"]
     assert restorable(exported(ada))[:-1] == [first, *deep, *broad]
+
+
+def test_messages_are_looked_up_by_their_key_right_after_an_import(
+    app: Flask, ada: Api, bob: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the last that Postgres has seen is another user with nearly all messages."""
+    for user, count in ((bob, 2 * MANY), (ada, MANY)):
+        analyze(app)
+        first = conversation()
+        said = chain(first, count)
+        imported(user, file_of(first, *said))
+    plan = plan_of(app, monkeypatch, lambda: ada.get(f"/chat/messages/{said[0]['id']}"))
+    assert "pk_messages" in plan or "sqlite_autoindex_messages_1" in plan, plan
+    assert "uq_messages_user_id_conversation_id_position" not in plan, plan
 
 
 # -- and found again ---------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from chat_api.transfer.formats import claude, librechat, open_webui
+from chat_api.transfer.formats.assets import NO_ASSETS
 from chat_api.transfer.formats.known import format_of
 from chat_api.transfer.formats.open_webui import without_reasoning
 from chat_api.transfer.formats.texts import time_of
@@ -147,7 +149,7 @@ def read(source: Value) -> tuple[Value, list[Value]]:
     """The fields of the conversation and of its messages."""
     found = format_of(source)
     assert found is not None
-    first, *others = found.read(copy.deepcopy(source), 1)
+    first, *others = found.read(copy.deepcopy(source), 1, NO_ASSETS)
     assert isinstance(first, Record), first
     return first.fields, [other.fields for other in others if isinstance(other, Record)]
 
@@ -406,16 +408,27 @@ MESSAGE = st.builds(
 )
 
 
+# conversations as they stand in the file of a product
+PRODUCTS: dict[str, Callable[[list[Any], Any], Value]] = {
+    "claude": lambda messages, value: {
+        "uuid": value,
+        "name": value,
+        "created_at": value,
+        "chat_messages": messages,
+    },
+    "open_webui": lambda messages, value: {
+        "chat": {"history": {"messages": dict(zip("1234", messages, strict=False)), "currentId": value}},
+        "title": value,
+    },
+    "librechat": lambda messages, value: {"conversationId": "1", "title": value, "messages": messages},
+}
+
+
 @hypothesis.settings(deadline=None)
 @hypothesis.given(messages=st.lists(MESSAGE, max_size=4), value=JSON_VALUES)
 def test_whatever_stands_in_them_can_be_read(messages: list[Any], value: Any) -> None:
-    keyed = dict(zip("1234", messages, strict=False))
-    sources: list[tuple[Any, Value]] = [
-        (claude, {"uuid": value, "name": value, "created_at": value, "chat_messages": messages}),
-        (open_webui, {"chat": {"history": {"messages": keyed, "currentId": value}}, "title": value}),
-        (librechat, {"conversationId": "1", "title": value, "messages": messages}),
-    ]
-    for module, source in sources:
+    for module in (claude, open_webui, librechat):
+        source = PRODUCTS[module.__name__.rpartition(".")[2]](messages, value)
         assert module.is_conversation(source)
         first, *others = module.read_conversation(copy.deepcopy(source), 1)
         if isinstance(first, Fault):

@@ -25,6 +25,7 @@ from tests.transfer.exports import (
     restorable,
     send,
 )
+from tests.transfer.test_products import JSON_VALUES, MESSAGE, PRODUCTS
 
 LONGEST_ECHO = 50
 SECRET = "sk-proj-0123456789abcdefghijklmnopqrstuvwxyz-0123456789-abcdefghijklmnopqrstuvwxyz"
@@ -86,7 +87,8 @@ PROBLEMS = st.dictionaries(
 )
 SHAPED: dict[str, st.SearchStrategy[Any]] = {
     "usage": st.fixed_dictionaries(
-        {"prompt_tokens": COUNTS, "completion_tokens": COUNTS, "estimated": st.booleans()}
+        {"prompt_tokens": COUNTS, "completion_tokens": COUNTS, "estimated": st.booleans()},
+        optional={"cached_tokens": COUNTS, "reasoning_tokens": COUNTS},
     ),
     "problem": st.none() | PROBLEMS,
     "outline": st.none() | st.lists(st.tuples(KINDS, NUMBERS), max_size=4),
@@ -292,12 +294,27 @@ CHATGPT = st.fixed_dictionaries(
 )
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @PROFILE
 @hypothesis.given(found=st.lists(CHATGPT | ODD, min_size=1, max_size=3))
 def test_whatever_stands_in_an_export_of_chatgpt_can_be_read(
     reader: tuple[Api, str], bob: Api, found: list[Any]
 ) -> None:
+    assert_export_of_a_product_can_be_read(reader, bob, found)
+
+
+@pytest.mark.nightly
+@PROFILE
+@hypothesis.given(messages=st.lists(MESSAGE, max_size=4), value=JSON_VALUES)
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_whatever_stands_in_an_export_of_another_product_can_be_read(
+    reader: tuple[Api, str], bob: Api, product: str, messages: list[Any], value: Any
+) -> None:
+    assert_export_of_a_product_can_be_read(reader, bob, [PRODUCTS[product](messages, value)])
+
+
+def assert_export_of_a_product_can_be_read(reader: tuple[Api, str], bob: Api, found: list[Any]) -> None:
+    """What is stored of it can be read, sent to a provider, exported, and imported by another user."""
     user, own_provider = reader
     try:
         response = send(user, json.dumps(found).encode(), "application/json")

@@ -106,6 +106,10 @@ def messages_of(draw: st.DrawFn, of: Line) -> list[Line]:
                     "model": draw(WORD),
                     "state": {draw(TEXT): [draw(TEXT)]},
                 }
+        if role == "user" and draw(MAYBE):
+            named = {"type": "attachment", "attachment_id": new_id()}  # which may be deleted since
+            line["parts"] = [{"type": "text", "text": line["content"]}, named]
+            line["content"] = draw(st.sampled_from(["", line["content"]]))
         if role == "tool" and draw(MAYBE):
             line["tool_call_id"] = draw(WORD)
         said.append(line)
@@ -135,6 +139,7 @@ def completions_of(draw: st.DrawFn, of: Line) -> Line:
         usage={
             "prompt_tokens": draw(COUNTS),
             "completion_tokens": draw(st.none() | COUNTS),
+            **{name: draw(COUNTS) for name in ("cached_tokens", "reasoning_tokens") if draw(MAYBE)},
             "estimated": True,
         },
         reasoning=draw(st.none() | WORD),
@@ -143,6 +148,7 @@ def completions_of(draw: st.DrawFn, of: Line) -> Line:
             st.none() | st.lists(st.tuples(st.sampled_from(["text", "reasoning"]), COUNTS).map(list))
         ),
         omitted_messages=draw(COUNTS),
+        omitted_attachments=draw(st.none() | st.just([{"attachment_id": new_id(), "reason": "no_room"}])),
         last_event_id=draw(st.none() | st.integers(0, 2**53 - 1)),
         created_at=draw(TIMES),
         finished_at=draw(st.none() | TIMES),
@@ -152,13 +158,15 @@ def completions_of(draw: st.DrawFn, of: Line) -> Line:
 @st.composite
 def accounts(draw: st.DrawFn) -> list[Line]:
     """The lines of an account, in the order in which it is exported."""
-    lines = [provider(name=draw(WORD), context_window=draw(st.none() | st.just(4096)))
-             for _ in range(draw(st.integers(0, 2)))]  # fmt: skip
+    lines = [provider(name=draw(WORD), context_window=draw(st.none() | st.just(4096)), slug=f"p-{number}")
+             for number in range(draw(st.integers(0, 2)))]  # fmt: skip
     for _ in range(draw(st.integers(0, 4))):
         line = conversation(
             title=draw(WORD),
             archived=draw(st.booleans()),
             pinned=draw(st.booleans()),
+            source=draw(st.sampled_from(["native", "chat", "import"])),
+            **({"metadata": {draw(WORD): draw(TEXT)}} if draw(MAYBE) else {}),
             created_at=draw(TIMES),
             updated_at=draw(TIMES),
         )
@@ -298,10 +306,13 @@ def replayed(user: Api, path: str) -> list[str]:
     return [line for line in text.splitlines() if "delta" in line]
 
 
-def test_an_export_breaks_off_when_its_login_is_revoked(ada: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("path", ["/chat/export", "/chat/export/zip"])
+def test_an_export_breaks_off_when_its_login_is_revoked(
+    ada: Api, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
     monkeypatch.setattr(routes, "CHECK_TOKEN_EVERY_S", 0.0)
     user = ada.log_in()
-    with user.get("/chat/export", buffered=False) as export:
+    with user.get(path, buffered=False) as export:
         parts = export.iter_encoded()
         assert next(parts)
         assert user.post("/auth/logout").status_code == 204

@@ -15,6 +15,7 @@ from chat_api.errors import NotFound
 from chat_api.messages import active_path
 from chat_api.operations.erasure import erase_account
 from chat_api.transfer import conversation_importer, export_queries, exporter, service
+from chat_api.transfer.file_importer import FileImporter
 from chat_api.transfer.formats.ndjson import read_export
 from chat_api.transfer.import_report import ImportReport
 from chat_api.transfer.importer import Importer
@@ -141,10 +142,10 @@ def test_same_file_twice_at_the_same_time_is_stored_once(app: Flask, ada: Api) -
 
 
 @pytest.mark.parametrize("batch_rows", [1, 500])
-def test_conversation_that_comes_up_meanwhile_stays_as_it_is(
+def test_large_conversation_that_comes_up_meanwhile_stays_as_it_is(
     app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch, batch_rows: int
 ) -> None:
-    """It is looked for when its first line is read, and stored later: somebody else may come in between."""
+    """It is looked for when its first batch is full, and stored later: somebody else may come in between."""
     monkeypatch.setattr(conversation_importer, "BATCH_ROWS", batch_rows)
     first = conversation()
     content = file_of(first, message(first, 1), *whole(1))
@@ -157,7 +158,9 @@ def test_conversation_that_comes_up_meanwhile_stays_as_it_is(
 
     report = ImportReport()
     with app.app_context():
-        for _ in Importer(user_id=ada.user_id, report=report).restore(records()):
+        files = FileImporter(user_id=ada.user_id, report=report)
+        importer = Importer(user_id=ada.user_id, report=report, files=files, one_by_one=True)
+        for _ in importer.restore(records()):
             db.session.commit()
     assert (report.imported["conversation"], report.unchanged["conversation"]) == (1, 1)
     assert ada.get(f"/chat/conversations/{first['id']}").get_json()["title"] == "First"
@@ -165,8 +168,11 @@ def test_conversation_that_comes_up_meanwhile_stays_as_it_is(
     assert said["content"] == "First"
 
 
-def test_user_who_is_deleted_meanwhile_gets_nothing_more(app: Flask, ada: Api) -> None:
-    content = file_of(provider(), *whole(2), *whole(2))
+def test_user_who_is_deleted_meanwhile_gets_nothing_more(
+    app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation_importer, "BATCH_ROWS", 1)
+    content = file_of(provider(), *whole(1), *whole(1))
     with app.app_context():
         _, steps = service.import_file(user_id=ada.user_id, file=io.BytesIO(content))
         for _ in range(2):  # the provider and the first conversation
@@ -203,8 +209,9 @@ def test_export_of_a_user_who_is_deleted_meanwhile_ends(
 
 
 def test_what_a_killed_import_leaves_is_seen_by_nobody_and_replaced_by_the_next(
-    app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch
+    only_user: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ada, app = only_user, only_user.app
     monkeypatch.setattr(conversation_importer, "BATCH_ROWS", 2)
     talk = whole(9)
     content = file_of(*talk)
