@@ -19,6 +19,7 @@ from chat_api import create_app
 from chat_api.auth import service as auth
 from chat_api.auth.passwords import hash_password
 from chat_api.completions import registry
+from chat_api.database.extension import add_migrations
 from chat_api.database.session import db
 from chat_api.database.statements import close_idle_connections
 from chat_api.transfer.slots import transfer_slots
@@ -28,6 +29,8 @@ from tests.support.api import PASSWORD, Api, new_email
 from tests.support.bodies import body_for, own_ids, user  # noqa: F401 (fixtures)
 from tests.support.postgres import create_database, drop_database, ensure_template
 from tests.support.provider import ScriptedProvider
+from tests.support.routing import advice, unmeant
+from tests.support.statements_sent import Sent, recorded
 
 BACKENDS = ("sqlite", "postgres")
 os.environ["FLASK_SKIP_DOTENV"] = "1"  # the developer's own settings are not the tests'
@@ -80,11 +83,29 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     return outcome
 
 
+@pytest.fixture(autouse=True, scope="session")
+def everything_sent() -> Iterator[list[Sent]]:
+    """The SQL that requests and replies have sent to Postgres in this process since somebody looked."""
+    with recorded() as sent:
+        yield sent
+
+
+@pytest.fixture(autouse=True)
+def requests_go_to_one_node(everything_sent: list[Sent]) -> Iterator[None]:
+    """Fail a test in which a request sent what Citus would not send to one node only."""
+    yield
+    count = len(everything_sent)  # replies may go on
+    found = unmeant(set(everything_sent[:count]))
+    del everything_sent[:count]
+    assert not found, "; ".join(f"{sender}: {advice([obstacle])}" for sender, obstacle in sorted(found))
+
+
 @contextmanager
 def serving(url: str, folder: Path, **settings: Any) -> Iterator[Flask]:
     """The application on a database, with settings of the test's own; its connections are closed at the end."""
     config = Config.from_environment(DATABASE_URL=url, DATA_DIR=str(folder), **{**GENEROUS, **settings})
     app = create_app(config)
+    add_migrations(app)
     try:
         yield app
     finally:
@@ -126,18 +147,24 @@ def backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(scope="session")
-def database_url(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A migrated database for this process's tests."""
-    folder = tmp_path_factory.mktemp("database")
+@contextmanager
+def shared_database(backend: str, folder: Path, name: str) -> Iterator[str]:
+    """A migrated database that tests of this process share."""
     if backend == "sqlite":
         url = f"sqlite:///{folder / 'chat.db'}"
         migrate(url, folder)
         yield url
         return
-    name = f"tests_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
+    name = f"{name}_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
     yield create_database(name, ensure_template(TEMPLATE, lambda url: migrate(url, folder)))
     drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def database_url(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The database of this process's tests."""
+    with shared_database(backend, tmp_path_factory.mktemp("database"), "tests") as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -160,8 +187,7 @@ def stranger(app: Flask) -> Api:
     return Api(app)
 
 
-@pytest.fixture(scope="session")
-def make_user(app: Flask) -> Callable[..., Api]:
+def user_maker(app: Flask) -> Callable[..., Api]:
     """Make a user of a role, logged in."""
 
     def make(role: str = "user", email: str | None = None) -> Api:
@@ -174,6 +200,12 @@ def make_user(app: Flask) -> Callable[..., Api]:
         return api
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_user(app: Flask) -> Callable[..., Api]:
+    """Make a user of a role, logged in."""
+    return user_maker(app)
 
 
 @cache

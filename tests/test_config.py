@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
-from config import Config, ConfigError, misspelt_settings
+from chat_api.factory import create_app
+from config import SERVED, Config, ConfigError, RateLimit, misspelt_settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STRONG_SECRET = "q8Zt2LrV5nXw0KjHs7Yd3GfBm6Pc9TaE1uRi4oDe"
@@ -368,3 +369,43 @@ def test_processes_that_start_together_agree_on_the_secrets(tmp_path: Path) -> N
     assert len({process.communicate()[0] for process in processes}) == 1
     assert not any(process.returncode for process in processes)
     assert len(list((tmp_path / "data" / "secrets").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("10 per 15 minutes", (10, 900)),
+        ("100 per hour", (100, 3600)),
+        ("1/second", (1, 1)),
+        (" 3 PER 2 Days ", (3, 172_800)),
+        ("5 per month", (5, 2_592_000)),
+    ],
+)
+def test_a_limit_is_so_many_in_a_window(text: str, limit: tuple[int, int]) -> None:
+    assert RateLimit.parse(text) == limit
+
+
+@pytest.mark.parametrize("text", ["", "10", "10 per", "0 per hour", "1 per 0 hours", "10 per fortnight",
+                                  "1/second; 5/minute", "-1 per hour", "ten per hour", "1 per hours ago"])  # fmt: skip
+def test_what_is_no_limit_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a limit"):
+        RateLimit.parse(text)
+
+
+@pytest.mark.parametrize(
+    "path", ["api/chat", "/api/chat/", "/", "/chat", "/chat/ui", "/v1/ui", "/api//chat", "/a b", "/.."]
+)
+def test_the_path_of_the_ai_sdk_is_one_of_its_own(environment: pytest.MonkeyPatch, path: str) -> None:
+    assert "AI_SDK_PATH" in refusal(environment, AI_SDK_PATH=path)
+
+
+@pytest.mark.parametrize("path", ["", "/api/chat", "/ui", "/apps/one/chat"])
+def test_the_path_of_the_ai_sdk_may_be_another(environment: pytest.MonkeyPatch, path: str) -> None:
+    environment.setenv("AI_SDK_PATH", path)
+    assert path == Config.from_environment().AI_SDK_PATH
+
+
+def test_no_other_path_is_taken_by_the_ai_sdk() -> None:
+    """What is served first in a path must be refused for it."""
+    served = {rule.rule.split("/")[1] for rule in create_app(Config.from_environment()).url_map.iter_rules()}
+    assert served - {"", "api"} == SERVED

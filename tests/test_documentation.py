@@ -8,7 +8,12 @@ import pytest
 from tests.test_house_rules import FLOORS, ROOT
 
 PAGES = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "bench").glob("*.md")],
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "bench").glob("*.md"),
+        ROOT / "examples" / "README.md",
+    ],
     key=lambda page: page.as_posix(),
 )
 
@@ -33,6 +38,20 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert linked.exists(), f"{page.name} links to {target}, which is not there."
         if anchor:
             assert anchor in anchors_of(linked), f"{page.name} links to {target}: no such heading."
+
+
+def test_the_changelog_says_how_to_upgrade_to_each_release() -> None:
+    """Whoever upgrades reads the first lines: those of the newest release name the last migration."""
+    text = (ROOT / "CHANGELOG.md").read_text()
+    titles = re.findall(r"^## \[(.+?)\]", text, re.MULTILINE)
+    sections = re.split(r"^## .*$", text, flags=re.MULTILINE)[1:]
+    assert len(titles) > 1
+    for number, section in enumerate(sections[:-1]):  # nothing is older than the first release
+        previous = next(title for title in titles[number + 1 :] if title != "Unreleased")
+        lead = section.partition("\n### ")[0]
+        assert f"Upgrading from {previous}" in lead, f"{titles[number]}: say first what an upgrade takes."
+    newest = max(path.name[:4] for path in (ROOT / "migrations" / "versions").glob("[0-9]*.py"))
+    assert f" to {newest})" in sections[0].partition("\n### ")[0], f"Say that it migrates up to {newest}."
 
 
 def test_architecture_has_the_floors_of_the_house() -> None:

@@ -99,9 +99,22 @@ def test_error_of_ours_is_a_problem(raising: Callable[..., TestResponse], error:
 
 def test_error_tree_is_complete() -> None:
     assert len(OURS) >= 14
-    assert {400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 429, 500, 502, 503, 504} == {
+    assert {400, 401, 403, 404, 408, 409, 412, 413, 415, 416, 422, 429, 500, 502, 503, 504} == {
         error.status for error in OURS.values()
     }
+
+
+def test_the_tree_in_the_docstring_has_all_errors_where_they_belong() -> None:
+    def lines(base: type[errors.ApiError], depth: int) -> list[str]:
+        return [
+            line
+            for error in base.__subclasses__()
+            if error.__module__ == errors.__name__
+            for line in (f"{' ' * 4 * depth}{error.__name__} {error.status}", *lines(error, depth + 1))
+        ]
+
+    tree = re.findall(r"^( +\w+) +(\d{3}) ", errors.__doc__ or "", re.MULTILINE)
+    assert sorted(f"{name} {status}" for name, status in tree) == sorted(lines(errors.ApiError, 1))
 
 
 @pytest.mark.parametrize("status", sorted(default_exceptions))

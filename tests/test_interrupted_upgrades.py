@@ -137,7 +137,10 @@ def histories(
 
 
 def fill(app: Flask) -> None:
-    """Rows of the first revision: as many messages as take revision 0004 several batches."""
+    """Rows of the first revision: as many messages as take revision 0004 several batches, and some of other tables.
+
+    Newer revisions change columns of these.
+    """
     users = [f"019ab2c4-5d6e-7f80-9a1b-{number:012x}" for number in (1, 2)]
     with app.app_context(), db.engine.begin() as connection:
 
@@ -158,6 +161,22 @@ def fill(app: Flask) -> None:
                 {**message, "id": str(uuid.uuid5(uuid.UUID(place), str(position))), "position": position,
                  "role": "user" if position > 1 else "system", "content": f"apple {position}"}
                 for position in range(1, count + 1)
+            ])  # fmt: skip
+            first, provider_id = (str(uuid.uuid5(uuid.UUID(place), name)) for name in ("1", "provider"))
+            insert("attachments", [
+                {**own, "id": str(uuid.uuid5(uuid.UUID(first), str(position))), "message_id": first,
+                 "position": position, "file_type": "image/png", "file_path": "p" * 1024}
+                for position in range(1, 301)
+            ])  # fmt: skip
+            insert("llm_providers", [{"id": provider_id, "owner_id": user_id, "name": "P",
+                                      "api_endpoint": "https://p.example/v1", "created_at": MOMENT}])  # fmt: skip
+            insert("user_llm_configs", [{**own, "id": provider_id, "provider_id": provider_id, "api_key_hint": "6789",
+                                         "sealed_api_key": "sealed", "updated_at": MOMENT}])  # fmt: skip
+            insert("logins", [{**own, "id": first, "refresh_token_id": first, "expires_at": MOMENT,
+                               "ends_at": MOMENT}])  # fmt: skip
+            insert("idempotency_keys", [
+                {**own, "id": f"{number:064x}", "fingerprint": "f" * 64, "status": 201, "answer": "sealed"}
+                for number in range(300)
             ])  # fmt: skip
 
 

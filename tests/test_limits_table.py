@@ -5,14 +5,29 @@ from dataclasses import dataclass
 
 import pytest
 
+from chat_api.attachments import sendable, uploads
+from chat_api.attachments import slots as attachment_slots
 from chat_api.auth import passwords, provider_keys
-from chat_api.completions import context, parameters
+from chat_api.completions import context, parameters, preparing, reply_files, sent_files
+from chat_api.documents import images
 from chat_api.egress import connection, response
+from chat_api.egress.limits import RESPONSE_BYTES
 from chat_api.idempotency.decorator import MAX_KEY_LENGTH, MAX_STORED_BYTES
-from chat_api.llm import client, model_lists, provider_check, provider_state, stream_parser, untrusted_json
+from chat_api.llm import (
+    base64_content,
+    client,
+    model_lists,
+    provider_check,
+    provider_state,
+    response_body,
+    stream_parser,
+    untrusted_json,
+)
 from chat_api.llm_providers import fields as provider_fields
 from chat_api.messages import tool_results
 from chat_api.messages.schemas import MAX_CONTENT_BYTES, MAX_TOOL_CALLS, MAX_TOOL_CALLS_BYTES
+from chat_api.openai_api import addresses, items_in
+from chat_api.openai_api.embeddings import routes as embeddings
 from chat_api.search import query
 from chat_api.search import schemas as search_schemas
 from chat_api.search import service as search_service
@@ -64,10 +79,22 @@ TABLE = rows()
 CODE = {
     "body of a request that carries neither": [request_body.SMALL_BODY_BYTES],
     "names and values in a JSON body": [json_body.MAX_VALUES],
+    "pictures in an answer of `/v1`": [addresses.MAX_DATA_BYTES],
+    "items that a request below `/v1` refers to": [items_in.MAX_REFERRED_BYTES],
+    "names and values in a request for embeddings": [embeddings.MAX_VALUES],
     "digits of an integer": [json_body.MAX_DIGITS],
     "such bodies that a worker receives": [slots.MAX_RECEIVING, slots.MAX_RECEIVING_PER_CLIENT],
     "time in which a request's head": [arrival.ARRIVAL_S],
-    "files that a worker receives": [transfer_slots.MAX_UPLOADS, transfer_slots.MAX_PER_USER],
+    "files that a worker receives for an import": [transfer_slots.MAX_UPLOADS, transfer_slots.MAX_PER_USER],
+    "files that a worker receives as attachments": [
+        attachment_slots.MAX_UPLOADS,
+        attachment_slots.MAX_PER_USER,
+    ],
+    "large contents of attachments": [
+        attachment_slots.MAX_DOWNLOADS,
+        attachment_slots.MAX_DOWNLOADS_PER_USER,
+    ],
+    "the form of an upload beside": [uploads.MAX_FORM_BYTES, uploads.MAX_PARTS],
     "exports and imports that a worker runs": [transfer_slots.MAX_PER_WORKER, transfer_slots.MAX_PER_USER],
     "searches that a worker runs": [16, search_service.MAX_SEARCHES_PER_USER],
     "a search:": [search_schemas.LONGEST_QUERY, query.MOST_PREFIXES, search_schemas.MAX_LIMIT],
@@ -95,11 +122,16 @@ CODE = {
     "items of a list, and objects": [untrusted_json.MAX_ITEMS, untrusted_json.MAX_CONTAINERS],
     "chunks of a provider's response": [response.MAX_SMALL_CHUNKS],
     "a provider's whole response": [
-        64 * 2**20,
+        RESPONSE_BYTES,
         response.MAX_HEAD_BYTES,
         client.MAX_MODELS_BYTES,
         model_lists.MAX_MODELS,
         model_lists.MAX_PAGES,
+    ],
+    "images, recordings and videos of a reply": [Config.MAX_REPLY_FILE_BYTES, reply_files.MAX_FILES],
+    "a line or a JSON document of a provider": [
+        response_body.JSON_BYTES_PER_REPLY_BYTE,
+        base64_content.MAX_INLINE_BYTES,
     ],
     "headers of a provider": [
         provider_fields.MAX_HEADERS,
@@ -110,6 +142,10 @@ CODE = {
     "requests of a check": [3, int(provider_check.CHECK_S)],
     "lookups of providers' names": [connection.MAX_LOOKUPS, connection.MAX_LOOKUPS_PER_DOMAIN],
     "what is read and sent of a conversation": [Config.MAX_CONTEXT_BYTES, context.MAX_MESSAGES],
+    "the same in number, in all and of one message": [sent_files.MAX_FILES, sendable.MAX_OF_MESSAGE],
+    "pixels of an image": [images.MAX_PIXELS, images.MAX_PROCESSES],
+    "requests whose files a worker prepares": [preparing.MAX_PREPARING, preparing.MAX_PREPARING_PER_USER],
+    "time for preparing the files": [int(preparing.LONGEST_S)],
 }
 SHIPPED = {
     "in nginx: connections of one address": r"limit_conn +chat_api_connections 200;",

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,6 +28,7 @@ from chat_api.messages import service as messages
 from tests.completions.chat import run_sql
 from tests.conftest import migrate, serving
 from tests.support.api import PASSWORD, Api, new_email
+from tests.support.citus import DISTRIBUTED_BY, REFERENCE, citus_extension
 from tests.support.tables import fresh_database, path_in_tables
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -248,76 +248,12 @@ def test_the_script_for_postgres_locks_no_busy_table(script_for_postgres: str, t
 
 # -- on Citus ---------------------------------------------------------------------------------------------
 
-# Citus itself is no package. This extension of its name refuses what it refuses, and writes down the rest.
-CONTROL = "default_version = '1.0'\nrelocatable = false\n"
-EXTENSION = """
-CREATE SCHEMA citus;
-CREATE TABLE citus.calls (
-    number int GENERATED ALWAYS AS IDENTITY, name text PRIMARY KEY, kind text, distributed_by text, colocation text);
-
-CREATE FUNCTION citus.check_table(called regclass, reference boolean, by_column text, colocation text)
-RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    by_number smallint; has_rows boolean; broken text;
-BEGIN
-    IF current_setting('citus.multi_shard_modify_mode', true) IS DISTINCT FROM 'sequential' THEN
-        RAISE EXCEPTION 'cannot change reference and distributed tables in parallel in one transaction';
-    END IF;
-    EXECUTE format('SELECT EXISTS (SELECT FROM %s)', called) INTO has_rows;
-    IF has_rows THEN RAISE EXCEPTION 'table % is not empty', called; END IF;
-    IF NOT reference THEN
-        SELECT attnum INTO STRICT by_number FROM pg_attribute WHERE attrelid = called AND attname = by_column;
-        SELECT string_agg(indexrelid::regclass::text, ', ') INTO broken
-            FROM pg_index WHERE indrelid = called AND indisunique AND NOT by_number = ANY (indkey);
-        IF broken IS NOT NULL THEN RAISE EXCEPTION 'unique % lacks the distribution column', broken; END IF;
-    END IF;
-    SELECT string_agg(conname, ', ') INTO broken FROM pg_constraint AS c
-        LEFT JOIN citus.calls AS parent ON parent.name = c.confrelid::regclass::text
-        WHERE c.contype = 'f' AND c.conrelid = called AND c.confrelid <> called
-        AND (parent.kind = 'reference' OR NOT reference AND parent.kind = 'distributed'
-             AND parent.colocation = check_table.colocation AND EXISTS (
-                 SELECT FROM unnest(c.conkey, c.confkey) AS pair(own, theirs)
-                 JOIN pg_attribute AS a ON a.attrelid = c.confrelid AND a.attnum = pair.theirs
-                 WHERE pair.own = by_number AND a.attname = parent.distributed_by)) IS NOT TRUE;
-    IF broken IS NOT NULL THEN RAISE EXCEPTION 'foreign key % leads where it must not', broken; END IF;
-    SELECT string_agg(conname, ', ') INTO broken FROM pg_constraint
-        WHERE contype = 'f' AND conrelid = called AND confdeltype IN ('n', 'd') AND by_number = ANY (conkey);
-    IF broken IS NOT NULL THEN RAISE EXCEPTION 'foreign key % sets the distribution column', broken; END IF;
-END $$;
-
-CREATE FUNCTION pg_catalog.create_distributed_table(
-    table_name regclass, distribution_column text, distribution_type text DEFAULT 'hash',
-    colocate_with text DEFAULT 'default', shard_count int DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM citus.check_table(table_name, false, distribution_column, colocate_with);
-    INSERT INTO citus.calls (name, kind, distributed_by, colocation)
-        VALUES (table_name::text, 'distributed', distribution_column, colocate_with);
-END $$;
-
-CREATE FUNCTION pg_catalog.create_reference_table(table_name regclass) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM citus.check_table(table_name, true, NULL, NULL);
-    INSERT INTO citus.calls (name, kind) VALUES (table_name::text, 'reference');
-END $$;
-"""
-REFERENCE = {"users", "revoked_logins", "llm_providers"}
-
 
 @pytest.fixture
 def citus_url(tmp_path: Path) -> Iterator[str]:
     """An empty Postgres database that has an extension called citus."""
-    with tempfile.TemporaryDirectory(prefix="chat-api-citus-", dir="/tmp") as name:
-        folder = Path(name)
-        (folder / "extension").mkdir()
-        (folder / "extension" / "citus.control").write_text(CONTROL)
-        (folder / "extension" / "citus--1.0.sql").write_text(EXTENSION)
-        for path in (folder, folder / "extension"):
-            path.chmod(0o755)  # the server may be another user
-        with fresh_database("postgres", tmp_path, migrated=False) as url:
-            with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
-                connection.execute(f"SET extension_control_path = '{folder}:$system'".encode())
-                connection.execute("CREATE EXTENSION citus")
-            yield url
+    with fresh_database("postgres", tmp_path, migrated=False) as url, citus_extension(url):
+        yield url
 
 
 def calls(url: str) -> list[tuple[str, str, str | None, str | None]]:
@@ -334,13 +270,24 @@ def test_with_citus_each_table_is_distributed_by_its_owner(citus_url: str, tmp_p
     expected = {
         name: ("reference", None, None)
         if name in REFERENCE
-        else ("distributed", "key", "none")
-        if name == "throttle_counters"
-        else ("distributed", "user_id", "default")
+        else ("distributed", DISTRIBUTED_BY[name], "none" if name == "throttle_counters" else "default")
         for name in db.metadata.tables
     }
     assert {name: how for name, *how in made} == {name: list(how) for name, how in expected.items()}
     with serving(citus_url, tmp_path) as app:
+        assert differences(app) == []
+
+
+def test_with_citus_migrations_go_down_and_up_again(citus_url: str, tmp_path: Path) -> None:
+    """Citus refuses a transaction that changes reference and distributed tables in parallel. This extension refuses
+    each change outside of the sequential mode, which is stricter: it does not see what was accessed before."""
+    migrate(citus_url, tmp_path)
+    with serving(citus_url, tmp_path) as app, app.app_context():
+        flask_migrate.downgrade(directory=MIGRATIONS, revision="base")
+        assert tables(app) == set()
+        with psycopg.connect(citus_url.replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute("DELETE FROM citus.calls")
+        flask_migrate.upgrade(directory=MIGRATIONS)
         assert differences(app) == []
 
 

@@ -20,8 +20,49 @@ NOT_IN_DOCUMENT = {
     "documentation.get_openapi": "the document itself",
     "documentation.get_root": "leads to its page",
     "swagger_ui.show": "its page",
+    **dict.fromkeys(
+        (
+            "openai.list_openai_models",
+            "openai.get_openai_model",
+            "openai.create_chat_completion",
+            "openai.create_legacy_completion",
+            "openai_unprefixed",
+            "openai_stored_chats.list_chat_completions",
+            "openai_stored_chats.get_chat_completion",
+            "openai_stored_chats.update_chat_completion",
+            "openai_stored_chats.delete_chat_completion",
+            "openai_stored_chats.list_chat_completion_messages",
+            "openai_responses.create_response",
+            "openai_responses.get_response",
+            "openai_responses.delete_response",
+            "openai_responses.list_input_items",
+            "openai_responses.cancel_response",
+            "openai_responses.count_input_tokens",
+            "openai_responses.compact_response",
+            "openai_conversations.list_openai_conversations",
+            "openai_conversations.create_openai_conversation",
+            "openai_conversations.get_openai_conversation",
+            "openai_conversations.update_openai_conversation",
+            "openai_conversations.delete_openai_conversation",
+            "openai_conversations.list_openai_items",
+            "openai_conversations.create_openai_items",
+            "openai_conversations.get_openai_item",
+            "openai_conversations.delete_openai_item",
+            "openai_embeddings.create_embeddings",
+            "openai_files.list_files",
+            "openai_files.create_file",
+            "openai_files.get_file",
+            "openai_files.get_file_content",
+            "openai_files.delete_file",
+        ),
+        "OpenAI's document describes it; docs/openai.md says what is different",
+    ),
+    **dict.fromkeys(
+        ("ai_sdk.send_ui_message", "ai_sdk.get_chat", "ai_sdk.resume_ui_stream", "ai_sdk.stop_ui_stream"),
+        "its path is a setting, and the AI SDK knows it by itself: docs/ai-sdk.md",
+    ),
 }
-WITHOUT_BODY = ("refresh", "log_out", "cancel_completion", "create_ticket", "check_provider")
+WITHOUT_BODY = ("refresh", "log_out", "cancel_completion", "create_ticket", "create_link", "check_provider")
 CALLS_A_PROVIDER = ("create_completion", "list_models")
 Operation = dict[str, Any]
 

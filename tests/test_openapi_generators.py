@@ -88,8 +88,11 @@ def test_answers_require_what_is_always_there(document: Document) -> None:
         for field in schema.get("properties", {})
         if field not in schema.get("required", ())
     }
-    sometimes = {("tool_calls", "tool_call_id", "sources"): ("Message", "Reply", "StartedMessage"),
+    sometimes = {("tool_calls", "tool_call_id", "sources", "parts", "erased"): ("Message", "Reply", "StartedMessage"),
+                 ("file_name", "size_bytes", "sha256", "expires_at"): ("Attachment",),
+                 ("text", "attachment_id"): ("Part",), ("attachment_id", "file_name"): ("SearchResult",),
                  ("name", "context_window", "max_output_tokens", "abilities"): ("Model",),
+                 ("cached_tokens", "reasoning_tokens"): ("Usage",),
                  ("retry_after_s",): ("Problem", "CompletionProblem"),
                  ("errors",): ("Problem",), ("problem",): ("IncompleteEvent",)}  # fmt: skip
     expected = {(name, field) for fields, names in sometimes.items() for field in fields for name in names}

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from tests.conftest import serving
 from tests.support.api import PASSWORD, Api, new_email
 from tests.support.problems import assert_problem
 
-MakeUser = Callable[..., Api]
 WRONG = "a wrong password"
 
 

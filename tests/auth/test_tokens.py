@@ -102,6 +102,21 @@ def test_a_refresh_whose_answer_got_lost_can_be_repeated_for_ten_seconds(app: Fl
         assert status_of(app, repeated["access_token"]) == 401
 
 
+def test_a_token_that_is_remembered_expires_and_ends_all_the_same(
+    app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = str(ada.token)
+    expires_at = claims_of(first)["exp"]
+    with time_machine.travel(expires_at - 1, tick=False) as clock:
+        other = str(ada.log_in().token)
+        assert [status_of(app, token) for token in (first, first, other)] == [200, 200, 200]
+        clock.shift(1)
+        assert [status_of(app, token) for token in (first, other)] == [401, 200]
+        clock.shift(-1)
+        monkeypatch.setitem(app.config, "JWT_SECRET_KEY", "another secret of at least 32 characters")
+        assert [status_of(app, token) for token in (first, other)] == [401, 401]
+
+
 def test_using_a_refresh_token_twice_ends_that_login_and_no_other(app: Flask, ada: Api, bob: Api) -> None:
     other = ada.log_in()
     newest = refresh(app, ada.refresh_token).get_json()

@@ -130,7 +130,8 @@ def test_total_limit_holds_while_nothing_is_complete(asking: AskingMaker, provid
 
 
 def test_line_limit(asking: AskingMaker, provider: ScriptedProvider) -> None:
-    provider.script(openai_stream("a", Endless(b"data: " + b"x" * 1000)))
+    looks_like_a_file = (b"data: " + b"x" * 1000, Pause(0.05), b"x" * 1000)
+    provider.script(openai_stream("a", *looks_like_a_file, Endless(b" " + b"x" * 1000)))
     events, error = asking(line_bytes=10_000, reply_bytes=1000).until_error()
     assert text_of(events) == "a"
     assert isinstance(error, Failed)

@@ -128,6 +128,45 @@ def test_every_creating_operation_is_tried_here(stranger: Api) -> None:
     assert creating == {creation.path for creation in CREATIONS}
 
 
+# what release 0.1.0 adds to these bodies before it takes their fingerprint; it can't invite
+DEFAULTS_OF_0_1_0: dict[str, dict[str, Any]] = {
+    "/auth/register": {},
+    "/auth/tokens": {},
+    "/chat/conversations": {},
+    "/chat/messages": {},
+    "/chat/attachments": {},
+    "/chat/llm-providers": {"api_format": "openai", "context_window": None, "shared": False},
+    "/chat/user-llm-configs": {"context_window": None, "default_model": None},
+    "/chat/completions": {
+        "on_disconnect": "continue",
+        "parameters": {},
+        "parent_id": None,
+        "stream": False,
+    },
+}
+
+
+@every_creation
+def test_fingerprint_is_that_of_the_release_before(
+    ada: Api, creation: Creation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request may be repeated at either, during an upgrade: a field that was added since must not change it."""
+    if creation is INVITATIONS:
+        assert creation.path not in DEFAULTS_OF_0_1_0
+        return
+    contents: list[Any] = []
+    fingerprint_of = service.fingerprint_of
+
+    def watched(*, content: Any) -> str:
+        contents.append(content)
+        return fingerprint_of(content=content)
+
+    monkeypatch.setattr(service, "fingerprint_of", watched)
+    body = creation.body(ada)
+    assert creation.post(ada, body).status_code == 201
+    assert contents == [[[body | DEFAULTS_OF_0_1_0[creation.path]], {}]]
+
+
 @every_creation
 def test_the_same_request_has_one_effect_and_one_answer(app: Flask, ada: Api, creation: Creation) -> None:
     body = creation.body(ada)

@@ -9,6 +9,7 @@ from chat_api.egress.errors import EgressError
 from chat_api.llm import anthropic, openai
 from chat_api.llm.events import (
     Event,
+    FileData,
     Finish,
     Notice,
     ReasoningDelta,
@@ -34,8 +35,11 @@ class Read:
     ids: list[str] = field(default_factory=list)
     sources: dict[str, Source] = field(default_factory=dict)
     usage: tuple[int | None, int | None] | None = None
+    details: tuple[int | None, int | None] | None = None  # tokens from a cache, tokens of thoughts
     finish: str | None = None
     notices: list[str] = field(default_factory=list)
+    files: dict[int, tuple[str, bytes]] = field(default_factory=dict)  # kind and content, by number
+    whole: set[int] = field(default_factory=set)  # numbers of files that have ended
     error: str | None = None
 
     def take(self, event: Event) -> None:
@@ -53,8 +57,13 @@ class Read:
             self.sources[event.url] = event
         elif isinstance(event, Usage):
             self.usage = (event.prompt_tokens, event.completion_tokens)
+            self.details = (event.cached_tokens, event.reasoning_tokens)
         elif isinstance(event, Notice):
             self.notices.append(event.text)
+        elif isinstance(event, FileData):
+            known = self.files.get(event.number, (event.kind, b""))[1]
+            self.files[event.number] = event.kind, known + b"".join(event.content)
+            self.whole |= {event.number} if event.is_last else set()
         elif isinstance(event, Finish):
             self.finish = event.reason
 

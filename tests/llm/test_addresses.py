@@ -146,6 +146,16 @@ def test_list_of_models_without_a_version(
     assert [request.path for request in provider.requests] == ["/models", "/v1/models"]
 
 
+def test_a_model_that_is_not_there_is_not_sought_at_another_path(
+    asking: AskingMaker, provider: ScriptedProvider
+) -> None:
+    provider.script(error_answer(404, "The model 'm' does not exist"), openai_stream("Hello"))
+    ask = asking()
+    ask.endpoint = replace(ask.endpoint, api_endpoint=provider.origin)
+    assert ask.error().code == "provider_model_not_found"
+    assert len(provider.requests) == 1
+
+
 def test_a_404_of_a_path_with_a_version_is_what_it_is(
     asking: AskingMaker, provider: ScriptedProvider
 ) -> None:

@@ -249,7 +249,7 @@ STOP = anthropic_event("message_delta", delta={"stop_reason": "end_turn"})
                 },
             )
             + hi(STOP),
-            [Usage(13, None), TextDelta("Hi"), Usage(13, None), Finish("stop")],
+            [Usage(13, None, 7), TextDelta("Hi"), Usage(13, None, 7), Finish("stop")],
             id="cached-tokens",
         ),
         pytest.param(

@@ -307,6 +307,21 @@ def test_what_is_known_costs_no_refused_request(asking: AskingMaker, provider: S
     assert not any(isinstance(event, Corrected) for event in events)
 
 
+def test_developers_become_system_where_the_role_is_refused(
+    asking: AskingMaker, provider: ScriptedProvider
+) -> None:
+    provider.script(
+        refusal("Unexpected role 'developer'. Allowed: system, user, assistant, tool"), openai_stream("Hello")
+    )
+    ask = asking()
+    ask.endpoint = replace(ask.endpoint, options=ask.endpoint.options.merged({"developer_role": True}))
+    messages = (ChatMessage("developer", "Be brief."), ChatMessage("user", "Hi"))
+    corrected = corrected_of([event for read in ask.send(*messages) for event in read])
+    roles = [[message["role"] for message in request.json["messages"]] for request in provider.requests]
+    assert roles == [["developer", "user"], ["system", "user"]]
+    assert corrected.of_server == {"developer_role": False}
+
+
 def test_several_complaints_are_followed_one_by_one(asking: AskingMaker, provider: ScriptedProvider) -> None:
     provider.script(
         refusal("Use 'max_completion_tokens' instead."),
@@ -323,12 +338,39 @@ def test_several_complaints_are_followed_one_by_one(asking: AskingMaker, provide
     assert [warning.partition(":")[0] for warning in corrected.warnings] == ["temperature"]
 
 
+def test_what_one_request_leaves_out_is_not_learned_with_what_all_do(
+    asking: AskingMaker, provider: ScriptedProvider
+) -> None:
+    provider.script(
+        refusal("temperature and top_p cannot both be specified"),
+        refusal("Unsupported parameter: 'seed'"),
+        openai_stream("Hello"),
+    )
+    corrected = corrected_of(asking().events(temperature=0.2, top_p=0.5, seed=1))
+    assert not {"top_p", "seed"} & set(provider.last.json)
+    assert corrected.of_caller == {"without": ("seed",)}
+    assert corrected.of_server == {}
+
+
+def test_all_that_a_model_refuses_is_learned(asking: AskingMaker, provider: ScriptedProvider) -> None:
+    provider.script(
+        refusal("Unsupported parameter: 'seed'"),
+        refusal("Unsupported parameter: 'user'"),
+        openai_stream("Hello"),
+    )
+    corrected = corrected_of(asking().events(seed=1, user="u"))
+    assert corrected.of_caller == {"without": ("seed", "user")}
+
+
 @pytest.mark.parametrize(
     ("messages", "most"),
     [
         pytest.param(["Unsupported parameter: 'temperature'"], 2, id="repeated"),
         pytest.param(
             ["Use max_completion_tokens", "Unknown argument max_completion_tokens"] * 9, 2, id="to-and-fro"
+        ),
+        pytest.param(
+            [f"Unsupported parameter: 'temperature' ({n})" for n in range(9)], 2, id="in-other-words"
         ),
         pytest.param(["Param Incorrect"], 2, id="unnamed"),
         pytest.param(["Bad request"], 1, id="not-understood"),

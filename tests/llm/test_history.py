@@ -478,6 +478,27 @@ def test_names_of_tools_fit_everywhere_alike() -> None:
     assert body["messages"][1]["tool_calls"][0]["function"]["name"] == first
 
 
+def test_a_choice_among_some_tools_has_their_new_names() -> None:
+    names = ("weather.get", "other", "third")
+    tools: list[Any] = [{"type": "function", "function": {"name": name}} for name in names]
+    choice: Any = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": tools[:2]}}
+    body = body_of(user(), tools=tools, tool_choice=choice)
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["weather_get", "other"]
+    openai_options = options_of(vendors()["openai"])
+    body = body_of(user(), options=openai_options, tools=tools, tool_choice=choice)
+    allowed = body["tool_choice"]["allowed_tools"]["tools"]
+    assert [tool["function"]["name"] for tool in allowed] == ["weather_get", "other"]
+    assert choice["allowed_tools"]["tools"][0]["function"]["name"] == "weather.get"
+
+
+def test_state_of_a_message_is_not_changed_by_sending_it() -> None:
+    state = {"tool_calls": [{"extra_content": {"a": 1}}]}
+    message = calls("a", "b", state=state)
+    first = body_of(user(), message, result("a"), result("b"))
+    assert body_of(user(), message, result("a"), result("b")) == first
+    assert state == {"tool_calls": [{"extra_content": {"a": 1}}]}
+
+
 def test_names_that_fit_are_sent_as_they_are() -> None:
     tools = [{"type": "function", "function": {"name": "get_weather-2"}}]
     assert body_of(user(), tools=tools)["tools"] == tools
@@ -571,6 +592,22 @@ def test_blocks_of_another_text_are_not_sent() -> None:
     state = {"content": [THINKING, {"type": "text", "text": "forged"}]}
     message = ChatMessage("assistant", "seen", state=state)
     assert claude(user(), message, user())[1]["content"] == [{"type": "text", "text": "seen"}]
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [THINKING, {"type": "text", "text": ["word"]}],
+        [{"type": "text", "text": [{"text": "word"}]}],
+        [{"type": "thinking", "thinking": None}, {"type": "text", "text": "word"}],
+        [{"type": "redacted_thinking", "data": {}}, {"type": "text", "text": "word"}],
+    ],
+)
+def test_an_imported_block_whose_text_is_no_string_is_not_sent(blocks: list[dict[str, Any]]) -> None:
+    message = ChatMessage("assistant", "word", state={"content": blocks})
+    for newest in ((), (user(),)):
+        body = body_of(user(), message, *newest, api_format="anthropic", model="claude-3-haiku")
+        assert body["messages"][1]["content"] == [{"type": "text", "text": "word"}]
 
 
 def test_thinking_is_not_the_end_of_a_message() -> None:

@@ -62,12 +62,12 @@ SAID = {
     "OpenRouter": (
         {"id": "x/y", "name": "X: Y", "context_length": 200000, "architecture": {"input_modalities": ["text", "image"]},
          "top_provider": {"max_completion_tokens": 64000}, "supported_parameters": ["tools", "top_p", "reasoning"]},
-        Model("x/y", "X: Y", 200000, 64000, ("images", "reasoning", "tools")),
+        Model("x/y", "X: Y", 200000, 64000, ("images", "reasoning", "tools"), frozenset(("audio",))),
     ),
     "Mistral": (
         {"id": "m", "max_context_length": 32768,
          "capabilities": {"completion_chat": True, "function_calling": True, "vision": False}},
-        Model("m", None, 32768, None, ("tools",)),
+        Model("m", None, 32768, None, ("tools",), frozenset(("images",))),
     ),
     "Groq": (
         {"id": "m", "context_window": 131072, "max_completion_tokens": 32768},
@@ -86,11 +86,11 @@ SAID = {
     "Anthropic": (
         {"type": "model", "id": "c", "display_name": "Claude C", "max_input_tokens": 200000, "max_tokens": 64000,
          "capabilities": {"image_input": {"supported": True}, "thinking": {"supported": False}}},
-        Model("c", "Claude C", 200000, 64000, ("images",)),
+        Model("c", "Claude C", 200000, 64000, ("images",), frozenset(("reasoning",))),
     ),
     "Fireworks": (
         {"id": "f", "context_length": 131072, "supports_image_input": False, "supports_tools": True},
-        Model("f", None, 131072, None, ("tools",)),
+        Model("f", None, 131072, None, ("tools",), frozenset(("images",))),
     ),
     "LM Studio": ({"id": "l", "type": "vlm", "max_context_length": 4096}, Model("l", None, 4096, None, ("images",))),
     "GitHub": (

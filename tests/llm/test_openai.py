@@ -117,6 +117,12 @@ HI = openai_chunk({"content": "Hi"})
         pytest.param([HI, STOP], SAYS_HI, id="neither-usage-nor-done"),
         pytest.param([HI, DONE], SAYS_HI, id="done-without-finish"),
         pytest.param([HI, STOP, DONE, HI], SAYS_HI, id="more-after-done"),
+        pytest.param([HI, b'data: "[DONE]"\n\n', HI], SAYS_HI, id="done-as-a-json-string"),
+        pytest.param(
+            [openai_chunk({"content": "[DONE]"}), HI, STOP],
+            [TextDelta("[DONE]Hi"), Finish("stop")],
+            id="done-as-a-text",
+        ),
         pytest.param(
             [HI, openai_chunk({}, "length"), DONE], [TextDelta("Hi"), Finish("length")], id="length"
         ),

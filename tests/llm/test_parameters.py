@@ -1,6 +1,7 @@
 """Parameters in the words of each protocol, vendor and model; what can't be said leads to a warning."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -277,3 +278,17 @@ def test_reasoning_models_get_no_sampling(model: str, is_sent: bool) -> None:
 def test_the_documents_tables_are_what_is_sent(table: Any) -> None:
     text = (ROOT / "docs" / "providers.md").read_text()
     assert table() in text, f"Put this into docs/providers.md:\n{table()}"
+
+
+@pytest.mark.parametrize("of_provider", [False, True], ids=["request", "provider"])
+def test_choice_of_a_tool_goes_with_tools_of_extra_fields(of_provider: bool) -> None:
+    tools = [{"type": "web_search_20250305", "name": "web_search"}]
+    endpoint = OLDER.endpoint
+    extra = {"extra": {"tools": tools}}
+    if of_provider:
+        endpoint, extra = replace(endpoint, extra_body={"tools": tools}), {}
+    target = Target("", OLDER.model, endpoint)
+    body, _ = target.body(tool_choice="required", parallel_tool_calls=False, **extra)
+    assert body["tools"] == tools
+    assert body["tool_choice"] == {"type": "any", "disable_parallel_tool_use": True}
+    assert "tool_choice" not in Target("", OLDER.model, OLDER.endpoint).body(tool_choice="required")[0]

@@ -1,11 +1,15 @@
 """Reasoning ends apart from the text, whatever field, part or tag it comes in."""
 
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chat_api.llm.events import Event, ReasoningDelta
+from chat_api.llm.openai.reply import OpenAIStreamParser
+from chat_api.llm.sse import Frame
 from tests.llm.reading import answer, block, chunk, message, read, read_whole, text_block, texts
 
 TAGS = [
@@ -178,3 +182,16 @@ def test_thinking_of_claude() -> None:
     ]
     whole = read_whole({"content": content, "stop_reason": "end_turn"}, "anthropic")
     assert (whole.reasoning, whole.text) == ("Let me see.", "Hello")
+
+
+def test_reasoning_that_is_empty_is_no_event() -> None:
+    chunks = [{"reasoning_content": "Hm"}, {"reasoning_content": ""}, {"reasoning_content": " so"}]
+    frames = [
+        Frame("", json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]}))
+        for delta in chunks
+    ]
+    parser = OpenAIStreamParser((), 1024)
+    found: list[Event] = []
+    for frame in frames:
+        parser.take(frame, found)
+    assert found == [ReasoningDelta("Hm"), ReasoningDelta(" so")]

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from chat_api.llm import anthropic
+from chat_api.llm import anthropic, reply_media
 from chat_api.llm.events import Finish, TextDelta
+from chat_api.llm.reply_media import NO_CONTENT
 from chat_api.llm.sse import Frame, SseReader
 from tests.llm.reading import PROTOCOLS, answer, block, chunk, message, read, read_whole, text_block, texts
 
@@ -156,32 +157,76 @@ def test_transcript_is_text() -> None:
     assert read([*parts, chunk({"audio": {"data": "UklG"}}), chunk(finish="stop")]).text == "Hello"
 
 
+CONTENT = b"\x89PNG\r\n\x1a\n"
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+SOUND = {"data": "UklGUklG"}
 
 
 @pytest.mark.parametrize(
-    ("message", "what"),
+    ("message", "kinds"),
     [
-        ({"content": "", "images": [IMAGE]}, "a picture"),
-        ({"content": None, "images": [IMAGE, IMAGE]}, "2 pictures"),
-        ({"content": [IMAGE]}, "a picture"),
-        ({"content": [{"type": "output_image", "image": "x"}]}, "a picture"),
-        ({"content": None, "audio": {"data": "UklG"}}, "a sound recording"),
-        ({"content": "<think>hm</think>", "images": [IMAGE]}, "a picture"),
-        ({"images": [IMAGE], "audio": {"data": "UklG"}}, "a sound recording and a picture"),
+        ({"content": "", "images": [IMAGE]}, ["image"]),
+        ({"content": None, "images": [IMAGE, IMAGE]}, ["image", "image"]),
+        ({"content": [IMAGE]}, ["image"]),
+        ({"content": [{"type": "output_image", "image": "iVBORw0KGgo="}]}, ["image"]),
+        ({"content": None, "audio": SOUND}, ["audio"]),
+        ({"content": "<think>hm</think>", "images": [IMAGE]}, ["image"]),
+        ({"images": [IMAGE], "audio": SOUND}, ["audio", "image"]),
     ],
 )
-def test_picture_without_text_is_named(message: dict[str, Any], what: str) -> None:
-    note = f"[The model made {what}, which this service can't show yet.]"
-    assert read_whole(answer(message)).text == note
-    assert read([chunk(message), chunk(finish="stop")], apart=True).text == note
-    assert read([chunk(message), chunk(None, "stop", message=message)]).text == note
+def test_files_of_a_message(message: dict[str, Any], kinds: list[str]) -> None:
+    for result in (
+        read_whole(answer(message)),
+        read([chunk(message), chunk(finish="stop")], apart=True),
+        read([chunk(message), chunk(None, "stop", message=message)]),
+    ):
+        assert sorted(kind for kind, _ in result.files.values()) == kinds
+        assert {content for kind, content in result.files.values() if kind == "image"} <= {CONTENT}
+        assert {content for kind, content in result.files.values() if kind == "audio"} <= {b"RIFRIF"}
+        assert result.whole == set(result.files)
+        assert (result.text, result.finish, result.notices) == ("", "stop", [])
 
 
 def test_picture_beside_a_text_changes_nothing_of_it() -> None:
     result = read([chunk({"content": "Here it is."}), chunk({"images": [IMAGE]}), chunk(finish="stop")])
     assert result.text == "Here it is."
-    assert result.notices == ["The model made a picture, which this service can't show yet."]
+    assert list(result.files.values()) == [("image", CONTENT)]
+
+
+def test_pictures_keep_their_place_among_the_parts_of_a_content() -> None:
+    texts = [{"type": "text", "text": text} for text in ("One", "two")]
+    result = read_whole(answer({"content": [texts[0], IMAGE, texts[1]]}))
+    assert result.text == "One\n\ntwo"
+    repeated = [chunk({"content": "One"}), chunk({"content": "One"}, "stop")]
+    assert read(repeated).text == "OneOne"
+
+
+def test_recording_that_is_cut_off_is_not_whole() -> None:
+    parts = [chunk({"audio": {"id": "a", "data": data}}) for data in ("UklG", "Uk", "lGQUI=", "QQ==")]
+    cut_off = read(parts, done=False)
+    assert list(cut_off.files.values()) == [("audio", b"RIFRIFABA")]
+    assert cut_off.whole == set()
+    assert cut_off.error
+    assert read([*parts, chunk(finish="stop")]).whole == {1}
+
+
+def test_addresses_become_links_at_the_end() -> None:
+    remote = {"type": "image_url", "image_url": {"url": "https://e.example/a.png"}}
+    result = read([chunk({"images": [remote]}), chunk({"content": "See"}), chunk(finish="stop")])
+    assert (result.text, result.files) == ("See\n\n[image](https://e.example/a.png)", {})
+    many = read_whole(answer({"content": "", "images": [remote] * 500}))
+    assert many.text.count("https") == reply_media.MAX_LINKS
+
+
+def test_no_more_files_are_taken_than_anybody_sends() -> None:
+    result = read_whole(answer({"content": "", "images": [IMAGE] * 500}))
+    assert len(result.files) == reply_media.MAX_ITEMS
+
+
+def test_data_url_in_a_text_that_is_an_example_stays() -> None:
+    text = "Write ![a](data:image/png;base64,iVBORw0KGgo=), or `![](data:image/png;base64,…)`. " + "x" * 100
+    result = read_whole(answer({"content": text}))
+    assert (result.text, result.files) == (text, {})
 
 
 # -- usage --------------------------------------------------------------------------------------------------
@@ -263,6 +308,47 @@ def test_usage_of_claude(start: Any, end: Any, expected: Any) -> None:
     events = message(text_block(0, "Hi"), usage=end)
     events[0]["message"]["usage"] = start
     assert read(events, "anthropic").usage == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"prompt_tokens_details": {"cached_tokens": 8}}, (8, None)),
+        ({"completion_tokens_details": {"reasoning_tokens": 5}}, (None, 5)),
+        (
+            {"input_tokens_details": {"cached_tokens": 8}, "output_tokens_details": {"reasoning_tokens": 5}},
+            (8, 5),
+        ),
+        (
+            {"prompt_tokens_details": None, "prompt_cache_hit_tokens": 8, "prompt_cache_miss_tokens": 3},
+            (8, None),
+        ),
+        ({"cached_tokens": 8, "reasoning_tokens": 5}, (8, 5)),
+        ({"cache_read_input_tokens": 8, "cache_creation_input_tokens": 0}, (8, None)),
+        ({"cachedContentTokenCount": 8, "thoughtsTokenCount": 5}, (8, 5)),
+        ({"prompt_tokens_details": {"cached_tokens": None}, "completion_tokens_details": []}, (None, None)),
+        ({"prompt_tokens_details": {"cached_tokens": -1}, "completion_tokens_details": 5}, (None, None)),
+    ],
+)
+def test_details_of_the_usage(said: Any, expected: Any) -> None:
+    counts = {"prompt_tokens": 11, "completion_tokens": 7}
+    result = read([chunk({"content": "x"}), {**chunk({}, "stop"), "usage": {**counts, **said}}])
+    assert (result.usage, result.details) == ((11, 7), expected)
+
+
+def test_details_of_the_usage_may_come_in_parts() -> None:
+    first = {"prompt_tokens": 11, "prompt_tokens_details": {"cached_tokens": 8}}
+    last = {"completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 0}}
+    result = read([{**chunk({"content": "x"}), "usage": first}, {**chunk({}, "stop"), "usage": last}])
+    assert (result.usage, result.details) == ((11, 7), (8, None))
+
+
+def test_details_of_the_usage_of_claude() -> None:
+    end = {"output_tokens": 7, "output_tokens_details": {"thinking_tokens": 5}}
+    events = message(text_block(0, "Hi"), usage=end)
+    events[0]["message"]["usage"] = {"input_tokens": 4, "cache_read_input_tokens": 7}
+    result = read(events, "anthropic")
+    assert (result.usage, result.details) == ((11, 7), (7, 5))
 
 
 # -- framing ------------------------------------------------------------------------------------------------
@@ -355,8 +441,11 @@ def test_explanation_of_a_refusal() -> None:
 
 
 def test_picture_of_claude() -> None:
-    whole = {"content": [{"type": "image", "source": {}}], "stop_reason": "end_turn"}
-    assert "a picture" in read_whole(whole, "anthropic").text
+    source = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
+    whole = {"content": [{"type": "image", "source": source}], "stop_reason": "end_turn"}
+    assert list(read_whole(whole, "anthropic").files.values()) == [("image", CONTENT)]
+    empty = {"content": [{"type": "image", "source": {}}], "stop_reason": "end_turn"}
+    assert read_whole(empty, "anthropic").notices == [NO_CONTENT.format(name="An image")]
 
 
 def test_types_of_events_may_be_in_their_names_only() -> None:

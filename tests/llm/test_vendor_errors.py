@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from chat_api.llm.error_codes import (
+    ATTACHMENT_REFUSED,
     CONTEXT_TOO_LONG,
     ERROR_CODES,
     FAILED,
@@ -50,6 +51,31 @@ PER_DAY = {
 
 # vendor and case -> (status, body, code, words that reach the user)
 ANSWERS: dict[str, tuple[int, Any, str, str]] = {
+    "OpenAI: no pictures": (400, openai("Invalid content type. image_url is only supported by certain models."),
+                            ATTACHMENT_REFUSED, "only supported by certain models"),
+    "OpenAI: broken picture": (400, openai("The image data you provided does not represent a valid image. Please check "
+                                           "your input and try again.", code="invalid_image_format"),
+                               ATTACHMENT_REFUSED, "does not represent a valid image"),
+    "OpenAI: type": (400, openai("Invalid MIME type. Only image types are supported.", code="invalid_image_format"),
+                     ATTACHMENT_REFUSED, "Only image types"),
+    "Anthropic: large picture": (400, {"type": "error", "error": {"type": "invalid_request_error", "message":
+                                 "messages.0.content.1.image.source: image exceeds 5 MB maximum: 6291456 bytes"}},
+                                 ATTACHMENT_REFUSED, "image exceeds 5 MB"),
+    "Anthropic: picture": (400, {"type": "error", "error": {"type": "invalid_request_error",
+                                                            "message": "Could not process image"}},
+                           ATTACHMENT_REFUSED, "Could not process image"),
+    "DeepSeek: no pictures": (400, openai("Failed to deserialize the JSON body into the target type: messages[0]: "
+                                          "unknown variant `image_url`, expected `text` at line 1 column 9"),
+                              ATTACHMENT_REFUSED, "expected `text`"),
+    "OpenRouter: no pictures": (404, {"error": {"message": "No endpoints found that support image input",
+                                                "code": 404}}, ATTACHMENT_REFUSED, "support image input"),
+    "Groq: no parts": (400, openai("messages[0].content must be a string"), ATTACHMENT_REFUSED, "must be a string"),
+    "vLLM: no pictures": (400, {"object": "error", "message": "At most 0 image(s) may be provided in one prompt.",
+                                "type": "BadRequestError", "param": None, "code": 400}, ATTACHMENT_REFUSED,
+                          "At most 0 image"),
+    "llama.cpp: no pictures": (500, {"error": {"code": 500, "message": "image input is not supported - hint: you may "
+                                               "need to provide the mmproj", "type": "server_error"}},
+                               ATTACHMENT_REFUSED, "mmproj"),
     "OpenAI: key": (401, openai("Incorrect API key provided: sk-a***b.", code="invalid_api_key"), KEY_REFUSED,
                     "Incorrect API key provided: ****"),
     "OpenAI: quota": (429, openai(QUOTA, "insufficient_quota", "insufficient_quota"), QUOTA_EXCEEDED, QUOTA),
@@ -239,6 +265,10 @@ ANSWERS: dict[str, tuple[int, Any, str, str]] = {
     "Kong": (401, {"message": "No API key found in request"}, KEY_REFUSED, "No API key found"),
     "Spring": (400, {"timestamp": 1, "status": 400, "error": "Bad Request", "message": "top_p is wrong", "path": "/"},
                INVALID_REQUEST, "top_p is wrong"),
+    "a path that names models": (404, {"detail": "Cannot POST /v1/models/chat, resource not found"}, FAILED,
+                                "Cannot POST"),
+    "a model in other words": (404, {"detail": "Nothing here by the name of that model"}, MODEL_NOT_FOUND,
+                               "Nothing here"),
     "a bare 403": (403, {"message": "Forbidden"}, KEY_REFUSED, "Forbidden"),
     "an empty 403": (403, {}, KEY_REFUSED, "403"),
     "a 403 with a reason": (403, {"message": "Your IP is on our list"}, NOT_ALLOWED, "IP is on our list"),

@@ -51,6 +51,7 @@ def test_a_created_provider_is_returned_whole_and_read_by_its_id(ada: Api, bob: 
         **nothing,
         **times,
         "id": provider["id"],
+        "slug": "example-ai",
         "shared": False,
         "owner_id": ada.user_id,
     }

@@ -392,9 +392,8 @@ def test_settings_decide_what_is_allowed(production: Flask) -> None:
 # -- master keys ------------------------------------------------------------------------------------------
 
 
-def test_headers_are_counted_and_rotated_with_the_keys(
-    app: Flask, ada: Api, provider: ScriptedProvider
-) -> None:
+def test_headers_are_counted_and_rotated_with_the_keys(only_user: Api, provider: ScriptedProvider) -> None:
+    ada, app = only_user, only_user.app
     made = ada.provider(api_endpoint=provider.url, headers={"X-A": "a1", "X-B": "b1"}, auth="none")
     path = f"{PROVIDERS}/{made['id']}/models"
     current = app.config["ENCRYPTION_KEYS"]
@@ -407,12 +406,12 @@ def test_headers_are_counted_and_rotated_with_the_keys(
         assert ada.get(f"{PROVIDERS}/{made['id']}").get_json()["headers"] == made["headers"]
         assert run_flask(lambda: app, "keys", "check").exit_code == 1
         patch.setitem(app.extensions, keyring.EXTENSION, Keyring((fresh, *current)))
-        run_flask(lambda: app, "keys", "rotate")  # other tests may have left secrets that nobody can open
+        assert run_flask(lambda: app, "keys", "rotate").exit_code == 0
         patch.setitem(app.extensions, keyring.EXTENSION, Keyring((fresh,)))
         assert ada.get(path).status_code == 200
         assert provider.last.headers["x-b"] == "b1"
         patch.setitem(app.extensions, keyring.EXTENSION, Keyring((*current, fresh)))
-        run_flask(lambda: app, "keys", "rotate")  # other tests may have left secrets that nobody can open
+        assert run_flask(lambda: app, "keys", "rotate").exit_code == 0
     assert ada.get(path).status_code == 200
 
 

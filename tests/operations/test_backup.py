@@ -367,9 +367,8 @@ def test_a_damaged_backup_is_refused_before_anything_changes(
     ):
         file.write_bytes(damaged)
         error = fail(source, "restore", "--overwrite", str(file))
-        assert (
-            "damaged" in error or "not a backup" in error or "incomplete" in error or "malformed" in error
-        ), error
+        assert "damaged" in error or "not a backup" in error or "incomplete" in error, error
+        assert "backup" in error, error
         assert contents_of(source) == kept
 
 

@@ -1,4 +1,4 @@
-"""The operator's commands: `flask users`, `flask keys`, `flask purge`."""
+"""The operator's commands: `flask users`, `flask keys`, `flask search`, `flask purge`."""
 
 import time
 from datetime import timedelta
@@ -12,11 +12,14 @@ from flask import Flask
 from chat_api.auth.models import Login, PersonalAccessToken, RevokedLogin, ThrottleCounter
 from chat_api.database.columns import new_id, now
 from chat_api.database.session import db
-from chat_api.idempotency.models import IdempotencyKey
+from chat_api.files import texts
+from chat_api.idempotency.models import IdempotencyKey, RecentRequest
+from chat_api.search import extractor
 from config import Config
 from tests.support.api import PASSWORD, Api, new_email
 from tests.support.cli import run_flask
 from tests.support.tables import owned_rows
+from tests.support.uploads import uploaded
 
 
 def run(app: Flask, *arguments: str, typed: str | None = None) -> Result:
@@ -112,10 +115,30 @@ def test_keys_generate_prints_secrets_that_production_takes(
     assert run(app, "keys", "generate").output != result.output
 
 
+# -- search -----------------------------------------------------------------------------------------------
+
+
+def test_search_documents_counts_and_tries_again(app: Flask, ada: Api) -> None:
+    for content, name in ((b"A text", "a.txt"), (b"%PDF-1.4\n nothing of a PDF", "b.pdf")):
+        uploaded(ada, content, name=name, claimed="")
+    with app.app_context():
+        waiting = texts.count_states()["waiting"]
+        extractor.work_through()
+    assert waiting >= 2
+    counted = run(app, "search", "documents")
+    assert "failed: unreadable " in counted.output
+    assert "waiting" not in counted.output
+    again = run(app, "search", "documents", "--again")
+    assert (again.exit_code, again.output.startswith("To be tried again: ")) == (0, True)
+    assert "failed" not in again.output
+    assert "waiting " in again.output
+
+
 # -- purge ------------------------------------------------------------------------------------------------
 
 
-def test_purge_deletes_what_has_expired_and_nothing_else(app: Flask, ada: Api) -> None:
+def test_purge_deletes_what_has_expired_and_nothing_else(only_user: Api) -> None:
+    ada, app = only_user, only_user.app
     past, future = now() - timedelta(seconds=1), now() + timedelta(minutes=5)
     rows: dict[str, Any] = {}
     with app.app_context():
@@ -127,6 +150,14 @@ def test_purge_deletes_what_has_expired_and_nothing_else(app: Flask, ada: Api) -
                 IdempotencyKey(
                     user_id=ada.user_id, id=name, fingerprint="f", status=201, answer="a", created_at=keyed
                 ),
+                RecentRequest(
+                    user_id=ada.user_id,
+                    id=new_id(),
+                    digest="d",
+                    tries=0,
+                    object_ids="",
+                    created_at=moment - timedelta(minutes=15),
+                ),
                 RevokedLogin(login_id=new_id(), revoked_at=past, expires_at=moment),
                 ThrottleCounter(key=f"{ada.user_id} {name}", count=1, expires_at=moment),
             ]
@@ -137,11 +168,11 @@ def test_purge_deletes_what_has_expired_and_nothing_else(app: Flask, ada: Api) -
 
     result = run(app, "purge")
     assert result.exit_code == 0, result.output
-    assert int(result.output.split()[1]) >= 5
+    assert int(result.output.split()[1]) >= 6
     kinds = [type(row) for row in rows["dead"]]
     with app.app_context():
         left = {name: [db.session.get(*pair) is not None for pair in zip(kinds, keys, strict=True)]
                 for name, keys in identities.items()}  # fmt: skip
-    assert left == {"dead": [False] * 5, "alive": [True] * 5}
+    assert left == {"dead": [False] * 6, "alive": [True] * 6}
     assert ada.get("/auth/me").status_code == 200
     assert Api(app, ada.refresh_token).post("/auth/refresh").status_code == 200

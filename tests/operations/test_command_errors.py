@@ -20,6 +20,7 @@ from flask.cli import FlaskGroup
 
 from chat_api import create_app
 from chat_api.database.session import db
+from chat_api.operations.command_errors import load_app
 from chat_api.operations.terminal import printable
 from config import Config
 from tests.conftest import migrate
@@ -74,7 +75,7 @@ def commands(group: click.Command, context: click.Context, path: str = "") -> It
 def names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """All commands of `flask --help`."""
     config = Config.from_environment(DATA_DIR=str(tmp_path_factory.mktemp("data")), DATABASE_URL="")
-    group = FlaskGroup(create_app=lambda: create_app(config), load_dotenv=False)
+    group = FlaskGroup(create_app=lambda: load_app(lambda: create_app(config)), load_dotenv=False)
     with group.make_context("flask", ["routes"]) as context:
         found = list(commands(group, context))
     assert found == list(dict.fromkeys(found))
@@ -370,9 +371,9 @@ def test_a_full_disk_is_a_line(app: Flask, ada: Api, monkeypatch: pytest.MonkeyP
 # -- settings that are no settings --------------------------------------------------------------------------
 
 
-def test_a_misspelt_setting_is_named_by_commands(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelt_setting_is_named_by_commands(only_user: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABSE_URL", "postgresql://u:hunter2@h/x")
-    result = run_flask(lambda: app, "purge")
+    result = run_flask(lambda: only_user.app, "purge")
     assert result.exit_code == 0
     assert result.stderr == "Warning: DATABSE_URL is not a setting; did you mean DATABASE_URL?\n"
 

@@ -237,7 +237,7 @@ def test_a_line_for_each_kind_with_a_few_ids(patient: Patient) -> None:
     [line] = [line for line in lines if line.startswith("message_count: ")]
     assert line.startswith("message_count: 7 found, 0 repaired: ")
     assert sum(one.conversation_id in line for one in patients) == 5
-    assert [line.split(":")[0] for line in lines[: len(doctor.KINDS)]] == list(doctor.KINDS)
+    assert [line.split(":")[0] for line in lines[: len(doctor.DESCRIPTIONS)]] == list(doctor.DESCRIPTIONS)
     assert "--repair" in lines[-1]
 
 

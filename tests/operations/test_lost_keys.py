@@ -5,12 +5,14 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+import sqlalchemy as sa
 from cryptography.fernet import Fernet
 from flask import Flask
 
 from chat_api import keyring
+from chat_api.database.session import db
 from chat_api.keyring import Keyring
-from chat_api.operations import key_check
+from chat_api.operations import key_check, maintenance
 from chat_api.operations.key_check import KeyCheck
 from tests.support.api import Api
 from tests.support.cli import run_flask
@@ -98,7 +100,29 @@ def test_keys_check_counts_what_can_not_be_opened(app: Flask, ada: Api, provider
     total = int(broken.stdout.split("Stored secrets: ")[1].split(",")[0])
     assert total > 0
     assert f"can't be opened {total}." in broken.stdout
-    assert broken.stderr.startswith("Error: Some secrets open with none of ENCRYPTION_KEYS")
+    assert broken.stderr.startswith("Error: Some stored secrets can't be opened with any of ENCRYPTION_KEYS")
+
+
+def test_secrets_are_counted_in_batches_while_another_writes(
+    app: Flask, ada: Api, bob: Api, provider_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading takes no lock: on SQLite it would wait for the writer, and writers for it."""
+    for key in ("one", "two"):
+        headers = {"Idempotency-Key": f"{key} {uuid.uuid4().hex}"}
+        assert (
+            bob.post("/chat/conversations", {"user_id": bob.user["id"]}, headers=headers).status_code == 201
+        )
+    with app.app_context():
+        [*batches] = maintenance.count_secrets()
+        total = sum(found for found, _ in batches)
+        monkeypatch.setattr(maintenance, "BATCH", 1)
+        with db.engine.connect() as writer:
+            writer.execute(sa.text("UPDATE users SET role = role WHERE id = :id"), {"id": bob.user["id"]})
+            ones = list(maintenance.count_secrets())
+            writer.rollback()
+    assert total > 2
+    assert sum(found for found, _ in ones) == total
+    assert len(ones) > len(batches)
 
 
 def test_a_starting_server_logs_what_can_not_be_opened(

@@ -19,7 +19,9 @@ from tests.support.tables import fresh_database
 from tests.test_migrations import MIGRATIONS
 
 WITHOUT_TABLES = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/"}
-REVISIONS = ["base", *known_revisions()[:0:-1]]  # the newest one is the schema itself
+# the newest one is the schema itself; all but the first and the one before it are tried at night
+_FIRST, *_BETWEEN, _BEFORE = ["base", *known_revisions()[:0:-1]]
+REVISIONS = [_FIRST, *(pytest.param(revision, marks=pytest.mark.nightly) for revision in _BETWEEN), _BEFORE]
 
 
 @pytest.fixture
@@ -94,7 +96,8 @@ def _collect_broken_connections() -> Iterator[None]:
         gc.collect()
 
 
-NOTHING_LACKS = ("0014",)  # the revision after it only lets a column take longer text
+# after which come only revisions that add what no example of the document reaches: a faster trigger
+NOTHING_LACKS = ("0029",)
 
 
 @pytest.mark.parametrize("revision", REVISIONS)

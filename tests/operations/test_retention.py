@@ -14,10 +14,13 @@ from chat_api.conversations.models import Conversation
 from chat_api.database.columns import now
 from chat_api.database.session import db
 from chat_api.operations import retention
+from tests.support import alone
 from tests.support.api import Api
 from tests.support.cli import run_flask
 from tests.support.provider import ScriptedProvider
 from tests.support.tables import begin_elsewhere, owned_rows
+
+ada, app, bob = alone.ada, alone.app, alone.bob  # the fixtures here
 
 DAYS = 30
 

@@ -5,6 +5,7 @@ import pty
 import select
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from chat_api.transfer import service
 from tests.support.api import Api
 from tests.support.cli import run_flask
 from tests.support.server import INHERITED, REPOSITORY
+from tests.support.uploads import PNG, uploaded
 from tests.transfer.exports import (
     attachment,
     exported,
@@ -26,6 +28,26 @@ from tests.transfer.exports import (
     restorable,
     whole,
 )
+
+
+def test_zip_carries_the_files_along(app: Flask, ada: Api, bob: Api, tmp_path: Path) -> None:
+    said = ada.message(ada.conversation()["id"])
+    cat = uploaded(ada, message_id=said["id"])
+    file = tmp_path / "ada.zip"
+    result = run(app, "export", email(ada), str(file))
+    assert (result.exit_code, result.stdout) == (0, ""), result.output
+    assert zipfile.is_zipfile(file)
+    result = run(app, "import", email(bob), str(file))
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[1] == "1 attachments got their content."
+    with bob.get(cat["file_path"]) as response:
+        assert response.get_data() == PNG
+    # the same to a pipe, and what is missing is said
+    assert run(app, "export", email(ada), "-", "--zip").stdout_bytes.startswith(b"PK")
+    result = run(app, "export", email(ada), str(tmp_path / "ada.ndjson"))
+    assert result.exit_code == 0
+    result = run(app, "import", email(bob), str(tmp_path / "ada.ndjson"))
+    assert "content" not in result.stdout
 
 
 def run(app: Flask, *arguments: str, stdin: bytes | None = None) -> Result:

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from chat_api.attachments.slots import MAX_DOWNLOADS, MAX_UPLOADS
+from chat_api.completions.preparing import MAX_PREPARING
+
 CONF = Path(__file__).resolve().parents[2] / "gunicorn.conf.py"
 
 
@@ -17,4 +20,4 @@ def test_threads_bound_the_requests_that_run_at_the_same_time(
     monkeypatch.setenv("FLASK_SKIP_DOTENV", "1")
     settings = runpy.run_path(str(CONF))
     assert settings["worker_class"].running_requests == 3
-    assert settings["threads"] == 23
+    assert settings["threads"] == 3 + 20 + MAX_UPLOADS + MAX_DOWNLOADS + MAX_PREPARING

@@ -3,7 +3,8 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -27,43 +28,37 @@ def read_to_the_end(server: ClientSocket) -> None:
         pass
 
 
-def test_client_that_sends_a_byte_now_and_then_is_too_slow(pair: tuple[socket.socket, ClientSocket]) -> None:
-    client, server = pair
+@contextmanager
+def repeating(act: Callable[[], object], *, every_s: float) -> Iterator[None]:
+    """What the client does during the block, again and again."""
     stop = threading.Event()
 
-    def drip() -> None:
-        while not stop.wait(0.02):
-            client.sendall(b"x")
+    def repeat() -> None:
+        while not stop.wait(every_s):
+            act()
 
-    thread = threading.Thread(target=drip)
+    thread = threading.Thread(target=repeat)
     thread.start()
-    began = time.monotonic()
     try:
-        with pytest.raises(ClientTooSlow):
-            read_to_the_end(server)
+        yield
     finally:
         stop.set()
         thread.join()
+
+
+def test_client_that_sends_a_byte_now_and_then_is_too_slow(pair: tuple[socket.socket, ClientSocket]) -> None:
+    client, server = pair
+    began = time.monotonic()
+    with repeating(lambda: client.sendall(b"x"), every_s=0.02), pytest.raises(ClientTooSlow):
+        read_to_the_end(server)
     assert 0.2 <= time.monotonic() - began < 2
 
 
 def test_client_that_does_not_read_is_too_slow(pair: tuple[socket.socket, ClientSocket]) -> None:
     client, server = pair
     server.settimeout(0.1)  # as the kernel's in the worker
-    stop = threading.Event()
-
-    def sip() -> None:
-        while not stop.wait(0.02):
-            client.recv(64)
-
-    thread = threading.Thread(target=sip)
-    thread.start()
-    try:
-        with pytest.raises(TimeoutError):
-            server.sendall(b"x" * 10_000_000)
-    finally:
-        stop.set()
-        thread.join()
+    with repeating(lambda: client.recv(64), every_s=0.02), pytest.raises(TimeoutError):
+        server.sendall(b"x" * 10_000_000)
 
 
 def test_client_that_keeps_the_rate_may_take_as_long_as_the_whole_timeout(
@@ -71,21 +66,9 @@ def test_client_that_keeps_the_rate_may_take_as_long_as_the_whole_timeout(
 ) -> None:
     client, server = pair
     monkeypatch.setattr(Pace, "longest_s", 0.5)
-    stop = threading.Event()
-
-    def send() -> None:
-        while not stop.wait(0.01):
-            client.sendall(b"x" * 20_000)
-
-    thread = threading.Thread(target=send)
-    thread.start()
     began = time.monotonic()
-    try:
-        with pytest.raises(ClientTooSlow):
-            read_to_the_end(server)
-    finally:
-        stop.set()
-        thread.join()
+    with repeating(lambda: client.sendall(b"x" * 20_000), every_s=0.01), pytest.raises(ClientTooSlow):
+        read_to_the_end(server)
     assert time.monotonic() - began > 0.4
 
 

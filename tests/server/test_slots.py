@@ -8,7 +8,7 @@ import pytest
 from flask import Response
 
 from chat_api.errors import TooManyRequests, Unavailable
-from chat_api.server.slots import Slots
+from chat_api.server.slots import RequestSlot, Slots, request_slots
 
 
 @pytest.fixture
@@ -58,37 +58,51 @@ def test_error_releases_a_slot_that_was_handed_over(slots: Slots) -> None:
     assert slots.taken == 0
 
 
-def test_waiting_takes_a_slot_as_soon_as_one_is_free() -> None:
-    slots = Slots(1, full="")
+def test_request_waits_for_a_slot_until_one_is_free() -> None:
+    free = request_slots(1)
     has_it = threading.Event()
 
     def wait() -> None:
-        with slots.wait():
-            has_it.set()
-
-    with slots.wait() as slot:
-        waiting = threading.Thread(target=wait)
-        waiting.start()
-        assert not has_it.wait(0.05)
+        slot = RequestSlot(free)
+        has_it.set()
         slot.release()
-        assert has_it.wait(5)
-        waiting.join(5)
-    assert slots.taken == 0
+
+    slot = RequestSlot(free)
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    assert not has_it.wait(0.05)
+    slot.release()
+    slot.release()  # counts once
+    assert has_it.wait(5)
+    waiting.join(5)
+    assert free.qsize() == 1
 
 
-def test_threads_never_hold_more_than_there_are() -> None:
-    slots, held, most = Slots(3, full=""), [], []
+def test_others_run_while_a_request_waits() -> None:
+    free = request_slots(1)
+    slot = RequestSlot(free)
+    with pytest.raises(ValueError, match="broken"), slot.while_waiting():  # noqa: PT012 - the block is tested
+        RequestSlot(free).release()
+        raise ValueError("broken")
+    assert free.empty()
+    slot.release()
+    assert free.qsize() == 1
+
+
+def test_no_more_requests_run_than_there_are_slots() -> None:
+    free, held, most = request_slots(3), [], []
 
     def work(number: int) -> None:
-        with slots.wait():
-            held.append(number)
-            most.append(len(held))
-            held.remove(number)
+        slot = RequestSlot(free)
+        held.append(number)
+        most.append(len(held))
+        held.remove(number)
+        slot.release()
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(work, range(2000)))
     assert max(most) <= 3
-    assert slots.taken == 0
+    assert free.qsize() == 3
 
 
 def test_last_quarter_is_for_users_who_have_none() -> None:

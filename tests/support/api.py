@@ -75,7 +75,7 @@ class Api:
         return self.made("/chat/conversations", {"user_id": self.user_id, "title": title})
 
     def message(
-        self, conversation_id: str, content: str = "Hello", role: str = "user", **fields: Any
+        self, conversation_id: str, content: Any = "Hello", role: str = "user", **fields: Any
     ) -> dict[str, Any]:
         body = {"conversation_id": conversation_id, "role": role, "content": content, **fields}
         return self.made("/chat/messages", body)

@@ -6,18 +6,15 @@ import ssl
 import subprocess
 import tempfile
 import time
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from tests.support.server import REPOSITORY, _free_port
+from tests.support.certificates import self_signed
+from tests.support.server import REPOSITORY, free_port
 
 HOST = "chat.example.org"
 MAIN = """daemon off;
@@ -52,15 +49,19 @@ def nginx_program() -> str:
 
 
 class Nginx:
-    """A context manager: deploy/nginx.conf on a free port of this machine, before a service on another one."""
+    """A context manager: deploy/nginx.conf on a free port of this machine, before a service on another one.
 
-    def __init__(self, service_port: int) -> None:
+    `also` is configuration that a test adds to the file's, `files` the folder of its internal location.
+    """
+
+    def __init__(self, service_port: int, *, also: str = "", files: Path | None = None) -> None:
         self.program = nginx_program()
         self.folder = Path(tempfile.mkdtemp(prefix="chat-api-nginx-"))
-        self.port = _free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._write_certificate()
-        self._write_configuration(service_port)
+        self._files = files or self.folder / "no-files"
+        self._write_configuration(service_port, also)
 
     def __enter__(self) -> Self:
         command = [self.program, "-c", str(self.folder / "nginx.conf"), "-p", str(self.folder)]
@@ -87,10 +88,8 @@ class Nginx:
 
     def _open_files(self) -> list[Path]:
         assert self._process is not None
-        children = subprocess.run(
-            ["pgrep", "-P", str(self._process.pid)], capture_output=True, text=True
-        ).stdout
-        return [path for pid in children.split() for path in Path(f"/proc/{pid}/fd").iterdir()]
+        children = psutil.Process(self._process.pid).children()
+        return [path for child in children for path in Path(f"/proc/{child.pid}/fd").iterdir()]
 
     def _size(self, path: Path) -> int:
         try:
@@ -101,41 +100,32 @@ class Nginx:
             return 0  # closed in the meantime
 
     @property
+    def log(self) -> str:
+        """What it has logged of requests, and of errors."""
+        return "".join((self.folder / name).read_text() for name in ("chat-api.log", "error.log"))
+
+    @property
     def context(self) -> ssl.SSLContext:
         """What trusts its certificate."""
         return ssl.create_default_context(cafile=str(self.folder / "fullchain.pem"))
 
-    def _write_configuration(self, service_port: int) -> None:
+    def _write_configuration(self, service_port: int, also: str) -> None:
         shipped = (REPOSITORY / "deploy" / "nginx.conf").read_text()
         own = "\n".join(line for line in shipped.splitlines() if "listen [::]" not in line)
         for old, new in (
             ("listen 443 ssl", f"listen 127.0.0.1:{self.port} ssl"),
             ("127.0.0.1:8000", f"127.0.0.1:{service_port}"),
             (f"/etc/ssl/{HOST}", str(self.folder)),
+            ("/var/log/nginx", str(self.folder)),
+            ("/var/lib/chat-api/files", str(self._files)),
         ):
             assert old in own
             own = own.replace(old, new)
-        (self.folder / "chat-api.conf").write_text(own)
+        (self.folder / "chat-api.conf").write_text(f"{own}\n{also}")
         user = "user root;" if os.geteuid() == 0 else ""  # else its workers could not write into the folder
         (self.folder / "nginx.conf").write_text(MAIN.format(folder=self.folder, user=user))
 
     def _write_certificate(self) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
-        today = datetime.now(UTC)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(today - timedelta(days=1))
-            .not_valid_after(today + timedelta(days=1))
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
-            .sign(key, hashes.SHA256())
-        )
-        (self.folder / "fullchain.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        private, certificate = self_signed(HOST)
+        (self.folder / "fullchain.pem").write_bytes(certificate)
         (self.folder / "privkey.pem").write_bytes(private)

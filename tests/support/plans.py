@@ -19,9 +19,9 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, tuple[Any
     sent: list[tuple[str, tuple[Any, ...]]] = []
     run = statements._execute
 
-    def note(connection: Any, compiled: Any, arguments: Any, reader: Any) -> Any:
+    def note(connection: Any, statement: Any, compiled: Any, arguments: Any, reader: Any) -> Any:
         sent.append((compiled.sql, arguments))
-        return run(connection, compiled, arguments, reader)
+        return run(connection, statement, compiled, arguments, reader)
 
     with monkeypatch.context() as patch:
         patch.setattr(statements, "_execute", note)

@@ -201,6 +201,30 @@ class PrivatePostgres(Cluster):
         os.close(self._claim)  # the janitor does the rest
 
 
+class Standby(PrivatePostgres):
+    """A copy of a private cluster that follows it by streaming replication, until it is promoted."""
+
+    def __init__(self, primary: PrivatePostgres, **settings: str) -> None:
+        super().__init__(**settings)
+        self._primary = primary
+
+    def start(self) -> None:
+        """Copy the primary, then start as any cluster; a primary that wants to wait for it does so from then on."""
+        command: list[str | Path] = [
+            self._programs() / "pg_basebackup",
+            "--write-recovery-conf",
+            "--checkpoint=fast",
+        ]
+        command += [f"--host={self._primary.folder}", "--username=postgres", "-D", self.folder / "data"]
+        with (self.folder / "log").open("ab") as log:
+            subprocess.run(command, stdout=log, stderr=log, check=True, **self._process_options())
+        super().start()
+
+    def promote(self) -> None:
+        """Make it a primary, and wait until it is."""
+        self.execute(sql.SQL("SELECT pg_promote()").format())
+
+
 @functools.cache
 def _shared_cluster() -> Cluster:
     """The cluster of this test run, started by the process that needs it first.

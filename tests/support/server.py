@@ -45,7 +45,7 @@ class GunicornServer:
         self._repository = repository
         self.folder = Path(tempfile.mkdtemp(prefix="chat-api-server-"))
         self.log_path = self.folder / "log"
-        self.port = _free_port()
+        self.port = free_port()
         self.environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         self.environment |= {"FLASK_SKIP_DOTENV": "1", "DATA_DIR": str(self.folder / "data")}
         self.environment |= environment or {}
@@ -220,7 +220,7 @@ class GunicornServer:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that nobody listens on. Test processes share the seed of `random`, so it is not asked."""
     ports = random.SystemRandom().sample(PORTS, 100)
     for port in ports:

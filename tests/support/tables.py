@@ -117,6 +117,15 @@ def begin_elsewhere(app: Flask, user_id: str, message: dict[str, Any], provider_
     return completion_id
 
 
+def ask_through_dialect(user: Api, provider_id: str) -> str:
+    """The id of a reply to a client of OpenAI's dialect that may send its request again, below /v1."""
+    body = {"model": f"{provider_id}/m", "messages": [{"role": "user", "content": "Hello"}]}
+    response = user.post("/v1/chat/completions", body, headers={"X-Stainless-Retry-Count": "0"})
+    assert response.status_code == 200, response.get_data(as_text=True)
+    answered: str = response.get_json()["id"]
+    return answered
+
+
 @contextmanager
 def fresh_database(backend: str, folder: Path, *, migrated: bool = True) -> Iterator[str]:
     """The URL of a database of one test's own."""

@@ -4,7 +4,9 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from flask import Flask
 
 from chat_api.telemetry import metrics, shared_counters
@@ -90,6 +92,30 @@ def test_every_route_has_room_in_a_slab(app: Flask) -> None:
         assert len(f"requests\x1foptions\x1f{route}\x1f500".encode()) <= KEY_BYTES, route
     operations = sum(len(rule.methods or ()) for rule in app.url_map.iter_rules())
     assert operations * (1 + 12) < shared_counters.RECORDS
+
+
+def test_threads_of_a_process_without_a_master_lose_no_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_process", metrics._Process())
+    slab_of = SharedCounters.slab
+
+    def slowly(counters: SharedCounters, number: int) -> shared_counters.Slab:
+        time.sleep(0.05)  # as long as it takes another thread to find no counters either
+        return slab_of(counters, number)
+
+    monkeypatch.setattr(SharedCounters, "slab", slowly)
+    app = Flask(__name__)
+    app.config["METRICS_TOKEN"] = "m" * 32
+    metrics.init_app(app)
+
+    def count(number: int) -> None:
+        with app.app_context():
+            metrics.count("GET", f"/{number}", 200, 0.1)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(count, range(4)))
+    text = metrics.exposition().decode()
+    for number in range(4):
+        assert f'chat_api_requests_total{{method="GET",route="/{number}",status="200"}} 1.0' in text
 
 
 def test_the_exposition_has_cumulative_buckets() -> None:

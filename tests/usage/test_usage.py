@@ -10,12 +10,14 @@ from chat_api.users import quotas
 from tests.support.api import Api
 from tests.support.provider import ScriptedProvider
 from tests.support.tables import owned_rows
+from tests.support.uploads import PNG, uploaded
 from tests.transfer.exports import file_of, imported, whole
 
 TABLES = {
     "conversations": "conversations",
     "messages": "messages",
     "attachments": "attachments",
+    "attachment_drafts": "attachment_drafts",
     "completions": "completions",
     "providers": "llm_providers",
     "configs": "user_llm_configs",
@@ -39,6 +41,8 @@ def used(user: Api, **options: Any) -> dict[str, int]:
 def store_something_of_each(user: Api, provider: ScriptedProvider) -> None:
     message = user.message(user.conversation()["id"], "\N{EURO SIGN}uro")
     user.attachment(message["id"])
+    uploaded(user)
+    uploaded(user)  # the same content, which counts once
     provider_id = user.provider(api_endpoint=provider.url)["id"]
     user.config(provider_id)
     user.completion(message["conversation_id"], provider_id)
@@ -54,6 +58,7 @@ def test_it_agrees_with_what_is_stored(
     admin.provider(shared=True)  # nobody's
     rows = owned_rows(app, ada.user_id)
     usage = used(ada)
+    assert usage.pop("file_bytes") == len(PNG)
     contents = [
         message["content"]
         for conversation in ada.get("/chat/conversations").get_json()

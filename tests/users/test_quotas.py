@@ -1,11 +1,14 @@
 """What one user may store: the limit is exact in one worker, the error says what to do, and deleting makes room."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from flask import Flask
 
+from chat_api.conversations.service import QUOTAS
 from chat_api.messages import service
 from chat_api.users import quotas
 from tests.support.api import Api
@@ -174,6 +177,55 @@ def test_what_belongs_to_messages_of_an_import_counts_like_any_other(ada: Api, l
     assert imported(ada, with_parts(ada, 2, 2))["conversations"]["imported"] == 1
     body = {"message_id": ada.message(ada.conversation()["id"])["id"], "file_type": "a/b", "file_path": "b"}
     assert_exceeded(ada.post("/chat/attachments", body), "attachments", 5)
+
+
+def test_while_one_request_reads_what_is_stored_the_others_go_on(
+    app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading it takes long where there is much: sixteen requests at once had all read it."""
+    here = ada.conversation()["id"]
+    ada.message(here)
+    reads, goes_on = threading.Event(), threading.Event()
+    read, times = QUOTAS._read, []
+
+    def read_slowly(user_id: str) -> Any:
+        times.append(user_id)
+        reads.set()
+        assert goes_on.wait(10)
+        return read(user_id)
+
+    monkeypatch.setattr(QUOTAS, "_read", read_slowly)
+    monkeypatch.setattr(quotas, "REMEMBERED_FAR_OFF_S", 0)
+    monkeypatch.setattr(quotas, "REMEMBERED_S", 0)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(ada.message, here, "the one that reads")
+        assert reads.wait(10)
+        ada.message(here, "another")
+        goes_on.set()
+        assert first.result()["content"] == "the one that reads"
+    assert times == [ada.user_id]
+
+
+def test_what_is_far_from_its_limit_is_seldom_read(
+    ada: Api, limit: Limit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = ada.conversation()["id"]
+    times: list[str] = []
+    read = QUOTAS._read
+
+    def noted(user_id: str) -> Any:
+        times.append(user_id)
+        return read(user_id)
+
+    monkeypatch.setattr(QUOTAS, "_read", noted)
+    monkeypatch.setattr(quotas, "REMEMBERED_S", 0)
+    for _ in range(4):
+        ada.message(here)
+    assert len(times) <= 1
+    limit(MAX_MESSAGES_PER_USER=8)
+    ada.message(here)
+    ada.message(here)
+    assert len(times) >= 2
 
 
 def test_what_other_workers_store_counts_after_a_while(

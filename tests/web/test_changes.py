@@ -9,6 +9,7 @@ from werkzeug.test import TestResponse
 
 from chat_api.web.echo import field_name
 from chat_api.web.request_body import SMALL_BODY_BYTES
+from config import Config
 from tests.support.api import Api
 from tests.support.bad_json import NOT_AS_JSON, NOT_JSON, EndlessBody
 from tests.support.bodies import JSON
@@ -123,7 +124,8 @@ def test_change_that_is_no_json_object_with_fields_is_refused(
     for content_type, headers in NOT_AS_JSON.values():
         refused = change(method, path, data=raw, content_type=content_type, headers=headers)
         assert_problem(refused, 415)
-    huge = EndlessBody().with_length(SMALL_BODY_BYTES + 1)
+    has_metadata = path.startswith("/chat/conversations/")  # which may be larger than a small body
+    huge = EndlessBody().with_length((Config.MAX_BODY_BYTES if has_metadata else SMALL_BODY_BYTES) + 1)
     assert_problem(change(method, path, content_type=JSON, environ_overrides=huge), 413)
 
 

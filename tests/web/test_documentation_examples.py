@@ -29,6 +29,9 @@ NOT_ALONE = {
     "create_completion": "needs a provider that answers",
     "list_models": "needs a provider that answers",
     "import_all": "is sent as a form",
+    "get_content": "needs an attachment that was sent as a form",
+    "get_text": "the same",
+    "create_link": "the same",
 }
 
 Operation = dict[str, Any]
@@ -53,7 +56,7 @@ def sent(api: Api, document: dict[str, Any], path: str, method: str, own: dict[s
     parameters = [
         resolved(document, parameter) for parameter in (*item.get("parameters", ()), *operation["parameters"])
     ]
-    query = {}
+    query: dict[str, Any] = {}
     for parameter in parameters:
         example = parameter.get(
             "example", parameter["schema"].get("example", parameter["schema"].get("default"))
@@ -61,13 +64,21 @@ def sent(api: Api, document: dict[str, Any], path: str, method: str, own: dict[s
         if parameter["in"] == "path":
             path = path.replace(f"{{{parameter['name']}}}", with_own_ids(example, own))
         elif parameter["in"] == "query" and example is not None:
-            query[parameter["name"]] = json.dumps(example) if isinstance(example, bool) else example
+            query |= query_of(parameter, example)
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("example")
     text = None if body is None else with_own_ids(json.dumps(body), own)
     headers = {"Content-Type": "application/json"} if text is not None else {}
     with api.request(method.upper(), path, data=text, query_string=query, headers=headers) as response:
         response.get_data()
         return response
+
+
+def query_of(parameter: dict[str, Any], example: Any) -> dict[str, Any]:
+    """A parameter as it is sent; an object in the style `deepObject` as `metadata[topic]=travel`."""
+    name = parameter["name"]
+    if parameter.get("style") == "deepObject":
+        return {f"{name}[{key}]": value for key, value in example.items()}
+    return {name: json.dumps(example) if isinstance(example, bool) else example}
 
 
 def with_own_ids(text: str, own: dict[str, str]) -> str:
