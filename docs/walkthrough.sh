@@ -213,6 +213,12 @@ curl -s -X POST "$BASE_URL/chat/import" -H "$AUTH" -H 'Content-Type: application
 
 step 200 'POST /chat/import: the same file again changes nothing'
 curl -s -X POST "$BASE_URL/chat/import" -H "$AUTH" -F "file=@$EXPORT" | show
+
+step 200 'GET /chat/export/zip: with the contents of attachments'
+curl -s "$BASE_URL/chat/export/zip" -H "$AUTH" > "$EXPORT"
+
+step 200 'POST /chat/import: the zip, which has what is here already'
+curl -s -X POST "$BASE_URL/chat/import" -H "$AUTH" -H 'Content-Type: application/zip' -T "$EXPORT" | show
 rm "$EXPORT"
 
 step 200 'GET /chat/usage: what you have stored, and how much you may'
