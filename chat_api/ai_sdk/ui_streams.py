@@ -12,6 +12,7 @@ import orjson
 from ..completions.event_stream import Encoding
 from ..completions.records import StoredCompletion
 from ..completions.reply_log import ATTACHMENT, SOURCE, TOOL_CALL, Chunk
+from ..errors import ApiError
 from ..messages.models import ERROR_OUTPUT
 from .ui_messages import (
     FINISH_REASONS,
@@ -76,10 +77,14 @@ class UiChunks(Encoding):
             return frames + _frame({"type": "abort"}) + DONE
         if stored.problem is not None or stored.row["status"] == "failed":
             text = stored.problem["detail"] if stored.problem else BROKEN_OFF
-            return frames + _frame({"type": "error", "errorText": text}) + DONE
+            return frames + _error(text)
         reason = FINISH_REASONS.get(stored.row["finish_reason"] or "stop", "other")
         finish = {"type": "finish", "finishReason": reason, "messageMetadata": metadata_of(stored.row)}
         return frames + FINISH_STEP + _frame(finish) + DONE
+
+    def cut_off(self, error: ApiError) -> bytes:
+        """The end, with the error: a page would wait for nothing else."""
+        return self._close() + _error(error.detail)
 
     def _step(self, chunks: Sequence[Chunk], outputs: Mapping[str, Message]) -> bytes:
         """A step that has ended, with the results of its calls."""
@@ -136,6 +141,10 @@ def _output(result: Message, call_id: str) -> bytes:
     if result.get("output_kind") == ERROR_OUTPUT:
         return _frame({"type": "tool-output-error", **names, "errorText": result["content"]})
     return _frame({"type": "tool-output-available", **names, "output": output_of(result)})
+
+
+def _error(text: str) -> bytes:
+    return _frame({"type": "error", "errorText": text}) + DONE
 
 
 def _frame(content: Mapping[str, Any]) -> bytes:

@@ -122,6 +122,14 @@ class Encoding:
         """The end."""
         return ended_event(stored)
 
+    def cut_off(self, error: ApiError) -> bytes:
+        """What is sent where the stream ends before the reply does, or where nothing is left of the reply.
+
+        Here nothing: a client that got no end asks again, and is told why. A dialect whose clients take any end of a
+        stream for the end of the reply has to say it.
+        """
+        return b""
+
 
 NATIVE = Encoding()
 
@@ -169,8 +177,9 @@ class Reader:
             is_over = True
         except (
             ApiError
-        ):  # deleted, the token revoked, or the database stays away: the client comes back and gets an error
+        ) as error:  # deleted, the token revoked, this process stops, or the database stays away
             is_over = True
+            yield self._encoding.cut_off(error)
         finally:
             if not is_over and self._cancels:  # the client left while something was sent
                 self.cancel()
@@ -265,8 +274,9 @@ class Reader:
             elif self._take_keepalive_due():
                 yield self._encoding.keepalive
             if was_over:
-                if run.ended is not None:
-                    yield self._encoding.ended(run.ended)
+                if run.ended is None:
+                    raise run.lost or Unavailable()
+                yield self._encoding.ended(run.ended)
                 return
 
     def _elsewhere(self, stored: StoredCompletion | None) -> Iterator[bytes]:
@@ -292,7 +302,7 @@ class Reader:
             time.sleep(POLL_EVERY_S)
             stored = self._unless_away(service.find_completion, stored)
         if stored.in_progress:
-            return  # this process must end: the client comes back to another
+            raise Unavailable("This server is stopping, while another one writes the reply: read it there.")
         if chunks := stored.log().after(self._position):
             yield from self._sent(chunks)
         yield self._encoding.ended(stored)

@@ -9,6 +9,7 @@ from ..completions.event_stream import Encoding
 from ..completions.records import StoredCompletion
 from ..completions.reply_log import ATTACHMENT, GONE, REASONING, TEXT, TOOL_CALL, Chunk
 from ..database.columns import seconds_of
+from ..errors import ApiError
 from .errors import envelope
 from .file_links import Address, ShownFile, shown
 from .ids import CHAT_COMPLETION, written
@@ -96,14 +97,17 @@ class ChatChunks(Encoding):
     def ended(self, stored: StoredCompletion) -> bytes:
         """The last chunks; of a reply that was broken off the error, after which nothing comes."""
         if (problem := stored.problem) is not None:
-            said = envelope(problem["status"], problem["code"], problem["detail"], {})
-            return b"data: %b\n\n" % orjson.dumps(said.body)
+            return _error(problem["status"], problem["code"], problem["detail"])
         reason = _finish_reason(stored.row["finish_reason"])
         last = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": reason}
         frames = _frame({**self._head, "choices": [last], **self._end})
         if self._has_usage:
             frames += _frame({**self._head, "choices": [], "usage": _usage(stored.to_json()["usage"])})
         return frames + DONE
+
+    def cut_off(self, error: ApiError) -> bytes:
+        """The error: without one a client would take what came for all."""
+        return _error(error.status, error.code, error.detail)
 
     def _file(self, file: ShownFile) -> bytes:
         found = _shown_files([file], self._address, self._images)
@@ -131,6 +135,10 @@ def _shown_files(files: Sequence[ShownFile], address: Address, first: int) -> di
     if others:
         found["files"] = others
     return found
+
+
+def _error(status: int, code: str, detail: str) -> bytes:
+    return _frame(envelope(status, code, detail, {}).body)
 
 
 def _frame(content: Mapping[str, Any]) -> bytes:

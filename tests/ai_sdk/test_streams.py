@@ -36,6 +36,17 @@ def test_a_page_that_is_opened_again_has_the_reply_from_its_beginning(page: UiCh
     assert page.resume().status_code == 204
 
 
+def test_a_stream_whose_chat_is_deleted_ends_with_an_error(page: UiChat) -> None:
+    page.script(openai_stream("So far", STALL))
+    page.messages.append(user("Hi"))
+    response = page.post()
+    wait_for(lambda: page.reload()["activeStreamId"])
+    assert page.api.delete(f"/chat/conversations/{page.conversation_id()}").status_code == 204
+    *_, closed, error = chunks_of(response)
+    assert closed["type"] == "text-end"
+    assert (error["type"], error["errorText"]) == ("error", "There is no such completion.")
+
+
 def test_nothing_to_resume(page: UiChat) -> None:
     response = page.resume()
     assert (response.status_code, response.get_data()) == (204, b"")

@@ -4,6 +4,7 @@ import base64
 import uuid
 from typing import Any
 
+import orjson
 import pytest
 from flask import Flask
 
@@ -264,6 +265,19 @@ def test_what_is_not_stored_fails_and_is_cancelled_as_well(app: Flask, door: Doo
         "unsupported_parameter",
         "store",
     )
+
+
+def test_a_stream_whose_conversation_is_deleted_ends_with_an_error(door: Door) -> None:
+    door.script(openai_stream("So far", STALL))
+    response = door.ask(user("Hi"), stream=True)
+    parts: Any = iter(response.response)
+    while b"So far" not in next(parts):
+        pass
+    assert door.api.delete(f"/chat/conversations/{door.conversations()[0]['id']}").status_code == 204
+    *_, last = b"".join(parts).split(b"\n\n")[:-1]
+    response.close()
+    error = orjson.loads(last.removeprefix(b"data: "))["error"]
+    assert (error["code"], error["message"]) == ("not_found", "There is no such completion.")
 
 
 def test_an_idempotency_key_has_one_reply(door: Door) -> None:

@@ -95,6 +95,23 @@ def test_cancelling_keeps_what_came(door: Asking, other_app: Flask, is_elsewhere
     assert again == door.get(response_id) == response
 
 
+@pytest.mark.parametrize("is_elsewhere", [True, False])
+def test_a_stream_whose_conversation_is_deleted_ends_with_an_error(
+    door: Asking, other_app: Flask, is_elsewhere: bool
+) -> None:
+    reader = door.on(other_app) if is_elsewhere else door
+    with begun(door, STALL) as (response_id, _):
+        response = reader.api.get(f"{RESPONSES}/{response_id}?stream=true")
+        parts = iter(response.response)
+        events = [next(parts)]
+        [conversation] = door.conversations()
+        assert door.api.delete(f"/chat/conversations/{conversation['id']}").status_code == 204
+        events += parts
+        response.close()
+    assert b'"type":"error"' in events[-1]
+    assert b"There is no such" in events[-1]
+
+
 def test_a_response_that_has_ended_can_not_be_cancelled(door: Asking) -> None:
     response = door.response()
     assert door.valid(door.api.post(f"{RESPONSES}/{response['id']}/cancel")) == response

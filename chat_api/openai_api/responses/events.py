@@ -19,6 +19,7 @@ import orjson
 from ...completions.event_stream import Encoding
 from ...completions.records import StoredCompletion
 from ...completions.reply_log import REASONING, TEXT, TOOL_CALL, Chunk
+from ...errors import ApiError
 from ...web.responses import ORJSON_OPTIONS
 from ..items_out import COMPLETED, IN_PROGRESS, INCOMPLETE, PREFIXES, ItemIds, item_of, output_text
 from .objects import CANCELLED, FAILED, begun_object, error_of, stored_object
@@ -68,11 +69,18 @@ class ResponseEvents(Encoding):
         response = stored_object(stored)
         frames = self._close(COMPLETED if response["status"] == COMPLETED else INCOMPLETE)
         if response["status"] == FAILED:
-            error = error_of(stored.problem)
-            # nested as OpenAI sends it, and flat as its document has it
-            frames += self._event(self._next, "error", {"error": error, **error, "type": "error"})
+            frames += self._error(stored.problem)
         name = _ENDS.get(response["status"], f"response.{response['status']}")
         return frames + self._event(self._next + 1, name, {"response": response}) + DONE
+
+    def cut_off(self, error: ApiError) -> bytes:
+        """The error alone: nothing is said of the response, which may go on."""
+        return self._error({"code": error.code, "detail": error.detail})
+
+    def _error(self, problem: Mapping[str, Any] | None) -> bytes:
+        """Nested as OpenAI sends it, and flat as its document has it."""
+        error = error_of(problem)
+        return self._event(self._next, "error", {"error": error, **error, "type": "error"})
 
     def _text(self, kind: str, text: str) -> bytes:
         frames = self._open(kind) if self._kind is None else b""
