@@ -138,7 +138,7 @@ def _shown_files(files: Sequence[ShownFile], address: Address, first: int) -> di
 
 
 def _error(status: int, code: str, detail: str) -> bytes:
-    return _frame(envelope(status, code, detail, {}).body)
+    return b"data: %b\n\n" % orjson.dumps(envelope(status, code, detail, {}).body)
 
 
 def _frame(content: Mapping[str, Any]) -> bytes:

@@ -26,6 +26,8 @@ import psutil
 import psycopg
 from psycopg import sql
 
+from tests.support.memory_folder import memory_folder
+
 START_TIMEOUT_S = 60.0  # recovery after a kill included, on a busy machine
 LONGEST_FOLDER = 70  # a Unix socket's path ends at 104 characters on some systems
 INITDB_OPTIONS = (
@@ -43,7 +45,7 @@ FAST_AND_LOSING = {
     "synchronous_commit": "off",
     "max_wal_size": "256MB",
 }
-ROOM_IN_MEMORY = 2 * 1024**3
+ROOM_IN_MEMORY = 2 * 1024**3  # a database is copied there in a tenth of the time
 
 
 def create_database(name: str, template: str | None = None) -> str:
@@ -233,7 +235,7 @@ def _shared_cluster() -> Cluster:
     long as it lives, and a janitor waits for the exclusive one.
     """
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"alone{os.getpid()}"
-    folder = (_memory_folder() or _temporary_folder()) / f"chat-api-pg-{run[:16]}"
+    folder = (memory_folder(ROOM_IN_MEMORY) or _temporary_folder()) / f"chat-api-pg-{run[:16]}"
     while True:
         folder.mkdir(mode=0o755, exist_ok=True)
         claim = _claim(folder)
@@ -254,17 +256,6 @@ def _temporary_folder() -> Path:
     """Where clusters live: a short path that the account of `_process_options` can reach."""
     folder = Path(tempfile.gettempdir())
     return Path("/tmp") if os.geteuid() == 0 or len(str(folder)) > LONGEST_FOLDER else folder
-
-
-def _memory_folder() -> Path | None:
-    """A folder in memory with room enough: there a database is copied in a tenth of the time."""
-    folder = Path("/dev/shm")
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        return None
-    room = os.statvfs(folder)
-    if room.f_flag & os.ST_NOEXEC or room.f_bavail * room.f_frsize < ROOM_IN_MEMORY:
-        return None
-    return folder
 
 
 def _claim(folder: Path) -> int:
