@@ -16,6 +16,7 @@ class BreakingProxy:
         self._port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
+        self._is_over = False
         self.heads: list[str] = []  # the first line of each connection's first request
         self.refused = ""  # a request whose first line has this text gets 401, as with a ticket that is over
 
@@ -30,6 +31,7 @@ class BreakingProxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._is_over = True
         self._listener.close()
         self.cut()
 
@@ -58,6 +60,9 @@ class BreakingProxy:
                 return
             service = socket.create_connection(("127.0.0.1", self._port))
             self._open += [client, service]
+            if self._is_over:  # meanwhile
+                self.cut()
+                return
             service.sendall(head)
             threading.Thread(target=_copy, args=[client, service], daemon=True).start()
             _copy(service, client)

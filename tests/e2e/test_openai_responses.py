@@ -35,8 +35,9 @@ def me(gunicorn: GunicornServer, provider: ScriptedProvider) -> Account:
 
 
 @pytest.fixture
-def client(me: Account) -> OpenAI:
-    return OpenAI(base_url=me.base_url, api_key=me.key, max_retries=0)
+def client(me: Account) -> Iterator[OpenAI]:
+    with OpenAI(base_url=me.base_url, api_key=me.key, max_retries=0) as opened:
+        yield opened
 
 
 def valid(events: Any) -> list[Any]:

@@ -47,32 +47,34 @@ def me(gunicorn: GunicornServer, provider: ScriptedProvider) -> Account:
     return Account(gunicorn, provider)
 
 
-def client_of(me: Account) -> OpenAI:
-    return OpenAI(base_url=me.base_url, api_key=me.key)
+@pytest.fixture
+def client(me: Account) -> Iterator[OpenAI]:
+    with OpenAI(base_url=me.base_url, api_key=me.key) as opened:
+        yield opened
 
 
 def said(text: str) -> Any:
     return {"role": "user", "content": text}
 
 
-def test_models(me: Account) -> None:
-    names = [model.id for model in client_of(me).models.list()]
+def test_models(me: Account, client: OpenAI) -> None:
+    names = [model.id for model in client.models.list()]
     assert names == ["scripted/model-a", "scripted/model-b"]
-    assert client_of(me).models.retrieve(names[0]).owned_by == "scripted"
+    assert client.models.retrieve(names[0]).owned_by == "scripted"
     with pytest.raises(openai.NotFoundError) as missing:
-        client_of(me).models.retrieve("scripted/none")
+        client.models.retrieve("scripted/none")
     assert missing.value.code == "model_not_found"
 
 
-def test_whole_and_streamed(me: Account) -> None:
+def test_whole_and_streamed(me: Account, client: OpenAI) -> None:
     me.script(openai_stream("Hel", "lo", usage=(16, 3)))
-    whole = client_of(me).chat.completions.create(model=me.name, messages=[said("Hi")])
+    whole = client.chat.completions.create(model=me.name, messages=[said("Hi")])
     assert (whole.choices[0].message.content, whole.choices[0].finish_reason) == ("Hello", "stop")
     assert whole.usage is not None
     assert whole.usage.total_tokens == 19
     assert whole._request_id
     chunks: list[ChatCompletionChunk] = list(
-        client_of(me).chat.completions.create(
+        client.chat.completions.create(
             model=me.name, messages=[said("Hi")], stream=True, stream_options={"include_usage": True}
         )
     )
@@ -82,9 +84,9 @@ def test_whole_and_streamed(me: Account) -> None:
     assert last.prompt_tokens == 16
 
 
-def test_the_stream_helper(me: Account) -> None:
+def test_the_stream_helper(me: Account, client: OpenAI) -> None:
     me.script(openai_stream("Hel", "lo", tool_calls=CALLS, finish="tool_calls"))
-    with client_of(me).chat.completions.stream(model=me.name, messages=[said("Hi")], tools=TOOLS) as stream:
+    with client.chat.completions.stream(model=me.name, messages=[said("Hi")], tools=TOOLS) as stream:
         for _ in stream:
             pass
         message = stream.get_final_completion().choices[0].message
@@ -94,32 +96,28 @@ def test_the_stream_helper(me: Account) -> None:
     ] == CALLS
 
 
-def test_a_loop_of_tools_is_one_conversation(me: Account) -> None:
+def test_a_loop_of_tools_is_one_conversation(me: Account, client: OpenAI) -> None:
     me.script(openai_stream(tool_calls=CALLS, finish="tool_calls"), openai_stream("Sunny."))
     messages: list[Any] = [said("Weather?")]
-    first = client_of(me).chat.completions.create(model=me.name, messages=messages, tools=TOOLS)
+    first = client.chat.completions.create(model=me.name, messages=messages, tools=TOOLS)
     messages.append(first.choices[0].message.model_dump(exclude_none=True))
     messages += [{"role": "tool", "tool_call_id": id_, "content": "28"} for id_, *_ in CALLS]
-    raw = client_of(me).chat.completions.with_raw_response.create(
-        model=me.name, messages=messages, tools=TOOLS
-    )
+    raw = client.chat.completions.with_raw_response.create(model=me.name, messages=messages, tools=TOOLS)
     assert raw.parse().choices[0].message.content == "Sunny."
     [conversation] = me.get("/chat/conversations")
     assert raw.headers["x-conversation-id"] == f"conv_{conversation['id'].replace('-', '')}"
     assert conversation["message_count"] == 5
 
 
-def test_thoughts(me: Account) -> None:
+def test_thoughts(me: Account, client: OpenAI) -> None:
     me.script(openai_stream(openai_chunk({"reasoning_content": "Hmm"}), "So."))
-    whole = client_of(me).chat.completions.create(
-        model=me.name, messages=[said("Why?")], reasoning_effort="low"
-    )
+    whole = client.chat.completions.create(model=me.name, messages=[said("Why?")], reasoning_effort="low")
     assert whole.choices[0].message.model_extra == {"reasoning_content": "Hmm"}
 
 
-def test_extra_body_is_passed_on(me: Account) -> None:
+def test_extra_body_is_passed_on(me: Account, client: OpenAI) -> None:
     extra = {"top_k": 3, "chat_template_kwargs": {"enable_thinking": False}, "vendor": {"x": 1}}
-    client_of(me).chat.completions.create(model=me.name, messages=[said("Hi")], extra_body=extra)
+    client.chat.completions.create(model=me.name, messages=[said("Hi")], extra_body=extra)
     sent = me.provider.of_model(me.model)[-1].json
     assert {name: sent[name] for name in extra} == extra
 
@@ -135,36 +133,42 @@ def test_extra_body_is_passed_on(me: Account) -> None:
 )
 @pytest.mark.parametrize("stream", [False, True])
 def test_failures_are_the_exceptions_that_users_expect(
-    me: Account, answer: Any, kind: type[openai.APIStatusError], code: str, tries: int, stream: bool
+    me: Account,
+    client: OpenAI,
+    answer: Any,
+    kind: type[openai.APIStatusError],
+    code: str,
+    tries: int,
+    stream: bool,
 ) -> None:
     me.script(answer)
     with pytest.raises(kind) as failed:
-        client_of(me).chat.completions.create(model=me.name, messages=[said("Hi")], stream=stream)
+        client.chat.completions.create(model=me.name, messages=[said("Hi")], stream=stream)
     assert failed.value.code == code
     assert failed.value.request_id
     assert len(me.provider.of_model(me.model)) >= tries
 
 
-def test_refusals(me: Account) -> None:
+def test_refusals(me: Account, client: OpenAI) -> None:
     with pytest.raises(openai.AuthenticationError):
-        client_of(me).with_options(api_key="nonsense").models.list()
+        client.with_options(api_key="nonsense").models.list()
     with pytest.raises(openai.BadRequestError) as several:
-        client_of(me).chat.completions.create(model=me.name, messages=[said("Hi")], n=2)
+        client.chat.completions.create(model=me.name, messages=[said("Hi")], n=2)
     assert several.value.param == "n"
 
 
-def test_a_broken_stream_is_an_error(me: Account) -> None:
+def test_a_broken_stream_is_an_error(me: Account, client: OpenAI) -> None:
     me.script(openai_stream("So ", "far", BREAK))
     texts: list[str] = []
-    stream = client_of(me).chat.completions.create(model=me.name, messages=[said("Hi")], stream=True)
+    stream = client.chat.completions.create(model=me.name, messages=[said("Hi")], stream=True)
     with pytest.raises(openai.APIError):
         texts.extend(chunk.choices[0].delta.content or "" for chunk in stream)
     assert "".join(texts) == "So far"
 
 
-def test_closing_a_stream_cancels(me: Account) -> None:
+def test_closing_a_stream_cancels(me: Account, client: OpenAI) -> None:
     me.script(openai_stream("So far", STALL))
-    stream = client_of(me).chat.completions.create(model=me.name, messages=[said("Hi")], stream=True)
+    stream = client.chat.completions.create(model=me.name, messages=[said("Hi")], stream=True)
     for chunk in stream:
         if chunk.choices[0].delta.content:
             break
@@ -179,8 +183,8 @@ def test_closing_a_stream_cancels(me: Account) -> None:
     assert me.get(path)[0]["status"] == "cancelled"
 
 
-def test_stored_completions(me: Account) -> None:
-    completions = client_of(me).chat.completions
+def test_stored_completions(me: Account, client: OpenAI) -> None:
+    completions = client.chat.completions
     made = [
         completions.create(
             model=me.name, messages=[said(f"Hi {number}")], store=True, metadata={"number": str(number)}
@@ -198,20 +202,20 @@ def test_stored_completions(me: Account) -> None:
         completions.retrieve(made[0])
 
 
-def test_a_picture(me: Account) -> None:
+def test_a_picture(me: Account, client: OpenAI) -> None:
     url = "data:image/png;base64," + base64.b64encode(PNG).decode()
     parts: Any = [{"type": "text", "text": "This?"}, {"type": "image_url", "image_url": {"url": url}}]
     history: Any = [{"role": "user", "content": parts}]
-    answer = client_of(me).chat.completions.create(model=me.name, messages=history)
+    answer = client.chat.completions.create(model=me.name, messages=history)
     history += [{"role": "assistant", "content": answer.choices[0].message.content}, said("Sure?")]
-    client_of(me).chat.completions.create(model=me.name, messages=history)
+    client.chat.completions.create(model=me.name, messages=history)
     assert me.sent()[-1]["messages"][0]["content"] == parts
     assert len(me.get("/chat/conversations")) == 1
 
 
 def test_an_answer_that_comes_too_late_is_not_asked_for_twice(me: Account) -> None:
     me.script(openai_stream("So ", Pause(2.0), "far."), openai_stream("Another."))
-    client = OpenAI(base_url=me.base_url, api_key=me.key, timeout=1.0, max_retries=3)
-    answer = client.chat.completions.create(model=me.name, messages=[said("Hi")])
+    with OpenAI(base_url=me.base_url, api_key=me.key, timeout=1.0, max_retries=3) as client:
+        answer = client.chat.completions.create(model=me.name, messages=[said("Hi")])
     assert answer.choices[0].message.content == "So far."
     assert len(me.get("/chat/conversations")) == 1
