@@ -5,6 +5,7 @@ No test empties tables: every user's data are their own, so a fresh user is a fr
 
 import os
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from flask import Flask, Response, request, request_finished
 from flask_migrate import upgrade
+from sqlalchemy import QueuePool
 
 from chat_api import create_app
 from chat_api.auth import service as auth
@@ -121,7 +123,15 @@ def serving(url: str, folder: Path, **settings: Any) -> Iterator[Flask]:
         app.extensions[registry.EXTENSION].finish_shutdown()
         with app.app_context():
             close_idle_connections()
+            wait_for_connections()
             db.engine.dispose()
+
+
+def wait_for_connections() -> None:
+    """Wait, some seconds at most, until no thread uses the engine: what it gives back later would stay open."""
+    pool, deadline = db.engine.pool, time.monotonic() + 5
+    while isinstance(pool, QueuePool) and pool.checkedout() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def migrate(url: str, folder: Path) -> None:
