@@ -28,7 +28,8 @@ READY_FOR_E2E := $(VENV)/.requirements-e2e
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(READY_TO_RUN) ## Make the virtual environment and install what the service needs
+install: $(READY_TO_RUN) ## Make the virtual environment, install what the service needs, and compile it
+	@$(BIN)/python -m compileall -q $(SOURCES) # the service itself may not write here, and would compile at each start
 
 run: $(READY_TO_RUN) ## Migrate the database and serve on HOST and PORT (127.0.0.1:8000)
 	$(FLASK) db upgrade
