@@ -38,6 +38,9 @@ from chat_api.server.pace import Pace
 from chat_api.telemetry import metrics
 from chat_api.web import spool
 
+if settings.METRICS_TOKEN:
+    from chat_api.telemetry import exposition  # noqa: F401 - as the factory
+
 PR_SET_PDEATHSIG = 1
 
 

@@ -6,7 +6,6 @@ from flask import Response, current_app, request
 
 from ..auth.guard import bearer_token
 from ..errors import NotFound, Unauthorized
-from ..telemetry import metrics
 from ..web.blueprint import Blueprint
 from . import service
 from .schemas import HealthSchema
@@ -66,4 +65,6 @@ def get_metrics() -> Response:
         raise NotFound("page here: METRICS_TOKEN is not set")
     if not hmac.compare_digest(bearer_token().encode(), expected.encode()):
         raise Unauthorized("The token is not METRICS_TOKEN.", error="invalid_token")
-    return current_app.response_class(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
+    from ..telemetry.exposition import CONTENT_TYPE, exposition
+
+    return current_app.response_class(exposition(), content_type=CONTENT_TYPE)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from flask import Flask
 
-from chat_api.telemetry import metrics, shared_counters
+from chat_api.telemetry import exposition, metrics, shared_counters
 from chat_api.telemetry.shared_counters import KEY_BYTES, RECORDS, SharedCounters
 
 
@@ -113,12 +113,12 @@ def test_threads_of_a_process_without_a_master_lose_no_count(monkeypatch: pytest
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(count, range(4)))
-    text = metrics.exposition().decode()
+    text = exposition.exposition().decode()
     for number in range(4):
         assert f'chat_api_requests_total{{method="GET",route="/{number}",status="200"}} 1.0' in text
 
 
 def test_the_exposition_has_cumulative_buckets() -> None:
     numbers = [1.0, 2.0, *[0.0] * 12, 3.0, 40.5]
-    buckets = dict(metrics._cumulative(numbers))
+    buckets = dict(exposition._cumulative(numbers))
     assert (buckets["0.005"], buckets["0.01"], buckets["10.0"], buckets["+Inf"]) == (1, 3, 3, 6)
