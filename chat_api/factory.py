@@ -24,7 +24,7 @@ from .idempotency import retries
 from .llm_providers.routes import blp as llm_providers
 from .messages.routes import blp as messages
 from .openai_api import routes as openai_routes
-from .operations import attachments_cli, backup_cli, cli, key_check, transfer_cli
+from .operations import key_check
 from .operations.routes import blp as operations
 from .search import extractor, indexer
 from .search.routes import blp as search
@@ -106,10 +106,6 @@ def create_app(config: Config | None = None) -> Flask:
     ai_sdk_routes.init_app(app)
     errors.init_app(app)  # after flask-smorest, whose handlers it replaces
     cors.init_app(app)
-    cli.init_app(app)
-    transfer_cli.init_app(app)
-    backup_cli.init_app(app)
-    attachments_cli.init_app(app)
     if config.TRUSTED_PROXIES:
         count = config.TRUSTED_PROXIES
         app.wsgi_app = TrustedProxies(app.wsgi_app, count)  # type: ignore[method-assign]

@@ -24,6 +24,7 @@ from chat_api.completions import registry
 from chat_api.database.extension import add_migrations
 from chat_api.database.session import db
 from chat_api.database.statements import close_idle_connections
+from chat_api.operations import commands
 from chat_api.transfer.slots import transfer_slots
 from chat_api.users import service as users
 from config import Config
@@ -116,6 +117,7 @@ def serving(url: str, folder: Path, **settings: Any) -> Iterator[Flask]:
     """The application on a database, with settings of the test's own; its connections are closed at the end."""
     config = Config.from_environment(DATABASE_URL=url, DATA_DIR=str(folder), **{**GENEROUS, **settings})
     app = create_app(config)
+    commands.init_app(app)
     add_migrations(app)
     try:
         yield app

@@ -36,7 +36,11 @@ def load_app(create_app: Callable[[], Flask], create_schema_app: Callable[[], Fl
     if context is None:  # in a server
         return create_app()
     try:
-        app = create_schema_app() if create_schema_app and is_enough_for(sys.argv) else create_app()
+        if create_schema_app and is_enough_for(sys.argv):
+            app = create_schema_app()
+        else:
+            app = create_app()
+            _add_commands(app)
     except ConfigError as error:  # `flask --help` would print the traceback of any exception
         for line in str(error).splitlines():
             click.echo(f"Error: {printable(line)}", err=True)
@@ -46,6 +50,12 @@ def load_app(create_app: Callable[[], Flask], create_schema_app: Callable[[], Fl
     database_extension.add_migrations(app)
     context.find_root().with_resource(_errors_as_lines(_database_of(app)))
     return app
+
+
+def _add_commands(app: Flask) -> None:
+    from . import commands  # they import what no server needs
+
+    commands.init_app(app)
 
 
 @contextmanager
