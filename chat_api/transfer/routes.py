@@ -1,4 +1,7 @@
-"""Endpoints of the transfer: /chat/export and /chat/import."""
+"""Endpoints of the transfer: /chat/export and /chat/import.
+
+The views import the service: its 30 modules take time, for which the first transfer can wait better than each start.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +16,8 @@ from ..server.slots import release_request_slot, stream_slots
 from ..web.blueprint import Blueprint
 from ..web.request_body import end_reads
 from ..web.responses import json_response
-from . import documentation, service
-from .schemas import ImportReportSchema
+from . import documentation
+from .report_schemas import ImportReportSchema
 from .slots import UPLOAD_WAIT_S, transfer_slots, upload_slots
 from .upload import received_file
 
@@ -37,6 +40,8 @@ def export_all() -> Response:
 
     Passwords, tokens and API keys are not exported, and neither are the contents of attachments: those are in the zip.
     """
+    from . import service
+
     return _export(service.export_all, "application/x-ndjson", "ndjson")
 
 
@@ -49,6 +54,8 @@ def export_zip() -> Response:
     It has the lines of `GET /chat/export` as `export.ndjson`, each content once as `files/<sha256>`, and in
     `missing-files.ndjson` what could not be read.
     """
+    from . import service
+
     return _export(service.export_zip, "application/zip", "zip")
 
 
@@ -78,6 +85,8 @@ def import_all() -> Response:
     gets what the file has in addition, and its title and flags where the file is newer. Ids, times, order and
     branches are restored; the owner is the caller, whoever made the export.
     """
+    from . import service
+
     check_key()
     user_id = guard.caller().user_id
     transfer_slots.take(user_id).release()  # who would get none afterwards need not send the file
