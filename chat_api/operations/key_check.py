@@ -42,6 +42,8 @@ class KeyCheck:
             self._thread.join(1.0)
 
     def _run(self) -> None:
+        if self._stopped.wait(lifecycle.FIRST_LOOK_AFTER_S):
+            return
         with self._app.app_context():
             try:
                 with try_fleet_lock("key-check") as is_first:

@@ -72,6 +72,7 @@ class Extractor:
             self._thread.join(max(deadline - time.monotonic(), 1.0))
 
     def _run(self) -> None:
+        self._stops.wait(lifecycle.FIRST_LOOK_AFTER_S)
         while not self._stops.is_set() and self._stops_at is None:
             with self._app.app_context():
                 wait_s = self._try_to_work()

@@ -54,6 +54,7 @@ class BackgroundThread:
             self._thread.join(max(self._stops_at - time.monotonic(), 1.0))
 
     def _run(self) -> None:
+        self._stopped.wait(lifecycle.FIRST_LOOK_AFTER_S)
         while not self.stops:
             with self._app.app_context():
                 wait_s = self._try()

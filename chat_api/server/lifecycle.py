@@ -8,6 +8,8 @@ import time
 import weakref
 from typing import Protocol
 
+# before threads of a server look for work: together they take 20 ms, and requests that wait for the start come first
+FIRST_LOOK_AFTER_S = 1.0
 MARGIN_S = 3.0  # for storing replies and telling their clients, before gunicorn kills the worker
 
 
