@@ -12,9 +12,9 @@ from chat_api.operations.service import known_revisions
 from tests.support.server import INHERITED, REPOSITORY
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    environment |= {"DATA_DIR": str(folder), "FLASK_SKIP_DOTENV": "1"}
+    environment |= {"DATA_DIR": str(folder), "FLASK_SKIP_DOTENV": "1", **settings}
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=REPOSITORY,
@@ -25,9 +25,41 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_server_loads_nothing_that_only_commands_need(tmp_path: Path) -> None:
-    script = "import sys, wsgi; print(*sorted({'alembic', 'mako', 'flask_migrate'} & set(sys.modules)))"
-    assert run(tmp_path, "-c", script).stdout.split() == []
+# what only commands need, and what a worker loads when it is first asked for it
+NOT_AT_A_START = {
+    "alembic",
+    "boto3",
+    "chat_api.operations.backup",
+    "chat_api.operations.commands",
+    "chat_api.operations.doctor",
+    "chat_api.transfer.schemas",
+    "chat_api.transfer.service",
+    "flask_migrate",
+    "mako",
+    "multiprocessing",
+    "multipart",
+    "PIL",
+    "prometheus_client",
+    "pypdf",
+    "unittest",
+    "urllib3",
+    "xml.etree",
+    "zxcvbn",
+}
+
+
+def test_a_server_loads_nothing_that_it_may_never_need(tmp_path: Path) -> None:
+    loaded = run(tmp_path, "-c", "import sys, wsgi; print(*sys.modules)").stdout.split()
+    assert "chat_api.messages.routes" in loaded
+    assert NOT_AT_A_START & set(loaded) == set()
+
+
+def test_the_master_of_a_server_with_metrics_loads_their_format_for_its_workers(tmp_path: Path) -> None:
+    script = (
+        "import runpy, sys; runpy.run_path('gunicorn.conf.py'); print('prometheus_client' in sys.modules)"
+    )
+    assert run(tmp_path, "-c", script).stdout.strip() == "False"
+    assert run(tmp_path, "-c", script, METRICS_TOKEN="m" * 32).stdout.strip() == "True"
 
 
 def test_an_upgrade_loads_no_views_and_makes_the_whole_schema(tmp_path: Path) -> None:
