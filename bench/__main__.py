@@ -16,11 +16,12 @@ from bench.imports import measure_imports
 from bench.load import Series, Subject, hello_subject, measure_rounds, note_disturbance
 from bench.processes import pss_mib
 from bench.servers import Database, Gunicorn, renew_statistics, running_database, serve_app, serve_hello
+from bench.starts import measure_starts
 from bench.suite import Report, Row, Target, options_parser, progress, run
 from bench.worst import measure_worst
 
 ENDPOINT_NAMES = tuple(endpoint.name for endpoint in ENDPOINTS)
-PARTS = (*ENDPOINT_NAMES, "memory", "history", "attachments", "import", "worst", "growth")
+PARTS = (*ENDPOINT_NAMES, "memory", "start", "history", "attachments", "import", "worst", "growth")
 QUICK = {"rounds": 2, "seconds": 0.5}
 IDLE_LIMIT_MIB = 80.0
 
@@ -61,6 +62,10 @@ def _measure_small(options: argparse.Namespace, report: Report, folder: Path) ->
             renew_statistics(database)
         if "memory" in options.parts:
             report.tables["Memory of one idle worker"] = [*map(_memory_row, deployments)]
+        if "start" in options.parts:
+            rows = report.tables.setdefault("Starts on a migrated database (medians)", [])
+            for one in deployments:
+                rows += measure_starts(one.database, min(options.rounds, 6), report)
         if options.parts.intersection(ENDPOINT_NAMES):
             _measure_endpoints(deployments, hello, options, report)
         if "history" in options.parts:

@@ -115,7 +115,7 @@ class Gunicorn:
                 pass
             finally:
                 connection.close()
-            time.sleep(0.1)
+            time.sleep(0.01)
         raise RuntimeError(f"{self.application} did not start; its log ends:\n{self.complaints()}")
 
 
