@@ -13,7 +13,7 @@ figures), while its constructs keep the tables described once. Only `drivers.py`
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -23,6 +23,7 @@ from flask import Flask, current_app
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from ..errors import DRIVER_ERRORS, ApiError, Unavailable, describe, is_transient
+from .batches import Batches
 from .dialect import is_postgres
 from .drivers import INTEGRITY_ERRORS, Connection, CursorConnection, PreparedConnection, Result, Row
 from .engine import ANSWER_DELAY_S
@@ -126,6 +127,15 @@ def write_each_and_commit(calls: Sequence[Call]) -> list[Exception | None]:
 def read_each(calls: Sequence[Call]) -> list[list[Row] | Exception]:
     """Run reads outside a transaction, on Postgres in a few round trips; the rows of each, or the error that it met."""
     return _pool().run_apart(calls)
+
+
+def write_together_and_commit(write: Callable[[], Result]) -> Result:
+    """Run a short write as a transaction of its own, on SQLite together with those that wait (`batches.py`).
+
+    Another thread of the application may run it, and it may run twice: it uses nothing but its statements and what it
+    was made of, and changes nothing else. Raises RuntimeError where this thread has a transaction open.
+    """
+    return _pool().write_together_and_commit(write)
 
 
 def execute_at_end(statement: Statement, **parameters: Any) -> None:
@@ -248,9 +258,14 @@ class StatementPool:
         self._size, self._wait_s = size, wait_s
         self._compiled: dict[Statement, Compiled] = {}
         self._in_transaction = threading.local()
+        self._idle_writer: SimpleQueue[Connection] = SimpleQueue()  # at most one
         self._writers = GroupCommit(
-            take=self._take, give_back=self._give_back, discard=self._discard, wait_s=wait_s
+            take=self._take_writer,
+            give_back=self._idle_writer.put,
+            discard=lambda connection: connection.close(),
+            wait_s=wait_s,
         )
+        self._batches = Batches(transaction=self.transaction, savepoint=self._savepoint)
         self.is_postgres = is_postgres(engine)
 
     @property
@@ -342,6 +357,28 @@ class StatementPool:
             raise
         self._give_back(connection)
         return rows
+
+    def write_together_and_commit(self, write: Callable[[], Result]) -> Result:
+        """A short write that is a transaction by itself."""
+        if self.is_in_transaction or _session_connection() is not None:
+            raise RuntimeError("Inside a transaction that commits later.")
+        if not self.is_postgres:
+            return self._batches.run(write)
+        with self.transaction():
+            return write()
+
+    @contextmanager
+    def _savepoint(self) -> Iterator[None]:
+        """In this thread's transaction: what fails in the block is undone."""
+        connection: Connection = self._in_transaction.connection
+        connection.execute("SAVEPOINT one")
+        try:
+            yield
+        except BaseException:
+            connection.execute("ROLLBACK TO one")
+            raise
+        finally:
+            connection.execute("RELEASE one")
 
     def write_each_and_commit(self, calls: Sequence[Call]) -> list[Exception | None]:
         """Writes that have nothing to do with each other."""
@@ -447,6 +484,7 @@ class StatementPool:
         self._give_back(connection)
 
     def close(self) -> None:
+        self._close_idle_writer()
         for _ in range(self._size):
             connection = self._slots.get(timeout=self._wait_s)
             if connection is not None:
@@ -470,9 +508,23 @@ class StatementPool:
             self._slots.put(None)
             raise
 
+    def _take_writer(self) -> Connection:
+        """SQLite's connection for writing, of which there is one beside the slots: its cache is right as long as nobody
+        else writes, while with one after the other each reads anew what the others have changed."""
+        try:
+            connection = self._idle_writer.get_nowait()
+        except Empty:
+            return self._open()
+        if not connection.has_to_be_replaced():
+            return connection
+        connection.close()
+        self._close_idle()
+        return self._open()
+
     def _close_idle(self) -> None:
         """On SQLite the connections of a process share what it knows of the file: one that was opened while the disk
         was read-only keeps a new one from writing, too."""
+        self._close_idle_writer()
         for _ in range(self._size):
             try:
                 connection = self._slots.get_nowait()
@@ -482,6 +534,10 @@ class StatementPool:
                 connection.close()
             self._slots.put(None)
         self._engine.dispose()
+
+    def _close_idle_writer(self) -> None:
+        with suppress(Empty):
+            self._idle_writer.get_nowait().close()
 
     def _open(self) -> Connection:
         """A connection made by the engine, with its set-up, but outside its pool."""

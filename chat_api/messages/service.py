@@ -180,14 +180,19 @@ def append_message_and_commit(
     if words is None:
         words = words_of(fields["content"])
     scope: dict[str, Any] = {"user_id": user_id, "conversation_id": conversation_id}
-    if parent_id != LEAF or not is_postgres(db.engine):
+    if parent_id != LEAF:
         with statements.transaction():
             return append_message(**scope, parent_id=parent_id, words=words, **fields)
     values = _values(fields)
-    appended = _append_on_postgres(scope, values, words, statements.fetch_pipelined_and_commit)
+    if is_postgres(db.engine):
+        append: Append = _append_on_postgres
+        appended = append(scope, values, words, statements.fetch_pipelined_and_commit)
+    else:
+        append = _append_on_sqlite
+        appended = statements.write_together_and_commit(partial(append, scope, values, words))
     if appended is None:
         with statements.transaction():
-            appended = _append_repaired(_append_on_postgres, scope, values, words)
+            appended = _append_repaired(append, scope, values, words)
     return _appended(scope, values, appended)
 
 

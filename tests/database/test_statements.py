@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from chat_api.database.statements import (
     read_each,
     transaction,
     write_each_and_commit,
+    write_together_and_commit,
 )
 from chat_api.errors import NotFound, Unavailable, is_transient
 from tests.conftest import serving
@@ -264,13 +266,16 @@ def test_a_request_waits_no_longer_than_it_is_set_to_for_a_connection(
         DATABASE_POOL_SIZE=1, DATABASE_WAIT_S=1, JWT_SECRET_KEY=ada.app.config["JWT_SECRET_KEY"]
     ) as app:
         api = Api(app, ada.token, ada.user)
-        with transaction():
-            insert(prefix, 1)
+
+        def have_another_wait(rows: object) -> float:
+            """While this thread reads, and has the only connection."""
             started = time.monotonic()
             with ThreadPoolExecutor(1) as pool:
                 response = pool.submit(api.get, f"/chat/conversations/{uuid.uuid4()}").result()
-            assert 0.9 < time.monotonic() - started < 3
             assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+            return time.monotonic() - started
+
+        assert 0.9 < COUNTS.read(have_another_wait, prefix=prefix) < 3
         assert api.get(f"/chat/conversations/{uuid.uuid4()}").status_code == 404
 
 
@@ -416,6 +421,40 @@ def test_a_migration_of_a_hot_table_costs_one_503_at_most(
         assert everything.all() == []
         with db.engine.begin() as connection:
             connection.execute(sa.text(f"DROP TABLE {name}"))
+
+
+def test_a_write_that_is_done_with_others_is_a_transaction_of_its_own(app: Flask, prefix: str) -> None:
+    def write(number: int) -> int:
+        insert(prefix, number)
+        return number
+
+    def refuse() -> None:
+        insert(prefix, 3)
+        raise NotFound("counter")
+
+    with app.app_context():
+        assert write_together_and_commit(partial(write, 1)) == 1
+        with pytest.raises(IntegrityFailed):
+            write_together_and_commit(partial(write, 1))
+        with pytest.raises(NotFound):
+            write_together_and_commit(refuse)
+        with pytest.raises(RuntimeError), transaction():
+            write_together_and_commit(partial(write, 2))
+        assert counts(prefix) == [1]
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True, scope="session")
+def test_one_connection_writes_and_keeps_what_it_has_read(app: Flask, prefix: str) -> None:
+    """A connection reads anew what others have written: with one after the other that is nearly all, each time."""
+    pool = app.extensions[EXTENSION]
+    with app.app_context():
+        used = set()
+        for number in range(3):
+            with transaction():
+                insert(prefix, number)
+                used.add(pool._in_transaction.connection)
+            counts(prefix)
+    assert len(used) == 1
 
 
 DIVIDED = Statement(sa.select(sa.cast(sa.bindparam("text", type_=sa.Text()), sa.Integer()) / sa.literal(0)))
