@@ -93,6 +93,8 @@ HTTP_MODULES = {
 }
 # what runs in threads of completions: an error must neither end them silently nor keep one reply's from another's
 BACKGROUND = {f"completions/{name}.py" for name in ("run", "registry", "supervisor", "finalize")}
+# a thread that works for others, too, and hands them their errors
+BACKGROUND |= {"database/batches.py"}
 # what reads files that anybody may have made with a library that raises nearly anything, in a process of its own
 HOSTILE_INPUT = {"documents/pdf.py"}
 
@@ -133,7 +135,14 @@ def imported_rooms(path: Path) -> Iterator[tuple[str, str]]:
             yield room, rest[0] if rest else ""
 
 
-COMMITS = {"commit", "transaction", "first_and_commit", "fetch_pipelined_and_commit", "write_each_and_commit"}
+COMMITS = {
+    "commit",
+    "transaction",
+    "first_and_commit",
+    "fetch_pipelined_and_commit",
+    "write_each_and_commit",
+    "write_together_and_commit",
+}
 
 
 def committing_functions(path: Path) -> Iterator[tuple[str, int]]:
@@ -711,9 +720,9 @@ def counting(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]
         for name in ("fetch_all", "fetch_all_and_commit"):
             original = getattr(drivers.PreparedConnection, name)
 
-            def noted_together(connection: Any, calls: Any, run: Any = original) -> Any:
+            def noted_together(connection: Any, calls: Any, run: Any = original, **options: Any) -> Any:
                 sent.append("; ".join(sql for sql, _ in calls))
-                return run(connection, calls)
+                return run(connection, calls, **options)
 
             patch.setattr(drivers.PreparedConnection, name, noted_together)
         yield sent

@@ -38,12 +38,12 @@ class _Write:
 class Batches:
     """The writes of all threads of a process, of which one leads at a time.
 
-    `transaction` is one that is on disk at its end, as `GroupCommit.transaction`; `savepoint`, inside of it, undoes
-    what its block has written where that raises.
+    `begin` gives a transaction that is on disk at its end, as `GroupCommit.transaction` is; `savepoint`, inside of it,
+    undoes what its block has written where that raises.
     """
 
-    def __init__(self, *, transaction: Block, savepoint: Block) -> None:
-        self._transaction, self._savepoint = transaction, savepoint
+    def __init__(self, *, begin: Block, savepoint: Block) -> None:
+        self._begin, self._savepoint = begin, savepoint
         self._lock = threading.Lock()
         self._waiting: deque[_Write] = deque()
         self._is_led = False
@@ -120,7 +120,7 @@ class Batches:
         """Do what is waiting, and add it to the batch; why nothing of it is stored, None where it is."""
         is_refused = False
         try:
-            with self._transaction():
+            with self._begin():
                 batch += self._take()
                 try:
                     for each in batch:
@@ -137,7 +137,7 @@ class Batches:
     def _do_apart(self, batch: list[_Write]) -> BaseException | None:
         """Do what is in the batch once more, each for itself: nobody's failure undoes what others have written."""
         try:
-            with self._transaction():
+            with self._begin():
                 for each in batch:
                     try:
                         with self._savepoint():

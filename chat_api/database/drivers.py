@@ -30,8 +30,13 @@ class Connection(Protocol):
     def fetch_all(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row]]:
         """Run statements one after the other, and return the rows of each; none of one that has no rows."""
 
-    def fetch_all_and_commit(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row]]:
-        """As `fetch_all`, as a transaction of its own. After an error the connection is of no more use."""
+    def fetch_all_and_commit(
+        self, calls: Sequence[tuple[str, Row]], *, is_distributed: bool = False
+    ) -> list[list[Row]]:
+        """As `fetch_all`, as a transaction of its own, on tables that may be distributed over nodes.
+
+        After an error the connection is of no more use.
+        """
 
     def run_apart(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row] | Exception]:
         """Run statements outside a transaction, each as one by itself; the rows of each, or the driver's error."""
@@ -75,7 +80,9 @@ class CursorConnection:
     def fetch_all(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row]]:
         return [self.fetch(sql, arguments, list) for sql, arguments in calls]
 
-    def fetch_all_and_commit(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row]]:
+    def fetch_all_and_commit(
+        self, calls: Sequence[tuple[str, Row]], *, is_distributed: bool = False
+    ) -> list[list[Row]]:
         self.begin()
         rows = self.fetch_all(calls)
         self.end(None)
@@ -160,10 +167,19 @@ class PreparedConnection:
         """In one round trip: all go out before the first answer is waited for."""
         return [self._rows(result) for result in self._run_together(calls)]
 
-    def fetch_all_and_commit(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row]]:
-        """In one round trip."""
-        results = self._run_together([("BEGIN", ()), *calls, ("COMMIT", ())])
-        return [self._rows(result) for result in results[1:-1]]
+    def fetch_all_and_commit(
+        self, calls: Sequence[tuple[str, Row]], *, is_distributed: bool = False
+    ) -> list[list[Row]]:
+        """In one round trip.
+
+        What goes out before a synchronization point is one transaction without BEGIN and COMMIT (PostgreSQL
+        documentation, section 55.2.2.1). Citus would let nodes commit the first statement before the others.
+        """
+        if is_distributed:
+            results = self._run_together([("BEGIN", ()), *calls, ("COMMIT", ())])[1:-1]
+        else:
+            results = self._run_together(calls)
+        return [self._rows(result) for result in results]
 
     def run_apart(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row] | Exception]:
         """In one round trip: each is followed by a synchronization point, which ends its transaction."""
@@ -171,12 +187,12 @@ class PreparedConnection:
         pgconn = self._pgconn
         pgconn.enter_pipeline_mode()
         for name, (_, arguments) in zip(names, calls, strict=True):
-            pgconn.send_query_prepared(name, [_encode(value) for value in arguments], None, Format.BINARY)
+            pgconn.send_query_prepared(name, _encoded(arguments), None, Format.BINARY)
             pgconn.pipeline_sync()
         outcomes = []
         for _ in calls:
-            outcomes.append(self._outcome())
-            self._next_part()  # the synchronization point, which no NULL follows
+            result, failure = self._outcome()
+            outcomes.append((result, self._failure_of_commit() or failure))
         pgconn.exit_pipeline_mode()
         return [
             self._rows(result) if failure is None else error_from_result(failure)
@@ -224,21 +240,23 @@ class PreparedConnection:
         if self._begins:
             return self._run_together([(sql, arguments)])[0]
         name = self._names.get(sql) or self._prepare(sql)
-        self._pgconn.send_query_prepared(name, [_encode(value) for value in arguments], None, Format.BINARY)
+        self._pgconn.send_query_prepared(name, _encoded(arguments), None, Format.BINARY)
         return self._answer()
 
     def _run_together(self, calls: Sequence[tuple[str, Row]]) -> list[Any]:
         """The results of statements that go out in one pipeline (PostgreSQL documentation, section 32.5)."""
         if self._begins:
             calls = [("BEGIN", ()), *calls]
-        names = [self._names.get(sql) or self._prepare(sql) for sql, _ in calls]
+        ready = [
+            (self._names.get(sql) or self._prepare(sql), _encoded(arguments)) for sql, arguments in calls
+        ]
         pgconn = self._pgconn
         pgconn.enter_pipeline_mode()
-        for name, (_, arguments) in zip(names, calls, strict=True):
-            pgconn.send_query_prepared(name, [_encode(value) for value in arguments], None, Format.BINARY)
+        for name, parameters in ready:
+            pgconn.send_query_prepared(name, parameters, None, Format.BINARY)
         pgconn.pipeline_sync()
         outcomes = [self._outcome() for _ in calls]
-        self._outcome()  # of the sync
+        outcomes.append((None, self._failure_of_commit()))
         pgconn.exit_pipeline_mode()
         has_begun = self._begins and outcomes[0][1] is None
         if has_begun:  # also where what follows fails, which has to be rolled back then
@@ -246,8 +264,18 @@ class PreparedConnection:
         for _, failure in outcomes:
             if failure is not None:  # the first one: those after it were skipped
                 raise error_from_result(failure)
-        results = [result for result, _ in outcomes]
+        results = [result for result, _ in outcomes[:-1]]
         return results[1:] if has_begun else results
+
+    def _failure_of_commit(self) -> Any:
+        """Read up to a synchronization point, which commits; why that failed, None where it did not."""
+        failure = None
+        for _ in range(4):  # the failure and its NULL
+            part = self._next_part()
+            if part is not None and part.status == ExecStatus.PIPELINE_SYNC:
+                return failure
+            failure = part or failure
+        raise psycopg.OperationalError("the server's answer has no end")
 
     def _rows(self, result: Any) -> list[Row]:
         if not result.nfields:  # a write without RETURNING
@@ -301,11 +329,13 @@ def _poll(descriptor: int, event: int) -> Any:
     return poll
 
 
-def _encode(value: Any) -> bytes | None:
-    """A parameter as Postgres reads it in text. Raises psycopg.DataError for NUL, where libpq would end the text."""
-    if value is None:
-        return None
-    text = (value if isinstance(value, str) else str(value)).encode()
-    if b"\0" in text:
-        raise psycopg.DataError("a text parameter holds NUL")
-    return text
+def _encoded(arguments: Row) -> list[bytes | None]:
+    """Parameters as Postgres reads them in text. Raises psycopg.DataError for NUL, where libpq would end the text."""
+    texts = [
+        None if value is None else (value if value.__class__ is str else str(value)).encode()
+        for value in arguments
+    ]
+    for text in texts:
+        if text is not None and b"\0" in text:
+            raise psycopg.DataError("a text parameter holds NUL")
+    return texts

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
+from operator import itemgetter
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -172,6 +173,11 @@ def transaction() -> Iterator[None]:
         yield
 
 
+def on_postgres() -> bool:
+    """Whether the application's database is Postgres; else it is SQLite."""
+    return _pool().is_postgres
+
+
 def init_app(app: Flask) -> None:
     """Give the application a pool; connections are opened when they are first needed, in each worker."""
     with app.app_context():
@@ -194,7 +200,9 @@ def _pool() -> "StatementPool":
 
 def _session_connection() -> Connection | None:
     """The connection of the request's open transaction, if there is one."""
-    if db.session.registry.has() and db.session().in_transaction():
+    sessions = db.session.registry
+    # the dictionary first: on the hottest paths no request has a session
+    if sessions.registry and sessions.has() and db.session().in_transaction():
         return CursorConnection(db.session.connection().connection.driver_connection)
     return None
 
@@ -210,28 +218,38 @@ class IntegrityFailed(StatementFailed):
 class Compiled:
     """A statement's SQL for one database, and how its parameters become the driver's arguments."""
 
-    __slots__ = ("_converters", "_defaults", "_names", "has_rows", "needs_transaction", "sql")
+    __slots__ = ("_converters", "_defaults", "_values", "has_rows", "needs_transaction", "sql")
 
     def __init__(self, construct: sa.Executable, dialect: sa.Dialect) -> None:
         compiled: Any = construct.compile(dialect=dialect)  # type: ignore[attr-defined]
         self.sql = str(compiled)
         self.has_rows = bool(construct.is_select or compiled.effective_returning)
         self.needs_transaction = _writes_or_locks(construct, compiled)
-        self._names: list[str] = list(compiled.positiontup)
+        names: list[str] = list(compiled.positiontup)
+        self._values: Callable[[Mapping[str, Any]], Iterable[Any]] = _getter(names)
         self._defaults = {name: value for name, value in compiled.params.items() if value is not None}
         self._converters = []
-        for position, name in enumerate(self._names):
+        for position, name in enumerate(names):
             kind = compiled.binds[name].type.dialect_impl(dialect)
             if converter := kind.bind_processor(dialect):
                 self._converters.append((position, converter))
 
     def arguments(self, parameters: Mapping[str, Any]) -> Row:
         """The driver's arguments, in the order of the SQL."""
-        defaults = self._defaults
-        values = [parameters[name] if name in parameters else defaults[name] for name in self._names]
+        values = self._values({**self._defaults, **parameters} if self._defaults else parameters)
+        if not self._converters:
+            return tuple(values)
+        converted = list(values)
         for position, convert in self._converters:
-            values[position] = convert(values[position])
-        return tuple(values)
+            converted[position] = convert(converted[position])
+        return tuple(converted)
+
+
+def _getter(names: list[str]) -> Callable[[Mapping[str, Any]], Iterable[Any]]:
+    """What looks up these names: at once, which for ten of them takes a fifth of the time."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda parameters: [parameters[name] for name in names]
 
 
 def _writes_or_locks(construct: Any, compiled: Any) -> bool:
@@ -265,7 +283,7 @@ class StatementPool:
             discard=lambda connection: connection.close(),
             wait_s=wait_s,
         )
-        self._batches = Batches(transaction=self.transaction, savepoint=self._savepoint)
+        self._batches = Batches(begin=self.transaction, savepoint=self._savepoint)
         self.is_postgres = is_postgres(engine)
 
     @property
@@ -351,7 +369,7 @@ class StatementPool:
         connection = self._take()
         try:
             with _errors_translated(*(statement for statement, _ in calls)):
-                rows = connection.fetch_all_and_commit(ready)
+                rows = connection.fetch_all_and_commit(ready, is_distributed=self.is_distributed)
         except BaseException:
             self._discard(connection)
             raise

@@ -11,9 +11,9 @@ A `tsvector` has room for so many words and positions (PostgreSQL documentation,
 message has several. The first one is marked as that of a long message.
 """
 
-import secrets
 from collections.abc import Iterable, Sequence
 from operator import add
+from random import random as _random
 
 SLICE_DIGITS = range(3, 8)
 """Hexadecimal digits that an id has in common with its slice. Of a version 7, whose first digits are its time, slices
@@ -55,8 +55,8 @@ def slice_lexeme(digits: str) -> str:
 
 def is_sample() -> bool:
     """Whether the message whose words are being written is a sample. At random: whoever imports messages chooses
-    their ids, and must not be able to have all of them samples, or none."""
-    return secrets.randbelow(SAMPLED) == 0
+    their ids, and must not be able to have all of them samples, or none. Nobody sees enough of it to foretell more."""
+    return _random() < 1 / SAMPLED  # noqa: S311
 
 
 def vector_text(

@@ -11,8 +11,7 @@ from sqlalchemy.dialects import postgresql
 from ..database.bulk import insert_tuples
 from ..database.columns import Id
 from ..database.dialect import is_postgres
-from ..database.session import db
-from ..database.statements import Statement
+from ..database.statements import Statement, on_postgres
 from .lexemes import is_sample, later_vector_text, number_of, owned_text, parts_of, plain_text, vector_text
 from .models import LongMessageTerms, MessageTerms
 from .tokenizer import words as words_of
@@ -109,7 +108,7 @@ _REMOVE = Statement(
 def write(*, user_id: str, conversation_id: str, message_id: str, words: Words) -> None:
     """Write the words of a message that is there already, in the transaction that inserted it."""
     whose = {"owner": user_id, "message": message_id}
-    if is_postgres(db.engine):
+    if on_postgres():
         vector, later = vectors_of(user_id, conversation_id, message_id, words)
         _WRITE_VECTOR.all(**whose, vector=vector)
         for statement, parameters in write_later(user_id, message_id, later):
@@ -167,7 +166,7 @@ def prepare_new_words(user_id: str, messages: list[IndexedMessage]) -> Callable[
 
     What takes time is done here: SQLite has one writer. Postgres gets each vector as soon as it is made.
     """
-    if is_postgres(db.engine):
+    if on_postgres():
         return partial(_write_new_vectors, user_id=user_id, messages=messages)
     return _Numbered(user_id, messages).write
 

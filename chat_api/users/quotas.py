@@ -89,8 +89,10 @@ class Quotas:
     def _remembered(self, user_id: str) -> _Use:
         """What the user has stored, as it was read a while ago. Of several requests at once one reads it anew."""
         use = self._uses.get(user_id)
-        if use is not None and time.monotonic() - use.read_at <= self._lifetime_s(use):
-            return use
+        if use is not None:
+            age_s = time.monotonic() - use.read_at
+            if age_s <= REMEMBERED_S or (age_s <= REMEMBERED_FAR_OFF_S and self._is_far_off(use)):
+                return use
         if not self._remembers:
             return self._read(user_id)
         with self._lock:
@@ -104,10 +106,11 @@ class Quotas:
             self._reading.pop(user_id, None)
             reads.release()
 
-    def _lifetime_s(self, use: _Use) -> float:
+    def _is_far_off(self, use: _Use) -> bool:
+        """Whether less than half of every limit is used."""
+        config = current_app.config
         used = zip(self.quotas, use.amounts, strict=True)
-        is_far_off = all(2 * amount < limit_of(quota) for quota, amount in used)
-        return max(REMEMBERED_S, REMEMBERED_FAR_OFF_S) if is_far_off else REMEMBERED_S
+        return all(2 * amount < config[quota.setting] for quota, amount in used)
 
     def _read(self, user_id: str) -> _Use:
         row = self._statement.first(user_id=user_id)
@@ -122,9 +125,9 @@ class Quotas:
 
     def _find_exceeded(self, use: _Use, amounts: Sequence[int]) -> tuple[Quota, int] | None:
         """The first limit that this much more would exceed, and how much that is."""
+        config = current_app.config
         for quota, used, amount in zip(self.quotas, use.amounts, amounts, strict=True):
-            limit = limit_of(quota)
-            if amount and used + amount > limit:
+            if amount and used + amount > (limit := config[quota.setting]):
                 return quota, limit
         return None
 

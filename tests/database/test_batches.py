@@ -23,7 +23,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path, self.commits = path, 0
         self.may_begin = True
-        self.batches = Batches(transaction=self._transaction, savepoint=self._savepoint)
+        self.batches = Batches(begin=self._transaction, savepoint=self._savepoint)
         self._driver = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._driver.executescript(
             "PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON; CREATE TABLE parents (id PRIMARY KEY);"
@@ -91,7 +91,8 @@ def database(tmp_path: Path) -> Database:
 
 
 def errors_of(futures: list["Future[object]"]) -> list[type[BaseException] | None]:
-    return [error and type(error) for error in (future.exception() for future in futures)]
+    errors = [future.exception() for future in futures]
+    return [None if error is None else type(error) for error in errors]
 
 
 def test_what_returns_is_stored_and_many_share_a_commit(database: Database) -> None:

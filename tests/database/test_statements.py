@@ -385,7 +385,7 @@ def test_many_threads_share_the_pool(app: Flask, prefix: str) -> None:
         assert counts(prefix) == list(range(32))
 
 
-def test_a_commit_that_fails_behind_the_statement_is_an_error(app: Flask, backend: str) -> None:
+def test_a_commit_that_fails_behind_the_statement_is_an_error(app: Flask, prefix: str, backend: str) -> None:
     """A deferred constraint is checked at the commit, after Postgres has sent the row of the insert."""
     if backend != "postgres":
         pytest.skip("SQLite has its own COMMIT")
@@ -396,8 +396,16 @@ def test_a_commit_that_fails_behind_the_statement_is_an_error(app: Flask, backen
     with app.app_context(), db.engine.begin() as connection:
         connection.execute(sa.text(f"CREATE TABLE {name} ({columns})"))
     with app.app_context():
-        with pytest.raises(IntegrityFailed):
-            orphan.first_and_commit()
+        counted = INSERT, {"key_": f"{prefix}1", "count_": 1, "at": now()}
+        for _ in range(2):
+            with pytest.raises(IntegrityFailed):
+                orphan.first_and_commit()
+            with pytest.raises(IntegrityFailed):
+                fetch_pipelined_and_commit(counted, (orphan, {}))
+            assert counts(prefix) == []
+        refused, stored = write_each_and_commit([(orphan, {}), counted])
+        assert (type(refused), stored) == (IntegrityFailed, None)
+        assert counts(prefix) == [1]
         with db.engine.begin() as connection:
             connection.execute(sa.text(f"DROP TABLE {name}"))
 
@@ -441,6 +449,22 @@ def test_a_write_that_is_done_with_others_is_a_transaction_of_its_own(app: Flask
         with pytest.raises(RuntimeError), transaction():
             write_together_and_commit(partial(write, 2))
         assert counts(prefix) == [1]
+
+
+@on_postgres
+def test_where_tables_are_distributed_a_transaction_by_itself_begins_with_begin(
+    serve: Serve, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Citus would let nodes commit the first statement before the others. Elsewhere what goes out together is one
+    transaction without it."""
+    for is_distributed in (False, True):
+        with serve(DATABASE_POOL_SIZE=1) as app:
+            pool = app.extensions[EXTENSION]
+            monkeypatch.setattr(pool, "is_distributed", is_distributed)
+            fetch_pipelined_and_commit((COUNTS, {"prefix": prefix}), (COUNTS, {"prefix": prefix}))
+            connection = pool._slots.get()
+            pool._slots.put(connection)
+            assert ("BEGIN" in connection._names) == is_distributed
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True, scope="session")
