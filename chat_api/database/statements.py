@@ -532,12 +532,25 @@ class StatementPool:
         try:
             connection = self._idle_writer.get_nowait()
         except Empty:
+            self._close_outdated()
             return self._open()
         if not connection.has_to_be_replaced():
             return connection
         connection.close()
         self._close_idle()
         return self._open()
+
+    def _close_outdated(self) -> None:
+        """Close all idle connections, if one of them can't write and a new one can."""
+        idle = []
+        with suppress(Empty):
+            for _ in range(self._size):
+                idle.append(self._slots.get_nowait())
+        is_outdated = any(connection is not None and connection.has_to_be_replaced() for connection in idle)
+        for connection in idle:
+            self._slots.put(connection)
+        if is_outdated:
+            self._close_idle()
 
     def _close_idle(self) -> None:
         """On SQLite the connections of a process share what it knows of the file: one that was opened while the disk
