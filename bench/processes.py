@@ -28,12 +28,12 @@ def limitations() -> list[str]:
     return []
 
 
-def pin(pids: Iterable[int], core: int) -> None:
-    """Keep the processes, their threads and whatever they start later on one core, where that is possible."""
+def pin(pids: Iterable[int], *cores: int) -> None:
+    """Keep the processes, their threads and whatever they start later on these cores, where that is possible."""
     for pid in pids if PINNING else ():
         try:
             for thread in psutil.Process(pid).threads():
-                os.sched_setaffinity(thread.id, {core})
+                os.sched_setaffinity(thread.id, cores)
         except (ProcessLookupError, psutil.NoSuchProcess):
             continue
 

@@ -5,7 +5,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import IO, Any
 
 import click
@@ -97,8 +97,9 @@ def import_account(email: str, file: IO[bytes]) -> None:
         with _progress(size_bytes, "Bytes") as bar:
             counted: Any = _CountingReader(file, bar.update)
             report, steps = service.import_file(user_id=user_id, file=counted)
-            for _ in steps:
-                db.session.commit()
+            with closing(steps):
+                for _ in steps:
+                    db.session.commit()
     _print_report(report)
 
 

@@ -5,7 +5,8 @@ refused by the database's keys. Then nothing of the group is stored, and whoever
 the other, so that each is stored or refused for itself.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import NamedTuple
 
 from ..attachments import service as attachments
@@ -31,6 +32,14 @@ class Held(NamedTuple):
 
     conversation: ConversationImporter
     records: list[Record]
+
+
+def keys_of(group: Collection[Held]) -> set[str]:
+    """All that must not be in the database twice: the ids of records, and what clients call conversations."""
+    keys = {record.fields["id"] for held in group for record in held.records}
+    return keys | {
+        f"external {name}" for held in group if (name := held.records[0].fields.get("external_id"))
+    }
 
 
 class ConversationGroup:
@@ -62,19 +71,23 @@ class ConversationGroup:
         self._rows = self._size_bytes = 0
         return held
 
-    def store(self, group: Collection[Held]) -> None:
-        """Store new conversations in the caller's transaction.
+    def prepare(self, group: Collection[Held]) -> Callable[[], None]:
+        """Complete the rows of new conversations, and count them; what this returns stores them, in the transaction of
+        its caller's session, which may be another thread's.
 
-        Raises IntegrityError where something of them is there already, or their owner is gone; Clash, and
-        QuotaExceeded.
+        Raises QuotaExceeded. What is returned raises IntegrityError where something of them is there already, or their
+        owner is gone; and Clash.
         """
         whole = [held.conversation.whole() for held in group]
         message_rows = [row for each in whole for row in each.messages]
-        attachment_rows = [row for each in whole for row in each.attachments]
-        completion_rows = [row for each in whole for row in each.completions]
         words = [its for each in whole for its in each.words]
         insert_messages = messages.prepare_messages(rows=message_rows, words=words) if message_rows else None
-        self._require_room(whole, len(attachment_rows), len(completion_rows))
+        self._require_room(whole)
+        return partial(self._insert, whole, insert_messages)
+
+    def _insert(self, whole: list[Whole], insert_messages: Callable[[], None] | None) -> None:
+        attachment_rows = [row for each in whole for row in each.attachments]
+        completion_rows = [row for each in whole for row in each.completions]
         # from here on SQLite keeps all other writers waiting
         import_queries.discard_plans()
         insert_rows(Conversation, [each.conversation for each in whole])
@@ -91,12 +104,12 @@ class ConversationGroup:
         if import_queries.used_ids(AttachmentDraft, own, ids=attachment_ids):
             raise Clash
 
-    def _require_room(self, whole: list[Whole], attachment_count: int, completion_count: int) -> None:
+    def _require_room(self, whole: list[Whole]) -> None:
         message_count = sum(len(each.messages) for each in whole)
         message_bytes = sum(each.conversation["content_bytes"] for each in whole)
         conversations.QUOTAS.require_room(len(whole), message_count, message_bytes, user_id=self._user_id)
-        attachments.QUOTAS.require_room(attachment_count, user_id=self._user_id)
-        completions.QUOTAS.require_room(completion_count, user_id=self._user_id)
+        attachments.QUOTAS.require_room(sum(len(each.attachments) for each in whole), user_id=self._user_id)
+        completions.QUOTAS.require_room(sum(len(each.completions) for each in whole), user_id=self._user_id)
 
     def undo(self) -> None:
         """After a rollback: what was counted is not stored."""

@@ -1,6 +1,6 @@
 """Storing what an import reads: each conversation whole, or nothing of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import Any
 
@@ -12,10 +12,11 @@ from ..database.session import db
 from ..errors import QuotaExceeded
 from ..messages import deletion
 from . import import_queries
-from .conversation_group import Clash, ConversationGroup, Held
+from .conversation_group import ConversationGroup, Held, keys_of
 from .conversation_importer import CLASHES, AlreadyHere, ConversationImporter, Refused
 from .conversation_updater import ConversationUpdater
 from .file_importer import FileImporter
+from .group_writer import GroupWriter, overlaps, try_store
 from .import_report import ImportReport
 from .limits import MAX_PROVIDERS
 from .records import ATTACHMENT, CONFIG, CONVERSATION, PROVIDER, Fault, Pause, Record, Records
@@ -41,6 +42,7 @@ class Importer:
         # of the conversation, while it may be stored with others; then nothing was looked up for it
         self._records: list[Record] | None = None
         self._group = None if one_by_one else ConversationGroup(user_id=user_id)
+        self._writer = GroupWriter()
         self._refused: ConversationImporter | None = None
         self._skips = False  # the rest of a conversation that is not stored
         self._number = 0  # of the current record
@@ -48,33 +50,39 @@ class Importer:
             {} if provider_ids is None else provider_ids
         )  # in the file -> here
 
-    def restore(self, records: Records) -> Iterator[Any]:
+    def restore(self, records: Records) -> Generator[Any, None, None]:
         """Store them all. Yields when a transaction is complete, for the caller to commit it before going on, and
-        PAUSED when there is nothing to store yet.
+        PAUSED when there is nothing to store yet. Groups may be stored and committed by other threads meanwhile; these
+        have ended when this has, and when it is closed.
 
         What is refused is rolled back, and what is stored of its conversation already, which is hidden, is deleted.
         Raises NotFound where the user is gone, and whatever the database does; what is committed stays.
         """
-        for record in records:
-            if isinstance(record, Record) and self._take(record):
-                continue
-            if isinstance(record, Pause):  # between conversations, perhaps for long
-                yield from self._finish_conversation()
-                yield from self._store_group()
-                yield PAUSED
-                continue
-            if record.starts_conversation:
-                yield from self._finish_conversation()
-            if isinstance(record, Fault):
-                yield from self._store_group()  # whose errors come before this one
-                if self._report_fault(record):
-                    yield
-                yield from self._remove_refused()
-            else:
-                yield from self._store(record)
-        yield from self._finish_conversation()
-        yield from self._store_group()
+        try:
+            for record in records:
+                if not isinstance(record, Record) or not self._take(record):
+                    yield from self._restore(record)
+            yield from self._finish_conversation()
+            yield from self._store_group()
+        finally:
+            self._writer.close()
         self._files.discard()
+
+    def _restore(self, record: Record | Fault | Pause) -> Iterator[Any]:
+        if isinstance(record, Pause):  # between conversations, perhaps for long
+            yield from self._finish_conversation()
+            yield from self._store_group()
+            yield PAUSED
+            return
+        if record.starts_conversation:
+            yield from self._finish_conversation()
+        if isinstance(record, Fault):
+            yield from self._store_group()  # whose errors come before this one
+            if self._report_fault(record):
+                yield
+            yield from self._remove_refused()
+        else:
+            yield from self._store(record)
 
     def _remove_left(self, conversation_id: str) -> Iterator[None]:
         """Remove what a deletion or an import has left of a conversation, so that it can be stored.
@@ -134,28 +142,64 @@ class Importer:
         if self._group is not None:
             self._group.add(Held(conversation, records))
             if self._group.is_full:
-                yield from self._store_group()
+                yield from self._begin_group()
 
     def _store_group(self) -> Iterator[Any]:
+        """Store the conversations that are kept, and wait for all that are being stored."""
+        yield from self._begin_group(is_last=True)
+        yield from self._finish_groups()
+
+    def _begin_group(self, *, is_last: bool = False) -> Iterator[Any]:
         """Store the conversations that are kept: those that are new together, if nothing is wrong with any."""
         group = self._group.take_all() if self._group is not None else []
         if self._group is None or not group:
             return
+        if self._writer.uses_any(keys_of(group)):
+            yield from self._finish_groups()
         ids = [held.conversation.id for held in group]
         here = import_queries.which_are_here(user_id=self._user_id, conversation_ids=ids)
         new = [held for held in group if held.conversation.id not in here]
         alone = [held for held in group if held.conversation.id in here]
         try:
-            if new:
-                self._group.store(new)
-        except (IntegrityError, QuotaExceeded, Clash):
-            db.session.rollback()
-            self._group.undo()
-            new, alone = [], group
-        if new:
-            yield
-        for held in new:
+            store = self._group.prepare(new) if new else None
+        except QuotaExceeded:
+            yield from self._finish_groups()
+            yield from self._store_apart(group)
+            return
+        if store is not None and overlaps() and not (is_last and not len(self._writer)):
+            while self._writer.is_full:
+                yield from self._finish_group()
+            self._writer.begin(new, store)
+        elif store is not None:
+            yield from self._report_group(new, is_stored=try_store(store))
+        if alone:
+            yield from self._finish_groups()
+            yield from self._restore_apart(alone)
+
+    def _finish_groups(self) -> Iterator[Any]:
+        while len(self._writer):
+            yield from self._finish_group()
+
+    def _finish_group(self) -> Iterator[Any]:
+        group, is_stored = self._writer.finish_first()
+        yield from self._report_group(group, is_stored=is_stored)
+
+    def _report_group(self, group: list[Held], *, is_stored: bool) -> Iterator[Any]:
+        """Report what is stored, once it is committed; what was refused is stored one after the other."""
+        if not is_stored:
+            yield from self._store_apart(group)
+            return
+        yield
+        for held in group:
             self._report_stored(held.conversation)
+
+    def _store_apart(self, group: list[Held]) -> Iterator[Any]:
+        """Store conversations one after the other that were refused as a group."""
+        if self._group is not None:
+            self._group.undo()
+        yield from self._restore_apart(group)
+
+    def _restore_apart(self, group: list[Held]) -> Iterator[Any]:
         one_by_one = Importer(
             user_id=self._user_id,
             report=self._report,
@@ -163,7 +207,7 @@ class Importer:
             provider_ids=self._provider_ids,
             one_by_one=True,
         )
-        for held in alone:
+        for held in group:
             yield from one_by_one.restore(iter(held.records))
 
     # -- one by one ----------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ The views import the service: its 30 modules take time, for which the first tran
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 from flask import Flask, Response, current_app
 
@@ -97,8 +98,9 @@ def import_all() -> Response:
             with transfer_slots.take(user_id, wait_s=UPLOAD_WAIT_S), stream_slots().take(user_id):
                 upload_slot.release()
                 report, steps = service.import_file(user_id=user_id, file=file)
-                for _ in steps:  # a conversation each
-                    db.session.commit()
+                with closing(steps):
+                    for _ in steps:  # a conversation each, or several
+                        db.session.commit()
             return json_response(report.to_json())
 
 

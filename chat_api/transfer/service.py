@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from functools import partial
 from typing import IO, Any, NamedTuple
 
@@ -42,6 +43,8 @@ _GROWN = {
 }
 _BOM, _GZIP = b"\xef\xbb\xbf", b"\x1f\x8b"
 
+Steps = Generator[Any, None, None]
+
 export_all = write_export
 export_zip = write_zip
 _COUNT = Statement(
@@ -55,8 +58,9 @@ def count_messages(*, user_id: str) -> int:
     return int(row[0] or 0) if row else 0
 
 
-def import_file(*, user_id: str, file: IO[bytes]) -> tuple[ImportReport, Iterator[None]]:
-    """Begin to import a file of any format. The steps do the rest, each to be committed by the caller.
+def import_file(*, user_id: str, file: IO[bytes]) -> tuple[ImportReport, Steps]:
+    """Begin to import a file of any format. The steps do the rest, each to be committed by the caller,
+    who closes them: then nothing is being stored any more.
 
     Raises UnreadableFile, also by the first step, for what is no export at all.
     """
@@ -71,23 +75,25 @@ def import_file(*, user_id: str, file: IO[bytes]) -> tuple[ImportReport, Iterato
     return report, _until_shutdown(_then_renew_statistics(steps, report))
 
 
-def _then_renew_statistics(steps: Iterator[Any], report: ImportReport) -> Iterator[Any]:
+def _then_renew_statistics(steps: Steps, report: ImportReport) -> Steps:
     """The steps, and more after many rows: the user may have gone from hardly one to very many."""
-    yield from steps
+    with closing(steps):
+        yield from steps
     for kind, tables in _GROWN.items():
         if report.imported[kind] >= MANY:
             renew_statistics(*tables)
             yield
 
 
-def _until_shutdown(steps: Iterator[None]) -> Iterator[None]:
+def _until_shutdown(steps: Steps) -> Steps:
     """The steps, with rests where there is one writer, and with an early end where the server is shutting down."""
-    for step in with_rests(steps):
-        yield step
-        if lifecycle.is_shutting_down():
-            raise Unavailable(
-                "The server is shutting down. Import the file again: what has been stored stays."
-            )
+    with closing(steps):
+        for step in with_rests(steps):
+            yield step
+            if lifecycle.is_shutting_down():
+                raise Unavailable(
+                    "The server is shutting down. Import the file again: what has been stored stays."
+                )
 
 
 def _is_ours(head: bytes) -> bool:

@@ -35,6 +35,13 @@ OWN = ("user_id", "worker_id")
 STORED = ("conversations", "messages", "message_terms", "attachments", "completions")
 
 
+@pytest.fixture(params=["one group", "a group each"])
+def grouped(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether conversations of two messages and more are stored together, or in groups that may be stored at once."""
+    if request.param == "a group each":
+        monkeypatch.setattr(conversation_importer, "BATCH_ROWS", 3)
+
+
 def branches(**fields: Any) -> list[Line]:
     """A conversation with two branches; the first one has three messages, the second one two more."""
     first = conversation(**fields)
@@ -124,6 +131,7 @@ def test_the_rows_are_those_of_conversations_stored_one_by_one(
     assert (again["imported"], again["updated"], again["failed"]) == (0, 0, 0)
 
 
+@pytest.mark.usefixtures("grouped")
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_one_that_clashes_loses_nothing_else(app: Flask, ada: Api, place: int) -> None:
     """Its message, attachment or completion has an id that is used already."""
@@ -148,6 +156,7 @@ def test_one_that_clashes_loses_nothing_else(app: Flask, ada: Api, place: int) -
     }
 
 
+@pytest.mark.usefixtures("grouped")
 def test_two_of_a_file_that_clash_with_each_other(app: Flask, ada: Api) -> None:
     first, second, third = whole(2), whole(2), whole(2)
     second[1]["id"] = second[2]["parent_id"] = first[2]["id"]
@@ -156,6 +165,7 @@ def test_two_of_a_file_that_clash_with_each_other(app: Flask, ada: Api) -> None:
     assert report["errors"][0]["conversation_id"] == second[0]["id"]
 
 
+@pytest.mark.usefixtures("grouped")
 def test_a_conversation_that_comes_twice_is_brought_up_to_date(app: Flask, ada: Api) -> None:
     talk = whole(3)
     report = imported(ada, file_of(*talk[:3], *whole(1), *talk))
@@ -164,6 +174,7 @@ def test_a_conversation_that_comes_twice_is_brought_up_to_date(app: Flask, ada: 
     assert len(rows_of(app, ada.user_id)["messages"]) == 4
 
 
+@pytest.mark.usefixtures("grouped")
 def test_errors_are_in_the_order_of_the_lines(ada: Api) -> None:
     there = whole(1)
     imported(ada, file_of(*there))
@@ -183,6 +194,7 @@ def test_errors_are_in_the_order_of_the_lines(ada: Api) -> None:
     assert report["conversations"]["imported"] == 6
 
 
+@pytest.mark.usefixtures("grouped")
 def test_one_that_comes_up_after_it_was_looked_for(
     app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +219,7 @@ def test_one_that_comes_up_after_it_was_looked_for(
     assert len(rows_of(app, ada.user_id)["messages"]) == 4
 
 
+@pytest.mark.usefixtures("grouped")
 def test_what_is_more_than_the_quota_is_refused_and_nothing_else(
     app: Flask, ada: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
