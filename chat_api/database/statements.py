@@ -366,10 +366,11 @@ class StatementPool:
             with self.transaction():
                 return self.fetch_pipelined(calls)
         ready = self._prepared(calls)
+        is_distributed = self.is_distributed  # asked before a connection is taken, as it may take one itself
         connection = self._take()
         try:
             with _errors_translated(*(statement for statement, _ in calls)):
-                rows = connection.fetch_all_and_commit(ready, is_distributed=self.is_distributed)
+                rows = connection.fetch_all_and_commit(ready, is_distributed=is_distributed)
         except BaseException:
             self._discard(connection)
             raise

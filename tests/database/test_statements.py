@@ -452,6 +452,15 @@ def test_a_write_that_is_done_with_others_is_a_transaction_of_its_own(app: Flask
 
 
 @on_postgres
+def test_the_only_connection_is_enough_to_find_out_whether_tables_are_distributed(
+    serve: Serve, prefix: str
+) -> None:
+    with serve(DATABASE_POOL_SIZE=1, DATABASE_WAIT_S=1):
+        fetch_pipelined_and_commit((INSERT, {"key_": prefix, "count_": 1, "at": now()}))
+        assert counts(prefix) == [1]
+
+
+@on_postgres
 def test_where_tables_are_distributed_a_transaction_by_itself_begins_with_begin(
     serve: Serve, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
