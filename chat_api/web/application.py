@@ -6,20 +6,37 @@ of slots go: a client that gets an error would send a request again whose work i
 
 from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import Any
+from typing import Any, Self
 
 import flask
 from flask import Flask
 from flask.globals import request_ctx
 from flask.signals import appcontext_tearing_down, request_tearing_down
-from werkzeug.routing import MapAdapter, Rule
-from werkzeug.wsgi import get_host
+from werkzeug.datastructures import Headers
+from werkzeug.routing import Rule
 
 from ..errors import BestEffort
+from .known_routes import KnownRoutes, Routes
+
+# made once: they keep nothing, and each request would make them anew
+_HOOK = BestEffort("a hook after the request")
+_REQUEST_TEARDOWN = BestEffort("a teardown of the request")
+_CONTEXT_TEARDOWN = BestEffort("a teardown of the application context")
 
 
 class Response(flask.Response):
     """A response all of whose `call_on_close` functions are called, also where one fails."""
+
+    @classmethod
+    def whole(cls, body: bytes, *headers: tuple[str, str]) -> Self:
+        """One with status 200 and these headers, as `__init__` makes it in several times as long: that looks
+        whether they hold line ends, as gunicorn does once more."""
+        response = cls.__new__(cls)
+        response.headers = Headers()
+        response.headers._list = [*headers, ("Content-Length", str(len(body)))]
+        response._status, response._status_code = "200 OK", 200
+        response.response, response.direct_passthrough, response._on_close = [body], False, []
+        return response
 
     def get_wsgi_response(self, environ: Any) -> Any:
         """What the server sends. A whole body goes out as it is: werkzeug copies and searches the headers, whose
@@ -27,8 +44,9 @@ class Response(flask.Response):
         is_whole = self.status_code in (200, 201) and self.is_sequence and not self._on_close
         if is_whole and environ["REQUEST_METHOD"] != "HEAD":
             headers = self.headers.to_wsgi_list()
-            if any(name == "Content-Length" for name, _ in headers):
-                return self.response, self.status, headers
+            for name, _ in headers:
+                if name == "Content-Length":
+                    return self.response, self.status, headers
         return super().get_wsgi_response(environ)
 
     def close(self) -> None:
@@ -69,46 +87,58 @@ class Application(Flask):
     response_class = Response
     url_rule_class = Route
 
-    def create_url_adapter(self, request: flask.Request | None) -> MapAdapter | None:
-        """Bind the routes to a request as Flask does where there is one host. It looks for parts of the environment
-        that the request has read already, and encodes the host's name."""
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._known_routes = KnownRoutes()
+
+    def create_url_adapter(self, request: flask.Request | None) -> Any:
+        """What finds the route of a request."""
         if request is None:
             return super().create_url_adapter(None)
-        host, path, query = get_host(request.environ), request.path, request.query_string.decode("latin-1")
-        return MapAdapter(
-            self.url_map, host, request.root_path, "", request.scheme, path, request.method, query
-        )
+        return Routes(self.url_map, request, self._known_routes)
+
+    def preprocess_request(self) -> Any:
+        """Run the hooks before the view, until one has a response; as Flask does, which looks for more."""
+        if self.url_value_preprocessors:
+            return super().preprocess_request()
+        functions = self.before_request_funcs
+        for name in (None, *reversed(request_ctx.request.blueprints)):
+            for function in functions.get(name, ()):
+                if (response := function()) is not None:
+                    return response
+        return None
 
     def process_response(self, response: Any) -> Any:
         """Let all hooks have the response; it is sent without what a failing one would have added."""
-        hooks = chain(request_ctx._after_request_functions, *self._of_request(self.after_request_funcs))
-        for hook in hooks:
-            with BestEffort("a hook after the request"):
+        context = request_ctx._get_current_object()  # type: ignore[attr-defined]
+        hooks = self._of_blueprints(context.request.blueprints, self.after_request_funcs)
+        for hook in chain(context._after_request_functions, *hooks):
+            with _HOOK:
                 response = hook(response)
         return response
 
     def do_teardown_request(self, exc: BaseException | None = None) -> None:
         """End what belongs to the request."""
-        for function in chain(*self._of_request(self.teardown_request_funcs)):
-            with BestEffort("a teardown of the request"):
-                function(exc)
+        if self.teardown_request_funcs:
+            blueprints = request_ctx.request.blueprints
+            for function in chain(*self._of_blueprints(blueprints, self.teardown_request_funcs)):
+                with _REQUEST_TEARDOWN:
+                    function(exc)
         _send(request_tearing_down, self, exc)
 
     def do_teardown_appcontext(self, exc: BaseException | None = None) -> None:
         """End what belongs to the application context, such as the session of the database."""
         for function in reversed(self.teardown_appcontext_funcs):
-            with BestEffort("a teardown of the application context"):
+            with _CONTEXT_TEARDOWN:
                 function(exc)
         _send(appcontext_tearing_down, self, exc)
 
-    def _of_request(
-        self, functions: dict[Any, list[Callable[..., Any]]]
+    @staticmethod
+    def _of_blueprints(
+        blueprints: list[str], functions: dict[Any, list[Callable[..., Any]]]
     ) -> Iterable[Iterable[Callable[..., Any]]]:
-        """The functions of the request's blueprints, then the application's; each in reverse order of registration."""
-        if not functions:
-            return ()
-        names = chain(request_ctx.request.blueprints, (None,))
-        return [reversed(functions[name]) for name in names if name in functions]
+        """The functions of these blueprints, then the application's; each in reverse order of registration."""
+        return [reversed(functions[name]) for name in (*blueprints, None) if name in functions]
 
 
 def _send(signal: Any, sender: Flask, exc: BaseException | None) -> None:

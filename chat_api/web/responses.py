@@ -9,9 +9,11 @@ from flask.json.provider import JSONProvider
 from werkzeug.urls import iri_to_uri
 
 from ..errors import PreconditionFailed
+from .application import Response as WholeResponse
 
 ORJSON_OPTIONS = orjson.OPT_UTC_Z
 REVALIDATE = "private, no-cache"  # clients may cache it, but revalidate it each time
+_REVALIDATE, _JSON = ("Cache-Control", REVALIDATE), ("Content-Type", "application/json")
 
 
 class OrjsonProvider(JSONProvider):
@@ -34,6 +36,8 @@ def json_response(content: Any, status: int = 200, headers: dict[str, str] | Non
 
 def raw_json_response(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON response whose body is already encoded."""
+    if status == 200 and headers is None:
+        return WholeResponse.whole(body, _JSON)
     return current_app.response_class(body, status, headers, content_type="application/json")
 
 
@@ -51,10 +55,10 @@ def entity_response(content: Any) -> Response:
 def raw_entity_response(body: bytes) -> Response:
     """The same of an object whose JSON is encoded already."""
     etag = entity_tag(body)
-    headers = {"ETag": f'"{etag}"', "Cache-Control": REVALIDATE}
+    quoted = f'"{etag}"'
     if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(etag):
-        return _without_content(304, headers)
-    return raw_json_response(body, 200, headers)
+        return _without_content(304, {"ETag": quoted, "Cache-Control": REVALIDATE})
+    return WholeResponse.whole(body, ("ETag", quoted), _REVALIDATE, _JSON)
 
 
 def changed_response(content: Any) -> Response:

@@ -3,7 +3,10 @@
 import re
 
 import pytest
+from flask import Flask
+from werkzeug.test import EnvironBuilder
 
+from chat_api.web.application import Response as WholeResponse
 from tests.support.api import Api
 
 
@@ -31,3 +34,30 @@ def test_strange_host_does_no_harm(stranger: Api, host: str) -> None:
     response = stranger.get("/healthz", headers={"Host": host})
     assert response.status_code in (200, 400)
     assert response.mimetype in ("application/json", "application/problem+json")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_whole_response_is_what_flask_would_make(app: Flask, method: str) -> None:
+    body = b'{"status":"ok"}'
+    whole = WholeResponse.whole(body, ("ETag", '"tag"'), ("Content-Type", "application/json"))
+    usual = WholeResponse(body, 200, {"ETag": '"tag"'}, content_type="application/json")
+    environ = EnvironBuilder(method=method).get_environ()
+    sent = [[*response.get_wsgi_response(environ)] for response in (whole, usual)]
+    assert [[b"".join(pieces), *rest] for pieces, *rest in sent[:1]] == [
+        [b"".join(pieces), *rest] for pieces, *rest in sent[1:]
+    ]
+    assert whole.get_json() == {"status": "ok"}
+    whole.headers["Link"] = "added"
+    whole.status_code = 202
+    closed: list[str] = []
+    whole.call_on_close(lambda: closed.append("closed"))
+    whole.close()
+    assert (whole.status, whole.headers["Link"], closed) == ("202 ACCEPTED", "added", ["closed"])
+
+
+def test_the_common_headers_are_added_to_every_kind_of_response_once(user: Api) -> None:
+    for path in ("/healthz", "/auth/me", "/chat/conversations", "/chat/unknown", "/openapi.json"):
+        headers = user.get(path).headers
+        for name in ("Content-Security-Policy", "Referrer-Policy", "X-Content-Type-Options", "Cache-Control"):
+            assert len(headers.getlist(name)) == 1, (path, name)
+        assert len(headers.getlist("X-Request-ID")) == 1
