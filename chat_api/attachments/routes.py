@@ -43,7 +43,7 @@ def use_link() -> None:
     if request.endpoint != f"{blp.name}.get_content" or "Authorization" in request.headers:
         return
     text = query_parameters().get(links.PARAMETER)
-    if text is not None and not is_preflight():
+    if text is not None and not is_preflight(request.environ):
         link = links.read_link(text, attachment_id=(request.view_args or {})["attachment_id"])
         request.environ |= {guard.TICKET_CALLER: link.caller, LINK: link}
 

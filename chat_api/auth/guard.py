@@ -1,6 +1,6 @@
 """The blueprints' guards, which verify the token and set the caller, or respond with 401."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -63,20 +63,21 @@ class Caller:
 
 def require_caller() -> None:
     """The guard of blueprints under /chat: requires a valid token, and acts for the user in `X-Act-As`."""
-    if is_preflight():
+    environ = request.environ  # a proxy costs each time it is used
+    if is_preflight(environ):
         return
-    if TICKET_CALLER in request.environ:
-        g.caller = request.environ[TICKET_CALLER]
+    if TICKET_CALLER in environ:
+        g.caller = environ[TICKET_CALLER]
         return
-    caller = identify(bearer_token())
-    if "HTTP_X_ACT_AS" in request.environ:
+    caller = identify(_bearer_token(environ))
+    if "HTTP_X_ACT_AS" in environ:
         caller = _acting_for(caller, request.headers["X-Act-As"])
     g.caller = caller
 
 
 def require_account() -> None:
     """The guard of a caller's own account: requires a valid token, and refuses `X-Act-As`."""
-    if is_preflight():
+    if is_preflight(request.environ):
         return
     g.caller = identify(bearer_token())
     if "X-Act-As" in request.headers:
@@ -108,10 +109,11 @@ def identify(token: str) -> Caller:
     if identity_provider.is_external_token(token):
         user_id, role, proved_at = identity_provider.check_external_token(token)
         return Caller(user_id, role, user_id, proved_at=proved_at)
-    if not current_app.config["LOCAL_ACCOUNTS"]:
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    if not app.config["LOCAL_ACCOUNTS"]:
         raise tokens.InvalidToken()
-    claims = tokens.read_token(token, kind="access")
-    if revocations.is_revoked(claims["sid"]):
+    claims = tokens.read_token(token, kind="access", secret=app.config["JWT_SECRET_KEY"])
+    if revocations.is_revoked(claims["sid"], app):
         raise tokens.InvalidToken()
     return Caller(claims["sub"], claims["role"], claims["sub"], claims["sid"])
 
@@ -151,7 +153,11 @@ def require_not_ended(sender: Caller) -> None:
 
 def bearer_token() -> str:
     """The token of the Authorization header (RFC 6750 section 2.1; the scheme is case-insensitive)."""
-    header = request.environ.get("HTTP_AUTHORIZATION")
+    return _bearer_token(request.environ)
+
+
+def _bearer_token(environ: Mapping[str, Any]) -> str:
+    header = environ.get("HTTP_AUTHORIZATION")
     if not header:
         raise Unauthorized("Send an access token: Authorization: Bearer <token>.")
     scheme, _, token = header.partition(" ")

@@ -82,7 +82,7 @@ def mark_changed() -> None:
     current_app.extensions[EXTENSION].mark_changed()
 
 
-def is_revoked(login_id: str) -> bool:
+def is_revoked(login_id: str, app: Flask | None = None) -> bool:
     """Whether this login was revoked, as of at most half a second ago. Raises Unavailable."""
-    revocations: Revocations = current_app.extensions[EXTENSION]
+    revocations: Revocations = (app or current_app).extensions[EXTENSION]
     return login_id in revocations.refreshed()

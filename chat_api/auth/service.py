@@ -168,7 +168,7 @@ def refresh(*, refresh_token: str) -> TokenPair | None:
     that is malformed, expired or of a login that has ended.
     """
     require_local_accounts()
-    claims = tokens.read_token(refresh_token, kind="refresh")
+    claims = tokens.read_token(refresh_token, kind="refresh", secret=current_app.config["JWT_SECRET_KEY"])
     user_id, login_id = claims["sub"], claims["sid"]
     login = db.session.scalar(
         sa.select(Login).where(Login.user_id == user_id, Login.id == login_id).with_for_update()

@@ -16,7 +16,6 @@ from types import MappingProxyType
 from typing import Any
 
 import orjson
-from flask import current_app
 from flask_jwt_extended import create_access_token, create_refresh_token, decode_token
 from flask_jwt_extended.exceptions import JWTExtendedException
 from jwt.exceptions import PyJWTError
@@ -57,18 +56,16 @@ def has_our_header(token: str) -> bool:
     return token.startswith(_HEADER)
 
 
-def read_token(token: str, *, kind: str) -> Mapping[str, Any]:
-    """The claims of a valid token of this kind ("access" or "refresh"). Raises InvalidToken.
+def read_token(token: str, *, kind: str, secret: str) -> Mapping[str, Any]:
+    """The claims of a valid token of this kind ("access" or "refresh"), signed with our secret. Raises InvalidToken.
 
     One algorithm, the kind, the issuer and the times are checked (RFC 8725 sections 3.1, 3.8, 3.11), and that the
     claims are of the types that we write: whoever has the secret may have written others.
     """
     if len(token) > MAX_TOKEN_LENGTH:
         raise InvalidToken()
-    if has_our_header(token):
-        claims = _claims_of_ours(token, kind, current_app.config["JWT_SECRET_KEY"])
-    else:
-        claims = _checked(_read_unusual(token), kind)
+    is_ours = has_our_header(token)
+    claims = _claims_of_ours(token, kind, secret) if is_ours else _checked(_read_unusual(token), kind)
     if not _is_valid_now(claims):
         raise InvalidToken()
     return claims

@@ -48,7 +48,7 @@ def use_ticket() -> None:
     if request.endpoint != f"{blp.name}.get_events" or "Authorization" in request.headers:
         return
     ticket = query_parameters().get(tickets.PARAMETER)
-    if ticket is not None and not is_preflight():
+    if ticket is not None and not is_preflight(request.environ):
         scope = _events_of((request.view_args or {})["completion_id"])
         request.environ[guard.TICKET_CALLER] = tickets.caller_of(ticket, scope)
 

@@ -102,4 +102,5 @@ def totals() -> list[tuple[list[str], list[float]]]:
 
 def _slab() -> Slab | None:
     """Where this process counts; None where metrics are not enabled."""
-    return _process.slab if current_app.extensions[EXTENSION] else None
+    slab = _process.slab
+    return slab if slab is not None and current_app.extensions[EXTENSION] else None

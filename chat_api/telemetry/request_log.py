@@ -4,7 +4,7 @@ import logging
 import re
 import sys
 import time
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import orjson
@@ -31,6 +31,9 @@ _HEADERS = (
     ("Cache-Control", "no-store"),
 )
 _NAMES = tuple((name.lower(), (name, value)) for name, value in _HEADERS)
+# made once: they keep nothing
+_COUNTING, _LOGGING = BestEffort("counting a request"), BestEffort("logging a request")
+_ADDING_HEADERS = BestEffort("adding headers")
 Headers = list[tuple[str, str]]
 
 
@@ -42,10 +45,11 @@ def init_app(app: Flask) -> None:
 
 
 def _begin() -> None:
-    sent = request.environ.get("HTTP_X_REQUEST_ID")
-    context = g._get_current_object()  # a proxy costs each time it is used, and this runs for every request
+    # a proxy costs each time it is used, and this runs for every request
+    context, environ = g._get_current_object(), request.environ
+    sent = environ.get("HTTP_X_REQUEST_ID")
     context.request_id = sent if sent and _SANE_ID.match(sent) else uuid_utils.uuid4().hex
-    request.environ[REQUEST_ID] = context.request_id
+    environ[REQUEST_ID] = context.request_id
     context.started_s = time.perf_counter()
 
 
@@ -54,9 +58,9 @@ def _end(response: Response) -> Response:
     duration_s = time.perf_counter() - context.started_s
     method, rule = current.environ["REQUEST_METHOD"], current.url_rule
     route = documented_path(rule.rule) if rule is not None else None
-    with BestEffort("counting a request"):
+    with _COUNTING:
         metrics.count(method, route, response.status_code, duration_s)
-    with BestEffort("logging a request"):
+    with _LOGGING:
         if log.isEnabledFor(logging.INFO):
             _write_line(current, route, response.status_code, duration_s, context)
     return response
@@ -70,7 +74,7 @@ def _with_headers(application: Any) -> Any:
 
     def with_headers(environ: dict[str, Any], start_response: Any) -> Any:
         def start(status: str, headers: Headers, *error: Any) -> Any:
-            with BestEffort("adding headers"):
+            with _ADDING_HEADERS:
                 _add_headers(environ, headers)
             return start_response(status, headers, *error)
 
@@ -80,10 +84,16 @@ def _with_headers(application: Any) -> Any:
 
 
 def _add_headers(environ: dict[str, Any], headers: Headers) -> None:
-    present = {name.lower() for name, _ in headers}
-    headers += [header for name, header in _NAMES if name not in present]
+    headers += _missing(tuple([name for name, _ in headers]))
     if REQUEST_ID in environ:
         headers.append(("X-Request-ID", environ[REQUEST_ID]))
+
+
+@lru_cache(maxsize=256)  # few combinations come again and again
+def _missing(present: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """The common headers that a response with these names lacks."""
+    names = {name.lower() for name in present}
+    return tuple(header for name, header in _NAMES if name not in names)
 
 
 @cache

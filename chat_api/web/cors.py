@@ -4,8 +4,10 @@ Nothing is allowed unless the operator names origins. There are no cookies, so a
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
-from flask import Flask, request
+from flask import Flask
 from flask_cors import CORS
 
 PREFLIGHT_S = 600  # so long a browser remembers a preflight
@@ -47,6 +49,6 @@ def _exactly(origin: str) -> re.Pattern[str]:
     return re.compile(re.escape(origin) + r"\Z", re.IGNORECASE)
 
 
-def is_preflight() -> bool:
+def is_preflight(environ: Mapping[str, Any]) -> bool:
     """Whether a browser asks if it may send a request. It can't send a token, and no view runs."""
-    return request.method == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in request.environ
+    return environ["REQUEST_METHOD"] == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
