@@ -94,6 +94,10 @@ CONVERSATION = Projection(
     "updated_at",
     objects={"client_metadata": "metadata"},
 )
+# the same for a list, which is of one user
+CONVERSATION_OF_USER = CONVERSATION.without("user_id", "archived")
+# and for one that is found by its key
+CONVERSATION_OF_KEY = CONVERSATION.without("user_id", "id")
 
 IS_VISIBLE = Conversation.hidden_by.is_(None)
 

@@ -19,7 +19,7 @@ from ..errors import Conflict, NotFound
 from ..users.quotas import Quota, Quotas
 from ..web.metadata import as_stored
 from ..web.pagination import Listing, Page
-from .models import CONVERSATION, IS_VISIBLE, NATIVE, Conversation
+from .models import CONVERSATION, CONVERSATION_OF_KEY, CONVERSATION_OF_USER, IS_VISIBLE, NATIVE, Conversation
 
 _GIVEN = ("user_id", "id", "title", "client_metadata", "source", "external_id", "created_at", "updated_at")
 _NOTHING_YET = {
@@ -36,11 +36,10 @@ _INSERT = Statement(
     )
 )
 _OURS = (Conversation.user_id == USER_ID, Conversation.id == CONVERSATION_ID, IS_VISIBLE)
-_READ = sa.select(*CONVERSATION.columns)
-_GET = Statement(_READ.where(*_OURS))
+_GET = Statement(sa.select(*CONVERSATION_OF_KEY.columns).where(*_OURS))
 _EXISTS = Statement(sa.select(sa.literal(1)).where(*_OURS))
 _BY_EXTERNAL_ID = Statement(
-    _READ.where(
+    sa.select(*CONVERSATION.columns).where(
         Conversation.user_id == USER_ID,
         Conversation.external_id == given("external_id", sa.String()),
         IS_VISIBLE,
@@ -84,7 +83,7 @@ def _page(
     def query(on_postgres: bool) -> sa.Executable:
         recency = sa.tuple_(Conversation.updated_at, Conversation.id)
         cursor = sa.tuple_(given("cursor_updated_at", UTCDateTime()), given("cursor_id"))
-        rows = _READ.where(
+        rows = sa.select(*CONVERSATION_OF_USER.columns).where(
             Conversation.user_id == USER_ID,
             IS_VISIBLE,
             Conversation.archived == given("archived", sa.Boolean()),
@@ -132,7 +131,8 @@ def list_conversations(
         **({} if source is None else {"source": source}),
         **({"pairs": orjson.dumps(metadata).decode()} if metadata else {}),
     )
-    return page.listing([CONVERSATION.to_json(row) for row in rows])
+    to_json = CONVERSATION_OF_USER.to_json_with(user_id, archived)
+    return page.listing([to_json(row) for row in rows])
 
 
 def recency(*, conversation: Mapping[str, Any]) -> str:
@@ -221,7 +221,7 @@ def get_conversation(*, user_id: str, conversation_id: str) -> dict[str, Any]:
     row = _GET.first(user_id=user_id, conversation_id=conversation_id)
     if row is None:
         raise NotFound("conversation")
-    return CONVERSATION.to_values(row)
+    return CONVERSATION_OF_KEY.to_values(row, user_id, conversation_id)
 
 
 def lock_conversation(*, user_id: str, conversation_id: str) -> dict[str, Any]:

@@ -117,6 +117,8 @@ MESSAGE = Projection(
     optional=("tool_calls", "tool_call_id", "sources", "parts", "erased"),
     as_json=("tool_calls", "sources", "parts", "erased"),
 )
+# the same for the rows of one conversation
+MESSAGE_OF_CONVERSATION = MESSAGE.without("conversation_id")
 # the same with what clients of the AI SDK call it
 MESSAGE_OF_CLIENT = Projection(
     Message,

@@ -13,11 +13,11 @@ from ..database.statements import Statement
 from ..errors import InvalidInput, NotFound
 from ..web.pagination import Listing, Page, within_page_bytes
 from .conditions import IN_CONVERSATION, IN_VISIBLE, ON_PATH
-from .models import MESSAGE, MESSAGE_SIZE, MESSAGE_TO_SEND, Message
+from .models import MESSAGE_OF_CONVERSATION, MESSAGE_SIZE, MESSAGE_TO_SEND, Message
 
 
 def page_of(
-    on_postgres: bool, *, all_branches: bool, backwards: bool, columns: Projection = MESSAGE
+    on_postgres: bool, *, all_branches: bool, backwards: bool, columns: Projection = MESSAGE_OF_CONVERSATION
 ) -> sa.Executable:
     """The statement of a page by keyset.
 
@@ -61,7 +61,7 @@ def list_messages(
 ) -> Listing[dict[str, Any]]:
     """A page of the active path, or of all branches, oldest first. Raises NotFound for an unknown conversation."""
     listing = _PAGES[all_branches, page.backwards].read(
-        page.reader(MESSAGE.to_json),
+        page.reader(MESSAGE_OF_CONVERSATION.to_json_with(conversation_id)),
         user_id=user_id,
         conversation_id=conversation_id,
         cursor=page.before if page.backwards else page.after or 0,

@@ -113,10 +113,10 @@ class Page:
 
         def read(rows: Iterable[Row]) -> "Listing[Item]":
             items: list[Item] = []
-            page_bytes = 0
+            page_bytes, limit = 0, self.limit
             for row in rows:
                 page_bytes += row[-1]
-                if len(items) == self.limit or (page_bytes > MAX_PAGE_BYTES and items):
+                if len(items) == limit or (page_bytes > MAX_PAGE_BYTES and items):
                     return self._listing(items, has_more=True)
                 items.append(as_item(row))
             return self._listing(items, has_more=False)
