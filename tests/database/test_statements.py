@@ -325,6 +325,20 @@ def test_the_pool_keeps_its_connection_and_drops_it_after_an_error(serve: Serve,
         assert BACKEND_PID.first() != first
 
 
+def test_the_connection_that_was_used_last_is_used_next(serve: Serve, prefix: str) -> None:
+    """Its pages and plans are in the caches, and no more connections are open than were needed at once."""
+    with serve(DATABASE_POOL_SIZE=3) as app:
+        pool = app.extensions[EXTENSION]
+        first, second = pool._take(), pool._take()
+        pool._give_back(second)
+        pool._give_back(first)
+        for _ in range(5):
+            counts(prefix)
+            taken = pool._take()
+            assert taken is first
+            pool._give_back(taken)
+
+
 def end_all_connections(url: str) -> int:
     """What a restart of Postgres does to a worker's idle connections."""
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
@@ -471,8 +485,8 @@ def test_where_tables_are_distributed_a_transaction_by_itself_begins_with_begin(
             pool = app.extensions[EXTENSION]
             monkeypatch.setattr(pool, "is_distributed", is_distributed)
             fetch_pipelined_and_commit((COUNTS, {"prefix": prefix}), (COUNTS, {"prefix": prefix}))
-            connection = pool._slots.get()
-            pool._slots.put(connection)
+            connection = pool._take()
+            pool._give_back(connection)
             assert ("BEGIN" in connection._names) == is_distributed
 
 
