@@ -5,11 +5,16 @@ from mimetypes import guess_type
 
 import filetype
 
+from ..documents.errors import Unextractable
+from ..documents.plain import decoded
+
 UNKNOWN = "application/octet-stream"
 HTML, SVG, XML, PLAIN, PDF, ZIP = (
     "text/html", "image/svg+xml", "application/xml", "text/plain", "application/pdf", "application/zip",
 )  # fmt: skip
 NOT_CLAIMED = ("", UNKNOWN, "binary/octet-stream", "application/x-unknown")
+# what systems call files by an ending that texts have as well: .csv, .ts, .mod
+_SAID_OF_TEXTS = ("application/vnd.ms-excel", "video/mp2t", "video/vnd.dlna.mpeg-tts", "audio/x-mod")
 # how a browser that looks at the content finds HTML (https://mimesniff.spec.whatwg.org/, section 7.1), and where a tag
 # may end
 _HTML = re.compile(
@@ -27,7 +32,15 @@ _ALIASES = {
     "application/x-pdf": PDF, "application/x-zip-compressed": ZIP, "application/x-zip": ZIP,
     "application/x-gzip": "application/gzip", "text/xml": XML, "application/xhtml+xml": HTML,
     "application/x-rar": "application/x-rar-compressed", "application/vnd.rar": "application/x-rar-compressed",
+    "image/apng": "image/png", "text/rtf": "application/rtf", "font/woff": "application/font-woff",
+    "font/woff2": "application/font-woff", "font/ttf": "application/font-sfnt", "font/otf": "application/font-sfnt",
 }  # fmt: skip
+_WORD, _SHEET, _SLIDES = (
+    f"application/vnd.openxmlformats-officedocument.{kind}"
+    for kind in ("wordprocessingml", "spreadsheetml", "presentationml")
+)
+_OPEN = "application/vnd.oasis.opendocument"
+_MACROS = "macroenabled.12"
 # types of one container: which of them it is can't be seen at the beginning
 _CONTAINERS = (
     {"video/mp4", "audio/mp4", "video/quicktime", "video/x-m4v", "video/3gpp", "audio/3gpp"},
@@ -35,19 +48,37 @@ _CONTAINERS = (
     {"audio/ogg", "video/ogg", "application/ogg", "audio/opus"},
     {"image/heic", "image/heif", "image/heic-sequence", "image/heif-sequence"},
     {"audio/mpeg", "audio/aac"},
-)
+    {f"{_WORD}.document", f"{_WORD}.template", f"application/vnd.ms-word.document.{_MACROS}",
+     f"application/vnd.ms-word.template.{_MACROS}"},
+    {f"{_SHEET}.sheet", f"{_SHEET}.template", f"application/vnd.ms-excel.sheet.{_MACROS}",
+     f"application/vnd.ms-excel.template.{_MACROS}", f"application/vnd.ms-excel.sheet.binary.{_MACROS}"},
+    {f"{_SLIDES}.presentation", f"{_SLIDES}.template", f"{_SLIDES}.slideshow",
+     f"application/vnd.ms-powerpoint.presentation.{_MACROS}", f"application/vnd.ms-powerpoint.slideshow.{_MACROS}",
+     f"application/vnd.ms-powerpoint.template.{_MACROS}"},
+    {f"{_OPEN}.text", f"{_OPEN}.text-template"},
+    {f"{_OPEN}.spreadsheet", f"{_OPEN}.spreadsheet-template"},
+    {f"{_OPEN}.presentation", f"{_OPEN}.presentation-template"},
+)  # fmt: skip
+# the name of a file in a zip, after its 30 bytes of header: so `sword/` is not taken for it
+_OFFICE = re.compile(rb"PK\x03\x04.{26}(word|xl|ppt)/", re.DOTALL)
 _IN_ZIP = {
-    b"word/": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-    b"xl/": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    b"ppt/": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
-    b"mimetypeapplication/vnd.oasis.opendocument.text": "application/vnd.oasis.opendocument.text",
-    b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet": "application/vnd.oasis.opendocument.spreadsheet",
-    b"mimetypeapplication/vnd.oasis.opendocument.presentation": "application/vnd.oasis.opendocument.presentation",
+    b"word": f"{_WORD}.document",
+    b"xl": f"{_SHEET}.sheet",
+    b"ppt": f"{_SLIDES}.presentation",
+    b"mimetypeapplication/vnd.oasis.opendocument.text": f"{_OPEN}.text",
+    b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet": f"{_OPEN}.spreadsheet",
+    b"mimetypeapplication/vnd.oasis.opendocument.presentation": f"{_OPEN}.presentation",
     b"mimetypeapplication/epub+zip": "application/epub+zip",
 }
-# types of text that no browser runs, so a claim decides which of them a text is
+# Microsoft's older container, which is also what a newer document is wrapped in that has a password
+_OLE_MARK, OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "application/x-ole-storage"
+_OLD_DOCUMENTS = ("application/msword", "application/vnd.ms-excel", "application/vnd.ms-powerpoint")
+_IN_OLE = re.compile(
+    r"application/(msword|vnd\.ms-[a-z0-9.-]{1,60}|vnd\.visio|vnd\.openxmlformats-officedocument\.[a-z.]{1,60})"
+)
+# types of text that no browser runs, so a claim decides which of them a text is; RFC 6838 bounds the names
 _TEXT_TYPES = re.compile(
-    r"text/(?!html|xml)[a-z0-9.+-]+|application/(json|ld\+json|geo\+json|x-ndjson|ndjson|jsonl|yaml|x-yaml|toml|sql"
+    r"text/(?!html|xml)[a-z0-9.+-]{1,127}|application/(json|ld\+json|geo\+json|x-ndjson|ndjson|jsonl|yaml|x-yaml|toml|sql"
     r"|graphql|x-sh|x-python|javascript|typescript|x-tex|x-httpd-php|rtf)"
 )
 
@@ -64,37 +95,57 @@ def type_of(head: bytes, *, claimed: str = "", file_name: str = "") -> str:
     claimed = claimed.partition(";")[0].strip().lower()
     claimed = _ALIASES.get(claimed, claimed)
     found = _found(head)
+    if found == UNKNOWN and _is_called_text(claimed, file_name) and _is_old_text(head):
+        found = _markup(_start_of(head))
     if found == PLAIN:
         return _kind_of_text(claimed, file_name)
     if claimed in NOT_CLAIMED or claimed == found:
         return found
+    if found in (OLE, *_OLD_DOCUMENTS) and _IN_OLE.fullmatch(claimed):
+        return claimed
     if found == UNKNOWN:
         if claimed.startswith(("image/", "audio/", "video/", "text/")) or _is_known(claimed):
             raise OtherContent(claimed, "of an unknown kind")
         return found
     if any({claimed, found} <= container for container in _CONTAINERS):
         return claimed
-    if found in (HTML, XML, SVG) and _is_source(claimed):
+    if found in (HTML, XML, SVG):
+        if _is_source(claimed) or (_is_xml_type(claimed) and _is_xml(head)):
+            return found
+    elif claimed == ZIP and found in _IN_ZIP.values():
         return found
-    if found == ZIP and not _is_known(claimed) and claimed.startswith("application/"):
-        return found  # the many formats that are zips of something
+    elif not _is_known(claimed) and claimed.partition("/")[0] == found.partition("/")[0]:
+        return found  # another name for it, or one of the many formats that are zips of something, say
     raise OtherContent(claimed, found)
 
 
 def _found(head: bytes) -> str:
     """What the content says by itself."""
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip(b"\t\n\x0b\x0c\r ")
+    start = _start_of(head)
     if start.startswith(b"%PDF-"):
         return PDF
     if head.startswith(b"PK\x03\x04"):
-        return next((kind for mark, kind in _IN_ZIP.items() if mark in head), ZIP)
-    kind = filetype.guess(head)
-    if kind is not None:
-        mime: str = kind.mime
-        return _ALIASES.get(mime, mime)
-    if not head or _is_text(head):
+        return _kind_of_zip(head)
+    # whatever the first letters of a text are: BM, ID3 and MZ are marks of formats, and begin words as well
+    if not head or (_is_text(head) and not start.startswith((b"{\\rtf", b"%!PS"))):
         return _markup(start)
-    return UNKNOWN
+    kind = filetype.guess(head)
+    if kind is None:
+        return OLE if head.startswith(_OLE_MARK) else UNKNOWN
+    mime: str = kind.mime
+    return _ALIASES.get(mime, mime)
+
+
+def _start_of(head: bytes) -> bytes:
+    return head.removeprefix(b"\xef\xbb\xbf").lstrip(b"\t\n\x0b\x0c\r ")
+
+
+def _kind_of_zip(head: bytes) -> str:
+    if office := _OFFICE.search(head):
+        return _IN_ZIP[office[1]]
+    return next(
+        (kind for mark, kind in _IN_ZIP.items() if mark.startswith(b"mimetype") and mark in head), ZIP
+    )
 
 
 def _markup(start: bytes) -> str:
@@ -129,10 +180,30 @@ def _is_text(head: bytes) -> bool:
     return True
 
 
+def _is_called_text(claimed: str, file_name: str) -> bool:
+    """Whether the client says that it is text, or the ending of the name does."""
+    called = _type_of_name(file_name) if claimed in (*NOT_CLAIMED, *_SAID_OF_TEXTS) else claimed
+    return called in (HTML, SVG) or _is_xml_type(called) or _TEXT_TYPES.fullmatch(called) is not None
+
+
+def _is_old_text(head: bytes) -> bool:
+    """Whether it can be text of a kind that bytes alone don't tell: in the code page of a system, or in UTF-16 or
+    UTF-32 as some write it."""
+    try:
+        decoded(head)
+    except Unextractable:
+        return False
+    return True
+
+
+def _type_of_name(file_name: str) -> str:
+    named = guess_type(file_name, strict=False)[0] or "" if file_name else ""
+    return _ALIASES.get(named, named)
+
+
 def _kind_of_text(claimed: str, file_name: str) -> str:
-    if claimed in NOT_CLAIMED:
-        named = guess_type(file_name, strict=False)[0] or "" if file_name else ""
-        named = _ALIASES.get(named, named)
+    if claimed in (*NOT_CLAIMED, *_SAID_OF_TEXTS):
+        named = _type_of_name(file_name)
         return named if _TEXT_TYPES.fullmatch(named) else PLAIN
     if _TEXT_TYPES.fullmatch(claimed):
         return claimed
@@ -148,6 +219,14 @@ def _is_source(claimed: str) -> bool:
     return claimed in ("text/markdown", "text/x-markdown") or claimed.startswith(("text/x-", "text/jsx"))
 
 
+def _is_xml_type(claimed: str) -> bool:
+    return claimed == XML or (claimed.startswith("application/") and claimed.endswith("+xml"))
+
+
+def _is_xml(head: bytes) -> bool:
+    return _start_of(head)[:5].lower() == b"<?xml"
+
+
 def _is_known(claimed: str) -> bool:
     """Whether the content would show that it is this."""
     return claimed in _KNOWN
@@ -155,6 +234,7 @@ def _is_known(claimed: str) -> bool:
 
 _KNOWN = {_ALIASES.get(kind.mime, kind.mime) for kind in filetype.TYPES} | {
     *_IN_ZIP.values(),
+    *set().union(*_CONTAINERS),
     PDF,
     HTML,
     SVG,

@@ -104,7 +104,7 @@ def test_head_is_as_get_without_the_bytes(app: Flask, ada: Api, content: bytes) 
 
 @pytest.mark.parametrize(
     ("content", "name"), [(HTML, "a.html"), (SVG, "a.svg"), (b"alert(1)", "a.js"), (b"a{}", "a.css"), (PDF, "a.pdf"),
-                          (b"<?xml version='1.0'?><a/>", "a.xml"), (b"GIF89a/*<script>*/", "a.gif")]
+                          (b"<?xml version='1.0'?><a/>", "a.xml"), (b"GIF89a/*\x00<script>*/", "a.gif")]
 )  # fmt: skip
 def test_what_browsers_run_is_saved(ada: Api, content: bytes, name: str) -> None:
     attachment = uploaded(ada, content, name=name, claimed="")

@@ -32,6 +32,12 @@ def zipped(*names: str) -> bytes:
 
 
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+DOCM = "application/vnd.ms-word.document.macroEnabled.12"
+APNG = (
+    b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + b"\x00" * 17 + b"\x00\x00\x00\x08acTL" + b"\x00" * 12 + b"IDAT"
+)
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\x00" * 600
+GERMAN, RUSSIAN, JAPANESE = "Straße;Größe\r\n", "Привет, мир\r\n", "日本語のテキスト\r\n"
 
 
 @pytest.mark.parametrize(
@@ -84,12 +90,87 @@ def test_claim_that_disagrees_is_refused(content: bytes, claimed: str) -> None:
         (b"<p align=center>README", "text/markdown", "", "text/html"), (b"hello", "text/html", "", "text/html"),
         (NOISE, "application/x-unheard-of", "", "application/octet-stream"), (PNG, "IMAGE/PNG", "", "image/png"),
         (zipped("a"), "application/java-archive", "", "application/zip"),
+        (zipped("[Content_Types].xml", "word/document.xml"), "application/zip", "", DOCX),
+        (zipped("sword/a.txt"), "application/zip", "", "application/zip"), (APNG, "image/png", "", "image/png"),
+        (b"MM\x00*" + b"\x00" * 20, "image/x-nikon-nef", "", "image/tiff"),
+        (b"<?xml version='1.0'?><rss/>", "application/rss+xml", "", "application/xml"),
+        (b"<?xml version='1.0'?><svg/>", "text/xml", "", "image/svg+xml"),
+        (b"<?xml version='1.0'?><rss><html/></rss>", "application/xml", "", "text/html"),
+        (b"{\\rtf1 text}", "text/rtf", "", "application/rtf"),
     ],
 )  # fmt: skip
 def test_claim_that_agrees_says_which_of_them_it_is(
     content: bytes, claimed: str, name: str, kind: str
 ) -> None:
     assert type_of(content, claimed=claimed, file_name=name) == kind
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["BMW is a car", "MZ", "ID3 tags", "SQLite is a database", "8BPS", "BZh", "MSCF", "LZIP", "FWS", "GIF89a", "MThd",
+     "βρώμη", "%!TEX program = xelatex", "!<arch>"],
+)  # fmt: skip
+def test_text_that_begins_like_another_format_is_text(text: str) -> None:
+    for claimed in ("", "text/plain"):
+        assert type_of(text.encode(), claimed=claimed) == "text/plain"
+
+
+@pytest.mark.parametrize(
+    ("content", "claimed", "name", "kind"),
+    [
+        (GERMAN.encode("cp1252"), "text/csv", "", "text/csv"), (GERMAN.encode("cp1252"), "", "a.csv", "text/csv"),
+        (RUSSIAN.encode("cp1251"), "text/plain", "", "text/plain"),
+        (JAPANESE.encode("shift_jis"), "text/plain", "", "text/plain"),
+        (GERMAN.encode("utf-16-le"), "text/plain", "", "text/plain"),
+        (GERMAN.encode("utf-32"), "text/plain", "", "text/plain"),
+        (b"<!doctype html><p>" + GERMAN.encode("cp1252"), "text/html", "", "text/html"),
+        (b"<!doctype html><p>" + GERMAN.encode("cp1252"), "", "a.html", "text/html"),
+        (b"<?xml version='1.0' encoding='ISO-8859-1'?><a>\xe4</a>", "text/xml", "", "application/xml"),
+        (b"<svg>\xe4</svg>", "text/x-python", "", "image/svg+xml"),
+        (GERMAN.encode("cp1252"), "application/vnd.ms-excel", "a.csv", "text/csv"),
+    ],
+)  # fmt: skip
+def test_text_in_an_older_encoding_is_text_where_it_is_called_so(
+    content: bytes, claimed: str, name: str, kind: str
+) -> None:
+    assert type_of(content, claimed=claimed, file_name=name) == kind
+
+
+def test_older_encodings_hide_no_markup() -> None:
+    with pytest.raises(OtherContent):
+        type_of(b"<script>1</script>\xe4", claimed="text/plain")
+    assert type_of(GERMAN.encode("cp1252")) == "application/octet-stream"
+
+
+@pytest.mark.parametrize(
+    ("claimed", "name", "kind"),
+    [("application/vnd.ms-excel", "a.csv", "text/csv"), ("video/mp2t", "a", "text/plain"),
+     ("video/vnd.dlna.mpeg-tts", "a", "text/plain"), ("audio/x-mod", "go.mod", "text/plain")],
+)  # fmt: skip
+def test_systems_call_some_texts_by_an_ending_of_another_format(claimed: str, name: str, kind: str) -> None:
+    assert type_of(TEXT, claimed=claimed, file_name=name) == kind
+
+
+@pytest.mark.parametrize(
+    ("content", "claimed"),
+    [(zipped("word/document.xml"), DOCM), (OLE, "application/msword"), (OLE, "application/vnd.ms-outlook"),
+     (OLE, DOCX), (b"PK\x03\x04" + b"\x00" * 26 + b"mimetypeapplication/vnd.oasis.opendocument.text-template",
+                  "application/vnd.oasis.opendocument.text-template")],
+)  # fmt: skip
+def test_office_documents_are_what_they_are_called(content: bytes, claimed: str) -> None:
+    assert type_of(content, claimed=claimed) == claimed.lower()
+
+
+@pytest.mark.parametrize("claimed", [DOCX, DOCM, "application/vnd.ms-excel", "application/pdf"])
+def test_office_documents_have_their_containers(claimed: str) -> None:
+    for content in (NOISE, zipped("xl/workbook.xml")):
+        with pytest.raises(OtherContent):
+            type_of(content, claimed=claimed)
+
+
+def test_a_type_of_any_length_can_be_claimed(ada: Api) -> None:
+    for length in (300, 5000):
+        assert upload(ada, TEXT, claimed="text/" + "a" * length).get_json()["file_type"] == "text/plain"
 
 
 def test_a_refused_claim_names_both_and_stores_nothing(ada: Api) -> None:
