@@ -13,6 +13,8 @@ from typing import Any
 
 import orjson
 
+LARGEST_EXACT = 2**53  # up to here each whole number is one of JavaScript's
+
 
 def digest_of(
     *,
@@ -24,7 +26,7 @@ def digest_of(
 ) -> str:
     """What one message says, as text: its role, text, calls, the call that it answers, and the hashes of its files.
 
-    Arguments of calls are compared as JSON: clients parse them and write them again.
+    Arguments of calls are compared as JSON: clients parse them and write them again, `2.0` as `2` where it is JavaScript.
     """
     calls = [[call["id"], call["name"], _normal(call["arguments"])] for call in tool_calls]
     said = orjson.dumps([role, content, calls, tool_call_id, list(file_hashes)])
@@ -44,8 +46,22 @@ def digest_of_row(*, row: Mapping[str, Any], file_hashes: Iterable[str] = ()) ->
 
 
 def _normal(arguments: str) -> str:
-    """Arguments as every client writes them; as they are where they are no JSON."""
+    """Arguments as every client writes them; as they are where they are no JSON, or nested too deeply."""
     try:
-        return orjson.dumps(orjson.loads(arguments or "{}"), option=orjson.OPT_SORT_KEYS).decode()
-    except orjson.JSONDecodeError:
+        given = _with_doubles(orjson.loads(arguments or "{}"))
+        return orjson.dumps(given, option=orjson.OPT_SORT_KEYS).decode()
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
         return arguments
+
+
+def _with_doubles(value: Any) -> Any:
+    """The value with numbers as JavaScript has them: equal ones are written alike. Raises RecursionError."""
+    if isinstance(value, dict):
+        return {name: _with_doubles(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_with_doubles(item) for item in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_EXACT:
+        return int(value)
+    if isinstance(value, int) and abs(value) > LARGEST_EXACT:
+        return float(value)
+    return value

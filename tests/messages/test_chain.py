@@ -39,6 +39,12 @@ def expected_chains(user: Api, conversation_id: str) -> dict[str, str | None]:
     return {id_: chain for id_, chain in chains.items() if id_ is not None}
 
 
+def digest_of_call(arguments: str) -> str:
+    return digest_of(
+        role="assistant", content="", tool_calls=[{"id": "a", "name": "f", "arguments": arguments}]
+    )
+
+
 def forget_chain(app: Flask, message: dict[str, Any]) -> None:
     """As a release has left it that knows no chain hashes."""
     with app.app_context():
@@ -57,6 +63,34 @@ def test_messages_of_all_branches_have_one(app: Flask, ada: Api) -> None:
     chains = chains_in(app, ada.user_id)
     assert chains == expected_chains(ada, id_)
     assert len(set(chains.values())) == 6
+
+
+@pytest.mark.parametrize(
+    ("sent", "sent_again"),
+    [
+        ('{"b": 1, "a": [1, 2.0]}', '{"a":[1,2],"b":1}'),
+        ('{"n": 1e2, "z": -0.0}', '{"n":100,"z":0}'),
+        ('{"n": 12345678901234567891}', '{"n":12345678901234567000}'),
+        ('{"n": 1e21, "x": true}', '{"n":1e+21,"x":true}'),
+        ("", "{}"),
+    ],
+)
+def test_arguments_are_compared_as_javascript_writes_them(sent: str, sent_again: str) -> None:
+    assert digest_of_call(sent) == digest_of_call(sent_again)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [('{"n": 1}', '{"n": true}'), ('{"n": 1.5}', '{"n": 1}'), ('{"n": "1"}', '{"n": 1}')]
+)
+def test_other_arguments_are_others(one: str, other: str) -> None:
+    assert digest_of_call(one) != digest_of_call(other)
+
+
+@pytest.mark.parametrize("depth", [10, 253, 254, 255, 300, 900, 1023, 1024, 5000])
+def test_arguments_that_are_nested_too_deeply_are_compared_as_text(depth: int) -> None:
+    arguments = "[" * depth + "1" + "]" * depth
+    assert digest_of_call(arguments) == digest_of_call(arguments)
+    assert digest_of_call(arguments) != digest_of_call("[" + arguments + "]")
 
 
 def test_a_key_makes_no_difference(app: Flask, ada: Api) -> None:

@@ -144,3 +144,31 @@ def test_the_same_at_the_same_time(door: Door) -> None:
     ]
     door.api.post(f"/chat/completions/{running['id']}/cancel")
     slow.join()
+
+
+@pytest.mark.parametrize("depth", [200, 300, 2000])
+def test_calls_whose_arguments_are_nested_deeply(door: Door, depth: int) -> None:
+    arguments = "[" * depth + "]" * depth
+    door.script(
+        openai_stream(tool_calls=[("call_1", "f", arguments)], finish="tool_calls"), openai_stream("Done")
+    )
+    answer = door.ask(user("Call it"))
+    [call] = answer.get_json()["choices"][0]["message"]["tool_calls"]
+    assert call["function"]["arguments"] == arguments
+    result = {"role": "tool", "tool_call_id": "call_1", "content": "1"}
+    again = door.ask(user("Call it"), assistant(None, tool_calls=[call]), result)
+    assert again.status_code == 200
+    assert again.headers[HEADER] == answer.headers[HEADER]
+
+
+def test_calls_that_a_client_has_written_again(door: Door) -> None:
+    door.script(
+        openai_stream(tool_calls=[("call_1", "f", '{"b": 2.0, "a": "\\u00e9"}')], finish="tool_calls"),
+        openai_stream("Done"),
+    )
+    answer = door.ask(user("Call it"))
+    function = {"name": "f", "arguments": '{"a":"é","b":2}'}
+    call = {"id": "call_1", "type": "function", "function": function}
+    result = {"role": "tool", "tool_call_id": "call_1", "content": "1"}
+    again = door.ask(user("Call it"), assistant("", tool_calls=[call]), result)
+    assert again.headers[HEADER] == answer.headers[HEADER]
