@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from itertools import groupby
 from typing import Any
 from uuid import uuid4
@@ -25,6 +26,9 @@ from .untrusted_json import parse_json
 # what a tool call counts towards the limit in addition to its text, so that the number of empty ones is bounded
 TOOL_CALL_BYTES = 100
 MAX_TOOL_CALLS = 500  # in one reply
+MAX_CALL_TEXT = (
+    255  # characters of a call's id and name: as many as its result, and clients that send it back, may use
+)
 # A frame costs some microseconds however little it brings. No model writes so many tokens in one reply.
 MAX_FRAMES = 500_000
 # Of frames that bring nothing (pings, empty deltas of a model that thinks in silence) less is taken: each counts
@@ -62,11 +66,11 @@ class PartialToolCall:
         self.arguments, self.size = [], 0
 
     def complete(self) -> ToolCall:
-        """The whole call, with an id of ours if the provider gave none, and an empty object for no arguments."""
+        """The whole call, with an id that its result can have, and an empty object for no arguments."""
         arguments = self.joined()
         if len(arguments) < 10 and arguments.strip() in NO_ARGUMENTS:
             arguments = "{}"
-        return ToolCall(self.id or f"call_{uuid4().hex}", self.name, arguments)
+        return ToolCall(_usable_id(self.id), self.name[:MAX_CALL_TEXT], arguments)
 
 
 class StreamParser:
@@ -317,3 +321,11 @@ def parse_stream(parser: StreamParser, reads: Iterable[list[Frame]]) -> Iterator
             yield rest
         raise
     yield [*rest, *last]
+
+
+def _usable_id(id: str) -> str:
+    """The id of a call, or one of ours where there is none, or where no result could name it: some servers keep a
+    signature in it, of any length."""
+    if len(id) > MAX_CALL_TEXT:
+        return f"call_{sha256(id.encode()).hexdigest()[:32]}"
+    return id or f"call_{uuid4().hex}"

@@ -26,7 +26,7 @@ def digest_of(
 ) -> str:
     """What one message says, as text: its role, text, calls, the call that it answers, and the hashes of its files.
 
-    Arguments of calls are compared as JSON: clients parse them and write them again, `2.0` as `2` where it is JavaScript.
+    Arguments of calls are compared as JSON: clients parse them and write them again, JavaScript `2.0` as `2`.
     """
     calls = [[call["id"], call["name"], _normal(call["arguments"])] for call in tool_calls]
     said = orjson.dumps([role, content, calls, tool_call_id, list(file_hashes)])

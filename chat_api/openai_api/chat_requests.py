@@ -7,6 +7,7 @@ from marshmallow import Schema, ValidationError
 
 from ..completions.parameters import CompletionParametersSchema
 from ..completions.turns import Draft
+from ..llm.stream_parser import MAX_TOOL_CALLS
 from ..messages.models import ROLES
 from ..messages.parts import MAX_CONTENT_BYTES
 from ..web.metadata import complaint_about
@@ -14,7 +15,7 @@ from .content_parts import content_of
 from .errors import RequestRefused
 
 MAX_MESSAGES = 10_000
-MAX_CALLS = 128  # of a message
+MAX_CALLS = MAX_TOOL_CALLS  # of a message: as many as a reply may have, which is sent back
 MAX_ID = 255
 # of a request, besides what is a parameter of the completion
 OWN = {

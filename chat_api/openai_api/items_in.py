@@ -6,13 +6,14 @@ from typing import Any
 import orjson
 
 from ..completions.turns import Draft
+from ..llm.stream_parser import MAX_TOOL_CALLS
 from ..messages.models import ROLES
 from ..messages.parts import BETWEEN_TEXTS, MAX_CONTENT_BYTES
 from . import ids
 from .content_parts import content_of
 from .errors import RequestRefused
 
-MAX_CALLS = 128  # of a message
+MAX_CALLS = MAX_TOOL_CALLS  # of a message: as many as a reply may have, which is sent back
 MAX_ID = 255
 MAX_REFERRED_BYTES = 16 * 1024 * 1024  # that references add to a request, each with what it names
 TEXTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}  # and their field

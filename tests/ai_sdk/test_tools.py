@@ -192,8 +192,8 @@ def test_calls_that_can_not_be_stored_are_refused(page: UiChat, fields: dict[str
     call = {"type": "dynamic-tool", "toolName": "a", "toolCallId": "c", "state": "output-available"}
     page.messages = [user("Hi"), {"id": "own", "role": "assistant", "parts": [call | fields]}, user("So?")]
     refused(page.post(), 400, part)
-    page.messages[1]["parts"] = [call | {"toolCallId": f"c{number}"} for number in range(129)]
-    refused(page.post(), 400, "more than 128 calls")
+    page.messages[1]["parts"] = [call | {"toolCallId": f"c{number}"} for number in range(501)]
+    refused(page.post(), 400, "more than 500 calls")
     assert page.api.get("/chat/conversations").get_json() == []
 
 

@@ -183,6 +183,18 @@ def test_repeated_names_cost_no_quadratic_time() -> None:
     assert result.calls[0][1].startswith('{"x":"yyy')
 
 
+def test_ids_that_no_result_could_name_are_replaced() -> None:
+    """Some servers keep the signature of a thought in an id."""
+    longest, longer = "i" * 255, "call_1__thought__" + "s" * 4000
+    calls = [call("f", A, index=number, id=id) for number, id in enumerate((longest, longer, longer + "2"))]
+    result = read(fragments(*calls))
+    assert result.ids[0] == longest
+    assert len({*result.ids}) == 3
+    assert all(len(id) <= 255 for id in result.ids)
+    assert result.ids == read(fragments(*calls)).ids
+    assert read(fragments(call("n" * 300, A, index=0, id="i"))).calls == [("n" * 255, A)]
+
+
 def tool_use(index: int, id: str, name: str, *parts: str, **fields: Any) -> list[dict[str, Any]]:
     deltas = [{"type": "input_json_delta", "partial_json": part} for part in parts]
     return block(index, "tool_use", *deltas, id=id, name=name, **{"input": {}, **fields})

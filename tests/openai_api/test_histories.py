@@ -172,3 +172,14 @@ def test_calls_that_a_client_has_written_again(door: Door) -> None:
     result = {"role": "tool", "tool_call_id": "call_1", "content": "1"}
     again = door.ask(user("Call it"), assistant("", tool_calls=[call]), result)
     assert again.headers[HEADER] == answer.headers[HEADER]
+
+
+def test_what_a_model_has_called_can_be_sent_back(door: Door) -> None:
+    calls = [(f"call_{number}_{'s' * 300}", "f", "{}") for number in range(200)]
+    door.script(openai_stream(tool_calls=calls, finish="tool_calls"), openai_stream("Done"))
+    answer = door.ask(user("Call them"))
+    message = answer.get_json()["choices"][0]["message"]
+    results = [{"role": "tool", "tool_call_id": call["id"], "content": "1"} for call in message["tool_calls"]]
+    again = door.ask(user("Call them"), message, *results)
+    assert again.status_code == 200, again.get_data(as_text=True)
+    assert again.headers[HEADER] == answer.headers[HEADER]
