@@ -9,6 +9,7 @@ from marshmallow import Schema, ValidationError, fields, validate
 from ..llm.translation import OWN_FIELDS
 from ..web.fields import STORABLE_PATTERN, Flag, JsonObject, Text, WholeNumber, whole
 
+MAX_DESCRIPTION = 64 * 1024  # characters of a tool's: those of agents are whole manuals
 MAX_TOOLS = 128
 MAX_BIASES = 1024
 NAME_PATTERN = "^[A-Za-z0-9_.-]{1,64}$"
@@ -38,7 +39,12 @@ class FunctionName(fields.String):
 
 class ToolFunctionSchema(Schema):
     name = FunctionName()
-    description = Text(required=False, longest=4096, metadata={"example": "Get the weather in a city."})
+    description = Text(
+        required=False,
+        shortest=0,
+        longest=MAX_DESCRIPTION,
+        metadata={"example": "Get the weather in a city."},
+    )
     parameters = JsonObject(
         metadata={
             "example": {"type": "object", "properties": {"city": {"type": "string"}}},

@@ -8,11 +8,14 @@ from marshmallow import Schema, ValidationError
 from ..completions.parameters import CompletionParametersSchema
 from ..completions.turns import Draft
 from ..llm.stream_parser import MAX_TOOL_CALLS
+from ..llm.translation import OWN_FIELDS
 from ..messages.models import ROLES
 from ..messages.parts import MAX_CONTENT_BYTES
 from ..web.metadata import complaint_about
+from . import ids
 from .content_parts import content_of
-from .errors import RequestRefused
+from .errors import RequestRefused, unknown_conversation
+from .given_fields import extras_in, given_in, known_of_tool
 
 MAX_MESSAGES = 10_000
 MAX_CALLS = MAX_TOOL_CALLS  # of a message: as many as a reply may have, which is sent back
@@ -37,9 +40,11 @@ REFUSED = {
     "audio": "Replies are texts.",
     "web_search_options": "The search of a provider is given in its own words, see docs/providers.md.",
     "prediction": "Predicted outputs are not supported.",
+    "system": "Give a message of the role `system` instead.",
 }
 _PARAMETERS: Schema = CompletionParametersSchema()
 _KNOWN = frozenset(_PARAMETERS.fields) - {"extra", "metadata", "store", "n"}
+_NOT_EXTRA = frozenset({*_PARAMETERS.fields, *OWN_FIELDS}) - {"tools"}  # of tools a provider has others
 
 
 def drafts_of(body: Mapping[str, Any]) -> list[Draft]:
@@ -57,7 +62,24 @@ def parameters_of(body: Mapping[str, Any], *, takes_extras: bool) -> dict[str, A
 
     null is as if it were not given. Raises RequestRefused.
     """
-    given = {name: value for name, value in body.items() if value is not None}
+    given = given_in(body)
+    _refuse_unsupported(given)
+    values = {name: given[name] for name in _KNOWN & given.keys()}
+    _read_tools(values)
+    extras = extras_in({name: given[name] for name in given.keys() - _KNOWN - OWN}, known=_NOT_EXTRA)
+    if takes_extras:
+        if extras:
+            values["extra"] = extras
+        if "prompt_cache_key" in given:
+            values.setdefault("cache", {"key": given["prompt_cache_key"]})
+    try:
+        loaded: dict[str, Any] = _PARAMETERS.load(values)
+    except ValidationError as error:
+        raise _refused_field(error) from None
+    return loaded
+
+
+def _refuse_unsupported(given: Mapping[str, Any]) -> None:
     for name, why in REFUSED.items():
         if name in given:
             raise RequestRefused(f"{name} is not supported. {why}", param=name, code="unsupported_parameter")
@@ -70,24 +92,20 @@ def parameters_of(body: Mapping[str, Any], *, takes_extras: bool) -> dict[str, A
         raise RequestRefused(
             "modalities: replies are texts.", param="modalities", code="unsupported_parameter"
         )
-    values = {name: given[name] for name in _KNOWN & given.keys()}
-    for tool in values.get("tools", ()) if isinstance(values.get("tools"), list) else ():
-        if isinstance(tool, dict) and isinstance(tool.get("function"), dict):
-            tool["function"] = {name: value for name, value in tool["function"].items() if value is not None}
-    for name in ("tools", "stop"):  # some clients send an empty list for none
-        if values.get(name) == []:
-            del values[name]
-    extras = {name: given[name] for name in given.keys() - _KNOWN - OWN}
-    extras |= (
-        extras.pop("extra_body", None) or {} if isinstance(extras.get("extra_body"), dict | None) else {}
-    )
-    if extras and takes_extras:
-        values["extra"] = extras
-    try:
-        loaded: dict[str, Any] = _PARAMETERS.load(values)
-    except ValidationError as error:
-        raise _refused_field(error) from None
-    return loaded
+
+
+def _read_tools(values: dict[str, Any]) -> None:
+    """Leave out what is not known of tools; and, where there are none, what providers refuse without them."""
+    if "tools" in values:
+        if isinstance(values["tools"], list):
+            values["tools"] = [known_of_tool(tool) for tool in values["tools"]]
+        values["tool_choice"] = known_of_tool(values.get("tool_choice"))
+        if values["tool_choice"] is None:
+            del values["tool_choice"]
+        return
+    values.pop("parallel_tool_calls", None)
+    if values.get("tool_choice") in ("auto", "none"):
+        del values["tool_choice"]
 
 
 def metadata_of(body: Mapping[str, Any]) -> dict[str, str]:
@@ -106,6 +124,20 @@ def required_metadata_of(body: Mapping[str, Any]) -> dict[str, str]:
     if "metadata" not in body:
         raise RequestRefused("metadata is missing.", param="metadata", code="missing_required_parameter")
     return metadata_of(body)
+
+
+def conversation_of(named: Any) -> str | None:
+    """The conversation that a request names: an id, or an object with one. Raises RequestRefused."""
+    if named is None:
+        return None
+    if isinstance(named, dict):
+        named = named.get("id")
+    if not isinstance(named, str):
+        raise RequestRefused("conversation must be an id, or an object with one.", param="conversation")
+    found = ids.read(named)
+    if found is None:
+        raise unknown_conversation()
+    return found
 
 
 def flag_of(body: Mapping[str, Any], name: str, default: bool) -> bool:
@@ -187,4 +219,6 @@ def _refused_field(error: ValidationError) -> RequestRefused:
         path += f"[{name}]" if isinstance(name, int) else f".{name}" if path else str(name)
     message = " ".join(map(str, found)) if isinstance(found, list) else str(found)
     path = path.removesuffix("._schema")
+    if path == "cache.key":
+        path = "prompt_cache_key"
     return RequestRefused(f"{path}: {message}", param=path)

@@ -206,15 +206,7 @@ def _parameters(body: dict[str, Any], target: Target) -> dict[str, Any]:
 
 def _named_conversation(body: dict[str, Any]) -> str | None:
     """The conversation that a request names, in the header or the body. Raises RequestRefused."""
-    named: Any = request.headers.get(IN_CONVERSATION) or body.get("conversation")
-    if isinstance(named, dict):
-        named = named.get("id")
-    if named is None:
-        return None
-    conversation_id = ids.read(named) if isinstance(named, str) else None
-    if conversation_id is None:
-        raise unknown_conversation()
-    return conversation_id
+    return chat_requests.conversation_of(request.headers.get(IN_CONVERSATION) or body.get("conversation"))
 
 
 def _require_conversation(turn: Turn) -> None:

@@ -142,6 +142,76 @@ def test_formats_and_vendors_extras_are_passed_on(door: Door) -> None:
     assert not {"unknown_to_us", "stop", "tools"} & set(body)
 
 
+FUNCTION = {"name": "f", "description": "", "parameters": {"type": "object", "properties": {}}}
+
+
+def test_tools_as_agents_send_them(door: Door) -> None:
+    manual = {
+        **FUNCTION,
+        "name": "g",
+        "description": "How to use it. " * 4000,
+        "strict": None,
+        "returns": {"type": "string"},
+    }
+    tools = [
+        {"type": "function", "function": FUNCTION},
+        {"type": "function", "function": manual, "cache_control": {"type": "ephemeral"}},
+    ]
+    choice = {"type": "function", "function": {"name": "g", "x": 1}, "y": 2}
+    door.answered(user("Hi"), tools=tools, tool_choice=choice)
+    [first, second] = door.sent[-1].json["tools"]
+    assert first["function"]["name"] == "f"
+    assert second["type"] == "function"
+    assert second["function"] == {name: manual[name] for name in ("name", "description", "parameters")}
+    assert door.sent[-1].json["tool_choice"] == {"type": "function", "function": {"name": "g"}}
+
+
+@pytest.mark.parametrize("tools", [{}, {"tools": []}, {"tools": None}])
+def test_what_says_how_to_call_tools_is_not_sent_without_tools(door: Door, tools: dict[str, Any]) -> None:
+    door.answered(user("Hi"), tool_choice="auto", parallel_tool_calls=False, **tools)
+    assert not {"tools", "tool_choice", "parallel_tool_calls"} & set(door.sent[-1].json)
+
+
+def test_empty_texts_say_nothing(door: Door) -> None:
+    names = (
+        "stop", "user", "safety_identifier", "prompt_cache_key", "reasoning_effort", "verbosity", "service_tier"
+    )  # fmt: skip
+    door.answered(user("Hi"), **dict.fromkeys(names, ""))
+    assert not {*names} & set(door.sent[-1].json)
+
+
+def test_a_cache_key_is_the_providers(ada: Api, provider: ScriptedProvider) -> None:
+    door = Door.open(ada, provider, catalog="openai")
+    door.answered(user("Hi"), prompt_cache_key="session-1", prompt_cache_retention="24h")
+    assert door.sent[-1].json["prompt_cache_key"] == "session-1"
+    refused(door.ask(user("Hi"), prompt_cache_key="k" * 65), 400, "invalid_value", "prompt_cache_key")
+
+
+def test_what_clients_put_into_an_object_of_extras(door: Door) -> None:
+    door.answered(user("Hi"), extra_body={"enable_thinking": False, "tools": [{"type": "web_search"}]})
+    body = door.sent[-1].json
+    assert (body["enable_thinking"], body["tools"]) == (False, [{"type": "web_search"}])
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ('"foo": 1e999', "foo"),
+        ('"extra_body": {"foo": [1e999]}', "extra_body.foo"),
+        ('"extra_body": {"temperature": 1}', "extra_body.temperature"),
+        ('"extra_body": {"messages": []}', "extra_body.messages"),
+        ('"extra_body": 5', "extra_body"),
+        (f'"a": 1, "foo": "{"x" * 300_000}"', "foo"),
+        (f'"foo": {"[" * 200}1{"]" * 200}', "foo"),
+    ],
+)
+def test_faulty_extras_are_called_what_the_client_calls_them(door: Door, fields: str, param: str) -> None:
+    whole = orjson.dumps({"model": door.name, "messages": [user("Hi")]}).removesuffix(b"}")
+    body = b"%b, %b}" % (whole, fields.encode())
+    response = door.api.post(COMPLETIONS, data=body, content_type="application/json")
+    refused(response, 400, "invalid_value", param)
+
+
 def test_texts_in_parts(door: Door) -> None:
     parts = [{"type": "text", "text": "One"}, {"type": "text", "text": "Two"}]
     conversation_id, _ = door.talk({"role": "developer", "content": parts}, user(parts))
@@ -315,7 +385,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "no list": ({"modalities": 5}, "invalid_value", "modalities"),
     "search": ({"web_search_options": {}}, "unsupported_parameter", "web_search_options"),
     "prediction": ({"prediction": {}}, "unsupported_parameter", "prediction"),
+    "system": ({"system": "Be brief."}, "unsupported_parameter", "system"),
     "not stored": ({"store": False, "conversation": "conv_" + "0" * 32}, "unsupported_parameter", "store"),
+    "no conversation": ({"conversation": {}}, "invalid_value", "conversation"),
+    "number": ({"conversation": 5}, "invalid_value", "conversation"),
     "temperature": ({"temperature": "hot"}, "invalid_value", "temperature"),
     "tool": ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "invalid_value", "tools[0].function.name"),
     "stream": ({"stream": "yes"}, "invalid_value", "stream"),

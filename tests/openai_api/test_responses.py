@@ -295,6 +295,20 @@ def test_metadata_is_of_the_conversation_that_begins_with_it(door: Asking) -> No
     assert (found["title"], found["metadata"]) == ("A trip", response["metadata"])
 
 
+def test_empty_texts_say_nothing(door: Asking) -> None:
+    names = ("user", "safety_identifier", "prompt_cache_key", "service_tier")
+    response = door.response(**dict.fromkeys(names, ""), reasoning={"effort": ""}, text={"verbosity": ""})
+    assert (response["user"], response["prompt_cache_key"]) == (None, None)
+    assert (response["reasoning"]["effort"], response["text"]) == (None, {"format": {"type": "text"}})
+    sent = door.sent[-1].json
+    assert not {*names, "reasoning_effort", "verbosity"} & set(sent)
+
+
+def test_a_tool_without_a_description(door: Asking) -> None:
+    response = door.response(tools=[{**TOOL, "description": ""}])
+    assert response["tools"][0]["description"] == ""
+
+
 def test_what_is_accepted_and_not_kept(door: Asking) -> None:
     text = {"type": "output_text", "text": "Hm.", "annotations": [{"type": "url_citation"}], "logprobs": []}
     said = {
@@ -374,7 +388,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str, int]] = [
         "tool_choice.tools", "invalid_value", 400,
     ),
     (
-        {"tools": [{**TOOL, "description": "x" * 4097}, OTHER], "tool_choice": ALLOWED},
+        {"tools": [{**TOOL, "description": "x" * 65_537}, OTHER], "tool_choice": ALLOWED},
         "tools[0].description", "invalid_value", 400,
     ),
     ({"tools": [TOOL, *[OTHER] * 128], "tool_choice": ALLOWED}, "tools", "invalid_value", 400),

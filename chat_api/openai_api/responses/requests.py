@@ -8,8 +8,9 @@ from marshmallow import Schema, ValidationError
 
 from ...completions.parameters import CompletionParametersSchema
 from .. import ids
-from ..chat_requests import flag_of, metadata_of
-from ..errors import RequestRefused, unknown_conversation
+from ..chat_requests import conversation_of, flag_of, metadata_of
+from ..errors import RequestRefused
+from ..given_fields import given_in
 from ..model_names import asked
 from ..writable import require_writable
 from .tools import as_functions, as_response_format, chosen, echoed_format, echoed_tools
@@ -76,7 +77,7 @@ class ResponseRequest:
 
 def read_request(body: Mapping[str, Any]) -> ResponseRequest:
     """What a body says; null is as if it were not given. Raises RequestRefused."""
-    given = {name: value for name, value in body.items() if value is not None}
+    given = given_in(body)
     for name in REFUSED:
         if name in given:
             raise RequestRefused(f"{name} is not supported.", param=name, code="unsupported_parameter")
@@ -84,7 +85,7 @@ def read_request(body: Mapping[str, Any]) -> ResponseRequest:
     is_stored, is_background = flag_of(body, "store", True), flag_of(body, "background", False)
     if is_background and not is_stored:
         raise RequestRefused("store: a response in the background has to be stored.", param="store")
-    conversation, previous_id = _conversation(given), _previous(given)
+    conversation, previous_id = conversation_of(given.get("conversation")), _previous(given)
     if conversation is not None and previous_id is not None:
         raise RequestRefused(
             "Give conversation or previous_response_id, not both.", param="previous_response_id"
@@ -141,7 +142,7 @@ def _parameters(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
 
 def _add_reasoning(given: Mapping[str, Any], values: dict[str, Any], echo: dict[str, Any]) -> None:
     reasoning = _object(given, "reasoning")
-    effort = reasoning.get("effort")
+    effort = reasoning.get("effort") or None
     summary = reasoning.get("summary") or reasoning.get("generate_summary")
     if summary not in (None, "auto", "concise", "detailed"):
         raise RequestRefused(
@@ -158,7 +159,7 @@ def _add_text(given: Mapping[str, Any], values: dict[str, Any], echo: dict[str, 
     echo["text"] = {"format": echoed_format(sent)}
     if (response_format := as_response_format(sent)) is not None:
         values["response_format"] = response_format
-    if (verbosity := text.get("verbosity")) is not None:  # never null where it was not given
+    if (verbosity := text.get("verbosity") or None) is not None:  # never null where it was not given
         values["verbosity"] = echo["text"]["verbosity"] = verbosity
 
 
@@ -200,23 +201,10 @@ def _refused_field(error: ValidationError) -> RequestRefused:
         name = name if path else _NAMES.get(name, name)
         path.append(f"[{name}]" if isinstance(name, int) else f".{name}" if path else str(name))
     where = "".join(path).removesuffix("._schema")
+    if where == "prompt_cache_key.key":
+        where = "prompt_cache_key"
     message = " ".join(map(str, found)) if isinstance(found, list) else str(found)
     return RequestRefused(f"{where}: {message}", param=where)
-
-
-def _conversation(given: Mapping[str, Any]) -> str | None:
-    """The conversation that a request names. Raises RequestRefused."""
-    named = given.get("conversation")
-    if named is None:
-        return None
-    if isinstance(named, dict):
-        named = named.get("id")
-    if not isinstance(named, str):
-        raise RequestRefused("conversation must be an id, or an object with one.", param="conversation")
-    found = ids.read(named)
-    if found is None:
-        raise unknown_conversation()
-    return found
 
 
 def _previous(given: Mapping[str, Any]) -> str | None:
