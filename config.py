@@ -498,7 +498,8 @@ def _read_environment(problems: dict[str, list[str]]) -> Mapping[str, Any]:
         "MAX_REPLY_FILE_BYTES": Range(0, 1024 * 1024 * 1024),
         "MAX_CONVERSATIONS_PER_USER": Range(1, 10**7),
         "MAX_MESSAGES_PER_USER": Range(1, 10**9),
-        "MAX_MESSAGE_BYTES_PER_USER": Range(1, LARGEST["BYTES"]),
+        "MAX_ATTACHMENTS_PER_USER": Range(1, 10**9),
+        "MAX_COMPLETIONS_PER_USER": Range(1, 10**9),
         "LOG_LEVEL": OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]),
         "PORT": Range(1, 65535),
         "THREADS": Range(1, 2000),
@@ -517,7 +518,8 @@ def _read_environment(problems: dict[str, list[str]]) -> Mapping[str, Any]:
             texts = env.list(field.name, subcast=str) or ()
             settings[field.name] = tuple(text.strip() for text in texts if text.strip())
             continue
-        largest = LARGEST.get(field.name.rpartition("_")[2], LARGEST_COUNT)
+        unit = field.name.removesuffix("_PER_USER").rpartition("_")[2]
+        largest = LARGEST.get(unit, LARGEST_COUNT)
         validate = checks.get(field.name, Range(1, largest) if field.type is int else None)
         settings[field.name] = readers[field.type](field.name, validate=validate)
     try:

@@ -51,6 +51,21 @@ def test_without_any_variable_it_is_development_on_sqlite(tmp_path: Path) -> Non
     assert config.LOCAL_ACCOUNTS
 
 
+def test_every_default_can_be_set_and_quotas_can_be_more(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    numbers = {
+        name: field.default for name, field in Config.__dataclass_fields__.items() if field.type is int
+    }
+    for name, default in numbers.items():
+        environment.setenv(name, str(default))
+    config = Config.from_environment()
+    assert {name: getattr(config, name) for name in numbers} == numbers
+    for name in ("MAX_FILE_BYTES_PER_USER", "MAX_ATTACHMENTS_PER_USER", "MAX_COMPLETIONS_PER_USER"):
+        environment.setenv(name, str(2 * numbers[name]))
+        assert getattr(Config.from_environment(), name) == 2 * numbers[name]
+
+
 def test_production_starts_with_strong_secrets_and_keeps_none_of_its_own(
     environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
