@@ -40,6 +40,8 @@ from chat_api.web import spool
 
 if settings.METRICS_TOKEN:
     from chat_api.telemetry import exposition  # noqa: F401 - as the factory
+if not settings.database_url.startswith("sqlite"):
+    from chat_api.database import postgres_driver  # noqa: F401
 
 PR_SET_PDEATHSIG = 1
 

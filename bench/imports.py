@@ -61,7 +61,10 @@ def measure_imports(
 @contextmanager
 def _on_both_cores(service: Gunicorn, database: Database) -> Iterator[None]:
     """The time that an import takes is that of a machine with two cores, not of one core for each of the two."""
-    its, databases = family(service.process.pid), [each for root in database.server_pids for each in family(root)]
+    its, databases = (
+        family(service.process.pid),
+        [each for root in database.server_pids for each in family(root)],
+    )
     pin([*its, *databases], SERVER_CORE, LOAD_CORE)
     try:
         yield

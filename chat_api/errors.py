@@ -35,21 +35,18 @@ response was made can't change it any more, see `BestEffort`.
 import logging
 import re
 import sqlite3
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flask
 import orjson
-import psycopg
 from flask import Flask, Response, g, request
 from sqlalchemy import exc as sqlalchemy_errors
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.http import HTTP_STATUS_CODES
 
 log = logging.getLogger(__name__)
-
-DRIVER_ERRORS = (psycopg.Error, sqlite3.Error)
-DATABASE_ERRORS = (sqlalchemy_errors.SQLAlchemyError, *DRIVER_ERRORS)
 
 ENVELOPES = "chat_api.errors.envelopes"  # of the application's extensions
 
@@ -323,7 +320,7 @@ def init_app(app: Flask) -> None:
     """Register the handlers: one for each of the four origins of an error."""
     app.register_error_handler(ApiError, _respond_to_api_error)
     app.register_error_handler(HTTPException, _respond_to_http_exception)
-    for kind in DATABASE_ERRORS:  # connecting raises the drivers' own, which SQLAlchemy does not wrap
+    for kind in database_errors():  # connecting raises the drivers' own, which SQLAlchemy does not wrap
         app.register_error_handler(kind, _respond_to_database_error)
     app.register_error_handler(Exception, _respond_to_unexpected)
 
@@ -439,6 +436,22 @@ class BestEffort:
         return True
 
 
+def driver_errors(kind: str = "Error") -> tuple[type[Exception], ...]:
+    """The drivers' errors of a kind (PEP 249). For `except`, which asks when something has gone wrong."""
+    return getattr(sqlite3, kind), *_of_postgres(kind)
+
+
+def database_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """All that a database may raise, through SQLAlchemy or past it, and others that are handled like it."""
+    return sqlalchemy_errors.SQLAlchemyError, *driver_errors(), *others
+
+
+def _of_postgres(kind: str) -> tuple[type[Exception], ...]:
+    """The error of Postgres' driver, if that is loaded: SQLite does without its 40 ms and 3 MiB."""
+    psycopg = sys.modules.get("psycopg")
+    return () if psycopg is None else (getattr(psycopg, kind),)
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether a database error means that the database is away or busy, rather than that our statement is wrong."""
     if isinstance(error, sqlalchemy_errors.TimeoutError):
@@ -447,7 +460,7 @@ def is_transient(error: BaseException) -> bool:
         if error.connection_invalidated:
             return True
         error = error.orig or error
-    if isinstance(error, psycopg.Error):
+    if isinstance(error, _of_postgres("Error")):
         return _is_transient_in_postgres(error)
     # sqlite3 raises one class for "locked", "full", "disk I/O error" and "no such table"; the low byte of the code is
     # the primary result code
@@ -484,7 +497,7 @@ _LOST_BY_CITUS = re.compile(
 def _is_transient_in_postgres(error: BaseException) -> bool:
     sqlstate = getattr(error, "sqlstate", None)
     if sqlstate is None:  # the connection broke or was refused before the server responded
-        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+        return isinstance(error, (*_of_postgres("OperationalError"), *_of_postgres("InterfaceError")))
     if sqlstate == _FEATURE_NOT_SUPPORTED:
         return _STALE_PLAN in str(error) or _diagnosis(error, "source_function") == _STALE_PLAN_SAYS
     if sqlstate == _INTERNAL_ERROR:
@@ -500,7 +513,7 @@ def _is_schema_mismatch(error: BaseException | None) -> bool:
     """Whether the database lacks a table or column that a statement names."""
     while error is not None:
         original = getattr(error, "orig", None) or error
-        if isinstance(original, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
+        if getattr(original, "sqlstate", None) in _MISSING_IN_POSTGRES:
             return True
         if isinstance(original, sqlite3.OperationalError) and _MISSING_IN_SQLITE.search(str(original)):
             return True
@@ -508,6 +521,7 @@ def _is_schema_mismatch(error: BaseException | None) -> bool:
     return False
 
 
+_MISSING_IN_POSTGRES = ("42P01", "42703")  # a table, a column
 _MISSING_IN_SQLITE = re.compile("no such (table|column)|has no column named")
 
 

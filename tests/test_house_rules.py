@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from chat_api.completions.service import CompletionRequest, prepare_completion
-from chat_api.database import drivers
+from chat_api.database import drivers, postgres_driver
 from chat_api.database.session import Base, db
 from config import Config
 from tests.conftest import serving
@@ -708,7 +708,7 @@ def counting(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]
         engine = db.engine
     sa.event.listen(engine, "before_cursor_execute", note)
     with monkeypatch.context() as patch:
-        kinds = (drivers.CursorConnection, drivers.PreparedConnection)
+        kinds = (drivers.CursorConnection, postgres_driver.PreparedConnection)
         for kind, name in itertools.product(kinds, ("execute", "fetch")):
             original = getattr(kind, name)
 
@@ -718,13 +718,13 @@ def counting(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]
 
             patch.setattr(kind, name, noted)
         for name in ("fetch_all", "fetch_all_and_commit"):
-            original = getattr(drivers.PreparedConnection, name)
+            original = getattr(postgres_driver.PreparedConnection, name)
 
             def noted_together(connection: Any, calls: Any, run: Any = original, **options: Any) -> Any:
                 sent.append("; ".join(sql for sql, _ in calls))
                 return run(connection, calls, **options)
 
-            patch.setattr(drivers.PreparedConnection, name, noted_together)
+            patch.setattr(postgres_driver.PreparedConnection, name, noted_together)
         yield sent
     sa.event.remove(engine, "before_cursor_execute", note)
 

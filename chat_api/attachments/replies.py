@@ -14,7 +14,7 @@ from ..database.columns import new_id
 from ..database.parameters import MESSAGE_ID, USER_ID, given, named_new, new
 from ..database.session import db
 from ..database.statements import Statement
-from ..errors import DATABASE_ERRORS, ApiError, Unavailable, is_transient
+from ..errors import ApiError, Unavailable, database_errors, is_transient
 from ..files import service as files
 from ..files.models import AttachmentDraft, AttachmentFile, StoredFile
 from ..files.service import Kept
@@ -97,12 +97,12 @@ def create_draft_and_commit(*, user_id: str, kept: Kept, file_name: str) -> dict
         file_id = store_within_quota(user_id=user_id, kept=kept)
         QUOTAS.require_room(1, user_id=user_id)
         add_draft(user_id=user_id, attachment_id=attachment_id, file_id=file_id, file_name=file_name)
-    except (ApiError, *DATABASE_ERRORS) as error:
+    except database_errors(ApiError) as error:
         db.session.rollback()
         raise RowNotWritten(error) from error
     try:
         db.session.commit()
-    except DATABASE_ERRORS as error:
+    except database_errors() as error:
         db.session.rollback()
         raise Unavailable() from error
     files.discard_bytes(user_id=user_id, kept=kept, file_id=file_id)

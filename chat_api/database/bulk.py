@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
-import psycopg
 import sqlalchemy as sa
 
 from .columns import UTCDateTime, time_text
@@ -176,6 +175,8 @@ def _with_texts(row: Tuple, times: list[int]) -> Tuple:
 
 
 def _copy(connection: sa.Connection, sql: str, rows: Iterable[Tuple]) -> None:
+    import psycopg  # which SQLite does without
+
     driver: Any = connection.connection.driver_connection
     try:
         with driver.cursor() as cursor, cursor.copy(sql) as copy:

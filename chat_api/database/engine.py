@@ -7,9 +7,7 @@ import time
 from functools import lru_cache
 from typing import Any
 
-import psycopg
 import sqlalchemy as sa
-from psycopg.pq import TransactionStatus
 
 from .chaining import chained
 from .dialect import is_postgres
@@ -76,7 +74,9 @@ def prepare(engine: sa.Engine, *, wait_s: int, statement_timeout_s: int) -> None
         sa.event.listen(engine, "checkin", _count_on_sqlite)
         sa.event.listen(engine, "checkout", _reconnect_where_outdated)
     else:
-        connection_class = _bounded(statement_timeout_s + ANSWER_DELAY_S)
+        from .postgres_driver import bounded_connections
+
+        connection_class = bounded_connections(statement_timeout_s + ANSWER_DELAY_S)
         sa.event.listen(
             engine, "do_connect", lambda dialect, record, args, kw: connection_class.connect(*args, **kw)
         )
@@ -141,24 +141,6 @@ def _count_on_sqlite(driver: Any, record: Any) -> None:
     locked_at = record.info.pop(_LOCKED_AT, None)
     if locked_at is not None:
         _written.seconds += time.monotonic() - locked_at
-
-
-def _bounded(longest_wait_s: float) -> type[psycopg.Connection[Any]]:
-    """A connection class that waits for no answer longer than this: a hanging server keeps no timeout of its own.
-
-    TCP does not help either, as the server's kernel goes on acknowledging what nobody reads.
-    """
-
-    class BoundedConnection(psycopg.Connection[Any]):
-        def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-            try:
-                return super().wait(gen, interval, longest_wait_s if timeout is None else timeout)
-            except psycopg.OperationalError:
-                if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-                    self.pgconn.finish()  # the answer may still come: nobody may take it for another one's
-                raise
-
-    return BoundedConnection
 
 
 # Also set where it is the default already: a session follows its server's configuration when that is loaded again.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from ..errors import DRIVER_ERRORS, ApiError, Unavailable
+from ..errors import ApiError, Unavailable, driver_errors
 from .drivers import Connection, Row
 
 MOST_MEMBERS = 32
@@ -140,7 +140,7 @@ class GroupCommit:
                 self._give_back(group.connection)
             else:
                 self._discard(group.connection)
-        except DRIVER_ERRORS as failure:
+        except driver_errors() as failure:
             self._fail(group, failure)
             self._free_turn()
             return
@@ -172,7 +172,7 @@ class GroupCommit:
             for sql, arguments in group.before_commit:
                 group.connection.execute(sql, arguments)
             group.connection.end(None)
-        except DRIVER_ERRORS as error:
+        except driver_errors() as error:
             self._fail(group, error)
         except BaseException as error:
             self._fail(group, error)
@@ -186,7 +186,7 @@ class GroupCommit:
     def _fail(self, group: _Group, error: BaseException) -> None:
         """Nothing of the group is stored: closing the connection rolls back."""
         self._discard(group.connection)
-        group.error = error if isinstance(error, DRIVER_ERRORS) else Unavailable()
+        group.error = error if isinstance(error, driver_errors()) else Unavailable()
         group.is_ended.set()
 
     def _free_turn(self) -> None:

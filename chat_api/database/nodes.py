@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 import sqlalchemy as sa
 
-from ..errors import DATABASE_ERRORS, describe
+from ..errors import database_errors, describe
 
 PATIENCE_S = 3  # a node that is down must not take the time of those that ask
 
@@ -96,6 +96,6 @@ def _missing_elsewhere(connection: sa.Connection, needed: Needed) -> dict[str, d
                 missing[node] = needed.missing_in(orjson.loads(result))
             else:
                 log.warning("the settings of %s are not known: %s", node, result)
-    except DATABASE_ERRORS as error:
+    except database_errors() as error:
         log.warning("the settings of the nodes are not known: %s", describe(error))
     return missing

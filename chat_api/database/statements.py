@@ -1,7 +1,8 @@
 """Compiled statements: a SQLAlchemy construct, compiled once per database and run on the driver itself.
 
 SQLAlchemy's execution costs several times what the driver needs for a small statement (`docs/decisions.md` has the
-figures), while its constructs keep the tables described once. Only `drivers.py` below this knows the drivers.
+figures), while its constructs keep the tables described once. Only `drivers.py` and `postgres_driver.py` below this
+know the drivers.
 
 - A read runs by itself. Inside a transaction it is part of that.
 - A write, or a lock, needs a transaction: a `transaction()` block, or one that `db.session` has open, which it joins.
@@ -23,10 +24,10 @@ import sqlalchemy as sa
 from flask import Flask, current_app
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from ..errors import DRIVER_ERRORS, ApiError, Unavailable, describe, is_transient
+from ..errors import ApiError, Unavailable, database_errors, describe, driver_errors, is_transient
 from .batches import Batches
 from .dialect import is_postgres
-from .drivers import INTEGRITY_ERRORS, Connection, CursorConnection, PreparedConnection, Result, Row
+from .drivers import Connection, CursorConnection, Result, Row
 from .engine import ANSWER_DELAY_S
 from .group_commit import GroupCommit
 from .session import db
@@ -203,8 +204,16 @@ def _session_connection() -> Connection | None:
     sessions = db.session.registry
     # the dictionary first: on the hottest paths no request has a session
     if sessions.registry and sessions.has() and db.session().in_transaction():
-        return CursorConnection(db.session.connection().connection.driver_connection)
+        connection = db.session.connection()
+        kind = CursorConnection if not is_postgres(connection) else _postgres_driver().JoinedConnection
+        return kind(connection.connection.driver_connection)
     return None
+
+
+def _postgres_driver() -> Any:
+    from . import postgres_driver  # which SQLite does without
+
+    return postgres_driver
 
 
 class StatementFailed(Exception):
@@ -575,14 +584,15 @@ class StatementPool:
         """A connection made by the engine, with its set-up, but outside its pool."""
         try:
             pooled = self._engine.raw_connection()
-        except (sa.exc.SQLAlchemyError, *DRIVER_ERRORS) as error:  # SQLAlchemy wraps none from connecting
+        except database_errors() as error:  # SQLAlchemy wraps none from connecting
             raise Unavailable() from error
         driver: Any = pooled.driver_connection
         pooled.detach()
         if not self.is_postgres:
             return CursorConnection(driver)
         driver.autocommit = True
-        return PreparedConnection(driver, self._longest_wait_s)
+        prepared: Connection = _postgres_driver().PreparedConnection(driver, self._longest_wait_s)
+        return prepared
 
     def _give_back(self, connection: Connection) -> None:
         self._idle.append(connection)  # first: whoever gets the slot finds it
@@ -622,7 +632,7 @@ def _execute(
             return connection.fetch(compiled.sql, arguments, reader)
         connection.execute(compiled.sql, arguments)
         return reader(())
-    except DRIVER_ERRORS as error:
+    except driver_errors() as error:
         raise _translated(error, statement) from error
 
 
@@ -630,7 +640,7 @@ def _rolled_back(connection: Connection) -> bool:
     """Roll back; whether that worked."""
     try:
         connection.rollback()
-    except DRIVER_ERRORS:
+    except driver_errors():
         return False
     return True
 
@@ -640,7 +650,7 @@ def _errors_translated(*statements: Statement) -> Iterator[None]:
     """Of those that run in the block."""
     try:
         yield
-    except DRIVER_ERRORS as error:
+    except driver_errors() as error:
         raise _translated(error, *statements) from error
 
 
@@ -648,6 +658,6 @@ def _translated(error: Exception, *statements: Statement) -> Exception:
     """Our error for a driver's: the database is away or busy, or it refused the statement, or one of several."""
     if is_transient(error):
         return Unavailable()
-    kind = IntegrityFailed if isinstance(error, INTEGRITY_ERRORS) else StatementFailed
+    kind = IntegrityFailed if isinstance(error, driver_errors("IntegrityError")) else StatementFailed
     names = " or ".join(dict.fromkeys(statement.name for statement in statements)) or "BEGIN or COMMIT"
     return kind(f"{names}: {describe(error)}")

@@ -15,9 +15,8 @@ from flask import Flask, current_app
 from config import ConfigError, misspelt_settings
 
 from ..database import extension as database_extension
-from ..database.drivers import INTEGRITY_ERRORS
 from ..database.session import db
-from ..errors import DATABASE_ERRORS, ApiError, describe
+from ..errors import ApiError, database_errors, describe, driver_errors
 from . import service
 from .schema import is_enough_for
 from .terminal import printable
@@ -71,7 +70,7 @@ def _errors_as_lines(database: str) -> Iterator[None]:
             raise  # `flask … | head`: click ends without a word
         where = f": {error.filename}" if error.filename else ""
         raise click.ClickException(printable(f"{error.strerror or error}{where}.")) from error
-    except DATABASE_ERRORS as error:
+    except database_errors() as error:
         if _is_fault_of_ours(error):
             raise  # the traceback says where
         raise click.ClickException(_about(database, describe(error).partition(": ")[2])) from error
@@ -95,7 +94,7 @@ def _is_fault_of_ours(error: Exception) -> bool:
     """Whether the code is wrong and not the database: it breaks a constraint, or misuses SQLAlchemy."""
     is_from_driver = isinstance(error, sa.exc.DBAPIError | sa.exc.TimeoutError)
     is_misuse = isinstance(error, sa.exc.SQLAlchemyError) and not is_from_driver
-    return is_misuse or isinstance(getattr(error, "orig", error), INTEGRITY_ERRORS)
+    return is_misuse or isinstance(getattr(error, "orig", error), driver_errors("IntegrityError"))
 
 
 def _about(database: str, problem: str) -> str:

@@ -9,7 +9,7 @@ from flask import Flask
 
 from ..database.fleet_lock import try_fleet_lock
 from ..database.statements import StatementFailed
-from ..errors import DATABASE_ERRORS, ApiError
+from ..errors import ApiError, database_errors
 from ..server import lifecycle
 from . import maintenance
 
@@ -49,7 +49,7 @@ class KeyCheck:
                 with try_fleet_lock("key-check") as is_first:
                     if is_first:
                         self._check()
-            except (ApiError, StatementFailed, OSError, *DATABASE_ERRORS) as error:
+            except database_errors(ApiError, StatementFailed, OSError) as error:
                 log.warning("stored secrets could not be checked: %s", type(error).__name__)
 
     def _check(self) -> None:

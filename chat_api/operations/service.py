@@ -12,7 +12,7 @@ from ..database import nodes
 from ..database.dialect import is_postgres
 from ..database.engine import reading
 from ..database.session import db
-from ..errors import DATABASE_ERRORS, SchemaMismatch, Unavailable
+from ..errors import SchemaMismatch, Unavailable, database_errors
 
 REVISIONS = Path(__file__).resolve().parents[2] / "migrations" / "versions"
 EXTENSION = "chat_api.schema"  # the revision, once it was found to be new enough
@@ -43,7 +43,7 @@ def require_ready() -> None:
     """
     try:
         problem = _node_problem() or _replica_problem() or schema_problem(accepts_newer=True)
-    except DATABASE_ERRORS as error:
+    except database_errors() as error:
         raise Unavailable("The database does not answer.") from error
     if problem is not None:
         raise Unavailable(f"The database can't be used: {problem}")

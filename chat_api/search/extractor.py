@@ -9,7 +9,7 @@ from flask import Flask
 
 from ..database.fleet_lock import try_fleet_lock
 from ..database.statements import StatementFailed
-from ..errors import DATABASE_ERRORS, ApiError
+from ..errors import ApiError, database_errors
 from ..files import texts
 from ..server import lifecycle
 from . import documents
@@ -86,7 +86,7 @@ class Extractor:
             if texts.find_waiting() is None and not documents.has_updates():
                 return LOOK_EVERY_S
             done = work_through(stops=self._stops)
-        except (ApiError, StatementFailed, *DATABASE_ERRORS) as error:  # away, or not upgraded yet
+        except database_errors(ApiError, StatementFailed) as error:  # away, or not upgraded yet
             log.warning("uploads could not be read: %s", type(error).__name__)
             return AFTER_FAILURE_S
         except OSError as error:

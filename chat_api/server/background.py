@@ -7,7 +7,7 @@ import time
 from flask import Flask
 
 from ..database.statements import StatementFailed
-from ..errors import DATABASE_ERRORS, ApiError
+from ..errors import ApiError, database_errors
 from . import lifecycle
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,6 @@ class BackgroundThread:
     def _try(self) -> float:
         try:
             return self.work()
-        except (ApiError, StatementFailed, OSError, *DATABASE_ERRORS) as error:  # away, or not upgraded yet
+        except database_errors(ApiError, StatementFailed, OSError) as error:  # away, or not upgraded yet
             log.warning("%s: %s", self.failure, type(error).__name__)
             return self.retry_after_s

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from flask import Flask, g, has_request_context
 
-from ..errors import DATABASE_ERRORS, describe
+from ..errors import database_errors, describe
 
 # the attributes of every LogRecord; any other was passed as `extra`
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -43,7 +43,7 @@ def safe_traceback(error: BaseException) -> list[str]:
     while current is not None and len(lines) < 200:
         frames = traceback.extract_tb(current.__traceback__)
         lines += [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
-        is_from_database = isinstance(current, DATABASE_ERRORS)
+        is_from_database = isinstance(current, database_errors())
         lines.append(describe(current) if is_from_database else f"{type(current).__name__}: {current}")
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
     return lines

@@ -54,6 +54,19 @@ def test_a_server_loads_nothing_that_it_may_never_need(tmp_path: Path) -> None:
     assert NOT_AT_A_START & set(loaded) == set()
 
 
+def test_sqlite_does_without_the_driver_of_postgres(tmp_path: Path) -> None:
+    script = (
+        "import runpy, sys; runpy.run_path('gunicorn.conf.py'); import wsgi; print('psycopg' in sys.modules)"
+    )
+    assert run(tmp_path, "-c", script).stdout.strip() == "False"
+
+
+def test_the_master_of_a_server_on_postgres_loads_its_driver_for_all_workers(tmp_path: Path) -> None:
+    script = "import runpy, sys; runpy.run_path('gunicorn.conf.py'); print('psycopg' in sys.modules)"
+    url = "postgresql://nobody@127.0.0.1:1/none"
+    assert run(tmp_path, "-c", script, DATABASE_URL=url).stdout.strip() == "True"
+
+
 def test_the_master_of_a_server_with_metrics_loads_their_format_for_its_workers(tmp_path: Path) -> None:
     script = (
         "import runpy, sys; runpy.run_path('gunicorn.conf.py'); print('prometheus_client' in sys.modules)"

@@ -9,7 +9,7 @@ import psycopg
 import sqlalchemy as sa
 from flask import has_request_context, request
 
-from chat_api.database import drivers
+from chat_api.database import postgres_driver
 
 
 class Sent(NamedTuple):
@@ -41,17 +41,19 @@ def recorded() -> Iterator[list[Sent]]:
         return copy(cursor, sql, *rest, **options)
 
     psycopg.Cursor.copy = noting_copy  # type: ignore
-    originals = {name: getattr(drivers.PreparedConnection, name) for name in _TAKES_ONE | _TAKES_SEVERAL}
+    originals = {
+        name: getattr(postgres_driver.PreparedConnection, name) for name in _TAKES_ONE | _TAKES_SEVERAL
+    }
     sa.event.listen(sa.Engine, "before_cursor_execute", note_execution)
     for name, run in originals.items():
-        setattr(drivers.PreparedConnection, name, _noting(run, note, takes_one=name in _TAKES_ONE))
+        setattr(postgres_driver.PreparedConnection, name, _noting(run, note, takes_one=name in _TAKES_ONE))
     try:
         yield sent
     finally:
         sa.event.remove(sa.Engine, "before_cursor_execute", note_execution)
         psycopg.Cursor.copy = copy  # type: ignore[method-assign]
         for name, run in originals.items():
-            setattr(drivers.PreparedConnection, name, run)
+            setattr(postgres_driver.PreparedConnection, name, run)
 
 
 def _sender() -> str | None:
