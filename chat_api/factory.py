@@ -104,7 +104,7 @@ def create_app(config: Config | None = None) -> Flask:
     openapi.init_app(app, BLUEPRINTS)
     openai_routes.init_app(app)
     ai_sdk_routes.init_app(app)
-    errors.init_app(app)  # after flask-smorest, whose handlers it replaces
+    errors.init_app(app)
     cors.init_app(app)
     if config.TRUSTED_PROXIES:
         count = config.TRUSTED_PROXIES
