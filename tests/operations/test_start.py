@@ -75,6 +75,15 @@ def test_the_master_of_a_server_with_metrics_loads_their_format_for_its_workers(
     assert run(tmp_path, "-c", script, METRICS_TOKEN="m" * 32).stdout.strip() == "True"
 
 
+def test_installing_compiles_all_that_a_start_loads() -> None:
+    """The service may not write there: see `ProtectSystem` of the systemd unit."""
+    steps = subprocess.run(
+        ["make", "--dry-run", "install"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
+    compiled = steps.partition("-m compileall -q ")[2].split()
+    assert {"chat_api", "migrations", "config.py", "wsgi.py", "gunicorn.conf.py"} <= set(compiled)
+
+
 def test_an_upgrade_loads_no_views_and_makes_the_whole_schema(tmp_path: Path) -> None:
     upgraded = run(tmp_path, "-X", "importtime", "-m", "flask", "--app", "wsgi", "db", "upgrade")
     loaded = {line.rpartition("|")[2].strip() for line in upgraded.stderr.splitlines() if "|" in line}
