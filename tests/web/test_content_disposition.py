@@ -46,3 +46,16 @@ def test_any_name_is_one_well_formed_header(name: str) -> None:
     assert not set(read) & set("/\\\0\r\n")
     if name.isalnum():
         assert read == name
+
+
+@pytest.mark.parametrize("character", ["a", "é", "猫", "🦊", "\ufdfa", "\ud800"])
+@pytest.mark.parametrize("ending", ["", ".pdf", "." + "e" * 250])
+def test_the_longest_name_leaves_a_proxy_room_for_other_headers(character: str, ending: str) -> None:
+    name = (character * 255)[: 255 - len(ending)] + ending
+    value = content_disposition("attachment", name)
+    assert HEADER.fullmatch(value)
+    assert len(value) < 2800
+    read = str(parse_options_header(value)[1]["filename"])
+    assert read == name or character in "🦊\ud800"
+    assert len(read) > 190
+    assert len(ending) > 16 or read.endswith(ending)
