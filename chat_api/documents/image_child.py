@@ -28,7 +28,7 @@ FORMATS = {
 QUALITIES = (88, 75, 60, 40)
 LARGE_PNG_BYTES = 1024 * 1024  # a picture without transparency is smaller as JPEG from here on
 MAX_PROFILE_BYTES = 64 * 1024
-_SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+_OTHER_SIXTEEN_BITS = ("I;16B", "I;16L", "I;16N")  # of which Pillow can do less
 
 
 def main() -> None:
@@ -85,7 +85,9 @@ def _made(longest_side: int, max_bytes: int, media_types: set[str]) -> tuple[dic
 def _plain(image: Any) -> Any:
     """The image in eight bits of grey or of three colours, with transparency where it has some; nothing else of it."""
     profile = image.info.get("icc_profile", b"") if image.mode in ("RGB", "RGBA") else b""
-    if image.mode in _SIXTEEN_BITS or image.mode == "I":
+    if image.mode in _OTHER_SIXTEEN_BITS:
+        image = image.convert("I")
+    if image.mode in ("I;16", "I"):
         made = image.point(lambda value: value * (1 / 256)).convert("L")
     elif image.mode in ("RGB", "L"):
         made = image

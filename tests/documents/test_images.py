@@ -200,6 +200,12 @@ def test_unusual_channels_become_usual_ones(content: bytes) -> None:
         assert abs(pixel(picture, (5, 5))[0] - 156) < 3
 
 
+@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I"])
+def test_deep_grey_of_either_order_becomes_grey_of_eight_bits(mode: str) -> None:
+    picture = picture_of(shrunk(saved(Image.new(mode, (60, 40), 40_000), "TIFF")))
+    assert (picture.mode, pixel(picture, (5, 5))) == ("L", (156,))
+
+
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
 def test_transparency_stays_where_it_can(kind: str) -> None:
     image = Image.new("RGBA", (400, 300), (255, 0, 0, 0))
