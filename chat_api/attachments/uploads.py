@@ -9,6 +9,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
 from typing import Any
 
 from flask import current_app, request
@@ -35,6 +37,13 @@ MAX_PARTS = 10
 MAX_HEADER_BYTES = 8 * 1024  # each of 8
 MAX_BOUNDARY = 200  # RFC 2046 has 70, which some clients do not keep to
 UNNAMED = "unnamed"
+PLAIN_TRANSFERS = (
+    "",
+    "binary",
+    "8bit",
+    "7bit",
+)  # RFC 7578 has none of them any more, and some clients name these
+_ENCODED_WORDS = re.compile(r"(=\?[\w.*-]{1,40}\?[bq]\?[^?\s]*\?=\s*)+", re.IGNORECASE | re.ASCII)
 # reorder what is displayed after them, or can't be seen at all
 _INVISIBLE = re.compile("[\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]")
 
@@ -132,7 +141,9 @@ class _Receiver:
                 detail=f"The form has more than {MAX_PARTS} parts, or long or many headers in one of them."
             ) from None
         except MultipartError as error:
-            raise InvalidInput(detail=f"The form is malformed, or its end is missing: {error}.") from None
+            raise InvalidInput(
+                detail=f"The form is malformed, or its end is missing: {_said_of(error)}."
+            ) from None
         with disk_space_needed():
             self._incoming.file.flush()
         return self._form()
@@ -153,6 +164,8 @@ class _Receiver:
             self._file, self._file_name = part, _file_name_of(part)
             if self._file_name is None:
                 raise InvalidInput({PART: ["Has no file name: send it as a file."]})
+            if part.header("Content-Transfer-Encoding", "").strip().lower() not in PLAIN_TRANSFERS:
+                raise InvalidInput({PART: ["Has a Content-Transfer-Encoding: send the bytes as they are."]})
         elif name not in FIELDS and not self._takes_others:
             raise InvalidInput({field_name(name): ["Unknown field."]})
         elif name in self._values:
@@ -201,10 +214,24 @@ class _Receiver:
 
 
 def _file_name_of(part: Any) -> str | None:
-    """The name that a part gives its file, also as `filename*`, which RFC 7578 forbids and some clients send."""
+    """The name that a part gives its file, also as `filename*`, which RFC 7578 forbids and some clients send, and in
+    the words of mail (RFC 2047), as those of .NET do."""
     if part.filename is not None:
-        return str(part.filename)
+        name = str(part.filename)
+        return _decoded_words(name) if _ENCODED_WORDS.fullmatch(name) else name
     return parse_options_header(part.header("Content-Disposition", ""))[1].get("filename")
+
+
+def _decoded_words(name: str) -> str:
+    try:
+        return str(make_header(decode_header(name)))
+    except (HeaderParseError, LookupError, ValueError):  # of another kind after all
+        return name
+
+
+def _said_of(error: Exception) -> str:
+    """What the parser says, without the bytes that it had."""
+    return str(error.args[0]).rstrip(".") if error.args else type(error).__name__
 
 
 def label_of(file_name: str | None) -> str:

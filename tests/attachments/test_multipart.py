@@ -58,6 +58,10 @@ def assert_refused(
         pytest.param(form(part(FILE.replace(b'"file"', b'"upload"'))), "upload", id="other name of the file"),
         pytest.param(form(part(FILE.replace(b'; filename="a.txt"', b""))), "file", id="no file name"),
         pytest.param(form(part(FILE, b"")), "file", id="empty file"),
+        pytest.param(form(part(FILE + b"\r\nContent-Transfer-Encoding: base64")), "file", id="Base64"),
+        pytest.param(
+            form(part(FILE + b"\r\nContent-Transfer-Encoding: Quoted-Printable")), "file", id="quoted"
+        ),
         pytest.param(form(part(b"X: y")), None, id="no disposition"),
         pytest.param(form(part(b"Content-Disposition: form-data")), "(name not repeated)", id="no name"),
         pytest.param(form(part(FILE.replace(b"form-data", b"\xff\xfe"))), None, id="no Latin"),
@@ -78,6 +82,29 @@ def assert_refused(
 )
 def test_broken_form_is_400_and_leaves_nothing(app: Flask, ada: Api, body: bytes, field: str | None) -> None:
     assert_refused(app, ada, send(ada, body), 400, field)
+
+
+def test_what_is_wrong_is_said_without_the_bytes(ada: Api) -> None:
+    body = form(part(FILE.replace(b"a.txt", b"secret-\xe4.txt")))
+    detail = assert_problem(send(ada, body), 400)["detail"]
+    assert detail == "The form is malformed, or its end is missing: Segment header failed to decode."
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("=?utf-8?B?w6QucG5n?=", "ä.png"),
+        ("=?UTF-8?Q?=C3=A4.png?=", "ä.png"),
+        ("=?iso-8859-1?Q?=E4?= =?utf-8?B?w6QucG5n?=", "ää.png"),
+        ("=?utf-8?B?Li4vLi4vYS5wbmc=?=", "a.png"),
+        ("=?nothing?B?w6QucG5n?=", "=?nothing?B?w6QucG5n?="),
+        ("=?utf-8?B?w?=", "=?utf-8?B?w?="),
+        ("=?utf-8?B?w6Q=?= and more.txt", "=?utf-8?B?w6Q=?= and more.txt"),
+    ],
+)
+def test_names_in_the_words_of_mail_are_read(ada: Api, name: str, label: str) -> None:
+    response = send(ada, form(part(FILE.replace(b"a.txt", name.encode()))))
+    assert response.get_json()["file_name"] == label
 
 
 @pytest.mark.parametrize(
@@ -110,6 +137,7 @@ def test_compressed_form_is_415(app: Flask, ada: Api) -> None:
             form(part(b"content-disposition: form-data; filename=a.txt; name=file")), id="bare names"
         ),
         pytest.param(form(part(FILE + b"\r\nContent-Transfer-Encoding: binary")), id="encoding"),
+        pytest.param(form(part(FILE + b"\r\nContent-Transfer-Encoding: 8BIT ")), id="other encoding"),
     ],
 )
 def test_unusual_forms_are_taken(ada: Api, body: bytes) -> None:
