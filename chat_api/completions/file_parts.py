@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..attachments.sendable import Sendable
 from ..documents.errors import Unextractable
-from ..documents.extraction import HTML, TEXT, kind_of
+from ..documents.extraction import HTML, TEXT, ZIPS, kind_of
 from ..documents.plain import decoded
 from ..files.contents import StoredContent, opened
 from ..files.store import storage, storage_needed
@@ -107,7 +107,7 @@ def _file(
     if file_type == SVG or kind in (TEXT, HTML):
         text = _source(attachment, name, limits)
     elif kind is not None:
-        text = _document(user_id, name, preparation)
+        text = _document(user_id, name, file_type, preparation)
     else:
         raise Unsendable(TYPE)
     part = DocumentPart(attachment.file_name, file_type, text)
@@ -148,7 +148,7 @@ def _source(attachment: Sendable, name: str, limits: Limits) -> str:
         raise Unsendable(DAMAGED) from None
 
 
-def _document(user_id: str, name: str, preparation: Preparation) -> str:
+def _document(user_id: str, name: str, file_type: str, preparation: Preparation) -> str:
     """What a document says. Raises Unsendable."""
     file_id = name.rpartition("/")[2]
     found = read_text(user_id=user_id, file_id=file_id)
@@ -158,7 +158,7 @@ def _document(user_id: str, name: str, preparation: Preparation) -> str:
     if found is None or (found.state or "").endswith(MISSING):
         raise Unsendable(LOST)
     if found.state == NONE:
-        raise Unsendable(NO_TEXT)
+        raise Unsendable(TYPE if file_type in ZIPS else NO_TEXT)
     if found.state != DONE:
         raise Unsendable(DAMAGED)
     return found.text if not found.is_cut else found.text + CUT

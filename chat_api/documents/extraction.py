@@ -47,9 +47,9 @@ _DOCUMENTS = {
     "application/vnd.oasis.opendocument.presentation",
     "application/vnd.oasis.opendocument.presentation-template",
     "application/epub+zip",
-    "application/zip",  # which one of these may be, too
-    "application/x-zip-compressed",
 }
+# which one of these may be, too
+ZIPS = {"application/zip", "application/x-zip-compressed"}
 _TEXTS = {
     "application/json", "application/x-ndjson", "application/jsonl", "application/xml", "application/javascript",
     "application/x-javascript", "application/ecmascript", "application/typescript", "application/x-sh",
@@ -75,7 +75,7 @@ def kind_of(file_type: str) -> str | None:
         return PDF
     if name in ("text/html", "application/xhtml+xml"):
         return HTML
-    if name in _DOCUMENTS:
+    if name in _DOCUMENTS or name in ZIPS:
         return DOCUMENT
     is_image = name.startswith("image/")
     is_text = name.startswith("text/") or name in _TEXTS or name.endswith(("+json", "+xml", "+yaml"))

@@ -14,8 +14,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from ..database.dialect import is_postgres
 from ..database.engine import reading
 from ..database.session import db
-from ..documents.errors import Unextractable
-from ..documents.extraction import extract, kind_of
+from ..documents.errors import UNREADABLE, Unextractable
+from ..documents.extraction import ZIPS, extract, kind_of
 from ..search_index import updates
 from ..storage import NotStored
 from .contents import opened
@@ -123,6 +123,8 @@ def _extracted(waiting: Waiting) -> DocumentText:
     except NotStored:
         return DocumentText(f"{FAILED}: {MISSING}")
     except Unextractable as error:
+        if waiting.file_type in ZIPS and error.code == UNREADABLE:  # a zip of anything, and no document
+            return DocumentText(NONE)
         return DocumentText(f"{FAILED}: {error.code}")
     text, is_cut = extracted.text, extracted.is_cut
     return DocumentText(DONE, text, is_cut) if text else DocumentText(NONE)

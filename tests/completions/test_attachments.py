@@ -17,7 +17,7 @@ from chat_api.llm.parts import DocumentPart
 from chat_api.server.slots import Slots
 from tests.completions.chat import Chat
 from tests.completions.conftest import Serve
-from tests.documents.files import pdf_of
+from tests.documents.files import pdf_of, zip_of
 from tests.support.api import Api
 from tests.support.problems import assert_problem
 from tests.support.provider import ScriptedProvider, error_answer, json_answer, openai_stream
@@ -301,6 +301,7 @@ def refused(chat: Chat, status: int, code: str, reason: str, **fields: Any) -> d
         pytest.param(MP4, "film.mp4", "unsupported_type", id="video"),
         pytest.param(bytes(range(256)), "a.bin", "unsupported_type", id="unknown"),
         pytest.param(b"OggS" + bytes(60), "a.ogg", "unsupported_type", id="other audio"),
+        pytest.param(zip_of({"a.txt": "text"}), "a.zip", "unsupported_type", id="zip that is no document"),
         pytest.param(PNG[: len(PNG) // 2], "half.png", "damaged", id="half an image"),
         pytest.param(PNG[:30], "head.png", "damaged", id="no image"),
         pytest.param(pdf_of("secret")[:60], "a.pdf", "damaged", id="no document"),
