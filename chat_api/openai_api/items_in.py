@@ -75,6 +75,7 @@ class _ItemReader:
         self._referred, self._open_compaction = referred, open_compaction
         self._takes_files = takes_files
         self._referred_bytes = 0
+        self._last_id: ids.ItemId | None = None  # of the item that the last message was made of
 
     def add(self, item: Any, where: str) -> None:
         kind = _kind_of(item)
@@ -85,7 +86,7 @@ class _ItemReader:
             self._count_referred(found, where)
             self.add(found, where)
         elif kind == "message":
-            self.drafts.append(_message(item, where, self._takes_files))
+            self._add_message(_message(item, where, self._takes_files), _id_of(item))
         elif kind == "function_call":
             self._add_call(_call(item, where), where)
         elif kind == "function_call_output":
@@ -95,6 +96,16 @@ class _ItemReader:
             self.drafts.append(Draft("system", self._summary(item, where)))
         elif kind not in NO_CONTENT:
             raise RequestRefused(f"{where}.type is not supported.", param=f"{where}.type")
+
+    def _add_message(self, draft: Draft, id_: ids.ItemId | None) -> None:
+        """Texts of one reply of ours, between which the model thought, are one message again."""
+        last = self.drafts[-1] if self.drafts else None
+        if last is not None and last.role == draft.role == "assistant" and _follows(id_, self._last_id):
+            content = _bounded(last.content + draft.content, "input")
+            self.drafts[-1] = Draft(last.role, content, last.tool_calls)
+        else:
+            self.drafts.append(draft)
+        self._last_id = id_
 
     def _count_referred(self, item: Mapping[str, Any], where: str) -> None:
         """A short reference may name a long text, and a request may name it often."""
@@ -134,6 +145,18 @@ def _kind_of(item: Any) -> str | None:
     if kind is None and "role" in item:
         return "message"
     return kind if isinstance(kind, str) else None
+
+
+def _id_of(item: Mapping[str, Any]) -> ids.ItemId | None:
+    """The id of an item, where it is one of ours."""
+    return ids.read_item(item["id"]) if isinstance(item.get("id"), str) else None
+
+
+def _follows(id_: ids.ItemId | None, last: ids.ItemId | None) -> bool:
+    """Whether an item comes later in the same message of ours."""
+    if id_ is None or last is None or id_.message_id != last.message_id:
+        return False
+    return (id_.place or 0) > (last.place or 0)
 
 
 def _message(item: Mapping[str, Any], where: str, takes_files: bool) -> Draft:

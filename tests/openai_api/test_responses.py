@@ -250,6 +250,21 @@ def test_a_history_that_is_sent_whole_is_continued(door: Asking) -> None:
     ]
 
 
+def test_a_reply_with_thoughts_between_its_texts_is_recognised(door: Asking) -> None:
+    thought = openai_chunk({"reasoning_content": "Hm."})
+    door.script(openai_stream(thought, "One, ", thought, "two."), openai_stream("Next"))
+    answer = door.create([asked("Count")])
+    output = door.valid(answer)["output"]
+    assert [item["type"] for item in output] == ["reasoning", "message", "reasoning", "message"]
+    again = door.create([asked("Count"), *output, asked("And now?")])
+    assert conversation_id_of(again) == conversation_id_of(answer)
+    references = [{"type": "item_reference", "id": item["id"]} for item in output]
+    referred = door.create([asked("Count"), *references, asked("And then?")])
+    assert conversation_id_of(referred) == conversation_id_of(answer)
+    texts = [message["content"] for message in door.sent[-1].json["messages"]]
+    assert texts == ["Count", "One, two.", "And then?"]
+
+
 def test_a_conversation_has_one_reply_at_a_time(door: Asking) -> None:
     conversation_id = door.api.conversation()["id"]
     running = door.create("One", conversation=conversation_id, background=True, model=door.stalled())
