@@ -46,6 +46,7 @@ class ChatIdConverter(BaseConverter):
     """What a client calls a chat."""
 
     regex = rf"[^/\x00]{{1,{MAX_EXTERNAL_ID}}}"
+    part_isolating = True  # no slash is in it, so that one at the end is none of the id
 
 
 def init_app(app: Flask) -> None:

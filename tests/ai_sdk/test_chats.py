@@ -290,6 +290,13 @@ def test_a_path_that_names_no_chat(page: UiChat, method: str, rest: str) -> None
     refused(page.api.request(method, f"{PATH}/a%00b{rest}"), 404, "Nothing exists")
 
 
+def test_a_slash_at_the_end_of_a_path_is_none_of_the_id(page: UiChat) -> None:
+    page.ask("Hi")
+    assert page.api.get(f"{PATH}/{page.id}/").get_json() == page.api.get(f"{PATH}/{page.id}").get_json()
+    assert page.api.get(f"{PATH}/{page.id}/stream/").status_code == 204
+    assert page.api.post(f"{PATH}/{page.id}/stop/").get_json() == {"success": True}
+
+
 def test_the_id_of_a_deleted_chat_is_free_again(page: UiChat) -> None:
     page.ask("First")
     page.api.delete(f"/chat/conversations/{page.conversation_id()}")
