@@ -46,7 +46,13 @@ class CompletionParametersSchema(Schema):
 
     temperature = _number(0, 2, 0.7)
     top_p = _number(0, 1, 0.9)
-    top_k = WholeNumber(validate=validate.Range(1, 1_000_000), metadata={"example": 40})
+    top_k = WholeNumber(
+        validate=validate.Range(-1, 1_000_000),
+        metadata={
+            "example": 40,
+            "description": "-1 and 0: of all tokens, as servers of local models have it.",
+        },
+    )
     min_p = _number(0, 1, 0.05)
     repetition_penalty = _number(0, 2, 1.1)
     presence_penalty = _number(-2, 2, 0)

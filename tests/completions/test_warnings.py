@@ -105,7 +105,7 @@ def test_thinking_and_format_of_claude(claude: Chat) -> None:
         ({"metadata": {str(n): "x" for n in range(17)}}, "metadata: "),
         ({"modalities": ["smell"]}, "modalities"),
         ({"tool_choice": {"type": "allowed_tools"}}, "tool_choice.allowed_tools: "),
-        ({"top_k": 0}, "top_k: "),
+        ({"top_k": -2}, "top_k: "),
         ({"thinking_budget_tokens": -1}, "thinking_budget_tokens: "),
     ],
 )

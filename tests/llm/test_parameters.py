@@ -198,6 +198,14 @@ def test_the_ends_of_a_prompt_are_marked_for_the_cache() -> None:
     assert [tool.get("cache_control") for tool in body["tools"]] == [None, mark]
 
 
+@pytest.mark.parametrize("top_k", [-1, 0])
+def test_of_all_tokens(top_k: int) -> None:
+    """As servers of local models write it; Claude takes a number from 1 only."""
+    for target, expected in ((OLDER, None), (BY_LABEL["vLLM"], top_k)):
+        body, warnings = target.body(top_k=top_k)
+        assert (body.get("top_k"), list(warnings)) == (expected, [])
+
+
 @pytest.mark.parametrize("target", [OLDER, BY_LABEL["any other server"]], ids=["anthropic", "openai"])
 def test_extra_fields_come_last_but_not_instead_of_our_own(target: Target) -> None:
     extra = {"field": {"a": 1}, "tools": [{"type": "web_search"}], "thinking": {"type": "disabled"},

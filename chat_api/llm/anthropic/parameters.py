@@ -87,6 +87,8 @@ def _translate_stop(given: Mapping[str, Any], translation: Translation) -> None:
 def _translate_sampling(given: Mapping[str, Any], traits: ModelTraits, translation: Translation) -> None:
     """Models that think choose their words themselves; others want one of two ways to be told how."""
     names = [name for name in SAMPLING if given.get(name) is not None]
+    if "top_k" in names and given["top_k"] < 1:
+        names.remove("top_k")  # of all tokens: so it is where nothing is sent
     thinks = translation.fields.get("thinking", {}).get("type") not in (None, "disabled")
     for name in names:
         if not traits.has_sampling:
