@@ -12,7 +12,7 @@ What a file is decides its content. Links to pictures are handed on to the provi
 import base64
 import binascii
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from mimetypes import guess_extension, guess_type
 from typing import Any, NamedTuple
@@ -47,7 +47,7 @@ def content_of(content: Any, where: str, *, takes_files: bool) -> Content:
     parts = [
         part_of(part, f"{where}[{index}]", takes_files=takes_files) for index, part in enumerate(content)
     ]
-    text = _bounded(BETWEEN_TEXTS.join(part for part in parts if isinstance(part, str)), where)
+    text = _bounded(joined(part for part in parts if isinstance(part, str)), where)
     count = sum(not isinstance(part, str) for part in parts)
     if not count:
         return Content(text, ())
@@ -56,6 +56,11 @@ def content_of(content: Any, where: str, *, takes_files: bool) -> Content:
             f"{where}: at most {MAX_PARTS} parts, of which {MAX_ATTACHMENT_IDS} are files.", param=where
         )
     return Content(text, tuple(part for part in parts if part != ""))
+
+
+def joined(texts: Iterable[str]) -> str:
+    """Texts of a content as one; empty ones are none, as clients leave them out when they send it again."""
+    return BETWEEN_TEXTS.join(text for text in texts if text)
 
 
 def _bounded(text: Any, where: str) -> str:

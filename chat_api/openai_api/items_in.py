@@ -8,9 +8,9 @@ import orjson
 from ..completions.turns import Draft
 from ..llm.stream_parser import MAX_TOOL_CALLS
 from ..messages.models import ROLES
-from ..messages.parts import BETWEEN_TEXTS, MAX_CONTENT_BYTES
+from ..messages.parts import MAX_CONTENT_BYTES
 from . import ids
-from .content_parts import content_of
+from .content_parts import content_of, joined
 from .errors import RequestRefused
 
 MAX_CALLS = MAX_TOOL_CALLS  # of a message: as many as a reply may have, which is sent back
@@ -170,8 +170,7 @@ def _message(item: Mapping[str, Any], where: str, takes_files: bool) -> Draft:
 
 def _text(content: Any, where: str) -> str:
     if isinstance(content, list):
-        texts = (_part(part, f"{where}[{index}]") for index, part in enumerate(content))
-        content = BETWEEN_TEXTS.join(texts)
+        content = joined(_part(part, f"{where}[{index}]") for index, part in enumerate(content))
     if not isinstance(content, str):
         raise RequestRefused(f"{where} must be a text or a list of parts.", param=where)
     return _bounded(content, where)

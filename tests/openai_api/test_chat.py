@@ -218,6 +218,18 @@ def test_texts_in_parts(door: Door) -> None:
     assert door.said(conversation_id)[:2] == [("developer", "One\n\nTwo"), ("user", "One\n\nTwo")]
 
 
+def test_empty_texts_in_parts_are_none(door: Door) -> None:
+    parts = [{"type": "text", "text": text} for text in ("", "One", "", "Two", "")]
+    conversation_id, reply = door.talk(user(parts))
+    assert door.sent[-1].json["messages"] == [user("One\n\nTwo")]
+    again, _ = door.talk(
+        user("One\n\nTwo"),
+        assistant([{"type": "text", "text": ""}, {"type": "text", "text": reply}]),
+        user("More"),
+    )
+    assert again == conversation_id
+
+
 @pytest.mark.parametrize("finish", ["length", "content_filter"])
 def test_other_ends(door: Door, finish: str) -> None:
     door.script(openai_stream("So far", finish=finish))
