@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..attachments import sendable
-from ..attachments.references import LinkedFile
 from ..completions import draft_files, finding
 from ..completions.turns import Draft
 from ..conversations import service as conversations
@@ -162,12 +161,7 @@ class _Placing:
         if not draft.parts and "parts" not in stored:
             return True
         its = sendable.list_of_messages(user_id=user_id, message_ids=[known.id]).get(known.id, [])
-        return draft.file_hashes == [
-            draft_files.hash_of(LinkedFile(file.file_type, file.file_name))
-            if file.name is None
-            else file.sha256
-            for file in its
-        ]
+        return draft.file_hashes == [draft_files.hash_of_stored(file) for file in its]
 
     def _recent_answer(self, message_id: str) -> str | None:
         """The reply to a message that a client has asked for a moment ago, if it has come, or comes."""

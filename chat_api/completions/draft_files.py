@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..attachments import references
 from ..attachments.references import FoundFile, LinkedFile
+from ..attachments.sendable import Sendable
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,11 @@ def hash_of(file: File) -> str:
     if isinstance(file, NamedFile):
         raise TypeError("The file is not found yet.")
     return file.sha256
+
+
+def hash_of_stored(file: Sendable) -> str:
+    """The same of a file that a message has."""
+    return hash_of(LinkedFile(file.file_type, file.file_name)) if file.name is None else file.sha256
 
 
 def files_of(parts: Iterable[DraftPart]) -> list[File]:

@@ -24,9 +24,12 @@ from ..messages.histories import Place, find_longest
 from ..messages.parts import ATTACHMENT, TEXT, encoded
 from ..search_index.writer import Words, words_of
 from . import service
+from .changed_histories import find_changed
 from .draft_files import DraftPart, files_of, find_named, hash_of
 from .records import KeptAs, StartedCompletion
 from .service import CompletionRequest, Prepared
+
+PROMPTS = ("system", "developer")  # the roles of what is said before a conversation
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,20 +172,28 @@ def placed_at(*, turn: Turn, place: Place | None) -> PlacedTurn:
 
 def _find_place(turn: Turn) -> Place | None:
     """Where the longest part ends that is stored. It has an assistant's message: beginnings alone are no history."""
-    shortest = next(
-        (number for number, draft in enumerate(turn.drafts, 1) if draft.role == "assistant"), None
-    )
-    if shortest is None:
+    roles = [draft.role for draft in turn.drafts]
+    if "assistant" not in roles:
         return None
+    digests = [draft.digest for draft in turn.drafts]
     chain_hashes, before = [], ""
-    for draft in turn.drafts:
-        before = chained(before, draft.digest) or ""
+    for digest in digests:
+        before = chained(before, digest) or ""
         chain_hashes.append(before)
-    return find_longest(
+    found = find_longest(
         user_id=turn.user_id,
         chain_hashes=chain_hashes,
-        shortest=shortest,
+        shortest=roles.index("assistant") + 1,
         conversation_id=turn.conversation_id,
+    )
+    if found is not None or turn.conversation_id is None:
+        return found
+    return find_changed(
+        user_id=turn.user_id,
+        conversation_id=turn.conversation_id,
+        digests=digests,
+        chain_hashes=chain_hashes,
+        prompts=next(index for index, role in enumerate(roles) if role not in PROMPTS),
     )
 
 

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from tests.openai_api.door import HEADER, Door, assistant, refused, user
+from tests.openai_api.test_files_in_messages import picture
 from tests.support.api import Api
 from tests.support.provider import STALL, ScriptedProvider, openai_stream
 
@@ -117,6 +118,59 @@ def test_a_named_conversation_is_continued(door: Door) -> None:
         "Three",
     ]
     refused(door.ask(user("Hi"), headers={HEADER: "nonsense"}), 404, "not_found", "conversation")
+
+
+def texts_sent(door: Door) -> list[str]:
+    return [message["content"] for message in door.sent[-1].json["messages"]]
+
+
+def test_a_system_prompt_that_changes_in_a_named_conversation(door: Door) -> None:
+    said = [user("One")]
+    id_, text = door.talk({"role": "system", "content": "It is 10:00."}, *said)
+    for number, time_of_day in enumerate(("10:01", "10:02"), 2):
+        said += [assistant(text), user(f"Question {number}")]
+        prompt = {"role": "system", "content": f"It is {time_of_day}."}
+        again, text = door.talk(prompt, *said, conversation=id_)
+        assert again == id_
+        assert texts_sent(door) == [prompt["content"], *(message["content"] for message in said)]
+        assert [text for _, text in door.said(id_)] == [*texts_sent(door), text]
+
+
+def test_replies_that_a_client_has_trimmed_in_a_named_conversation(door: Door) -> None:
+    door.script(openai_stream(" Reply 1\n"), openai_stream(" Reply 2\n"), openai_stream("Reply 3"))
+    prompt = {"role": "system", "content": "Be brief."}
+    id_, _ = door.talk(prompt, user("One"))
+    history = [prompt, user("One"), assistant("Reply 1"), user("Two")]
+    door.talk(*history, conversation=id_)
+    assert texts_sent(door) == ["Be brief.", "One", "Reply 1", "Two"]
+    door.talk(*history, assistant("Reply 2"), user("Three"), conversation=id_)
+    assert texts_sent(door) == ["Be brief.", "One", "Reply 1", "Two", "Reply 2", "Three"]
+    assert len(door.said(id_)) == 7
+    assert len(door.said(id_, "all")) == 9  # both replies as they came, too
+
+
+@pytest.mark.parametrize("prompts", [0, 1])
+def test_results_of_calls_alone_in_a_named_conversation(door: Door, prompts: int) -> None:
+    prompt = [{"role": "system", "content": "Be brief."}][:prompts]
+    door.script(openai_stream(tool_calls=[("call_1", "f", "{}")], finish="tool_calls"), openai_stream("Done"))
+    answer = door.ask(*prompt, user([{"type": "text", "text": "Look"}, picture()]))
+    named = {HEADER: answer.headers[HEADER]}
+    message = answer.get_json()["choices"][0]["message"]
+    result = {"role": "tool", "tool_call_id": "call_1", "content": "42"}
+    id_, _ = door.talk(*prompt, message, result, headers=named)
+    assert [role for role, _ in door.said(id_, "all")] == [
+        *["system"] * prompts,
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+    ]
+
+
+def test_new_messages_with_one_of_an_assistant_in_a_named_conversation(door: Door) -> None:
+    id_, _ = door.talk(user("One"))
+    door.talk(assistant("A greeting of the app."), user("Two"), conversation=id_)
+    assert texts_sent(door) == ["One", "Reply 1\n\nA greeting of the app.", "Two"]
 
 
 def test_metadata_is_the_conversations(door: Door) -> None:
