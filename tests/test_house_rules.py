@@ -13,8 +13,13 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from chat_api.completions.service import CompletionRequest, prepare_completion
+from chat_api.completions.service import (
+    CompletionRequest,
+    create_completion_and_commit,
+    prepare_completion,
+)
 from chat_api.database import drivers, postgres_driver
+from chat_api.database.columns import new_id
 from chat_api.database.session import Base, db
 from config import Config
 from tests.conftest import serving
@@ -142,6 +147,7 @@ COMMITS = {
     "fetch_pipelined_and_commit",
     "write_each_and_commit",
     "write_together_and_commit",
+    "end_pipelined_and_commit",
 }
 
 
@@ -725,6 +731,13 @@ def counting(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]
                 return run(connection, calls, **options)
 
             patch.setattr(postgres_driver.PreparedConnection, name, noted_together)
+        end = postgres_driver.PreparedConnection.end
+
+        def noted_end(connection: Any, last: Any) -> Any:
+            sent.append("; ".join([*(sql for sql, _ in last), "COMMIT"]))
+            return end(connection, last)
+
+        patch.setattr(postgres_driver.PreparedConnection, "end", noted_end)
         yield sent
     sa.event.remove(engine, "before_cursor_execute", note)
 
@@ -809,8 +822,8 @@ def test_hot_request_is_one_round_trip(
     )
 
 
-def test_completion_reads_twice_before_its_transaction(
-    app: Flask, ada: Api, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+def test_completion_reads_twice_before_its_transaction_and_is_stored_in_two_round_trips(
+    app: Flask, backend: str, ada: Api, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conversation_id, provider_id = ada.conversation()["id"], ada.provider(api_endpoint=provider.url)["id"]
     ada.config(provider_id)
@@ -825,4 +838,8 @@ def test_completion_reads_twice_before_its_transaction(
         prepare_completion(request=request)  # from now on the quotas are known
         with counting(app, monkeypatch) as sent:
             prepare_completion(request=request)
-    assert len(sent) == 2, f"The first token waits for each round trip; these were sent: {sent}"
+        assert len(sent) == 2, f"The first token waits for each round trip; these were sent: {sent}"
+        with counting(app, monkeypatch) as sent:
+            create_completion_and_commit(request=request, worker_id=new_id(), running_limit=1)
+    if backend == "postgres":
+        assert len(sent) == 4, f"The first token waits for each round trip; these were sent: {sent}"

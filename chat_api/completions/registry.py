@@ -38,6 +38,7 @@ EXTENSION = "chat_api.completions"
 # waits between tries to finalize while the database is away; the last one repeats
 RETRY_S = (0.1, 0.25, 0.5, 1.0, 2.0)
 LAST_TRIES_S = 2.0  # a process that must end still tries to finalize for so long
+FIRST_SENT_S = 0.002  # so long a reply's request goes before its client's answer
 
 SHORTEST_PACE_S = 0.033  # thirty updates a second look as smooth as a film
 MAX_WAKE_UPS_PER_S = 2000  # of one process, for all its replies
@@ -138,6 +139,8 @@ class RunRegistry:
         if is_stored:
             with BestEffort("starting the supervisor"):  # the next reply tries again
                 self._supervisor.wake()
+        # what this thread has left to do would keep the other one from sending: one of them runs at a time
+        run.was_sent.wait(FIRST_SENT_S)
         return run
 
     def list_models(self, user_id: str, endpoint: Endpoint) -> list[Model]:

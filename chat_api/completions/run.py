@@ -53,6 +53,7 @@ class Run:
         self._request = completion.request
         self.log = ReplyLog()
         self.changed = threading.Condition()
+        self.was_sent = threading.Event()  # the request for it
         self.ended: StoredCompletion | None = None  # how it was stored; set once, with the last notification
         self.lost: ApiError | None = None  # set instead where its end could not be stored
         self.saved_position = 0  # durable up to here
@@ -106,6 +107,7 @@ class Run:
                 self._take_request(),
                 self._cancel_token,
                 open_file=files.open_temporary,
+                on_sent=self.was_sent.set,
             )
             for events in reads:
                 self._append(events, files)

@@ -5,7 +5,7 @@ Everything is a compiled statement: creating a completion is on the way to its f
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..database import statements
 from ..database.columns import new_id, now
 from ..database.parameters import CONVERSATION_ID, ROW_LIMIT, USER_ID, given, named_new, new
 from ..database.session import session_and_commit
-from ..database.statements import IntegrityFailed, Statement
+from ..database.statements import Call, IntegrityFailed, Statement
 from ..errors import RETRY_AFTER_S, Conflict, InvalidInput, NotFound, TooManyRequests, Unavailable
 from ..llm.abilities import abilities_of
 from ..llm.protocols import parameter_warnings
@@ -253,13 +253,18 @@ def create_completion_and_commit(
 
     Contents are read before it begins, so no writer waits for them.
     """
-    failure: _WorkerLost | _PathMoved
+    failure: _WorkerLost | _PathMoved | IntegrityFailed
+    at_once = statements.on_postgres() and request.content is not None and not request.attachment_ids
     for _ in range(MAX_TRIES):
         prepared = prepare_completion(request=request)
         with _conflict_where_busy():
             try:
                 with session_and_commit() if request.attachment_ids else statements.transaction():
-                    return _create(request, prepared, worker_id, running_limit)
+                    return _create(request, prepared, worker_id, running_limit, at_once=at_once)
+            except IntegrityFailed as error:
+                if not at_once:
+                    raise
+                failure, at_once = error, False  # for what that is too quick for
             except _PathMoved as error:
                 failure = error
                 _repair_and_commit(request)
@@ -360,9 +365,15 @@ def _model(request: CompletionRequest, access: configs.Access) -> str:
 
 
 def _create(
-    request: CompletionRequest, prepared: Prepared, worker_id: str, running_limit: int
+    request: CompletionRequest,
+    prepared: Prepared,
+    worker_id: str,
+    running_limit: int,
+    *,
+    at_once: bool = False,
 ) -> StartedCompletion:
-    moment = now()
+    """With `at_once` the message that is new is stored with the completion, in the round trip that commits. Raises
+    IntegrityFailed where that can't be."""
     scope: dict[str, Any] = {"user_id": request.user_id, "conversation_id": request.conversation_id}
     drafts: Sequence[Any] = ()
     if request.attachment_ids:  # before the conversation, as for messages
@@ -375,7 +386,15 @@ def _create(
         raise NotFound("conversation")
     _require_none_running(request, running, running_limit)
     _require_same_path(request, prepared, leaf_id=locked[0][0])
-    parent = prepared.parent
+    completion = _started(request, prepared, worker_id)
+    if at_once:
+        parent = messages.append_last_and_commit(
+            **scope,
+            **prepared.message,
+            words=prepared.words,
+            last=lambda message_id: _insertion_of(replace(completion, parent={"id": message_id})),
+        )
+        return replace(completion, parent=parent)
     if request.content is not None:
         parent = messages.append_message(
             **scope,
@@ -383,19 +402,31 @@ def _create(
             words=prepared.words,
             file_hashes=[draft.sha256 for draft in drafts],
         )
+        completion = replace(completion, parent=parent)
         if drafts:
             attachments.attach_drafts(user_id=request.user_id, message_id=parent["id"], drafts=drafts)
-    assert parent is not None  # noqa: S101 - without content _find_parent found one  # nosec
+    insert, parameters = _insertion_of(completion)
+    statements.execute_at_end(insert, **parameters)
+    return completion
+
+
+def _insertion_of(completion: StartedCompletion) -> Call:
+    return _INSERT, named_new(completion.to_row())
+
+
+def _started(request: CompletionRequest, prepared: Prepared, worker_id: str) -> StartedCompletion:
+    """The completion, which answers the message that was prepared, or one that is to be appended."""
     context = prepared.context
-    completion = StartedCompletion(
-        **scope,
+    return StartedCompletion(
+        user_id=request.user_id,
+        conversation_id=request.conversation_id,
         id=new_id(),
         branch_id=request.parent_id,
         message_id=new_id(),
         provider_id=request.provider_id,
         model=prepared.model,
         worker_id=worker_id,
-        created_at=moment,
+        created_at=now(),
         prompt_tokens=context.tokens,
         omitted_messages=context.omitted,
         omitted_attachments=context.omissions,
@@ -403,12 +434,10 @@ def _create(
         endpoint=prepared.endpoint,
         settings_version=prepared.access.settings_version,
         request=prepared.request,
-        parent=parent,
+        parent=prepared.parent or {},
         asked=request.asked,
         kept_as=request.kept_as,
     )
-    statements.execute_at_end(_INSERT, **named_new(completion.to_row()))
-    return completion
 
 
 def _repair_and_commit(request: CompletionRequest) -> None:

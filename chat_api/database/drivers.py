@@ -39,8 +39,8 @@ class Connection(Protocol):
     def begin(self) -> None:
         """Begin a transaction that may write."""
 
-    def end(self, last: tuple[str, Row] | None) -> None:
-        """Run the last statement, which has no rows, and commit."""
+    def end(self, last: Sequence[tuple[str, Row]]) -> list[list[Row]]:
+        """Run the last statements, commit, and return the rows of each."""
 
     def rollback(self) -> None:
         """Roll back."""
@@ -76,9 +76,7 @@ class CursorConnection:
         self, calls: Sequence[tuple[str, Row]], *, is_distributed: bool = False
     ) -> list[list[Row]]:
         self.begin()
-        rows = self.fetch_all(calls)
-        self.end(None)
-        return rows
+        return self.end(calls)
 
     def run_apart(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row] | Exception]:
         outcomes: list[list[Row] | Exception] = []
@@ -108,10 +106,10 @@ class CursorConnection:
         """SQLite takes its write lock here."""
         self.execute("BEGIN IMMEDIATE")
 
-    def end(self, last: tuple[str, Row] | None) -> None:
-        if last is not None:
-            self.execute(*last)
+    def end(self, last: Sequence[tuple[str, Row]]) -> list[list[Row]]:
+        rows = self.fetch_all(last)
         self.execute("COMMIT")
+        return rows
 
     def rollback(self) -> None:
         self.execute("ROLLBACK")

@@ -171,7 +171,7 @@ class GroupCommit:
         try:
             for sql, arguments in group.before_commit:
                 group.connection.execute(sql, arguments)
-            group.connection.end(None)
+            group.connection.end(())
         except driver_errors() as error:
             self._fail(group, error)
         except BaseException as error:

@@ -121,13 +121,14 @@ class PreparedConnection:
     def begin(self) -> None:
         self._begins = True
 
-    def end(self, last: tuple[str, Row] | None) -> None:
-        if last is not None:
-            self._run_together([last, ("COMMIT", ())])
-        elif self._begins:
+    def end(self, last: Sequence[tuple[str, Row]]) -> list[list[Row]]:
+        if last:
+            return [self._rows(result) for result in self._run_together([*last, ("COMMIT", ())])[:-1]]
+        if self._begins:
             self._begins = False
         else:
             self._run("COMMIT", ())
+        return []
 
     def rollback(self) -> None:
         if self._begins:

@@ -131,6 +131,14 @@ def read_each(calls: Sequence[Call]) -> list[list[Row] | Exception]:
     return _pool().run_apart(calls)
 
 
+def end_pipelined_and_commit(*calls: Call) -> list[list[Row]]:
+    """Run the last statements of this thread's transaction block and commit; on Postgres in one round trip.
+
+    What follows in the block is outside of the transaction. Raises RuntimeError where there is no such block.
+    """
+    return _pool().end_pipelined_and_commit(calls)
+
+
 def write_together_and_commit(write: Callable[[], Result]) -> Result:
     """Run a short write as a transaction of its own, on SQLite together with those that wait (`batches.py`).
 
@@ -388,6 +396,17 @@ class StatementPool:
         self._give_back(connection)
         return rows
 
+    def end_pipelined_and_commit(self, calls: Sequence[Call]) -> list[list[Row]]:
+        """The last statements of this thread's transaction, on Postgres."""
+        state = self._in_transaction
+        if not self.is_postgres or not self.is_in_transaction:
+            raise RuntimeError("There is no transaction of compiled statements to end.")
+        ready = self._prepared(calls)
+        with _errors_translated(*(statement for statement, _ in calls)):
+            rows: list[list[Row]] = state.connection.end(ready)
+        state.connection, state.has_ended = None, True
+        return rows
+
     def write_together_and_commit(self, write: Callable[[], Result]) -> Result:
         """A short write that is a transaction by itself."""
         if self.is_in_transaction or _session_connection() is not None:
@@ -478,7 +497,7 @@ class StatementPool:
     def transaction(self) -> Iterator[None]:
         state = self._in_transaction
         with _errors_translated(), self._transaction_on_connection() as connection:
-            state.connection, state.last = connection, None
+            state.connection, state.last, state.has_ended = connection, None, False
             try:
                 yield
             finally:
@@ -499,9 +518,10 @@ class StatementPool:
         try:
             connection.begin()
             yield connection
-            statement, last = self._in_transaction.last or (None, None)
-            with _errors_translated(*([statement] if statement else [])):
-                connection.end(last)
+            if not self._in_transaction.has_ended:
+                statement, last = self._in_transaction.last or (None, None)
+                with _errors_translated(*([statement] if statement else [])):
+                    connection.end([last] if last else ())
         except ApiError as refusal:  # a rule of ours, such as a 404: nothing is wrong with the connection
             if isinstance(refusal, Unavailable) or not _rolled_back(connection):
                 self._discard(connection)

@@ -7,7 +7,7 @@ is read from the environment, and only a reused connection that turns out to be 
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -79,23 +79,23 @@ class Gate:
         cancel_token: CancelToken,
         limits: Limits,
         deadline: float | None = None,
+        on_sent: Callable[[], object] = lambda: None,
     ) -> "Response":
         """Send a request and wait for the head of the response; the caller reads and closes it.
 
         `deadline` (in `time.monotonic` seconds) is when the body must have been read, by default now plus
-        `limits.total_s`. Raises EgressError.
+        `limits.total_s`. `on_sent` is called when all is sent. Raises EgressError.
         """
         origin, target = self._policy.check_url(request.url)
         message = self._message(request, origin, target)
         if deadline is None:
             deadline = time.monotonic() + limits.total_s
         if (kept := self._take_idle(origin)) is not None:
-            response = self._exchange(kept, message, cancel_token, limits, deadline)
+            response = self._exchange(kept, message, cancel_token, limits, deadline, on_sent)
             if response is not None:
                 return response
-        response = self._exchange(
-            self._connect(origin, cancel_token, limits), message, cancel_token, limits, deadline
-        )
+        connection = self._connect(origin, cancel_token, limits)
+        response = self._exchange(connection, message, cancel_token, limits, deadline, on_sent)
         if response is None:  # a new connection never gives None
             raise Unreachable("The connection to the provider broke.")
         return response
@@ -114,6 +114,7 @@ class Gate:
         cancel_token: CancelToken,
         limits: Limits,
         deadline: float,
+        on_sent: Callable[[], object],
     ) -> "Response | None":
         """Send and read the head; None if a reused connection broke before the first byte of the response."""
         from .response import Response
@@ -129,6 +130,7 @@ class Gate:
             except Unreachable as broken:
                 _read_early_head(response, broken)
             else:
+                on_sent()
                 response.read_head()
             # a tunnel's other end is the provider; without one the proxy itself may answer
             if response.status == 407 and self._proxy and connection.origin.scheme == "http":

@@ -77,15 +77,16 @@ class Client:
         cancel_token: CancelToken,
         *,
         open_file: Callable[[], IO[bytes]] = tempfile.TemporaryFile,
+        on_sent: Callable[[], object] = lambda: None,
     ) -> Iterator[list[Event]]:
         """The reply as it arrives: a list of typed events for each read.
 
         The last list ends with Finish. Raises EgressError if the reply ends in any other way; the events before
         that remain valid. Closing the generator ends the call. `open_file` makes a temporary file for what is too
-        large for memory.
+        large for memory. `on_sent` is called when the request is on its way.
         """
         cancel_token.check()
-        response, corrected = self._request_reply(endpoint, request, cancel_token)
+        response, corrected = self._request_reply(endpoint, request, cancel_token, on_sent)
         names = original_names(request)
         del request  # may take megabytes, which nobody needs while the reply arrives
         try:
@@ -164,7 +165,11 @@ class Client:
         self._gate.close()
 
     def _request_reply(
-        self, endpoint: Endpoint, request: ChatRequest, cancel_token: CancelToken
+        self,
+        endpoint: Endpoint,
+        request: ChatRequest,
+        cancel_token: CancelToken,
+        on_sent: Callable[[], object],
     ) -> tuple["Response", Corrected | None]:
         """A response with status 200, and what it took to get it.
 
@@ -175,7 +180,7 @@ class Client:
         corrections = Corrections()
         while True:
             body = protocol_of(endpoint).request_body(request, endpoint)
-            response = self._send(endpoint, body.fields, cancel_token, deadline)
+            response = self._send(endpoint, body.fields, cancel_token, deadline, on_sent)
             if response.status == 200:
                 return response, corrections.event(body.warnings)
             complaint = _read_complaint(response, cancel_token)
@@ -192,14 +197,21 @@ class Client:
             endpoint = replace(endpoint, options=options)
 
     def _send(
-        self, endpoint: Endpoint, body: Mapping[str, Any], cancel_token: CancelToken, deadline: float
+        self,
+        endpoint: Endpoint,
+        body: Mapping[str, Any],
+        cancel_token: CancelToken,
+        deadline: float,
+        on_sent: Callable[[], object],
     ) -> "Response":
         """Send one request. Without a stream nothing comes before the whole reply is written."""
         limits = self._limits
         if not body["stream"]:
             limits = replace(limits, first_byte_s=limits.total_s)
         sent = _request_of(endpoint, endpoint.api_key, body)
-        return self._gate.send(sent, cancel_token=cancel_token, limits=limits, deadline=deadline)
+        return self._gate.send(
+            sent, cancel_token=cancel_token, limits=limits, deadline=deadline, on_sent=on_sent
+        )
 
     def _events(
         self, endpoint: Endpoint, response: "Response", open_file: Callable[[], IO[bytes]]

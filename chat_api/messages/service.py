@@ -18,7 +18,7 @@ from ..database.id_lists import ids_value, select_listed
 from ..database.parameters import CONVERSATION_ID, MESSAGE_ID, ROW_LIMIT, USER_ID, given, named_new, new
 from ..database.projection import Projection
 from ..database.session import db
-from ..database.statements import Statement
+from ..database.statements import Call, Statement
 from ..errors import NotFound
 from ..search_index import updates as index_updates
 from ..search_index import writer as index_writer
@@ -196,6 +196,26 @@ def append_message_and_commit(
     if appended is None:
         with statements.transaction():
             appended = _append_repaired(append, scope, values, words)
+    return _appended(scope, values, appended)
+
+
+def append_last_and_commit(
+    *, user_id: str, conversation_id: str, words: Words, last: Callable[[str], Call], **fields: Any
+) -> dict[str, Any]:
+    """On Postgres: append a message at the end of the active path of a conversation that the transaction block has
+    locked, run the statement that `last` makes of its id, and commit; all in one round trip.
+
+    `last` must be one that the database refuses where no message was appended, as of a conversation that needs a
+    repair first. Raises IntegrityFailed then.
+    """
+    scope = {"user_id": user_id, "conversation_id": conversation_id}
+    values = _values(fields)
+    call = last(values["id"])
+    appended = _append_on_postgres(
+        scope, values, words, lambda *calls: statements.end_pipelined_and_commit(*calls, call)
+    )
+    if appended is None:
+        raise RuntimeError("A statement was run for a message that is not there.")
     return _appended(scope, values, appended)
 
 

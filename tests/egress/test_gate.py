@@ -220,6 +220,28 @@ def test_url_is_read(url: str, origin: tuple[str, str, int], target: str) -> Non
     assert ((found.scheme, found.host, found.port), found_target) == (origin, target)
 
 
+def test_caller_is_told_when_all_is_sent_and_before_anything_comes_back(make_gate: GateMaker) -> None:
+    sent = threading.Event()
+
+    def answer_when_told(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(65536)
+            if sent.wait(5):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer_when_told, args=(server,))
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        gate = make_gate(allow_loopback=True)
+        request = HttpRequest("GET", url, {"Accept": "*/*"})
+        response = gate.send(request, cancel_token=CancelToken(), limits=LIMITS, on_sent=sent.set)
+        assert response.status == 200
+        response.close()
+        thread.join()
+
+
 def test_loopback_is_closed_by_default(make_gate: GateMaker, provider: ScriptedProvider) -> None:
     for url in (f"http://127.0.0.1:{provider.port}/", f"https://127.0.0.1:{provider.port}/"):
         with pytest.raises(Blocked):
