@@ -1,8 +1,12 @@
 """Long writes on SQLite leave half of the time to other writers."""
 
+import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -50,3 +54,30 @@ def test_times_are_written_as_their_format_says(app: Flask) -> None:
     ):
         assert time_text(moment) == moment.astimezone(UTC).strftime(TIME_FORMAT)
     assert time_text(None) is None
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True, scope="session")
+def test_what_long_writes_commit_is_moved_to_the_database_in_their_rests(app: Flask, tmp_path: Path) -> None:
+    """And does not stay in the log until some commit finds it too long, which would be as slow as many."""
+
+    def steps() -> Iterator[None]:
+        for number in range(bulk.CHECKPOINTS_FROM + 2):
+            db.session.execute(sa.text(f"CREATE TABLE filled_{number} (value TEXT)"))
+            yield
+
+    def moved() -> int:
+        copy = shutil.copy(str(db.engine.url.database), tmp_path)  # without its log
+        with closing(sqlite3.connect(copy)) as connection:
+            found = connection.execute("SELECT count(*) FROM sqlite_schema WHERE name LIKE 'filled_%'")
+            return int(found.fetchone()[0])
+
+    with app.app_context():
+        seen = []
+        for _ in bulk.with_rests(steps()):
+            db.session.commit()
+            seen.append(moved())
+        seen.append(moved())
+        for number in range(bulk.CHECKPOINTS_FROM + 2):
+            db.session.execute(sa.text(f"DROP TABLE filled_{number}"))
+        db.session.commit()
+    assert seen == [0] * bulk.CHECKPOINTS_FROM + [*range(bulk.CHECKPOINTS_FROM, bulk.CHECKPOINTS_FROM + 3)]
