@@ -1,5 +1,6 @@
 """What a file is, by its content. What a client claims is only compared with that."""
 
+import codecs
 import re
 from mimetypes import guess_type
 
@@ -174,9 +175,9 @@ def _is_text(head: bytes) -> bool:
     if head.translate(None, _CONTROLS) != head:
         return False
     try:
-        head.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return error.start >= len(head) - 3  # a character that the head cuts
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # the head may end within a character
+    except UnicodeDecodeError:
+        return False
     return True
 
 

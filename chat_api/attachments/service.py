@@ -119,10 +119,10 @@ def create_upload(
             purpose=purpose,
             lifetime=lifetime,
         )
-        attachment = _draft_as_json(draft, kept.upload.file_type)
+        attachment = _draft_as_json(draft, kept.file_type)
     else:
         QUOTAS.require_room(1, user_id=user_id)
-        label = {"file_type": kept.upload.file_type, "file_path": path_of(attachment_id=attachment_id)}
+        label = {"file_type": kept.file_type, "file_path": path_of(attachment_id=attachment_id)}
         attachment = _as_json(_attach(user_id, message_id, attachment_id, **label))
         add_contents(user_id=user_id, rows=[(attachment_id, message_id, file_id, file_name)])
     return attachment | _content_as_json(file_name, kept.upload.size_bytes, kept.upload.sha256), file_id

@@ -17,10 +17,13 @@ from ..database.dialect import is_postgres
 from ..database.parameters import USER_ID, given
 from ..database.session import db
 from ..database.statements import Statement
+from ..documents.extraction import kind_of
 from ..errors import Unavailable
 from ..storage import Incoming
 from .models import AttachmentDraft, AttachmentFile, FileRelease, StoredFile
 from .store import name_of, storage
+
+UNKNOWN = "application/octet-stream"
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +42,22 @@ class Kept(NamedTuple):
     file_id: str
     is_known: bool
     upload: Upload
+    known_type: str = ""  # what the row says that there is
+
+    @property
+    def file_type(self) -> str:
+        """What the row says at the end: content may be a text of several types, and the last upload decides, unless
+        it knows nothing."""
+        return (
+            self.known_type if self.known_type and self.upload.file_type == UNKNOWN else self.upload.file_type
+        )
 
 
 # -- storing -------------------------------------------------------------------------------------------------
 
 
 _FIND = Statement(
-    sa.select(StoredFile.id).where(
+    sa.select(StoredFile.id, StoredFile.file_type).where(
         StoredFile.user_id == USER_ID, StoredFile.sha256 == given("sha256", sa.String())
     )
 )
@@ -65,7 +77,7 @@ def keep_bytes(*, user_id: str, incoming: Incoming, upload: Upload) -> Kept:
     name = name_of(user_id, file_id)
     if row is None or storage().size_of(name) != upload.size_bytes:  # lost bytes come back with an upload
         storage().put(name, incoming)
-    return Kept(file_id, row is not None, upload)
+    return Kept(file_id, row is not None, upload, row[1] if row else "")
 
 
 def find_kept(*, user_id: str, sha256: str) -> Kept | None:
@@ -75,7 +87,7 @@ def find_kept(*, user_id: str, sha256: str) -> Kept | None:
         return None
     file_id, size_bytes, file_type = str(row[0]), row[1], row[2]
     is_there = storage().size_of(name_of(user_id, file_id)) == size_bytes
-    return Kept(file_id, True, Upload(sha256, size_bytes, file_type)) if is_there else None
+    return Kept(file_id, True, Upload(sha256, size_bytes, file_type), file_type) if is_there else None
 
 
 def store_file(*, user_id: str, kept: Kept) -> str:
@@ -85,7 +97,8 @@ def store_file(*, user_id: str, kept: Kept) -> str:
     """
     if kept.is_known:
         touch = sa.update(StoredFile).where(StoredFile.user_id == user_id, StoredFile.id == kept.file_id)
-        found = db.session.scalar(touch.values(last_used_at=now()).returning(StoredFile.id))
+        changes = {"last_used_at": now(), **_changed_type(kept)}
+        found = db.session.scalar(touch.values(changes).returning(StoredFile.id))
         if found is None:
             raise Unavailable("This content was being deleted while it was sent; send it again.")
         return str(found)
@@ -93,9 +106,17 @@ def store_file(*, user_id: str, kept: Kept) -> str:
     moment = now()
     values = {"user_id": user_id, "id": kept.file_id, "created_at": moment, "last_used_at": moment}
     upsert = insert.values(**values, **kept.upload._asdict()).on_conflict_do_update(
-        index_elements=["user_id", "sha256"], set_={"last_used_at": moment}
+        index_elements=["user_id", "sha256"], set_={"last_used_at": moment, "file_type": kept.file_type}
     )
     return str(db.session.scalar(upsert.returning(StoredFile.id)))
+
+
+def _changed_type(kept: Kept) -> dict[str, Any]:
+    """The columns that change where content has another type than it had; its text may be extracted only now."""
+    if kept.file_type == kept.known_type:
+        return {}
+    had_text = kind_of(kept.known_type) is not None
+    return {"file_type": kept.file_type} | ({} if had_text else {"text_state": None, "text_attempts": 0})
 
 
 def discard_bytes(*, user_id: str, kept: Kept, file_id: str | None = None) -> None:

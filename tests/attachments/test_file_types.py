@@ -139,7 +139,9 @@ def test_text_in_an_older_encoding_is_text_where_it_is_called_so(
 def test_older_encodings_hide_no_markup() -> None:
     with pytest.raises(OtherContent):
         type_of(b"<script>1</script>\xe4", claimed="text/plain")
-    assert type_of(GERMAN.encode("cp1252")) == "application/octet-stream"
+    for text in (GERMAN, "Größe"):
+        assert type_of(text.encode("cp1252")) == "application/octet-stream"
+    assert type_of("Größe €".encode()[:-1]) == "text/plain"  # as where the beginning of a file ends
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,11 @@ import io
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from flask import Flask
 
+from chat_api.database.session import db
+from chat_api.files.models import StoredFile
 from tests.completions.chat import run_sql
 from tests.conftest import serving, user_maker
 from tests.support.api import Api
@@ -73,6 +76,35 @@ def test_repeated_upload_with_a_key_is_one_attachment(app: Flask, ada: Api) -> N
         assert_problem(upload(ada, headers=key, **other), 422)
     assert_problem(upload(ada, headers={"Idempotency-Key": ""}), 400, "Idempotency-Key")
     assert len(names_of(app, ada)) == 1
+
+
+def test_the_last_upload_says_what_kind_of_text_equal_content_is(ada: Api) -> None:
+    conversation_id = ada.conversation()["id"]
+    for name, kind in (("a.txt", "text/plain"), ("a.csv", "text/csv"), ("a", "text/plain")):
+        attachment = uploaded(ada, b"a;b", name=name, claimed="")
+        assert attachment["file_type"] == kind
+        assert ada.get(f"/chat/attachments/{attachment['id']}").get_json() == attachment
+        ada.message(conversation_id, "Hello", attachment_ids=[attachment["id"]])
+        assert ada.get(f"/chat/attachments/{attachment['id']}").get_json()["file_type"] == kind
+
+
+def test_content_that_is_a_text_after_all_has_its_text_extracted(app: Flask, ada: Api) -> None:
+    content = "Größe".encode("cp1252")
+    path = f"/chat/attachments/{uploaded(ada, content, name='a', claimed='')['id']}/text"
+    with app.app_context():
+        db.session.execute(
+            sa.update(StoredFile).where(StoredFile.user_id == ada.user_id).values(text_state="none")
+        )
+        db.session.commit()
+    assert_problem(ada.get(path), 404)
+    attachment = uploaded(ada, content, name="a.csv", claimed="")
+    assert attachment["file_type"] == "text/csv"
+    assert assert_problem(ada.get(path), 409)["code"] == "text_not_ready"
+    again = uploaded(
+        ada, content, name="a", claimed=""
+    )  # nothing is known of it now, and nothing is forgotten
+    assert again["file_type"] == "text/csv"
+    assert ada.get(f"/chat/attachments/{again['id']}").get_json() == again
 
 
 def test_bytes_of_a_user_are_limited_and_equal_ones_count_once(
