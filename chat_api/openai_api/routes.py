@@ -41,7 +41,7 @@ from .model_names import Target, asked, resolve
 from .paths import MergedSlashes
 from .responses import routes as responses
 from .retrying import PATIENCE_S, attach_or_start_and_commit
-from .starting import IN_CONVERSATION, ON_DISCONNECT, conversation_of, start_once
+from .starting import IN_CONVERSATION, ON_DISCONNECT, conversation_of, fingerprint_of, start_once
 from .stored_chats import routes as stored_chats
 from .stored_chats.objects import asked_text
 
@@ -125,7 +125,7 @@ def create_chat_completion() -> Response:
         is_stored = chat_requests.flag_of(body, "store", current_app.config["CHAT_COMPLETIONS_STORE"])
         has_usage = chat_requests.wants_usage(body)
         name, turn = _turn(user_id, body, attempt)
-        fingerprint = {**body}
+        fingerprint = fingerprint_of(body)
         del body
     cancels = request.headers.get(ON_DISCONNECT, "continue" if has_key() else "cancel") == "cancel"
     cancels = cancels or not is_stored  # nobody could read it any more

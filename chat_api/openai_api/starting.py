@@ -1,5 +1,8 @@
 """What the views of this dialect's completions do alike: start the reply of a turn, wherever it belongs."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from ..completions import answering
 from ..completions import service as completions
 from ..completions.run import Run
@@ -10,6 +13,13 @@ from .errors import locked
 
 IN_CONVERSATION = "X-Conversation-Id"
 ON_DISCONNECT = "X-On-Disconnect"
+# how an answer is sent, not what it says: a request with the key of another one may have it in another way
+WAYS = ("stream", "stream_options")
+
+
+def fingerprint_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What an Idempotency-Key stands for, of a body."""
+    return {name: value for name, value in body.items() if name not in WAYS}
 
 
 def start_once(turn: Turn, body: dict[str, object]) -> answering.Started:

@@ -369,6 +369,8 @@ def test_an_idempotency_key_has_one_reply(door: Door) -> None:
     again = door.ask(user("Hi"), headers=headers)
     assert first.get_json() == again.get_json()
     assert again.headers["Idempotency-Replayed"] == "true"
+    [*_, last, _] = door.chunks(user("Hi"), headers=headers, stream_options={"include_usage": True})
+    assert (last["id"], last["choices"][0]["finish_reason"]) == (first.get_json()["id"], "stop")
     assert len(door.sent) == len(door.conversations()) == 1
     refused(door.ask(user("Other"), headers=headers), 422, "idempotency_key_reused")
 

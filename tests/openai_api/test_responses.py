@@ -470,6 +470,7 @@ def test_an_idempotency_key_has_one_response(door: Asking) -> None:
     first, again = (door.create("Hi", headers=headers) for _ in range(2))
     assert first.get_json() == again.get_json()
     assert again.headers["Idempotency-Replayed"] == "true"
+    assert door.stream("Hi", headers=headers)[-1]["response"]["id"] == first.get_json()["id"]
     assert len(door.sent) == 1
     refused(door.create("Other", headers=headers), 422, "idempotency_key_reused")
     refused(door.create("Hi", headers=headers, store=False), 400, "unsupported_parameter", "store")

@@ -17,6 +17,7 @@ from ..compactions import open_summary
 from ..errors import RequestRefused, unknown_conversation
 from ..items_in import drafts_of, references_in
 from ..model_names import resolve
+from ..starting import fingerprint_of
 from ..stored_items import find_items
 from .finding import find_response
 from .objects import asked_text
@@ -68,7 +69,7 @@ def asked_for(user_id: str, body: dict[str, Any], attempt: Attempt | None = None
         goes_back=True,
         check=_require_room if wanted.is_whole else None,
     )
-    return Asked(wanted, turn, {**body})
+    return Asked(wanted, turn, fingerprint_of(body))
 
 
 def _parameters(wanted: ResponseRequest, choice: Choice) -> Mapping[str, Any]:
