@@ -50,7 +50,7 @@ def completion_object(
                 "index": 0,
                 "message": said,
                 "logprobs": None,
-                "finish_reason": _finish_reason(completion["finish_reason"]),
+                "finish_reason": _finish_reason(completion),
             }
         ],
         "usage": _usage(completion["usage"]),
@@ -98,7 +98,7 @@ class ChatChunks(Encoding):
         """The last chunks; of a reply that was broken off the error, after which nothing comes."""
         if (problem := stored.problem) is not None:
             return _error(problem["status"], problem["code"], problem["detail"])
-        reason = _finish_reason(stored.row["finish_reason"])
+        reason = _finish_reason(stored.row)
         last = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": reason}
         frames = _frame({**self._head, "choices": [last], **self._end})
         if self._has_usage:
@@ -159,9 +159,13 @@ def _call(call: Mapping[str, str]) -> dict[str, Any]:
     return {"id": call["id"], "type": "function", "function": function}
 
 
-def _finish_reason(reason: str | None) -> str:
-    """Of a reply that was cancelled the text is whole as far as it goes, and the dialect has no word for it."""
-    return reason if reason in ("stop", "length", "tool_calls", "content_filter") else "stop"
+def _finish_reason(completion: Mapping[str, Any]) -> str:
+    """Why a reply ended. For one that was broken off the dialect has no better word than that there would be more;
+    of one that was cancelled the text is whole as far as it goes."""
+    reason: str | None = completion["finish_reason"]
+    if reason in ("stop", "length", "tool_calls", "content_filter"):
+        return reason
+    return "length" if completion["status"] == "incomplete" else "stop"
 
 
 def _usage(usage: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -269,6 +269,9 @@ def test_an_unfinished_answer_that_is_not_streamed_is_an_answer(door: Door) -> N
     door.script(openai_stream("So ", "far", BREAK))
     answer = door.answered(user("Hi"))
     assert answer["choices"][0]["message"]["content"] == "So far"
+    assert answer["choices"][0]["finish_reason"] == "length"  # there would have been more
+    stored = door.api.get(f"{COMPLETIONS}/{answer['id']}").get_json()
+    assert stored["choices"] == answer["choices"]
 
 
 def test_the_client_leaves(door: Door) -> None:
