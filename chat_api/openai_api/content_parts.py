@@ -119,7 +119,11 @@ def _recording(part: Mapping[str, Any], where: str) -> File:
         raise RequestRefused(
             f"{where}.format must be one of {', '.join(RECORDINGS)}.", param=f"{where}.format"
         )
-    return _inline(_base64(given.get("data"), f"{where}.data"), f"{where}.data", claimed, "")
+    at = f"{where}.data"
+    file = _inline(_base64(given.get("data"), at), at, claimed, "")
+    if not file.file_type.startswith(("audio/", "video/", "application/octet-stream")):
+        raise RequestRefused(f"{at}: the content is no recording but {file.file_type}.", param=at)
+    return file
 
 
 def _file(part: Mapping[str, Any], where: str) -> File:

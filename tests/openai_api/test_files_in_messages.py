@@ -231,6 +231,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no comma": ({"type": "image_url", "image_url": {"url": "data:image/png;base64"}}, "image_url.url"),
     "umlaut": ({"type": "image_url", "image_url": {"url": "data:image/png;base64,ä"}}, "image_url.url"),
     "format": ({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "ogg"}}, "input_audio.format"),
+    "no sound": (spoken(b"some text"), "input_audio.data"),
     "no data": ({"type": "input_audio", "input_audio": {"format": "wav"}}, "input_audio.data"),
     "no file": ({"type": "file"}, "file.file_data"),
     "file link": ({"type": "input_file", "file_url": "https://x.example/a.pdf"}, "file_url"),
