@@ -34,7 +34,14 @@ def receive_once(*, fields_of: FieldsOf, respond: Respond, takes_others: bool = 
         release_request_slot()
         end_reads()
         with received_form(takes_others=takes_others) as form:
+            _require_still_valid()
             return _store(user_id, form, fields_of(form.fields), respond)
+
+
+def _require_still_valid() -> None:
+    """A client may take an hour to send a file: raises InvalidToken (401) where its token was revoked meanwhile."""
+    guard.require_valid(guard.caller())
+    end_reads()
 
 
 def _store(user_id: str, form: ReceivedForm, fields: Mapping[str, Any], respond: Respond) -> Response:

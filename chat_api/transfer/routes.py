@@ -95,6 +95,8 @@ def import_all() -> Response:
         release_request_slot()
         end_reads()
         with received_file() as file:
+            guard.require_valid(guard.caller())  # a client may take an hour to send it
+            end_reads()
             with transfer_slots.take(user_id, wait_s=UPLOAD_WAIT_S), stream_slots().take(user_id):
                 upload_slot.release()
                 report, steps = service.import_file(user_id=user_id, file=file)

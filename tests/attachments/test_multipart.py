@@ -1,7 +1,10 @@
 """Forms as no library sends them: names, boundaries, parts and ends that are odd, broken or endless."""
 
 import io
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -178,6 +181,43 @@ def test_pieces_may_end_anywhere(ada: Api, size: int) -> None:
     response = ada.request("POST", "/chat/attachments", content_type=TYPE, environ_overrides=overrides)
     assert response.status_code == 201, response.get_data(as_text=True)
     assert ada.get(response.get_json()["file_path"]).get_data() == content
+
+
+class Interrupted(io.BytesIO):
+    """A body in whose middle something else happens."""
+
+    def __init__(self, body: bytes, then: Callable[[], Any]) -> None:
+        super().__init__(body)
+        self._then: Callable[[], Any] | None = then
+
+    def read(self, size: int | None = -1) -> bytes:
+        then, self._then = self._then, None
+        if then is not None:
+            other = Thread(target=then)  # a request within another one would share its context
+            other.start()
+            other.join()
+        return super().read(size)
+
+
+@pytest.mark.parametrize("path", ["/chat/attachments", "/v1/files", "/chat/import"])
+@pytest.mark.parametrize("ends", ["login", "token"])
+def test_a_file_whose_sender_was_revoked_meanwhile_is_refused(
+    app: Flask, make_user: Callable[..., Api], path: str, ends: str
+) -> None:
+    user = sender = make_user()
+    end = partial(user.post, "/auth/logout", {})
+    if ends == "token":
+        made = user.made("/auth/tokens", {"name": "script"})
+        sender = Api(app, made["token"])
+        end = partial(user.delete, f"/auth/tokens/{made['id']}")
+    extra = (
+        part(b'Content-Disposition: form-data; name="purpose"', b"user_data") if path == "/v1/files" else b""
+    )
+    body = extra + form(part(FILE))
+    overrides = {"CONTENT_TYPE": TYPE, "wsgi.input": Interrupted(body, end), "CONTENT_LENGTH": str(len(body))}
+    response = sender.request("POST", path, content_type=TYPE, environ_overrides=overrides)
+    assert response.status_code == 401
+    assert (names_of(app, user), incoming(app)) == (set(), [])
 
 
 @pytest.mark.parametrize("announced", [10**12, 10**6])
