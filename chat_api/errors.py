@@ -226,7 +226,9 @@ class NotSentAsJson(ApiError):
     status, code = 415, "unsupported_media_type"
 
     def __init__(self) -> None:
-        super().__init__("Send the body as JSON in UTF-8, with Content-Type: application/json.")
+        super().__init__(
+            "Send the body as JSON in UTF-8, with Content-Type: application/json and without a Content-Encoding."
+        )
 
 
 class RangeNotSatisfiable(ApiError):

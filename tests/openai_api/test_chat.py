@@ -432,6 +432,8 @@ def test_errors_of_the_framework(door: Door, stranger: Api) -> None:
     assert "POST" in response.headers["Allow"]
     refused(door.api.post(COMPLETIONS, data=b"{", content_type="application/json"), 400, "invalid_input")
     refused(door.api.post(COMPLETIONS, data=b"x", content_type="text/plain"), 415, "unsupported_media_type")
+    packed = door.ask(user("Hi"), headers={"Content-Encoding": "gzip"})
+    assert "Content-Encoding" in refused(packed, 415, "unsupported_media_type")["message"]
 
 
 def test_a_personal_access_token_and_a_slash(door: Door) -> None:
