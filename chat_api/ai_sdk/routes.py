@@ -62,7 +62,7 @@ def init_app(app: Flask) -> None:
 def send_ui_message() -> Response:
     """Answer a message, or results of tools, or answer again, as a UI message stream."""
     user_id = guard.caller().user_id
-    with json_object(is_small=False, may_have_files=True) as body:
+    with json_object(is_small=False, may_have_files=True, mends_text=True) as body:
         sent = read_request(body)
         fingerprint = {**body}
         del body

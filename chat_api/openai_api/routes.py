@@ -120,7 +120,7 @@ def create_chat_completion() -> Response:
     """Answer messages, streamed or as a whole; see docs/openai.md."""
     user_id = guard.caller().user_id
     attempt = attempt_of_request()
-    with json_object(is_small=False, may_have_files=True, note=attempt.note_body) as body:
+    with json_object(is_small=False, may_have_files=True, note=attempt.note_body, mends_text=True) as body:
         is_streamed = chat_requests.flag_of(body, "stream", False)
         is_stored = chat_requests.flag_of(body, "store", current_app.config["CHAT_COMPLETIONS_STORE"])
         has_usage = chat_requests.wants_usage(body)

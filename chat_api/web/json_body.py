@@ -6,6 +6,7 @@ RFC 8259 leaves duplicate names undefined (section 4), so they are refused; NaN 
 
 import codecs
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ MAX_DIGITS = 400  # of an integer: the largest float has 309, and the time to co
 SHORT_FIELD_CHARACTERS = 64  # of an id, a word of a list, a number
 LONGEST_ESCAPE = 12  # bytes of a character beyond the Basic Multilingual Plane, as two \uXXXX
 LONGEST_ESCAPE_OF_BYTE = 6  # bytes that one byte of text may take: \u0001
+
+UNSTORABLE = re.compile("[\\x00\\ud800-\\udfff]")
 
 _one_large_body = threading.Lock()
 
@@ -61,11 +64,12 @@ def json_object(
     may_have_files: bool = False,
     max_values: int = MAX_VALUES,
     note: Callable[[bytes], None] | None = None,
+    mends_text: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """The request's body as an object. While the block loads it, this process has no other large one in memory.
 
     `may_have_files` gives room for files in Base64. `max_values` are the names and values that it may have. `note` is
-    given the body as it was sent.
+    given the body as it was sent. With `mends_text` U+FFFD stands for what can't be stored of texts.
 
     Raises NotSentAsJson (415), PayloadTooLarge (413, before more than the limit is read) and InvalidInput (400).
     """
@@ -77,21 +81,23 @@ def json_object(
         limit = max(limit, current_app.config["MAX_INLINE_BODY_BYTES"])
     body = receive_body(min(SMALL_BODY_BYTES, limit) if is_small else limit)
     if isinstance(body, bytes):
-        yield _parsed_object(body, max_values, note)
+        yield _parsed_object(body, max_values, note, mends_text)
         return
     with body:
         with waiting_for_client():  # without a slot, which the others need that don't wait
             _one_large_body.acquire()
         try:
-            yield _parsed_object(body.read(), max_values, note)
+            yield _parsed_object(body.read(), max_values, note, mends_text)
         finally:
             _one_large_body.release()
 
 
-def _parsed_object(raw: bytes, max_values: int, note: Callable[[bytes], None] | None) -> dict[str, Any]:
+def _parsed_object(
+    raw: bytes, max_values: int, note: Callable[[bytes], None] | None, mends_text: bool
+) -> dict[str, Any]:
     if note is not None:
         note(raw)
-    value = parse_json(raw, max_values)
+    value = parse_json(raw, max_values, mends_text=mends_text)
     if not isinstance(value, dict):
         raise InvalidInput(detail="The body must be a JSON object.")
     return value
@@ -110,7 +116,7 @@ def _require_json() -> None:
         raise NotSentAsJson()
 
 
-def parse_json(raw: bytes, max_values: int = MAX_VALUES) -> Any:
+def parse_json(raw: bytes, max_values: int = MAX_VALUES, *, mends_text: bool = False) -> Any:
     """Parse strictly. Raises InvalidInput, with line and column of the error where there are any."""
     raw = raw.removeprefix(codecs.BOM_UTF8)  # some editors and Windows tools write one; RFC 8259 section 8.1
     if has_more_values(raw, max_values + 1, separators=BEFORE_NAMES_AND_VALUES):
@@ -127,6 +133,8 @@ def parse_json(raw: bytes, max_values: int = MAX_VALUES) -> Any:
     except _Refused as error:
         raise InvalidInput(detail=str(error)) from None
     if b"\\u" in raw:  # the only way for NUL and lone surrogates to come in: as escapes
+        if mends_text:
+            return _with_storable_texts(value)
         _refuse_unstorable_text(value)
     return value
 
@@ -182,6 +190,22 @@ def _check_text(name: str | None, text: str) -> None:
     if name is None:
         raise InvalidInput(detail="A name in the body contains a NUL character or an unpaired surrogate.")
     raise InvalidInput({field_name(name): [message]})
+
+
+def _with_storable_texts(value: Any) -> Any:
+    """The value with U+FFFD for NUL and lone surrogates, in names and values; what is in it is changed in place."""
+    whole = [value]
+    pending: list[Any] = [whole]
+    while pending:  # without recursion: depth is the client's choice
+        outer = pending.pop()
+        for key, item in list(outer.items() if isinstance(outer, dict) else enumerate(outer)):
+            if isinstance(item, dict | list):
+                pending.append(item)
+            elif isinstance(item, str) and not is_storable(item):
+                outer[key] = UNSTORABLE.sub("\ufffd", item)
+            if isinstance(key, str) and not is_storable(key):
+                outer[UNSTORABLE.sub("\ufffd", key)] = outer.pop(key)
+    return whole[0]
 
 
 def is_storable(text: str) -> bool:

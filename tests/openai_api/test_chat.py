@@ -1,12 +1,14 @@
 """POST /v1/chat/completions: what goes to the provider, what comes back, whole and streamed."""
 
 import base64
+import json
 import uuid
 from typing import Any
 
 import orjson
 import pytest
 from flask import Flask
+from werkzeug.test import TestResponse
 
 from tests.completions.chat import wait_for
 from tests.openai_api.door import COMPLETIONS, HEADER, Door, assistant, frames_of, refused, user
@@ -185,6 +187,26 @@ def test_a_cache_key_is_the_providers(ada: Api, provider: ScriptedProvider) -> N
     door.answered(user("Hi"), prompt_cache_key="session-1", prompt_cache_retention="24h")
     assert door.sent[-1].json["prompt_cache_key"] == "session-1"
     refused(door.ask(user("Hi"), prompt_cache_key="k" * 65), 400, "invalid_value", "prompt_cache_key")
+
+
+def test_texts_that_tools_have_cut_are_mended(door: Door) -> None:
+    """Half a character, or a byte of a file, would stay in the history of a program, and all it sends be refused."""
+    call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    broken = [
+        user("Look"),
+        assistant(None, tool_calls=[call]),
+        {"role": "tool", "tool_call_id": "call_1", "content": "CUT"},
+    ]
+
+    def ask(*messages: dict[str, Any]) -> TestResponse:
+        text = json.dumps({"model": door.name, "messages": messages}).replace("CUT", "a\\u0000b \\ud83d")
+        return door.api.post(COMPLETIONS, data=text.encode(), content_type="application/json")
+
+    answer = ask(*broken)
+    assert answer.status_code == 200, answer.get_data(as_text=True)
+    assert door.sent[-1].json["messages"][-1]["content"] == "a\ufffdb \ufffd"
+    again = ask(*broken, answer.get_json()["choices"][0]["message"], user("And now?"))
+    assert again.headers[HEADER] == answer.headers[HEADER]
 
 
 def test_what_clients_put_into_an_object_of_extras(door: Door) -> None:

@@ -64,7 +64,7 @@ def create_openai_conversation() -> Response:
     """Create a conversation, with items or without."""
     user_id = guard.caller().user_id
     attempt = attempt_of_request()
-    with json_object(is_small=False, may_have_files=True, note=attempt.note_body) as body:
+    with json_object(is_small=False, may_have_files=True, note=attempt.note_body, mends_text=True) as body:
         metadata = metadata_of(body)
         drafts = _drafts(user_id, body) if body.get("items") is not None else []
         fingerprint = {**body}
@@ -137,7 +137,7 @@ def create_openai_items(conversation_id: str) -> Response:
     user_id = guard.caller().user_id
     own = {"user_id": user_id, "conversation_id": conversation_id}
     attempt = attempt_of_request()
-    with json_object(is_small=False, may_have_files=True, note=attempt.note_body) as body:
+    with json_object(is_small=False, may_have_files=True, note=attempt.note_body, mends_text=True) as body:
         if body.get("items") is None:
             raise RequestRefused("items is missing.", param="items", code="missing_required_parameter")
         drafts = _drafts(user_id, body)

@@ -61,7 +61,7 @@ def create_response() -> Response:
     """Answer items, streamed, as a whole, or in the background; see docs/openai.md."""
     user_id = guard.caller().user_id
     attempt = attempt_of_request()
-    with json_object(is_small=False, may_have_files=True, note=attempt.note_body) as body:
+    with json_object(is_small=False, may_have_files=True, note=attempt.note_body, mends_text=True) as body:
         asked = asked_for(user_id, body, attempt)
         del body
     wanted = asked.request
@@ -153,7 +153,7 @@ def cancel_response(completion_id: str) -> Response:
 def count_input_tokens() -> Response:
     """Estimate how many tokens the input of a response would have."""
     user_id = guard.caller().user_id
-    with json_object(is_small=False) as body:
+    with json_object(is_small=False, mends_text=True) as body:
         asked = asked_for(user_id, with_model(unstored(body), user_llm_configs.list_choices(user_id=user_id)))
         del body
     return json_response(tokens_object(input_tokens(turn=replace(asked.turn, check=None))))
@@ -163,7 +163,7 @@ def count_input_tokens() -> Response:
 def compact_response() -> Response:
     """Have the model sum up a conversation, for its client to go on with; nothing of it is stored."""
     user_id = guard.caller().user_id
-    with json_object(is_small=False) as body:
+    with json_object(is_small=False, mends_text=True) as body:
         turn = asked_for(user_id, to_compact(body)).turn
         del body
     with stream_slots().take(user_id):
