@@ -98,7 +98,12 @@ def fields_of(answer: Answer) -> dict[str, str]:
     return {name: ", ".join(answer.headers.get_all(name)) for name in names}
 
 
-@pytest.mark.parametrize("name", ["a.bin", "überall.pdf", "page.html", "cat.svg"])
+LONG = "\ufdfa" * 251 + ".bin"  # each is 18 letters in ASCII
+
+
+@pytest.mark.parametrize(
+    "name", ["a.bin", "überall.pdf", "page.html", "cat.svg", pytest.param(LONG, id="long")]
+)
 def test_download_is_the_same_whoever_sends_it(running: Site, plain: Site, name: str) -> None:
     body = {"page.html": b"<!doctype html><script>1</script>", "cat.svg": b"<svg onload='1'/>"}.get(
         name, CONTENT
