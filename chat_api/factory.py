@@ -11,7 +11,7 @@ from config import Config
 from . import errors, extensions, keyring, openapi
 from .ai_sdk import routes as ai_sdk_routes
 from .attachments.routes import blp as attachments
-from .auth import identity_provider, revocations
+from .auth import guard, identity_provider, revocations
 from .auth.routes import blp as account
 from .auth.routes import public_blp as auth
 from .completions import registry
@@ -33,7 +33,7 @@ from .telemetry import logs, metrics, request_log
 from .transfer.routes import blp as transfer
 from .usage.routes import blp as usage
 from .user_llm_configs.routes import blp as user_llm_configs
-from .web import cors, responses, url_converters
+from .web import cors, request_body, responses, url_converters
 from .web.application import Application
 from .web.trusted_proxies import TrustedProxies
 
@@ -101,6 +101,7 @@ def create_app(config: Config | None = None) -> Flask:
         retries,
     ):
         part.init_app(app)
+    app.extensions[request_body.CALLER_CHECK] = guard.require_valid
     openapi.init_app(app, BLUEPRINTS)
     openai_routes.init_app(app)
     ai_sdk_routes.init_app(app)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import IO, Protocol
 
-from flask import g, request
+from flask import current_app, g, request
 
 from ..database.session import db
 from ..errors import InvalidInput, PayloadTooLarge, RequestTimeout
@@ -21,6 +21,9 @@ CHUNK_BYTES = 256 * 1024
 ENDED_EARLY = "The body is shorter than announced; send the request again."
 WAITING_FOR_CLIENT = (
     "chat_api.waiting_for_client"  # key of the WSGI environment: a WaitingForClient of the server
+)
+CALLER_CHECK = (
+    "chat_api.caller_check"  # key of the extensions: raises where its argument, a caller, is none any more
 )
 
 
@@ -47,6 +50,7 @@ def receive_body(limit: int) -> bytes | IO[bytes]:
         file = open_spool_file()
         try:
             size_bytes = copy_body(file, limit)
+            _require_valid_caller()  # a client may take an hour to send it
             file.seek(0)
             if size_bytes > SMALL_BODY_BYTES:
                 return file
@@ -56,6 +60,14 @@ def receive_body(limit: int) -> bytes | IO[bytes]:
             raise
     file.close()
     return raw
+
+
+def _require_valid_caller() -> None:
+    """Raise InvalidToken (401) where the caller's token was revoked since the request began."""
+    caller, check = g.get("caller"), current_app.extensions.get(CALLER_CHECK)
+    if caller is not None and check is not None:
+        check(caller)
+        end_reads()
 
 
 def has_body() -> bool:

@@ -4,7 +4,6 @@ import io
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from werkzeug.test import TestResponse
 
 from chat_api.attachments.uploads import MAX_FORM_BYTES, label_of
 from tests.support.api import Api
+from tests.support.interrupted import Interrupted
 from tests.support.problems import assert_problem
 from tests.support.uploads import PNG, names_of, uploaded
 
@@ -181,22 +181,6 @@ def test_pieces_may_end_anywhere(ada: Api, size: int) -> None:
     response = ada.request("POST", "/chat/attachments", content_type=TYPE, environ_overrides=overrides)
     assert response.status_code == 201, response.get_data(as_text=True)
     assert ada.get(response.get_json()["file_path"]).get_data() == content
-
-
-class Interrupted(io.BytesIO):
-    """A body in whose middle something else happens."""
-
-    def __init__(self, body: bytes, then: Callable[[], Any]) -> None:
-        super().__init__(body)
-        self._then: Callable[[], Any] | None = then
-
-    def read(self, size: int | None = -1) -> bytes:
-        then, self._then = self._then, None
-        if then is not None:
-            other = Thread(target=then)  # a request within another one would share its context
-            other.start()
-            other.join()
-        return super().read(size)
 
 
 @pytest.mark.parametrize("path", ["/chat/attachments", "/v1/files", "/chat/import"])

@@ -3,6 +3,7 @@
 import json
 import re
 import uuid
+from functools import partial
 
 import pytest
 from flask import Flask
@@ -13,6 +14,7 @@ from chat_api.web.request_body import CHUNK_BYTES, SMALL_BODY_BYTES
 from tests.support.api import POSTS, Api
 from tests.support.bad_json import NOT_AS_JSON, NOT_JSON, EndlessBody
 from tests.support.bodies import JSON, MIB, Body, each_post, send_raw
+from tests.support.interrupted import Interrupted
 from tests.support.problems import assert_problem
 
 
@@ -212,3 +214,17 @@ def test_json_may_say_that_it_is_utf_8(user: Api, body_for: Body, content_type: 
 def test_a_byte_order_mark_at_the_beginning_is_skipped(user: Api, body_for: Body) -> None:
     raw = b"\xef\xbb\xbf" + json.dumps(body_for("/chat/conversations")).encode()
     assert send_raw(user, "/chat/conversations", raw).status_code == 201
+
+
+@pytest.mark.parametrize("ends", ["login", "token"])
+def test_a_large_body_whose_sender_was_revoked_meanwhile_is_refused(app: Flask, ada: Api, ends: str) -> None:
+    conversation_id = ada.conversation()["id"]
+    sender, end = ada, partial(ada.post, "/auth/logout", {})
+    if ends == "token":
+        made = ada.made("/auth/tokens", {"name": "script"})
+        sender, end = Api(app, made["token"]), partial(ada.delete, f"/auth/tokens/{made['id']}")
+    message = {"conversation_id": conversation_id, "role": "user", "content": "x" * 2 * SMALL_BODY_BYTES}
+    raw = json.dumps(message).encode()
+    overrides = {"wsgi.input": Interrupted(raw, end), "CONTENT_LENGTH": str(len(raw))}
+    response = sender.request("POST", "/chat/messages", content_type=JSON, environ_overrides=overrides)
+    assert_problem(response, 401)
