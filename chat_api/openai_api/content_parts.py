@@ -172,8 +172,13 @@ def _base64(data: Any, where: str, begin: int = 0) -> Callable[[], bytes]:
 
 
 def _decoded(data: str, begin: int) -> bytes:
-    """The content of a text in Base64, also without padding or with line breaks. Raises ValueError."""
+    """The content of a text in Base64, also without padding, with line breaks, or escaped as in any URL.
+
+    Raises ValueError.
+    """
     raw = data[begin:].encode("ascii")
+    if b"%" in raw:
+        raw = unquote_to_bytes(raw)
     if raw.translate(None, b"\t\n\r ") != raw:
         raw = raw.translate(None, b"\t\n\r ")
     return base64.b64decode(raw + b"=" * (-len(raw) % 4), validate=True)

@@ -5,6 +5,7 @@ import io
 import uuid
 import wave
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from flask import Flask
@@ -95,6 +96,10 @@ def attachments_of(door: Door, message: dict[str, Any]) -> list[dict[str, Any]]:
         {"type": "input_image", "image_url": data_url(RED)},
         picture(media_type="image/jpeg"),  # what it is called is not what it is
         {"type": "image_url", "image_url": {"url": data_url(RED).rstrip("=")}},
+        {
+            "type": "image_url",
+            "image_url": {"url": f"data:image/png;base64,{quote(data_url(RED).partition(',')[2], '')}"},
+        },
     ],
 )
 def test_a_picture_reaches_the_model_byte_by_byte(door: Door, part: dict[str, Any]) -> None:
