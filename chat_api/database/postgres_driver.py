@@ -80,7 +80,8 @@ class PreparedConnection:
         """In one round trip.
 
         What goes out before a synchronization point is one transaction without BEGIN and COMMIT (PostgreSQL
-        documentation, "Pipelining" of the protocol). Citus would let nodes commit the first statement before the others.
+        documentation, "Pipelining" of the protocol). Citus would let nodes commit the first statement before the
+        others.
         """
         if is_distributed:
             results = self._run_together([("BEGIN", ()), *calls, ("COMMIT", ())])[1:-1]
