@@ -22,7 +22,7 @@ from ..database.statements import Call, Statement
 from ..errors import NotFound
 from ..search_index import updates as index_updates
 from ..search_index import writer as index_writer
-from ..search_index.writer import Words, words_of
+from ..search_index.writer import Terms, Words, words_of
 from .active_path import set_active_leaf
 from .chain import digest_of_row
 from .conditions import IN_CONVERSATION, IN_VISIBLE, ON_PATH, THIS_CONVERSATION
@@ -345,20 +345,20 @@ def _chain_of(*, user_id: str, message_id: str | None) -> str | None:
     return str(row[0]) if row is not None and row[0] is not None else None
 
 
-def insert_messages(*, rows: list[dict[str, Any]], words: list[Words]) -> None:
-    """Insert whole rows of a user's messages with the `words_of` each, as an import restores them, in `db.session`.
+def insert_messages(*, rows: list[dict[str, Any]], terms: list[Terms]) -> None:
+    """Insert whole rows of a user's messages with the terms of each, as an import restores them, in `db.session`.
 
     A parent comes before its answers. The rows get their chain hashes.
     """
-    prepare_messages(rows=rows, words=words)()
+    prepare_messages(rows=rows, terms=terms)()
 
 
-def prepare_messages(*, rows: list[dict[str, Any]], words: list[Words]) -> Callable[[], None]:
+def prepare_messages(*, rows: list[dict[str, Any]], terms: list[Terms]) -> Callable[[], None]:
     """The same in two steps: what this returns inserts them. Where all parents are among them, the first one needs no
     database, and on SQLite no lock."""
     _chain(rows)
     insert = prepare_rows(Message, rows)
-    stored = [(row["id"], row["conversation_id"], its) for row, its in zip(rows, words, strict=True)]
+    stored = [(row["id"], its) for row, its in zip(rows, terms, strict=True)]
     write_words = index_writer.prepare_new_words(rows[0]["user_id"], stored)
 
     def insert_both() -> None:

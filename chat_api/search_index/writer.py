@@ -16,8 +16,8 @@ from .lexemes import is_sample, later_vector_text, number_of, owned_text, parts_
 from .models import LongMessageTerms, MessageTerms
 from .tokenizer import words as words_of
 
-__all__ = ["IndexedMessage", "Words", "insert_numbered", "insert_vector", "numbered_of", "prepare_new_words",
-           "rewrite", "vectors_of", "words_of", "write", "write_later", "write_words"]  # fmt: skip
+__all__ = ["IndexedMessage", "Terms", "Words", "insert_numbered", "insert_vector", "numbered_of", "prepare_new_words",
+           "rewrite", "terms_maker", "vectors_of", "words_of", "write", "write_later", "write_words"]  # fmt: skip
 
 Words = list[str]
 """What `words_of` makes of a content. For a large one that takes 0.3 s, so it comes before any lock: SQLite has one
@@ -158,24 +158,42 @@ def write_words(connection: sa.Connection, user_id: str, messages: list[IndexedM
     else:
         removed = [{"owner": user_id, "message": message_id} for message_id, *_ in messages]
         connection.execute(sa.text(_REMOVE_NUMBERED), removed)
-        _Numbered(user_id, messages).write(connection)
+        numbered = [(id_, _numbered_terms(of, id_, words)) for id_, of, words in messages]
+        _Numbered(user_id, numbered).write(connection)
 
 
-def prepare_new_words(user_id: str, messages: list[IndexedMessage]) -> Callable[[sa.Connection], None]:
+Terms = tuple[Any, Any]
+"""The words of a new message as its database takes them: for Postgres the first vector and the later ones, for SQLite
+its number and text. An import keeps those of many messages, and as a list of words each would take 6 kB, not 1 to 2."""
+NewTerms = tuple[str, Terms]
+"""The id of the message, and its terms."""
+
+
+def terms_maker(user_id: str, conversation_id: str) -> Callable[[str, str], Terms]:
+    """What makes the terms of a message of this conversation, of its id and content. It takes time, and no lock."""
+    if on_postgres():
+        return lambda message_id, content: vectors_of(user_id, conversation_id, message_id, words_of(content))
+    return lambda message_id, content: _numbered_terms(conversation_id, message_id, words_of(content))
+
+
+def _numbered_terms(conversation_id: str, message_id: str, words: Words) -> tuple[int, str]:
+    return number_of(message_id), plain_text(conversation_id, words)
+
+
+def prepare_new_words(user_id: str, messages: list[NewTerms]) -> Callable[[sa.Connection], None]:
     """What writes the words of messages that its transaction has inserted, so that none has any.
 
-    What takes time is done here: SQLite has one writer. Postgres gets each vector as soon as it is made.
+    What takes time is done here: SQLite has one writer.
     """
     if on_postgres():
         return partial(_write_new_vectors, user_id=user_id, messages=messages)
     return _Numbered(user_id, messages).write
 
 
-def _write_new_vectors(connection: sa.Connection, user_id: str, messages: list[IndexedMessage]) -> None:
-    later: list[_Later] = []
-    vectors = _vectors(user_id, messages, later)
-    insert_tuples(connection, MessageTerms, ("user_id", "message_id", "terms"), vectors)
-    _write_later_vectors(connection, user_id, later)
+def _write_new_vectors(connection: sa.Connection, user_id: str, messages: list[NewTerms]) -> None:
+    rows = ((user_id, message_id, first) for message_id, (first, _) in messages)
+    insert_tuples(connection, MessageTerms, ("user_id", "message_id", "terms"), rows)
+    _write_later_vectors(connection, user_id, [(id_, later) for id_, (_, later) in messages if later])
 
 
 _Later = tuple[str, list[str]]
@@ -220,12 +238,11 @@ class _Numbered:
     the rest. The others are left to INSERT_NUMBERED.
     """
 
-    def __init__(self, user_id: str, messages: list[IndexedMessage]) -> None:
+    def __init__(self, user_id: str, messages: list[NewTerms]) -> None:
         self._user_id = user_id
         self._others: list[dict[str, Any]] = []
         self._terms: dict[int, tuple[str, str]] = {}  # message and terms by their number
-        for message_id, conversation_id, words in messages:
-            number, terms = number_of(message_id), plain_text(conversation_id, words)
+        for message_id, (number, terms) in messages:
             if number in self._terms:
                 self._leave(number, message_id, terms)
             else:

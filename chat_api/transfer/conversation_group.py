@@ -80,8 +80,8 @@ class ConversationGroup:
         """
         whole = [held.conversation.whole() for held in group]
         message_rows = [row for each in whole for row in each.messages]
-        words = [its for each in whole for its in each.words]
-        insert_messages = messages.prepare_messages(rows=message_rows, words=words) if message_rows else None
+        terms = [its for each in whole for its in each.terms]
+        insert_messages = messages.prepare_messages(rows=message_rows, terms=terms) if message_rows else None
         self._require_room(whole)
         return partial(self._insert, whole, insert_messages)
 

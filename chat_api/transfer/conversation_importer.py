@@ -23,7 +23,7 @@ from ..messages import active_path
 from ..messages import service as messages
 from ..messages.long_moves import move_in_steps
 from ..messages.models import Message
-from ..search_index.writer import Words, words_of
+from ..search_index.writer import Terms, terms_maker
 from . import import_queries
 from .details import as_imported, with_defaults
 from .file_importer import Content, FileImporter
@@ -64,7 +64,7 @@ class Whole(NamedTuple):
 
     conversation: dict[str, Any]
     messages: list[dict[str, Any]]
-    words: list[Words]
+    terms: list[Terms]
     attachments: list[dict[str, Any]]
     completions: list[dict[str, Any]]
 
@@ -86,6 +86,7 @@ class ConversationImporter:
         self._files = files
         self._content: Content | None = None  # of the attachment that is added next
         self._user_id, self._fields, self._provider_ids = user_id, fields, provider_ids
+        self._make_terms = terms_maker(user_id, self.id)
         self.import_id = new_id()
         self.is_hidden = False  # and stored in part
         self._position = 0
@@ -118,13 +119,13 @@ class ConversationImporter:
         if record.kind != ATTACHMENT and record.fields["conversation_id"] != self.id:
             raise Refused(record.number, "conversation_id: Not that of the conversation before it.")
         # before the batch's transaction, like all that takes time
-        words = self._words_of(record)
+        terms = self._terms_of(record)
         stores = self.is_full
         if stores:
             self._hold_owner()
             self._store_hidden()
         if record.kind == MESSAGE:
-            self._add_message(record, words)
+            self._add_message(record, terms)
         elif record.kind == ATTACHMENT:
             self._add_attachment(record)
         else:
@@ -154,7 +155,7 @@ class ConversationImporter:
             "counted_leaf_id": leaf_id,
             "content_bytes": sum(message["size_bytes"] for message in self._messages),
         }
-        return Whole(row, self._messages, self._words, self._attachments, self._completions)
+        return Whole(row, self._messages, self._terms, self._attachments, self._completions)
 
     def _mark_path(self, leaf_id: str | None) -> None:
         """Let the active path of the batch end at one of its messages."""
@@ -172,8 +173,13 @@ class ConversationImporter:
         if self._contents:
             self._files.hold_owner()
 
-    def _words_of(self, record: Record) -> Words:
-        return words_of(record.fields["content"]) if record.kind == MESSAGE else []
+    def _terms_of(self, record: Record) -> Terms | None:
+        """Those of a message that is to be stored."""
+        return (
+            self._make_terms(record.fields["id"], record.fields["content"])
+            if record.kind == MESSAGE
+            else None
+        )
 
     def _count(self, record: Record) -> None:
         self.counts[record.kind] += 1
@@ -232,7 +238,7 @@ class ConversationImporter:
         here = import_queries.messages_here(user_id=self._user_id, conversation_id=self.id, ids=[leaf_id])
         return leaf_id if here else newest_id
 
-    def _add_message(self, record: Record, words: Words) -> None:
+    def _add_message(self, record: Record, terms: Terms | None) -> None:
         fields = record.fields
         if fields["position"] <= self._position:
             raise Refused(record.number, "position: Must be greater than that of the message before it.")
@@ -242,7 +248,8 @@ class ConversationImporter:
         if self._is_on_path:
             self._path_ends_at = fields["id"]
             self._path_length += 1
-        self._words.append(words)
+        if terms is not None:
+            self._terms.append(terms)
         texts = {
             "content": fields["content"],
             "tool_calls": _json(fields.get("tool_calls")),
@@ -329,7 +336,7 @@ class ConversationImporter:
 
     def _begin_batch(self) -> None:
         self._messages: list[dict[str, Any]] = []
-        self._words: list[Words] = []
+        self._terms: list[Terms] = []
         self._attachments: list[dict[str, Any]] = []
         self._completions: list[dict[str, Any]] = []
         self._contents: dict[str, Content] = {}  # of attachments, by their ids
@@ -396,7 +403,7 @@ class ConversationImporter:
         self._content_bytes += batch_bytes
         import_queries.discard_plans()
         if self._messages:
-            messages.insert_messages(rows=self._messages, words=self._words)
+            messages.insert_messages(rows=self._messages, terms=self._terms)
         for message_id, count in self._late_counts.items():
             import_queries.count_attachments(user_id=self._user_id, message_id=message_id, count=count)
         if self._attachments:

@@ -20,7 +20,7 @@ from ..errors import NotFound
 from ..messages import active_path
 from ..messages import service as messages
 from ..messages.long_moves import move_in_steps
-from ..search_index.writer import Words, words_of
+from ..search_index.writer import Terms
 from . import import_queries
 from .conversation_importer import CLASHES, ConversationImporter, Refused, label_of
 from .details import DETAILS, Known, as_imported, is_newer, merge, name_of
@@ -114,8 +114,8 @@ class ConversationUpdater(ConversationImporter):
             self._omitted[record.fields["id"]] = record.omitted
             self._has_leaf = self._has_leaf or record.fields["id"] == self._here.active_leaf_id
 
-    def _words_of(self, record: Record) -> Words:
-        return []  # most messages are here already
+    def _terms_of(self, record: Record) -> None:
+        return None  # most messages are here already
 
     def _begin_batch(self) -> None:
         super()._begin_batch()
@@ -134,15 +134,15 @@ class ConversationUpdater(ConversationImporter):
         has_contents = bool(self._contents)  # also for attachments that are here without
         db.session.rollback()  # on SQLite the lock on all writers, which is not needed for words
         if new_messages or new_attachments or new_completions or has_contents:
-            words = [words_of(message["content"]) for message in new_messages]
+            terms = [self._make_terms(message["id"], message["content"]) for message in new_messages]
             import_queries.discard_plans()
-            self._add_rows(new_messages, words, new_attachments, new_completions)
+            self._add_rows(new_messages, terms, new_attachments, new_completions)
         self._begin_batch()
 
     def _add_rows(
         self,
         new_messages: list[dict[str, Any]],
-        words: list[Words],
+        terms: list[Terms],
         new_attachments: list[dict[str, Any]],
         new_completions: list[dict[str, Any]],
     ) -> None:
@@ -156,7 +156,7 @@ class ConversationUpdater(ConversationImporter):
         for position, message in enumerate(new_messages, here.last_position + 1):
             message.update(position=position, on_path=False, attachment_count=0)
         if new_messages:
-            messages.insert_messages(rows=new_messages, words=words)
+            messages.insert_messages(rows=new_messages, terms=terms)
             import_queries.update_conversation(
                 user_id=self._user_id,
                 conversation_id=self.id,

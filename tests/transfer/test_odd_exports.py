@@ -267,9 +267,9 @@ def test_batches_are_bounded_by_bytes(
     sizes: list[int] = []
     insert = conversation_importer.messages.insert_messages
 
-    def counted(rows: list[dict[str, Any]], words: list[list[str]]) -> None:
+    def counted(rows: list[dict[str, Any]], terms: list[Any]) -> None:
         sizes.append(len(rows))
-        insert(rows=rows, words=words)
+        insert(rows=rows, terms=terms)
 
     monkeypatch.setattr(conversation_importer.messages, "insert_messages", counted)
     first = conversation()
