@@ -17,11 +17,11 @@ from typing import NamedTuple
 from flask import Flask, current_app
 from sqlalchemy.exc import IntegrityError
 
-from ..database.dialect import is_postgres
 from ..database.session import db
+from ..database.statements import on_postgres
 from .conversation_group import Clash, Held, keys_of
 
-MOST_IN_FLIGHT = 2  # a third one gains little: the server has other work for its cores, and each takes 2 MiB
+MOST_IN_FLIGHT = 2  # the server has other work for its cores, and each group takes memory
 EXTRA_SHARE = 4  # of so many connections of a worker's pool, one may be an import's second one
 
 Store = Callable[[], None]
@@ -113,7 +113,7 @@ class GroupWriter:
 
 def overlaps() -> bool:
     """Whether groups are stored while others are read, on this database."""
-    return is_postgres(db.engine)
+    return on_postgres()
 
 
 def try_store(store: Store) -> bool:
