@@ -11,6 +11,7 @@ from ..messages import active_path, pages
 from ..messages import service as messages
 from ..messages.active_path import Branch
 from ..messages.parts import is_place_only
+from ..web.pagination import Listing
 from .omissions import MAX_LISTED, Omission
 from .provider_states import state_for
 from .sent_files import FilesOfMessages
@@ -20,7 +21,7 @@ TOKENS_AROUND_MESSAGE = 4  # role and separators
 MAX_RESERVED_FOR_REPLY = 4096
 MAX_MESSAGES = 10_000  # however short they are: each takes about a kilobyte of memory
 MAX_INSTRUCTIONS = 100  # system messages before what is sent; more than that are hardly instructions
-_PAGE = 200
+PAGE = 200
 _PAGE_BYTES = 1024 * 1024
 
 Message = dict[str, Any]
@@ -52,6 +53,7 @@ def choose_context(
     files: FilesOfMessages,
     branch: Branch | None = None,
     instructions: str | None = None,
+    newest_page: Listing[Message] | None = None,
 ) -> Context:
     """The messages of the active path, which ends at this position, and after them the user's `newest`, which has
     `content`, and may have `parts` and `attachments`.
@@ -63,6 +65,7 @@ def choose_context(
 
     What a provider sent with a message for itself is part of it where this `provider_id` and `model` wrote it. The
     users' messages get their `files`, whose errors this raises. `instructions` come before all of them.
+    `newest_page` is the first page of the active path from its end, of `PAGE` messages, if it was read already.
     """
     reserved = max_tokens or min(MAX_RESERVED_FOR_REPLY, window // 4)
     most = max_bytes // BYTES_PER_TOKEN
@@ -73,7 +76,7 @@ def choose_context(
         newest |= {"position": up_to + 1, "role": "user"}
         files.add_to(newest, room=budget.room)
         budget = budget.less(_tokens(newest))
-    path = _Path(user_id, conversation_id, up_to, branch, provider_id, model, files)
+    path = _Path(user_id, conversation_id, up_to, branch, provider_id, model, files, newest_page)
     kept, is_all = _newest_turns(path.backwards(), budget, files)
     stored: list[Message] = []
     if not is_all:
@@ -137,7 +140,7 @@ def _newest_turns(
             return _from_its_call(read.messages[::-1]), False
         read.add(message)
         # no user's message at all: without a turn, a page has to be the limit
-        if window < 0 and not read.turns_end and len(read.messages) >= _PAGE and message["role"] != "user":
+        if window < 0 and not read.turns_end and len(read.messages) >= PAGE and message["role"] != "user":
             return _from_its_call(read.messages[::-1]), False
     return read.messages[::-1], True  # what precedes the first user's message belongs to the beginning
 
@@ -198,6 +201,7 @@ class _Path:
     provider_id: str
     model: str
     files: FilesOfMessages
+    newest_page: Listing[Message] | None  # if it was read already
     leaf_id: str | None = None  # the newest of them, when they were read
     is_torn: bool = False  # see `Context`
 
@@ -232,9 +236,11 @@ class _Path:
             yield messages.list_to_send(user_id=self.user_id, message_ids=message_ids)
         before, has_more = self._fork + 1, self._fork > 0
         while has_more:
-            listing = pages.list_to_send(
-                user_id=self.user_id, conversation_id=self.conversation_id, before=before, limit=_PAGE
-            )
+            listing, self.newest_page = self.newest_page, None
+            if listing is None:
+                listing = pages.list_to_send(
+                    user_id=self.user_id, conversation_id=self.conversation_id, before=before, limit=PAGE
+                )
             has_more = listing.has_more_before
             yield listing.items
             if listing.items:
@@ -275,7 +281,7 @@ def _pages_of(branch: Branch) -> Iterator[list[str]]:
     page: list[str] = []
     page_bytes = 0
     for message in branch.messages:
-        if page and (len(page) == _PAGE or page_bytes + message.size_bytes > _PAGE_BYTES):
+        if page and (len(page) == PAGE or page_bytes + message.size_bytes > _PAGE_BYTES):
             yield page
             page, page_bytes = [], 0
         page.append(message.id)

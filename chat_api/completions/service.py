@@ -26,7 +26,7 @@ from ..llm.abilities import abilities_of
 from ..llm.protocols import parameter_warnings
 from ..llm.request import ChatRequest, Endpoint
 from ..llm.translation import LIMITS
-from ..messages import active_path
+from ..messages import active_path, pages
 from ..messages import service as messages
 from ..messages.active_path import Branch
 from ..messages.conditions import THIS_CONVERSATION
@@ -39,7 +39,7 @@ from ..users.quotas import Quota, Quotas, rows_of
 from ..web.pagination import FIRST_ID, MAX_POSITION, Listing, Page, within_page_bytes
 from . import finalize, lease
 from .checkpoints import read_checkpoints
-from .context import Context, choose_context
+from .context import PAGE, Context, choose_context
 from .file_parts import Limits
 from .finalize import reap_abandoned_and_commit, reap_and_commit
 from .model_abilities import known_lacks
@@ -186,7 +186,7 @@ def prepare_completion(*, request: CompletionRequest) -> Prepared:
     Raises NotFound, though not for every unknown conversation, which `_create` locks; InvalidInput, QuotaExceeded, and
     where attachments can't be sent what `FilesOfMessages` raises.
     """
-    access = configs.open_access(user_id=request.user_id, provider_id=request.provider_id)
+    access, newest_page = _open_access(request)
     model = _model(request, access)
     # of the reply only that it may begin: it is stored whatever its size
     message = _new_message(request)
@@ -196,7 +196,7 @@ def prepare_completion(*, request: CompletionRequest) -> Prepared:
     QUOTAS.require_room(1, user_id=request.user_id)
     parent, branch = _find_parent(request)
     endpoint = access.endpoint_for(user_id=request.user_id, provider_id=request.provider_id, model=model)
-    context = _context(request, access, endpoint, model, parent, branch)
+    context = _context(request, access, endpoint, model, parent, branch, newest_page)
     chat = ChatRequest(model, context.messages, request.parameters, cache_key=request.conversation_id)
     return Prepared(
         access,
@@ -355,6 +355,21 @@ def end_cancelled_and_commit(*, stored: StoredCompletion) -> StoredCompletion:
     """
     finalize.end_cancelled_and_commit(stored)
     return find_completion(user_id=stored.row["user_id"], completion_id=stored.row["id"])
+
+
+def _open_access(
+    request: CompletionRequest,
+) -> tuple[configs.Access, Listing[dict[str, Any]] | None]:
+    """The provider with the user's key. Where new content comes at the end of the path, on Postgres also the newest
+    page of what is before it, in the same round trip. Raises what `open_access` raises."""
+    whose: dict[str, Any] = {"user_id": request.user_id, "provider_id": request.provider_id}
+    if not statements.on_postgres() or request.content is None or request.parent_id is not None:
+        return configs.open_access(**whose), None
+    page, read = pages.reading_to_send(
+        user_id=request.user_id, conversation_id=request.conversation_id, before=MAX_POSITION, limit=PAGE
+    )
+    rows, messages_before = statements.read_together(configs.reading_access(**whose), page)
+    return configs.access_of(rows=rows, **whose), read(messages_before)
 
 
 def _model(request: CompletionRequest, access: configs.Access) -> str:
@@ -547,6 +562,7 @@ def _context(
     model: str,
     parent: dict[str, Any] | None,
     branch: Branch | None,
+    newest_page: Listing[dict[str, Any]] | None,
 ) -> Context:
     config = current_app.config
     files = FilesOfMessages(
@@ -570,4 +586,5 @@ def _context(
         model=model,
         files=files,
         branch=branch,
+        newest_page=newest_page,
     )

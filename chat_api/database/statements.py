@@ -108,6 +108,11 @@ def fetch_pipelined(*calls: Call) -> list[list[Row]]:
     return _pool().fetch_pipelined(calls)
 
 
+def read_together(*calls: Call) -> list[list[Row]]:
+    """Run reads, on Postgres in one round trip; in this thread's transaction, if it has one."""
+    return _pool().read_together(calls)
+
+
 def fetch_pipelined_and_commit(*calls: Call) -> list[list[Row]]:
     """Run statements as a transaction of their own; on Postgres in one round trip, with BEGIN and COMMIT.
 
@@ -367,6 +372,21 @@ class StatementPool:
             raise
         self._give_back(connection)
         return result
+
+    def read_together(self, calls: Sequence[Call]) -> list[list[Row]]:
+        """Reads, inside of a transaction or not."""
+        if getattr(self._in_transaction, "connection", None) is not None or _session_connection() is not None:
+            return self.fetch_pipelined(calls)
+        ready = self._prepared(calls)
+        connection = self._take()
+        try:
+            with _errors_translated(*(statement for statement, _ in calls)):
+                rows = connection.fetch_all(ready)
+        except BaseException:
+            self._discard(connection)
+            raise
+        self._give_back(connection)
+        return rows
 
     def fetch_pipelined(self, calls: Sequence[Call]) -> list[list[Row]]:
         """Inside a transaction of this thread."""

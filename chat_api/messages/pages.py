@@ -1,5 +1,6 @@
 """Messages of a conversation page by page: its active path, or all branches."""
 
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ from ..conversations import service as conversations
 from ..conversations.models import is_in_visible
 from ..database.parameters import CONVERSATION_ID, MESSAGE_ID, ROW_LIMIT, USER_ID, given
 from ..database.projection import Projection
-from ..database.statements import Statement
+from ..database.statements import Call, Row, Statement
 from ..errors import InvalidInput, NotFound
 from ..web.pagination import Listing, Page, within_page_bytes
 from .conditions import IN_CONVERSATION, IN_VISIBLE, ON_PATH
@@ -77,13 +78,19 @@ def list_to_send(*, user_id: str, conversation_id: str, before: int, limit: int)
 
     Of an unknown conversation it is empty: who begins a completion locks the conversation anyway, and finds out.
     """
-    return _TO_SEND.read(
-        Page(limit=limit, before=before).reader(MESSAGE_TO_SEND.to_values),
-        user_id=user_id,
-        conversation_id=conversation_id,
-        cursor=before,
-        row_limit=limit + 1,
+    (statement, parameters), read = reading_to_send(
+        user_id=user_id, conversation_id=conversation_id, before=before, limit=limit
     )
+    return statement.read(read, **parameters)
+
+
+def reading_to_send(
+    *, user_id: str, conversation_id: str, before: int, limit: int
+) -> tuple[Call, Callable[[Iterable[Row]], Listing[dict[str, Any]]]]:
+    """The same for Postgres in a round trip with other statements: what is to be run, and what reads its rows."""
+    scope = {"user_id": user_id, "conversation_id": conversation_id}
+    call = _TO_SEND, {**scope, "cursor": before, "row_limit": limit + 1}
+    return call, Page(limit=limit, before=before).reader(MESSAGE_TO_SEND.to_values)
 
 
 def list_around(

@@ -11,7 +11,7 @@ from ..database.bulk import rows_at_once
 from ..database.columns import Id, now, seconds_of
 from ..database.parameters import USER_ID, given
 from ..database.session import db
-from ..database.statements import Statement
+from ..database.statements import Call, Row, Statement
 from ..errors import Conflict, InvalidInput, KeyUnreadable, NotFound
 from ..keyring import CannotDecrypt, keyring
 from ..llm.headers import needs_no_key
@@ -310,7 +310,18 @@ def open_access(*, user_id: str, provider_id: str, needs_key: bool = True) -> Ac
 
     Without `needs_key` the provider may also be one that wants a key, of which the user has none.
     """
-    rows = _ACCESS.all(user_id=user_id, provider_id=provider_id)
+    statement, parameters = reading_access(user_id=user_id, provider_id=provider_id)
+    rows = statement.all(**parameters)
+    return access_of(rows=rows, user_id=user_id, provider_id=provider_id, needs_key=needs_key)
+
+
+def reading_access(*, user_id: str, provider_id: str) -> Call:
+    """What `access_of` needs the rows of, to be run in a round trip with other statements."""
+    return _ACCESS, {"user_id": user_id, "provider_id": provider_id}
+
+
+def access_of(*, rows: list[Row], user_id: str, provider_id: str, needs_key: bool = True) -> Access:
+    """As `open_access`, of what was read already."""
     if not rows:
         raise NotFound("LLM provider")
     [(*settings, window, learned, encrypted_api_key, default_model, own_window)] = rows

@@ -302,7 +302,7 @@ def test_a_path_that_is_moved_between_two_pages_is_read_again(
         return page
 
     monkeypatch.setattr(pages, "list_to_send", listing)
-    monkeypatch.setattr(context, "_PAGE", 2)
+    monkeypatch.setattr(context, "PAGE", 2)
     chat.reply(content=None, parent_id=last)
     assert sent_numbers(chat) == [1, 2, 3, 4, 5]
 
