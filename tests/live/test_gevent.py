@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import psutil
@@ -25,6 +26,7 @@ from tests.live.client import (
 )
 from tests.support.postgres import PrivatePostgres
 from tests.support.server import GunicornServer
+from tests.transfer.exports import conversation, file_of, message
 
 pytestmark = pytest.mark.slow
 
@@ -139,6 +141,34 @@ def test_more_requests_than_connections_wait_for_each_other(person: Person) -> N
     conversation_id = person.conversation()
     answers = at_once([lambda: person.say(conversation_id, "x")] * (3 * WAITING))
     assert sorted(answer.body["position"] for answer in answers) == list(range(1, 3 * WAITING + 1))
+
+
+def test_an_import_stores_two_groups_at_once_without_stopping_others(
+    postgres: PrivatePostgres, person: Person
+) -> None:
+    conversation_id = person.conversation()
+    lines = []
+    for _ in range(10):
+        first = conversation()
+        lines += [first, message(first, 1, content="word " * 30_000)]  # which fill a group
+    headers = {"Content-Type": "application/x-ndjson"}
+    body = file_of(*lines)
+    send = partial(
+        person.server.request, "POST", "/chat/import", token=person.token, headers=headers, body=body
+    )
+    with ThreadPoolExecutor(1) as pool:
+        with connect(postgres) as blocker, connect(postgres) as observer:
+            observer.autocommit = True
+            blocker.execute("LOCK TABLE conversations IN SHARE MODE")
+            request = pool.submit(send)
+            waiting = lambda: observer.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()  # noqa: E731
+            wait_until(lambda: waiting() == (2,), within_s=10, what="two groups wait in the database")
+            started = time.monotonic()
+            assert person.get(f"/chat/conversations/{conversation_id}").status == 200
+            assert time.monotonic() - started < SOON_S
+            assert waiting() == (2,)
+        status, _, report = request.result()
+    assert (status, report["conversations"]["imported"], report["errors"]) == (200, 10, [])
 
 
 def test_passwords_are_hashed_beside_the_event_loop(server: GunicornServer, person: Person) -> None:
