@@ -37,6 +37,7 @@ class Database:
         self._driver.execute("BEGIN IMMEDIATE")
         try:
             yield
+            time.sleep(0.002)  # as a disk takes: others come meanwhile
             self._driver.execute("COMMIT")
         except BaseException:
             self._driver.execute("ROLLBACK")
