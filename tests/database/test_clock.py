@@ -11,6 +11,7 @@ from flask import Flask
 
 from chat_api.database import columns
 from chat_api.database.columns import new_id, now, ordered_now
+from chat_api.search_index.lexemes import number_of
 from tests.support.api import Api
 
 
@@ -28,7 +29,7 @@ def step_back(patch: pytest.MonkeyPatch, seconds: float) -> None:
 
 @pytest.fixture(autouse=True)
 def _forget_the_future(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columns._Latest, "id", "")
+    monkeypatch.setattr(columns._Latest, "tick", 0)
 
 
 def test_ids_of_a_process_ascend_however_its_clock_steps() -> None:
@@ -39,6 +40,12 @@ def test_ids_of_a_process_ascend_however_its_clock_steps() -> None:
     ids += [new_id() for _ in range(1000)]
     assert ids == sorted(set(ids))
     assert {(uuid.UUID(id_).version, uuid.UUID(id_).variant) for id_ in ids} == {(7, uuid.RFC_4122)}
+
+
+def test_the_full_text_index_of_sqlite_has_the_order_of_ids() -> None:
+    """Also of those of one millisecond: the newest messages are found first."""
+    numbers = [number_of(new_id()) for _ in range(10_000)]
+    assert numbers == sorted(set(numbers))
 
 
 def test_ids_and_times_of_many_threads_are_all_different() -> None:
