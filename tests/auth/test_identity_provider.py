@@ -25,6 +25,7 @@ from jwt.utils import base64url_encode
 from chat_api.auth import provider_keys
 from chat_api.database.session import db
 from chat_api.users.models import User
+from tests.completions.chat import wait_for
 from tests.conftest import serving
 from tests.support.api import PASSWORD, Api, new_email
 from tests.support.proxy import Proxy
@@ -281,6 +282,8 @@ def test_keys_that_are_old_are_used_while_newer_ones_are_fetched(
         began = time.monotonic()
         assert [status(app, token(kid="a")) for _ in range(5)] == [200] * 5
         assert time.monotonic() - began < 1
+        wait_for(lambda: key_server.requests == 2)
+        assert status(app, token(kid="a")) == 200
         assert key_server.requests == 2, "One fetch at a time."
         monkeypatch.setattr(provider_keys, "LONGEST_KEEP_S", 0.0)
         assert status(app, token(kid="a")) == 503, "Nobody can say for ever that the provider is only away."

@@ -12,8 +12,8 @@ from chat_api.completions import service as completions
 from chat_api.messages import routes
 from chat_api.messages import service as messages
 from chat_api.messages.tool_results import require_call
+from chat_api.search_index import writer
 from chat_api.search_index.writer import words_of
-from chat_api.transfer import conversation_importer
 from tests.completions.chat import Chat
 from tests.support.provider import openai_stream
 from tests.transfer.exports import conversation, file_of, message
@@ -39,7 +39,7 @@ def cut(app: Flask, backend: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         texts.append(text)
         return words_of(text)
 
-    for module in (routes, messages, completions, finalize, conversation_importer):
+    for module in (routes, messages, completions, finalize, writer):
         monkeypatch.setattr(module, "words_of", watched)
     return texts
 
