@@ -15,6 +15,9 @@ from flask import current_app
 
 UPGRADE_LOCK = 0x63686174_00000001  # "chat", and a number of our own
 LOOK_AGAIN_S = 0.2
+MOST_TRIES = 5
+DEADLOCK = "40P01"  # PostgreSQL documentation, appendix A
+IN_THE_WAY = "Requests were in the way of the upgrade; trying again."
 WAITING = "Another process is changing the schema; waiting for it."
 
 log = logging.getLogger("alembic.env")
@@ -127,6 +130,30 @@ def run_on(connection: sa.Connection) -> None:
         context.run_migrations()
 
 
+def run_online() -> None:
+    """Migrate on a connection of its own."""
+    with (
+        engine_for_migrations().connect() as connection,
+        one_at_a_time(connection) if changes_the_schema() else nullcontext(),
+    ):
+        run_on(connection)
+        connection.invalidate()  # autocommit blocks change how the driver begins transactions: nobody else may get it
+
+
+def run_until_no_deadlock() -> None:
+    """Migrate; again, where Postgres ended the transaction of a revision for one of the service that is in use.
+
+    Both lock several tables, in whatever order. What was committed is not done again.
+    """
+    for tries_left in reversed(range(MOST_TRIES)):
+        try:
+            return run_online()
+        except sa.exc.OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) != DEADLOCK or not tries_left:
+                raise
+            click.echo(IN_THE_WAY, err=True)
+
+
 if context.is_offline_mode():
     context.configure(
         url=current_app.config["SQLALCHEMY_DATABASE_URI"],
@@ -139,9 +166,4 @@ if context.is_offline_mode():
     with context.begin_transaction():
         context.run_migrations()
 else:
-    with (
-        engine_for_migrations().connect() as connection,
-        one_at_a_time(connection) if changes_the_schema() else nullcontext(),
-    ):
-        run_on(connection)
-        connection.invalidate()  # autocommit blocks change how the driver begins transactions: nobody else may get it
+    run_until_no_deadlock()

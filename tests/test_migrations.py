@@ -7,6 +7,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from chat_api.conversations import service as conversations
 from chat_api.database.columns import new_id
 from chat_api.database.session import db, is_described
 from chat_api.messages import service as messages
-from tests.completions.chat import run_sql
+from tests.completions.chat import run_sql, wait_for
 from tests.conftest import migrate, serving
 from tests.support.api import PASSWORD, Api, new_email
 from tests.support.citus import DISTRIBUTED_BY, REFERENCE, citus_extension
@@ -101,6 +102,60 @@ def test_a_change_in_the_database_would_be_seen(empty_app: Flask) -> None:
         db.session.execute(sa.text("ALTER TABLE messages ADD COLUMN note TEXT"))
         db.session.commit()
     assert {difference[0] for difference in differences(empty_app)} == {"add_index", "remove_column"}  # type: ignore[index]
+
+
+LOCKS_TWO_TABLES = """
+from alembic import op
+
+revision = "{revision}"
+down_revision = "{before}"
+
+
+def upgrade() -> None:
+    op.execute("LOCK TABLE users")
+    op.execute("SELECT pg_sleep(0.5)")
+    op.execute("LOCK TABLE messages")
+"""
+
+
+def test_an_upgrade_that_meets_a_request_in_a_deadlock_is_done_again(
+    backend: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Postgres ends one of them. Here it is the upgrade, as it looks for deadlocks first."""
+    if backend == "sqlite":
+        pytest.skip("SQLite has one lock.")
+    folder = tmp_path / "migrations"
+    shutil.copytree(MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    before = max(path.name[:4] for path in folder.glob("versions/0*.py"))
+    revision = f"{int(before) + 1:04}"
+    (folder / "versions" / f"{revision}_locks.py").write_text(
+        LOCKS_TWO_TABLES.format(revision=revision, before=before)
+    )
+    with fresh_database(backend, tmp_path) as url, serving(url, tmp_path) as app:
+
+        def upgrade() -> None:
+            with app.app_context():
+                flask_migrate.upgrade(directory=str(folder))
+
+        def is_upgrade_waiting() -> bool:
+            return bool(
+                run_sql(app, "SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted "
+                             "AND relation = 'users'::regclass")
+            )  # fmt: skip
+
+        with (
+            ThreadPoolExecutor(1) as pool,
+            psycopg.connect(url.replace("+psycopg", "")) as request,
+        ):
+            request.execute("SET deadlock_timeout = '1min'")
+            request.execute("LOCK TABLE messages IN ROW EXCLUSIVE MODE")
+            upgraded = pool.submit(upgrade)
+            wait_for(is_upgrade_waiting)
+            request.execute("LOCK TABLE users IN ROW EXCLUSIVE MODE")
+            request.commit()
+            upgraded.result()
+        assert run_sql(app, "SELECT version_num FROM alembic_version") == [(revision,)]
+    assert "trying again" in capsys.readouterr().err
 
 
 # -- with rows in it --------------------------------------------------------------------------------------
