@@ -276,8 +276,9 @@ def _locked(path: Path) -> Iterator[None]:
 def _start_janitor(folder: Path) -> None:
     """Run `_clean_up` in a process that an interrupted or killed test run does not take along."""
     janitor = subprocess.Popen(
-        [sys.executable, __file__, str(folder)],
+        [sys.executable, "-m", "tests.support.postgres", str(folder)],
         cwd="/",
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
