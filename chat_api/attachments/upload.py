@@ -12,7 +12,7 @@ from ..files import service as files
 from ..files.store import storage_needed
 from ..idempotency import check_key, create_once
 from ..server.slots import release_request_slot
-from ..web.request_body import end_reads
+from ..web.request_body import end_reads, require_valid_caller
 from . import service
 from .slots import upload_slots
 from .uploads import ReceivedForm, announced_bytes, fingerprint_of, received_form
@@ -34,14 +34,8 @@ def receive_once(*, fields_of: FieldsOf, respond: Respond, takes_others: bool = 
         release_request_slot()
         end_reads()
         with received_form(takes_others=takes_others) as form:
-            _require_still_valid()
+            require_valid_caller()
             return _store(user_id, form, fields_of(form.fields), respond)
-
-
-def _require_still_valid() -> None:
-    """A client may take an hour to send a file: raises InvalidToken (401) where its token was revoked meanwhile."""
-    guard.require_valid(guard.caller())
-    end_reads()
 
 
 def _store(user_id: str, form: ReceivedForm, fields: Mapping[str, Any], respond: Respond) -> Response:

@@ -37,12 +37,8 @@ MAX_PARTS = 10
 MAX_HEADER_BYTES = 8 * 1024  # each of 8
 MAX_BOUNDARY = 200  # RFC 2046 has 70, which some clients do not keep to
 UNNAMED = "unnamed"
-PLAIN_TRANSFERS = (
-    "",
-    "binary",
-    "8bit",
-    "7bit",
-)  # RFC 7578 has none of them any more, and some clients name these
+# RFC 7578 has none of them any more, and some clients name these
+PLAIN_TRANSFERS = ("", "binary", "8bit", "7bit")
 _ENCODED_WORDS = re.compile(r"(=\?[\w.*-]{1,40}\?[bq]\?[^?\s]*\?=\s*)+", re.IGNORECASE | re.ASCII)
 # reorder what is displayed after them, or can't be seen at all
 _INVISIBLE = re.compile("[\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]")

@@ -15,7 +15,7 @@ from ..database.session import db
 from ..idempotency import check_key
 from ..server.slots import release_request_slot, stream_slots
 from ..web.blueprint import Blueprint
-from ..web.request_body import end_reads
+from ..web.request_body import end_reads, require_valid_caller
 from ..web.responses import json_response
 from . import documentation
 from .report_schemas import ImportReportSchema
@@ -95,8 +95,7 @@ def import_all() -> Response:
         release_request_slot()
         end_reads()
         with received_file() as file:
-            guard.require_valid(guard.caller())  # a client may take an hour to send it
-            end_reads()
+            require_valid_caller()
             with transfer_slots.take(user_id, wait_s=UPLOAD_WAIT_S), stream_slots().take(user_id):
                 upload_slot.release()
                 report, steps = service.import_file(user_id=user_id, file=file)

@@ -19,12 +19,10 @@ from .spool import disk_space_needed, open_spool_file
 SMALL_BODY_BYTES = 64 * 1024
 CHUNK_BYTES = 256 * 1024
 ENDED_EARLY = "The body is shorter than announced; send the request again."
-WAITING_FOR_CLIENT = (
-    "chat_api.waiting_for_client"  # key of the WSGI environment: a WaitingForClient of the server
-)
-CALLER_CHECK = (
-    "chat_api.caller_check"  # key of the extensions: raises where its argument, a caller, is none any more
-)
+# key of the WSGI environment: a WaitingForClient of the server
+WAITING_FOR_CLIENT = "chat_api.waiting_for_client"
+# key of the extensions: raises where its argument, a caller, is none any more
+CALLER_CHECK = "chat_api.caller_check"
 
 
 class WaitingForClient(Protocol):
@@ -50,7 +48,7 @@ def receive_body(limit: int) -> bytes | IO[bytes]:
         file = open_spool_file()
         try:
             size_bytes = copy_body(file, limit)
-            _require_valid_caller()  # a client may take an hour to send it
+            require_valid_caller()
             file.seek(0)
             if size_bytes > SMALL_BODY_BYTES:
                 return file
@@ -62,8 +60,11 @@ def receive_body(limit: int) -> bytes | IO[bytes]:
     return raw
 
 
-def _require_valid_caller() -> None:
-    """Raise InvalidToken (401) where the caller's token was revoked since the request began."""
+def require_valid_caller() -> None:
+    """Raise InvalidToken (401) where the caller's token was revoked since the request began.
+
+    For what has just arrived: a client may take an hour to send it.
+    """
     caller, check = g.get("caller"), current_app.extensions.get(CALLER_CHECK)
     if caller is not None and check is not None:
         check(caller)
