@@ -172,6 +172,19 @@ def _finalize(
         scope = {"user_id": row["user_id"], "conversation_id": row["conversation_id"]}
         titles.set_missing_title(**scope, text=messages.first_words(**scope))
     ended = {
+        **_end_of(log, outcome),
+        "warnings": row["warnings"] if outcome.warnings is None else warnings_text(outcome.warnings),
+        "last_event_id": log.position + (UNSEEN if worker_id is None else 1),
+    }
+    if not is_postgres(db.engine):
+        _DELETE_CHECKPOINTS.all(**this_completion)
+    statements.execute_at_end(_FINALIZE, **this_completion, **named_new(ended))
+    return StoredCompletion({**row, **ended}, message)
+
+
+def _end_of(log: ReplyLog, outcome: Outcome) -> dict[str, Any]:
+    """The columns of a completion that say how its reply ended; whether or not it is stored."""
+    return {
         "status": outcome.status,
         "finish_reason": outcome.finish_reason,
         "problem": orjson.dumps(outcome.problem).decode() if outcome.problem else None,
@@ -181,15 +194,9 @@ def _finalize(
         "reasoning_tokens": outcome.reasoning_tokens,
         "usage_estimated": outcome.usage_estimated,
         "reasoning": log.text_of(REASONING) or None,
-        "warnings": row["warnings"] if outcome.warnings is None else warnings_text(outcome.warnings),
         "outline": log.outline(),
-        "last_event_id": log.position + (UNSEEN if worker_id is None else 1),
         "finished_at": now(),
     }
-    if not is_postgres(db.engine):
-        _DELETE_CHECKPOINTS.all(**this_completion)
-    statements.execute_at_end(_FINALIZE, **this_completion, **named_new(ended))
-    return StoredCompletion({**row, **ended}, message)
 
 
 def _position_in_tree(row: Mapping[str, Any], leaf_id: str) -> dict[str, Any]:
@@ -245,22 +252,12 @@ def _store_reply(
 
 def end_unstored(completion: StartedCompletion, *, log: ReplyLog, outcome: Outcome) -> StoredCompletion:
     """A completion of which nothing is stored, as if it were."""
-    row = completion.to_row() | {
-        "status": outcome.status,
-        "finish_reason": outcome.finish_reason,
-        "prompt_tokens": outcome.prompt_tokens,
-        "completion_tokens": outcome.completion_tokens,
-        "cached_tokens": outcome.cached_tokens,
-        "reasoning_tokens": outcome.reasoning_tokens,
-        "usage_estimated": outcome.usage_estimated,
-        "reasoning": log.text_of(REASONING) or None,
+    row = {
+        **completion.to_row(),
+        **_end_of(log, outcome),
         "warnings": warnings_text(outcome.warnings or ()),
-        "outline": log.outline(),
         "last_event_id": log.position + 1,
-        "finished_at": now(),
     }
-    if outcome.problem:
-        row["problem"] = orjson.dumps(outcome.problem).decode()
     message = in_progress_to_json(row, log)["message"]
     return StoredCompletion(row, message)
 
