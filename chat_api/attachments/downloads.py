@@ -15,6 +15,7 @@ from flask import Response, current_app, request
 
 from ..auth import guard
 from ..errors import NotFound
+from ..files.models import UNKNOWN
 from ..files.store import storage, storage_needed
 from ..server.slots import release_request_slot
 from ..storage import NotStored
@@ -24,7 +25,6 @@ from ..web.ranges import Representation, Selection, is_not_modified, selected
 from ..web.request_body import end_reads
 from ..web.responses import REVALIDATE, entity_tag
 from .acceleration import redirect_to
-from .file_types import UNKNOWN
 from .service import Content
 from .slots import download_slots
 

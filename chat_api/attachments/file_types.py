@@ -8,8 +8,8 @@ import filetype
 
 from ..documents.errors import Unextractable
 from ..documents.plain import decoded
+from ..files.models import UNKNOWN
 
-UNKNOWN = "application/octet-stream"
 HTML, SVG, XML, PLAIN, PDF, ZIP = (
     "text/html", "image/svg+xml", "application/xml", "text/plain", "application/pdf", "application/zip",
 )  # fmt: skip

@@ -19,6 +19,7 @@ from ..attachments import replies
 from ..attachments.replies import RowNotWritten
 from ..errors import BestEffort, NotFound, QuotaExceeded, Unavailable
 from ..files import service as files
+from ..files.models import UNKNOWN
 from ..files.service import Upload
 from ..files.store import storage
 from ..llm.base64_content import NO_SPACE, TOO_LARGE, Unreadable
@@ -191,7 +192,7 @@ class ReplyFiles:
 
 def _typed(receiving: _Receiving) -> tuple[Upload, Incoming]:
     """What a file is by its content, and where it is. Raises _LeftOut."""
-    from ..attachments.file_types import UNKNOWN, OtherContent, type_of  # its tables take a moment to load
+    from ..attachments.file_types import OtherContent, type_of  # its tables take a moment to load
 
     head = bytes(receiving.head)
     try:

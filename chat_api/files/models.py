@@ -13,6 +13,7 @@ from ..database.columns import Id, OwnedByUser, UTCDateTime, new_id, now
 from ..database.session import Model
 
 MAX_FILE_NAME = 255
+UNKNOWN = "application/octet-stream"  # the type of content that is of no known type
 
 
 def _stored_file_key(**options: Any) -> sa.ForeignKeyConstraint:

@@ -20,10 +20,8 @@ from ..database.statements import Statement
 from ..documents.extraction import kind_of
 from ..errors import Unavailable
 from ..storage import Incoming
-from .models import AttachmentDraft, AttachmentFile, FileRelease, StoredFile
+from .models import UNKNOWN, AttachmentDraft, AttachmentFile, FileRelease, StoredFile
 from .store import name_of, storage
-
-UNKNOWN = "application/octet-stream"
 
 log = logging.getLogger(__name__)
 

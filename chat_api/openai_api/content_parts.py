@@ -22,6 +22,7 @@ from ..attachments.models import MAX_FILE_PATH
 from ..attachments.references import LinkedFile, is_link
 from ..attachments.uploads import HEAD_BYTES, label_of
 from ..completions.draft_files import DraftPart, File, InlineFile, NamedFile
+from ..files.models import UNKNOWN
 from ..messages.parts import BETWEEN_TEXTS, MAX_ATTACHMENT_IDS, MAX_CONTENT_BYTES, MAX_PARTS
 from . import ids
 from .errors import RequestRefused
@@ -121,7 +122,7 @@ def _recording(part: Mapping[str, Any], where: str) -> File:
         )
     at = f"{where}.data"
     file = _inline(_base64(given.get("data"), at), at, claimed, "")
-    if not file.file_type.startswith(("audio/", "video/", "application/octet-stream")):
+    if not file.file_type.startswith(("audio/", "video/", UNKNOWN)):
         raise RequestRefused(f"{at}: the content is no recording but {file.file_type}.", param=at)
     return file
 
