@@ -11,9 +11,9 @@ from marshmallow import ValidationError
 from ..completions.draft_files import DraftPart, NamedFile, files_of
 from ..completions.turns import Draft
 from ..conversations.models import MAX_EXTERNAL_ID
+from ..llm.stream_parser import MAX_TOOL_CALLS
 from ..messages.models import ERROR_OUTPUT, JSON_OUTPUT
 from ..messages.parts import BETWEEN_TEXTS, MAX_ATTACHMENT_IDS, MAX_CONTENT_BYTES, MAX_PARTS
-from ..openai_api.chat_requests import MAX_CALLS
 from ..openai_api.content_parts import part_of
 from ..openai_api.errors import RequestRefused as ContentRefused
 from ..web.fields import portable
@@ -303,8 +303,8 @@ def _json_of(value: Any, where: str) -> str:
 
 def _storable(calls: Sequence[Mapping[str, str]], where: str) -> Sequence[Mapping[str, str]]:
     """The calls of a step, within the limits of what is stored. Raises RequestRefused."""
-    if len(calls) > MAX_CALLS:
-        raise RequestRefused(f"{where} has a step with more than {MAX_CALLS} calls.")
+    if len(calls) > MAX_TOOL_CALLS:
+        raise RequestRefused(f"{where} has a step with more than {MAX_TOOL_CALLS} calls.")
     for call in calls:
         if len(call["name"]) > MAX_TOOL_NAME:
             raise RequestRefused(f"{where}: the name of a tool has at most {MAX_TOOL_NAME} characters.")

@@ -18,7 +18,6 @@ from .errors import RequestRefused, unknown_conversation
 from .given_fields import extras_in, given_in, known_of_tool
 
 MAX_MESSAGES = 10_000
-MAX_CALLS = MAX_TOOL_CALLS  # of a message: as many as a reply may have, which is sent back
 MAX_ID = 255
 # of a request, besides what is a parameter of the completion
 OWN = {
@@ -184,8 +183,8 @@ def _calls(message: Mapping[str, Any], where: str) -> list[dict[str, str]]:
     calls = message.get("tool_calls")
     if calls is None:
         return []
-    if not isinstance(calls, list) or len(calls) > MAX_CALLS:
-        raise RequestRefused(f"{where}: a list of at most {MAX_CALLS} calls.", param=where)
+    if not isinstance(calls, list) or len(calls) > MAX_TOOL_CALLS:
+        raise RequestRefused(f"{where}: a list of at most {MAX_TOOL_CALLS} calls.", param=where)
     return [_call(call, f"{where}[{index}]") for index, call in enumerate(calls)]
 
 

@@ -13,7 +13,6 @@ from . import ids
 from .content_parts import content_of, joined
 from .errors import RequestRefused
 
-MAX_CALLS = MAX_TOOL_CALLS  # of a message: as many as a reply may have, which is sent back
 MAX_ID = 255
 MAX_REFERRED_BYTES = 16 * 1024 * 1024  # that references add to a request, each with what it names
 TEXTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}  # and their field
@@ -122,8 +121,8 @@ class _ItemReader:
         if last is None or last.role != "assistant":
             self.drafts.append(Draft("assistant", "", [call]))
             return
-        if len(last.tool_calls) >= MAX_CALLS:
-            raise RequestRefused(f"{where}: a message has at most {MAX_CALLS} calls.", param=where)
+        if len(last.tool_calls) >= MAX_TOOL_CALLS:
+            raise RequestRefused(f"{where}: a message has at most {MAX_TOOL_CALLS} calls.", param=where)
         self.drafts[-1] = Draft(last.role, last.content, [*last.tool_calls, call])
 
     def _summary(self, item: Mapping[str, Any], where: str) -> str:
