@@ -4,12 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from openai import OpenAI
 from playwright.sync_api import Browser, Page
 
+from tests.e2e.account import Account
 from tests.e2e.chromium import chromium
 from tests.e2e.llama import LlamaServer
 from tests.e2e.pages import Screenshots, Site, site
 from tests.live.client import serving
+from tests.support.provider import ScriptedProvider
 from tests.support.server import GunicornServer
 
 
@@ -25,6 +28,26 @@ def service() -> Iterator[GunicornServer]:
     """The service as a developer runs it: SQLite, and providers on this machine are allowed."""
     with serving() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def gunicorn(backend: str, database_url: str) -> Iterator[GunicornServer]:
+    """The service on each database."""
+    with serving({} if backend == "sqlite" else {"DATABASE_URL": database_url}) as server:
+        yield server
+
+
+@pytest.fixture
+def me(gunicorn: GunicornServer, provider: ScriptedProvider) -> Account:
+    """A new user of it, whose provider says what it is told."""
+    return Account(gunicorn, provider)
+
+
+@pytest.fixture
+def client(me: Account) -> Iterator[OpenAI]:
+    """The user's client."""
+    with OpenAI(base_url=me.base_url, api_key=me.key) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from openai import OpenAI
 
 from tests.e2e.account import Account
 from tests.live.client import serving
-from tests.support.provider import Reply, ScriptedProvider, openai_stream
+from tests.support.provider import Reply, openai_stream
 from tests.support.server import GunicornServer
 
 
@@ -19,17 +19,6 @@ from tests.support.server import GunicornServer
 def gunicorn() -> Iterator[GunicornServer]:
     with serving() as running:
         yield running
-
-
-@pytest.fixture
-def me(gunicorn: GunicornServer, provider: ScriptedProvider) -> Account:
-    return Account(gunicorn, provider)
-
-
-@pytest.fixture
-def client(me: Account) -> Iterator[OpenAI]:
-    with OpenAI(base_url=me.base_url, api_key=me.key) as opened:
-        yield opened
 
 
 def said(text: str) -> Any:

@@ -11,9 +11,7 @@ from openai.types.responses import Response, ResponseItem, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from tests.e2e.account import Account
-from tests.live.client import serving
-from tests.support.provider import BREAK, Answer, ScriptedProvider, openai_chunk, openai_stream
-from tests.support.server import GunicornServer
+from tests.support.provider import BREAK, Answer, openai_chunk, openai_stream
 
 TOOLS: Any = [{"type": "function", "name": "get_weather", "parameters": {"type": "object"}, "strict": False}]
 CALLS = [("call_1", "get_weather", '{"city": "Lisbon"}'), ("call_2", "get_weather", "{}")]
@@ -21,17 +19,6 @@ FORMAT: Any = {"format": {"type": "json_schema", "name": "answer", "schema": {"t
 THOUGHT = openai_chunk({"reasoning_content": "Hm"})
 _EVENTS: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 _ITEMS: TypeAdapter[Any] = TypeAdapter(ResponseItem)
-
-
-@pytest.fixture(scope="module")
-def gunicorn(backend: str, database_url: str) -> Iterator[GunicornServer]:
-    with serving({} if backend == "sqlite" else {"DATABASE_URL": database_url}) as running:
-        yield running
-
-
-@pytest.fixture
-def me(gunicorn: GunicornServer, provider: ScriptedProvider) -> Account:
-    return Account(gunicorn, provider)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import base64
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -11,17 +10,14 @@ from openai import OpenAI
 from openai.types.chat import ChatCompletionChunk
 
 from tests.e2e.account import Account
-from tests.live.client import serving
 from tests.support.provider import (
     BREAK,
     STALL,
     Pause,
-    ScriptedProvider,
     error_answer,
     openai_chunk,
     openai_stream,
 )
-from tests.support.server import GunicornServer
 
 TOOLS: Any = [
     {
@@ -34,23 +30,6 @@ PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
 )
 CALLS = [("call_1", "get_weather", '{"city": "Lisbon"}'), ("call_2", "get_weather", "{}")]
-
-
-@pytest.fixture(scope="module")
-def gunicorn(backend: str, database_url: str) -> Iterator[GunicornServer]:
-    with serving({} if backend == "sqlite" else {"DATABASE_URL": database_url}) as running:
-        yield running
-
-
-@pytest.fixture
-def me(gunicorn: GunicornServer, provider: ScriptedProvider) -> Account:
-    return Account(gunicorn, provider)
-
-
-@pytest.fixture
-def client(me: Account) -> Iterator[OpenAI]:
-    with OpenAI(base_url=me.base_url, api_key=me.key) as opened:
-        yield opened
 
 
 def said(text: str) -> Any:
