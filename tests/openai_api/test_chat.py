@@ -3,6 +3,7 @@
 import base64
 import json
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -374,17 +375,34 @@ def test_what_is_not_stored_fails_and_is_cancelled_as_well(app: Flask, door: Doo
     )
 
 
-def test_a_stream_whose_conversation_is_deleted_ends_with_an_error(door: Door) -> None:
+def delete_conversation(door: Door) -> TestResponse:
+    return door.api.delete(f"/chat/conversations/{door.conversations()[0]['id']}")
+
+
+def log_out(door: Door) -> TestResponse:
+    return door.api.post("/auth/logout", {"refresh_token": door.api.refresh_token})
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "message"),
+    [
+        (delete_conversation, "not_found", "There is no such completion."),
+        (log_out, "invalid_api_key", "The token is invalid or has expired."),
+    ],
+)
+def test_a_stream_that_can_not_go_on_ends_with_an_error(
+    door: Door, end: Callable[[Door], TestResponse], code: str, message: str
+) -> None:
     door.script(openai_stream("So far", STALL))
     response = door.ask(user("Hi"), stream=True)
     parts: Any = iter(response.response)
     while b"So far" not in next(parts):
         pass
-    assert door.api.delete(f"/chat/conversations/{door.conversations()[0]['id']}").status_code == 204
+    assert end(door).status_code == 204
     *_, last = b"".join(parts).split(b"\n\n")[:-1]
     response.close()
     error = orjson.loads(last.removeprefix(b"data: "))["error"]
-    assert (error["code"], error["message"]) == ("not_found", "There is no such completion.")
+    assert (error["code"], error["message"]) == (code, message)
 
 
 def test_an_idempotency_key_has_one_reply(door: Door) -> None:
