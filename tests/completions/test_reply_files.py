@@ -419,7 +419,7 @@ def test_storage_that_fails_leaves_the_file_out(
 
 def test_cancelled_reply_keeps_what_was_whole(app: Flask, chat: Chat) -> None:
     half = openai_chunk({"audio": {"data": encoded(MP3[:900])}})
-    chat.script(openai_stream("See:", openai_chunk({"images": [picture()]}), half, STALL))
+    chat.script(openai_stream("See:", half, openai_chunk({"images": [picture()]}), STALL))
     stream = chat.stream()
     while stream.next().name != "completion.attachment":
         pass
