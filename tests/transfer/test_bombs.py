@@ -221,26 +221,24 @@ def invisible() -> Iterator[tuple[str, Any]]:
         yield node(str(number), str(number - 1) if number else None, "x" if number > SIZE - 100 else None)
 
 
-def test_trees_of_any_shape_cost_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    def cost(nodes: Iterator[tuple[str, Any]]) -> float:
-        source = conversation(*nodes)
-        began = budget.time.thread_time()
-        for record in chatgpt.read_conversation(source, 1):
-            assert not isinstance(record, Fault)
-        return budget.time.thread_time() - began
+def test_trees_of_any_shape_cost_the_same() -> None:
+    def cost(source: Any) -> float:
+        """The least CPU of three times, in seconds: a busy machine makes single ones longer."""
+        costs = []
+        for _ in range(3):
+            began = budget.time.thread_time()
+            for record in chatgpt.read_conversation(source, 1):
+                assert not isinstance(record, Fault)
+            costs.append(budget.time.thread_time() - began)
+        return min(costs)
 
-    def cost_with_id(name: str) -> float:
-        source = conversation(*chain())
-        source["conversation_id"] = source["id"] = name
-        began = budget.time.thread_time()
+    most = 4 * cost(conversation(*chain())) + 0.1
+    for name in ("x" * 500_000, ""):  # without one, all names of its nodes are its name
+        source = conversation(*chain()) | {"conversation_id": name, "id": name}
         assert len(list(chatgpt.read_conversation(source, 1))) == SIZE + 1
-        return budget.time.thread_time() - began
-
-    ordinary = cost(chain())
-    assert cost_with_id("x" * 500_000) < 4 * ordinary + 0.1
-    assert cost_with_id("") < 4 * ordinary + 0.1  # then all names of its nodes are its name
+        assert cost(source) < most
     for shape in (fan, circle, invisible):
-        assert cost(shape()) < 4 * ordinary + 0.1, shape
+        assert cost(conversation(*shape())) < most, shape
 
 
 # -- zips whose headers lie ----------------------------------------------------------------------------------------
