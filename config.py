@@ -123,7 +123,7 @@ class Config:
     WEB_CONCURRENCY: int = 0
     # "threads", or "gevent" for a service that holds very many streams (Postgres only)
     WORKER_CLASS: str = "threads"
-    # requests that one worker handles at the same time, besides streams
+    # requests that one worker handles at the same time, besides streams; three quarters of them may be of one user
     THREADS: int = 8
     # seconds that a stopping worker waits for running requests
     GRACEFUL_TIMEOUT_S: int = 30
@@ -307,6 +307,12 @@ class Config:
     def worker_count(self) -> int:
         """Worker processes: as set, else one on SQLite (it has one writer) and one per core on Postgres."""
         return self.WEB_CONCURRENCY or (1 if self.uses_sqlite else os.cpu_count() or 1)
+
+    @property
+    def requests_per_user(self) -> int:
+        """How many requests of one user a worker runs: a quarter of its slots and connections is for others."""
+        runs = self.THREADS if self.WORKER_CLASS == "threads" else self.DATABASE_POOL_SIZE
+        return max(1, min(runs, self.DATABASE_POOL_SIZE) * 3 // 4)
 
     def as_flask_settings(self) -> dict[str, Any]:
         """All settings under their names, for `app.config`."""

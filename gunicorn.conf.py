@@ -114,7 +114,9 @@ def child_exit(server, worker):
 bind = f"[{settings.HOST}]:{settings.PORT}" if ":" in settings.HOST else f"{settings.HOST}:{settings.PORT}"
 workers = settings.worker_count
 worker_class = Worker
-Worker.running_requests = settings.THREADS
+if settings.WORKER_CLASS != "gevent":
+    Worker.running_requests = settings.THREADS
+Worker.running_requests_per_user = settings.requests_per_user
 Pace.bytes_per_s = settings.CLIENT_RATE_BYTES
 Pace.longest_s = settings.CLIENT_TIMEOUT_S
 # a stream keeps its thread, and so do uploads, downloads and files that are prepared; threads are started on demand

@@ -203,6 +203,10 @@ def test_figures_are_those_of_the_settings() -> None:
     assert limiting <= compared, f"without a row of their own: {sorted(limiting - compared)}"
 
 
+def test_share_of_a_user() -> None:
+    assert row_that_begins("such requests of one user").figures == [Config().requests_per_user]
+
+
 def test_rate_of_slow_clients_begins_after_the_grace() -> None:
     assert f"after {pace.GRACE_S:.0f} s" in row_that_begins("rate at which a client").what
 

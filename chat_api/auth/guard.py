@@ -8,9 +8,11 @@ from typing import Any
 from flask import Flask, current_app, g, request
 
 from ..errors import Forbidden, NotFound, Unauthorized, Unavailable
+from ..server.slots import run_for
 from ..users import service as users
 from ..web.cors import is_preflight
 from ..web.fields import is_uuid
+from ..web.request_body import end_reads
 from . import identity_provider, revocations, service, tokens
 
 ACTING_ROLES = ("admin", "service")
@@ -67,21 +69,29 @@ def require_caller() -> None:
     if is_preflight(environ):
         return
     if TICKET_CALLER in environ:
-        g.caller = environ[TICKET_CALLER]
-        return
-    caller = identify(_bearer_token(environ))
-    if "HTTP_X_ACT_AS" in environ:
-        caller = _acting_for(caller, request.headers["X-Act-As"])
-    g.caller = caller
+        caller = environ[TICKET_CALLER]
+    else:
+        caller = identify(_bearer_token(environ))
+        if "HTTP_X_ACT_AS" in environ:
+            caller = _acting_for(caller, request.headers["X-Act-As"])
+    _go_on_as(caller)
 
 
 def require_account() -> None:
     """The guard of a caller's own account: requires a valid token, and refuses `X-Act-As`."""
     if is_preflight(request.environ):
         return
-    g.caller = identify(bearer_token())
+    caller = identify(bearer_token())
     if "X-Act-As" in request.headers:
         raise Forbidden("X-Act-As can be used under /chat only, not for accounts.")
+    _go_on_as(caller)
+
+
+def _go_on_as(caller: Caller) -> None:
+    """From here on the request is this caller's, and one of those that their user may have running."""
+    g.caller = caller
+    end_reads()
+    run_for(caller.user_id)
 
 
 def require_password_login() -> Caller:

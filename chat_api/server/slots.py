@@ -1,7 +1,7 @@
 """Slots: how much of one kind a process does at the same time, in total and for each user."""
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -14,9 +14,8 @@ from ..errors import RETRY_AFTER_S, ApiError, BestEffort, TooManyRequests, Unava
 MAX_RECEIVING = 32  # in each worker
 MAX_RECEIVING_PER_CLIENT = 8
 EXTENSION = "chat_api.stream_slots"
-# keys of the WSGI environment, see threads.py
-RELEASE_REQUEST_SLOT = "chat_api.release_request_slot"
-WHILE_WAITING = "chat_api.while_waiting"
+# in the WSGI environment, see worker.py
+REQUEST_SLOT = "chat_api.request_slot"
 
 
 class Slot:
@@ -129,23 +128,78 @@ def request_slots(number: int) -> SimpleQueue[None]:
     return free
 
 
-class RequestSlot:
-    """The slot of a running request, which it does not keep while it waits. For the request's own thread."""
+class UserShares:
+    """How many requests of one user run at the same time in this process; further ones wait, in their order.
 
-    def __init__(self, free: SimpleQueue[None]) -> None:
-        self._free = free
+    Requests that change one conversation wait for each other in the database, each with a connection. If a user could
+    have them all, one who sends many such requests would keep all others from the service.
+    """
+
+    def __init__(self, limit_per_user: int) -> None:
+        self._limit = limit_per_user
+        self._lock = threading.Lock()
+        self._running: dict[str, int] = {}
+        self._waiting: dict[str, deque[threading.Lock]] = {}
+
+    def take(self, user_id: str) -> "threading.Lock | None":
+        """Take a place if this user has one left; else a lock, which is released when the place is there."""
+        with self._lock:
+            running = self._running.get(user_id, 0)
+            if running < self._limit:
+                self._running[user_id] = running + 1
+                return None
+            place = threading.Lock()
+            place.acquire()
+            self._waiting.setdefault(user_id, deque()).append(place)
+            return place
+
+    def give_back(self, user_id: str) -> None:
+        """Let the next request of this user run."""
+        with self._lock:
+            if waiting := self._waiting.get(user_id):
+                waiting.popleft().release()
+                if not waiting:
+                    del self._waiting[user_id]
+            elif self._running[user_id] == 1:
+                del self._running[user_id]
+            else:
+                self._running[user_id] -= 1
+
+
+class RequestSlot:
+    """The slot of a running request, which it does not keep while it waits; nor a place in its user's share.
+
+    For the request's own thread.
+    """
+
+    def __init__(self, free: SimpleQueue[None] | None, shares: UserShares) -> None:
+        """`free` has the slots; None where any number of requests may run."""
+        self._free, self._shares = free, shares
+        self._user_id: str | None = None
         self._take()
+
+    def run_for(self, user_id: str) -> None:
+        """Go on as one of this user's requests, as soon as they have a place left."""
+        if (place := self._shares.take(user_id)) is not None:
+            self.release()
+            place.acquire()
+            self._take()
+        self._user_id = user_id
 
     def _take(self) -> None:
         """As soon as one is free."""
-        self._free.get()
+        if self._free is not None:
+            self._free.get()
         self._is_taken = True
 
     def release(self) -> None:
         """Let another request run: this one only waits from now on. The second call does nothing."""
         if self._is_taken:
             self._is_taken = False
-            self._free.put(None)
+            if self._free is not None:
+                self._free.put(None)
+            if self._user_id is not None:
+                self._shares.give_back(self._user_id)
 
     @contextmanager
     def while_waiting(self) -> Iterator[None]:
@@ -154,6 +208,8 @@ class RequestSlot:
         try:
             yield
         finally:
+            if self._user_id is not None and (place := self._shares.take(self._user_id)) is not None:
+                place.acquire()
             self._take()
 
 
@@ -184,19 +240,26 @@ def stream_slots() -> Slots:
     return slots
 
 
+def run_for(user_id: str) -> None:
+    """Go on as a request of this user, of which only so many run at a time. Does nothing in a server without slots."""
+    slot = request.environ.get(REQUEST_SLOT)
+    if slot is not None:
+        slot.run_for(user_id)
+
+
 @contextmanager
 def while_waiting() -> Iterator[None]:
     """Let other requests run during the block. Does nothing in a server without such slots."""
-    wait = request.environ.get(WHILE_WAITING)
-    if wait is None:
+    slot = request.environ.get(REQUEST_SLOT)
+    if slot is None:
         yield
         return
-    with wait():
+    with slot.while_waiting():
         yield
 
 
 def release_request_slot() -> None:
     """Let another request run: this one only waits from now on. Does nothing in a server without such slots."""
-    release = request.environ.get(RELEASE_REQUEST_SLOT)
-    if release is not None:
-        release()
+    slot = request.environ.get(REQUEST_SLOT)
+    if slot is not None:
+        slot.release()

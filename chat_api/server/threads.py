@@ -12,41 +12,19 @@ from gunicorn.workers.gthread import ThreadWorker
 from . import LINGER_BYTES, LINGER_S, STALLED_CLIENT_S
 from .arrival import ARRIVAL_S, Arrival, take_buffered
 from .pace import ClientSocket, ClientTooSlow
-from .slots import RELEASE_REQUEST_SLOT, WHILE_WAITING, RequestSlot, request_slots
 from .worker import ServiceWorker
 
 
 class Worker(ServiceWorker, ThreadWorker):
     """A thread worker that never waits for one client in its event loop."""
 
-    # how many requests run at the same time; there are more threads, for those that wait for replies
+    # additional busy threads only slow each other down; there are more, for those that wait for replies
     running_requests = 8
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.arrivals: dict[Any, Arrival] = {}  # by connection
         self.lingering: dict[Any, int] = {}  # connection -> bytes it may still send; oldest first
-
-    def load_wsgi(self) -> None:
-        """Run so many requests at the same time, and no more: additional busy threads only slow each other down.
-
-        A response that is a stream holds no slot: it is made of what the application returned already. A view that
-        waits for something calls `slots.release_request_slot` first.
-        """
-        super().load_wsgi()
-        application = self.wsgi
-        free = request_slots(self.running_requests)
-
-        def in_slot(environ: dict[str, Any], start_response: Any) -> Any:
-            slot = RequestSlot(free)
-            environ[RELEASE_REQUEST_SLOT] = slot.release
-            environ[WHILE_WAITING] = slot.while_waiting
-            try:
-                return application(environ, start_response)
-            finally:
-                slot.release()
-
-        self.wsgi = in_slot
 
     def enqueue_req(self, conn: Any) -> None:
         """Hand a connection to a thread as soon as its next request is there."""

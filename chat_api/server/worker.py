@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 from gunicorn import util
@@ -13,7 +13,7 @@ from ..web.request_body import WAITING_FOR_CLIENT
 from . import lifecycle
 from .chunked import ChunkedBody
 from .refusals import Refusal
-from .slots import WHILE_WAITING, receiving_slots
+from .slots import REQUEST_SLOT, RequestSlot, UserShares, receiving_slots, request_slots
 
 SKIPPED_BYTES = 64 * 1024  # gunicorn gives up from here on
 
@@ -38,21 +38,45 @@ class ServiceWorker:
     log: Any
     wsgi: Any
 
+    running_requests: int | None = None  # how many run at the same time; None: any number
+    running_requests_per_user = 6
     deadline = math.inf  # when replies have to end, in a worker that is being stopped (monotonic time)
 
     def load_wsgi(self) -> None:
+        """Serve the application with the bounds of this worker."""
+        super().load_wsgi()  # type: ignore[misc]
+        self.application = self.wsgi
+        self.wsgi = self._in_slot(self._with_checked_body(self.application))
+
+    def _in_slot(self, application: Any) -> Any:
+        """Bound how many requests run at the same time, of all users and of one.
+
+        A response that is a stream holds no slot: it is made of what the application returned already. A view that
+        waits for something calls `slots.release_request_slot` first.
+        """
+        free = None if self.running_requests is None else request_slots(self.running_requests)
+        shares = UserShares(self.running_requests_per_user)
+
+        def in_slot(environ: dict[str, Any], start_response: Any) -> Any:
+            environ[REQUEST_SLOT] = slot = RequestSlot(free, shares)
+            try:
+                return application(environ, start_response)
+            finally:
+                slot.release()
+
+        return in_slot
+
+    def _with_checked_body(self, application: Any) -> Any:
         """Bound how many requests wait for their bodies, and have malformed chunks reach the application as what it
         can expect from a socket: an OSError, so a 400."""
-        super().load_wsgi()  # type: ignore[misc]
-        self.application = application = self.wsgi
         receiving = receiving_slots()
 
         def with_checked_body(environ: dict[str, Any], start_response: Any) -> Any:
-            while_waiting = environ.get(WHILE_WAITING, nullcontext)
+            slot: RequestSlot = environ[REQUEST_SLOT]
 
             @contextmanager
             def waiting_for_client(client: str) -> Iterator[None]:
-                with receiving.take(client), while_waiting():
+                with receiving.take(client), slot.while_waiting():
                     yield
 
             environ[WAITING_FOR_CLIENT] = waiting_for_client
@@ -67,7 +91,7 @@ class ServiceWorker:
 
             return application(environ, start_response_after)
 
-        self.wsgi = with_checked_body
+        return with_checked_body
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer a request that never reached the application."""

@@ -2,9 +2,9 @@
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -31,11 +31,11 @@ from tests.transfer.exports import conversation, file_of, message
 pytestmark = pytest.mark.slow
 
 BODY_LIMIT = 100_000
-WAITING = 20  # requests that wait in the database at the same time; each keeps a connection
+CONNECTIONS = 24
 SETTINGS = {
     "WORKER_CLASS": "gevent",
     "WEB_CONCURRENCY": "1",
-    "DATABASE_POOL_SIZE": str(WAITING + 4),
+    "DATABASE_POOL_SIZE": str(CONNECTIONS),
     "DATABASE_WAIT_S": "20",
     "DATABASE_STATEMENT_TIMEOUT_S": "30",
     "MAX_BODY_BYTES": str(BODY_LIMIT),
@@ -82,65 +82,10 @@ def test_the_api_works(person: Person) -> None:
 # -- waiting --------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def all_waiting(
-    postgres: PrivatePostgres, lock: str, parameters: list[str], action: Callable[[], Answer]
-) -> Iterator[None]:
-    """Hold a lock, and have many requests wait for it inside; all of them succeed when it is released."""
-    with ThreadPoolExecutor(WAITING) as pool:
-        with connect(postgres) as blocker, connect(postgres) as observer:
-            observer.autocommit = True
-            blocker.execute(lock.encode(), parameters)
-            requests = [pool.submit(action) for _ in range(WAITING)]
-            count = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-            waiting = lambda: observer.execute(count).fetchone()  # noqa: E731
-            # those who wait for a row wait behind the first of them, so there is a lock for each
-            wait_until(lambda: waiting() == (WAITING,), within_s=10, what="all wait in the database")
-            yield
-            assert waiting() == (WAITING,), "they waited all the time, or the test shows nothing"
-        assert {request.result().status for request in requests} == {201}
-
-
-def assert_answers_soon(person: Person, conversation_id: str) -> None:
-    """Somebody else reads and writes, by compiled statements and by the session."""
-    user_id = person.user["id"]
-    actions: list[Callable[[], Answer]] = [
-        lambda: person.get(f"/chat/conversations/{conversation_id}"),
-        lambda: person.say(conversation_id, "meanwhile"),
-        lambda: person.get("/auth/me"),
-        lambda: person.post("/chat/conversations", {"user_id": user_id, "title": "T"}),
-        lambda: person.get("/readyz"),
-    ]
-    for action in actions:
-        started = time.monotonic()
-        assert action().status in (200, 201)
-        assert time.monotonic() - started < SOON_S
-
-
-def test_requests_of_the_fast_lane_wait_for_a_lock_without_stopping_others(
-    postgres: PrivatePostgres, person: Person
-) -> None:
-    locked, free = person.conversation(), person.conversation()
-    lock = "SELECT 1 FROM conversations WHERE id = %s FOR UPDATE"
-    with all_waiting(postgres, lock, [locked], lambda: person.say(locked, "at last")):
-        assert_answers_soon(person, free)
-    assert [message["position"] for message in person.messages(locked)] == list(range(1, WAITING + 1))
-
-
-def test_requests_of_the_ordinary_road_wait_for_a_lock_without_stopping_others(
-    postgres: PrivatePostgres, person: Person
-) -> None:
-    conversation_id = person.conversation()
-    provider = {"name": "P", "api_endpoint": "https://p.example/v1"}
-    lock = "LOCK TABLE llm_providers IN ACCESS EXCLUSIVE MODE"
-    with all_waiting(postgres, lock, [], lambda: person.post("/chat/llm-providers", provider)):
-        assert_answers_soon(person, conversation_id)
-
-
 def test_more_requests_than_connections_wait_for_each_other(person: Person) -> None:
     conversation_id = person.conversation()
-    answers = at_once([lambda: person.say(conversation_id, "x")] * (3 * WAITING))
-    assert sorted(answer.body["position"] for answer in answers) == list(range(1, 3 * WAITING + 1))
+    answers = at_once([lambda: person.say(conversation_id, "x")] * (3 * CONNECTIONS))
+    assert sorted(answer.body["position"] for answer in answers) == list(range(1, 3 * CONNECTIONS + 1))
 
 
 def test_an_import_stores_two_groups_at_once_without_stopping_others(

@@ -8,7 +8,7 @@ import pytest
 from flask import Response
 
 from chat_api.errors import TooManyRequests, Unavailable
-from chat_api.server.slots import RequestSlot, Slots, request_slots
+from chat_api.server.slots import RequestSlot, Slots, UserShares, request_slots
 
 
 @pytest.fixture
@@ -63,11 +63,11 @@ def test_request_waits_for_a_slot_until_one_is_free() -> None:
     has_it = threading.Event()
 
     def wait() -> None:
-        slot = RequestSlot(free)
+        slot = RequestSlot(free, UserShares(1))
         has_it.set()
         slot.release()
 
-    slot = RequestSlot(free)
+    slot = RequestSlot(free, UserShares(1))
     waiting = threading.Thread(target=wait)
     waiting.start()
     assert not has_it.wait(0.05)
@@ -80,9 +80,9 @@ def test_request_waits_for_a_slot_until_one_is_free() -> None:
 
 def test_others_run_while_a_request_waits() -> None:
     free = request_slots(1)
-    slot = RequestSlot(free)
+    slot = RequestSlot(free, UserShares(1))
     with pytest.raises(ValueError, match="broken"), slot.while_waiting():  # noqa: PT012 - the block is tested
-        RequestSlot(free).release()
+        RequestSlot(free, UserShares(1)).release()
         raise ValueError("broken")
     assert free.empty()
     slot.release()
@@ -93,7 +93,7 @@ def test_no_more_requests_run_than_there_are_slots() -> None:
     free, held, most = request_slots(3), [], []
 
     def work(number: int) -> None:
-        slot = RequestSlot(free)
+        slot = RequestSlot(free, UserShares(1))
         held.append(number)
         most.append(len(held))
         held.remove(number)
@@ -103,6 +103,67 @@ def test_no_more_requests_run_than_there_are_slots() -> None:
         list(pool.map(work, range(2000)))
     assert max(most) <= 3
     assert free.qsize() == 3
+
+
+def test_a_user_runs_only_so_many_requests_and_waits_without_a_slot() -> None:
+    free, shares = request_slots(3), UserShares(2)
+    mine = [RequestSlot(free, shares) for _ in range(2)]
+    for slot in mine:
+        slot.run_for("ada")
+    order: list[int] = []
+
+    def wait(number: int) -> None:
+        slot = RequestSlot(free, shares)
+        slot.run_for("ada")
+        order.append(number)
+        slot.release()
+
+    threads = []
+    for number in range(3):
+        threads.append(threading.Thread(target=wait, args=[number]))
+        threads[-1].start()
+        time.sleep(0.05)
+    assert not order
+    other = RequestSlot(free, shares)  # the last slot is free
+    other.run_for("bob")
+    other.release()
+    mine[0].release()
+    for thread in threads:
+        thread.join(5)
+    assert order == [0, 1, 2]
+    mine[1].release()
+    assert free.qsize() == 3
+    assert not shares._running
+    assert not shares._waiting
+
+
+def test_the_place_is_given_back_while_a_request_waits() -> None:
+    shares = UserShares(1)
+    slot = RequestSlot(None, shares)
+    slot.run_for("ada")
+    with slot.while_waiting():
+        other = RequestSlot(None, shares)
+        other.run_for("ada")
+        other.release()
+    assert shares.take("ada") is not None
+    slot.release()
+
+
+def test_no_more_requests_of_a_user_run_than_they_have_places() -> None:
+    shares, running, most = UserShares(3), [], []
+
+    def work(number: int) -> None:
+        slot = RequestSlot(None, shares)
+        slot.run_for("ada")
+        running.append(number)
+        most.append(len(running))
+        running.remove(number)
+        slot.release()
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(work, range(2000)))
+    assert max(most) <= 3
+    assert not shares._running
 
 
 def test_last_quarter_is_for_users_who_have_none() -> None:

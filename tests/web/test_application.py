@@ -10,7 +10,6 @@ from flask import Flask, Response
 
 from chat_api.database.session import Session
 from chat_api.server import slots
-from chat_api.server.threads import RELEASE_REQUEST_SLOT
 from chat_api.telemetry import metrics, request_log
 from chat_api.web.application import Request
 from tests.support.api import Api
@@ -148,7 +147,6 @@ def test_an_error_before_the_response_is_still_reported(app: Flask, ada: Api) ->
 
 
 def test_the_slot_of_a_running_request_is_released_with_best_effort() -> None:
-    assert RELEASE_REQUEST_SLOT
     taken = slots.Slots(1, full="full").take()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(slots.Slots, "_give_back", fail)
