@@ -22,8 +22,7 @@ from tests.transfer.exports import conversation, file_of, message
 
 pytestmark = pytest.mark.nightly
 
-LONGEST_POST_S = 0.25
-LONGEST_GET_S = 0.1
+LONGEST_S = 0.25
 LONG, LARGE = 2500, 150  # messages: many small ones, and some of 6 KB
 # the same in the sizes that were reported: 14.6 MB in one conversation, 20,000 messages in two branches
 FULL_LONG, FULL_LARGE = 10_000, 2050
@@ -47,9 +46,10 @@ def idle_s(server: GunicornServer, innocent: Person) -> float:
 
 
 def require_unhurt(watch: Watch, idle_s: float) -> None:
-    """No request of the innocent user failed, and no POST took long."""
+    """No request of the innocent user failed, and none took long."""
     assert not watch.failures
-    assert percentile(watch.posts_s, 99) <= max(LONGEST_POST_S, 5 * idle_s), watch
+    for times_s in (watch.posts_s, watch.reads_s):
+        assert percentile(times_s, 99) <= max(LONGEST_S, 5 * idle_s), watch
 
 
 def import_lines(person: Person, *lines: Line) -> Any:
@@ -211,7 +211,6 @@ def test_more_requests_of_one_user_than_a_worker_runs(
     with ThreadPoolExecutor(48) as pool, watching(server, innocent) as watch:
         list(pool.map(move, range(48)))
     require_unhurt(watch, idle_s)
-    assert percentile(watch.reads_s, 99) <= max(LONGEST_GET_S, 5 * idle_s), watch
 
 
 @pytest.mark.parametrize("what", ["conversation", "branch", "account"])
