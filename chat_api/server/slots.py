@@ -176,15 +176,23 @@ class RequestSlot:
         """`free` has the slots; None where any number of requests may run."""
         self._free, self._shares = free, shares
         self._user_id: str | None = None
+        self._has_place = False
         self._take()
 
     def run_for(self, user_id: str) -> None:
         """Go on as one of this user's requests, as soon as they have a place left."""
-        if (place := self._shares.take(user_id)) is not None:
-            self.release()
-            place.acquire()
-            self._take()
         self._user_id = user_id
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Take what this request does not have, the place first: who waits for that has no slot."""
+        if self._user_id is not None and not self._has_place:
+            if (place := self._shares.take(self._user_id)) is not None:
+                self.release()
+                place.acquire()
+            self._has_place = True
+        if not self._is_taken:
+            self._take()
 
     def _take(self) -> None:
         """As soon as one is free."""
@@ -198,8 +206,9 @@ class RequestSlot:
             self._is_taken = False
             if self._free is not None:
                 self._free.put(None)
-            if self._user_id is not None:
-                self._shares.give_back(self._user_id)
+        if self._has_place and self._user_id is not None:
+            self._has_place = False
+            self._shares.give_back(self._user_id)
 
     @contextmanager
     def while_waiting(self) -> Iterator[None]:
@@ -208,9 +217,7 @@ class RequestSlot:
         try:
             yield
         finally:
-            if self._user_id is not None and (place := self._shares.take(self._user_id)) is not None:
-                place.acquire()
-            self._take()
+            self._go_on()
 
 
 def receiving_slots() -> Slots:

@@ -6,10 +6,13 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 
 from tests.live.client import SETTINGS, Person
 from tests.live.exhaustion import percentile, watching
@@ -50,19 +53,52 @@ def hanging() -> Iterator[HangingProvider]:
     provider.close()
 
 
+def signed(key: ec.EllipticCurvePrivateKey, key_id: str) -> str:
+    claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ada", "iat": time.time(), "exp": time.time() + 600}
+    return jwt.encode(claims, key, "ES256", headers={"kid": key_id})
+
+
 def forged(number: int) -> str:
     """A token that could be the provider's but for its signature, of a key that nobody knows."""
-    claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ada", "exp": time.time() + 600}
-    return jwt.encode(claims, ec.generate_private_key(ec.SECP256R1()), "ES256", headers={"kid": f"k{number}"})
+    return signed(ec.generate_private_key(ec.SECP256R1()), f"k{number}")
+
+
+@contextmanager
+def slow_provider(key: ec.EllipticCurvePrivateKey) -> Iterator[int]:
+    """The port of a provider that takes a moment to say which key it signs with."""
+    public = json.loads(ECAlgorithm.to_jwk(key.public_key()))
+    keys = json.dumps({"keys": [{**public, "kid": "own", "alg": "ES256", "use": "sig"}]}).encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            time.sleep(1)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(keys)))
+            self.end_headers()
+            self.wfile.write(keys)
+
+        def log_message(self, *arguments: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as provider:
+        threading.Thread(target=provider.serve_forever, daemon=True).start()
+        yield provider.server_port
+        provider.shutdown()
+
+
+def settings_for(database_url: str, port: int) -> dict[str, str]:
+    provider = {
+        "OIDC_ISSUER": ISSUER,
+        "OIDC_AUDIENCE": AUDIENCE,
+        "OIDC_KEYS": f"http://127.0.0.1:{port}/jwks.json",
+    }
+    return SETTINGS | provider | {"DATABASE_URL": database_url, "WEB_CONCURRENCY": "1", "THREADS": "8"}
 
 
 def test_forged_tokens_and_a_provider_that_hangs_cost_others_nothing(
     database_url: str, hanging: HangingProvider
 ) -> None:
-    provider = {"OIDC_ISSUER": ISSUER, "OIDC_AUDIENCE": AUDIENCE,
-                "OIDC_KEYS": f"http://127.0.0.1:{hanging.port}/jwks.json"}  # fmt: skip
-    settings = SETTINGS | provider | {"DATABASE_URL": database_url, "WEB_CONCURRENCY": "1", "THREADS": "8"}
-    with GunicornServer(settings, migrate=False) as server:
+    with GunicornServer(settings_for(database_url, hanging.port), migrate=False) as server:
         innocent = Person(server)
 
         def attack(attacker: int) -> set[int]:
@@ -85,3 +121,20 @@ def test_forged_tokens_and_a_provider_that_hangs_cost_others_nothing(
     assert not watch.failures
     assert percentile(watch.health_s, 99) < 1
     assert percentile(watch.reads_s, 99) < 1
+
+
+def test_requests_that_have_waited_for_the_keys_give_all_back(database_url: str) -> None:
+    """More of them than a user may have running, as an application sends when it starts."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    headers = {"Authorization": f"Bearer {signed(key, 'own')}"}
+    with (
+        slow_provider(key) as port,
+        GunicornServer(settings_for(database_url, port), migrate=False) as server,
+        ThreadPoolExecutor(8) as pool,
+    ):
+
+        def get_me(_: int) -> int:
+            return server.request("GET", "/auth/me", headers=headers)[0]
+
+        for _ in range(2):
+            assert set(pool.map(get_me, range(8))) == {200}

@@ -137,6 +137,19 @@ def test_a_user_runs_only_so_many_requests_and_waits_without_a_slot() -> None:
     assert not shares._waiting
 
 
+def test_who_has_waited_before_it_is_known_whose_request_it_is_gives_all_back() -> None:
+    """Its token may have to wait for the identity provider's keys, without a slot."""
+    free, shares = request_slots(1), UserShares(1)
+    for _ in range(3):
+        slot = RequestSlot(free, shares)
+        slot.release()
+        slot.run_for("ada")
+        assert free.empty(), "It runs again, so it has a slot."
+        slot.release()
+        assert free.qsize() == 1
+        assert not shares._running
+
+
 def test_the_place_is_given_back_while_a_request_waits() -> None:
     shares = UserShares(1)
     slot = RequestSlot(None, shares)
