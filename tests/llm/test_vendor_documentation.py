@@ -61,10 +61,10 @@ def enumerated(names: list[str]) -> str:
 def test_readme_says_how_vendors_were_checked_and_no_more(how: str) -> None:
     recorded = names_of(vendor for vendor in vendors().values() if "recorded answers" in vendor.checked)
     if how == "recorded":
-        assert f"  Recorded answers were read of {enumerated(recorded)}.\n" in README
+        assert f"  Tested with recorded answers of {enumerated(recorded)}.\n" in README
     elif how == "documents":
         others = [name for name in names_of(vendors().values()) if name not in recorded]
-        assert f"  Only documents were compared of {enumerated(others)}.\n" in README
+        assert f"  Only compared with the documentation of {enumerated(others)}.\n" in README
     else:
         [name] = names_of(vendor for vendor in vendors().values() if "real server" in vendor.checked)
-        assert f"  Tests call a real server of {name}; no other was called.\n" in README
+        assert f"  Tests also call a real {name} server; no other provider was called.\n" in README
