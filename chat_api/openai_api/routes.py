@@ -49,7 +49,7 @@ PREFIX = "/v1"
 # what clients ask for whose base URL lacks the prefix, and what is in no API of chats; with what they may be told
 UNPREFIXED = ("models", "completions", "embeddings", "responses", "conversations", "files")
 NO_PREFIX = "Nothing exists at this URL. The base URL of OpenAI's clients ends with /v1 here."
-LEGACY = "Completions of a prompt are older than chats, and not here: use /v1/chat/completions."
+LEGACY = "The legacy endpoint for completions of a prompt is not offered: use /v1/chat/completions."
 
 _model_lists = ModelLists()
 
