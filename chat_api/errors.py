@@ -151,7 +151,8 @@ class TextNotReady(Conflict):
 
     def __init__(self) -> None:
         super().__init__(
-            "The text of this file is being extracted; retry.", headers={"Retry-After": str(RETRY_AFTER_S)}
+            "The text of this file is still being extracted; retry.",
+            headers={"Retry-After": str(RETRY_AFTER_S)},
         )
 
 
@@ -162,7 +163,7 @@ class KeyUnreadable(Conflict):
 
     def __init__(
         self,
-        detail: str = "The server can't open the stored API key for this provider any more; store the key again.",
+        detail: str = "The server can't decrypt the stored API key for this provider any more; store the key again.",
     ) -> None:
         super().__init__(detail)
 
@@ -174,8 +175,8 @@ class ResponseUnreadable(Conflict):
 
     def __init__(self, location: str | None) -> None:
         super().__init__(
-            "The first request with this Idempotency-Key succeeded, but its response can't be opened any more. Do not "
-            "send it again: get what it created, at `Location` if there is one.",
+            "The first request with this Idempotency-Key succeeded, but its response can't be decrypted any "
+            "more. Do not send it again: get the created object, at `Location` if that is given.",
             headers={"Location": location} if location else None,
         )
 
@@ -187,7 +188,8 @@ class ResponseGone(Conflict):
 
     def __init__(self) -> None:
         super().__init__(
-            "The first request with this Idempotency-Key succeeded, but what it created has been deleted since."
+            "The first request with this Idempotency-Key succeeded, but the object that it created has been "
+            "deleted since."
         )
 
 

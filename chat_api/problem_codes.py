@@ -11,30 +11,42 @@ from .llm.error_codes import ERROR_CODES as PROVIDER_CODES
 OWN_CODES = {
     "invalid_input": (400, "The request is invalid; `errors` names each field."),
     "unauthorized": (401, "There is no valid token."),
-    "forbidden": (403, "The token is valid, but not for this."),
-    "registration_closed": (403, "Accounts are made by the operator only."),
-    "invitation_required": (403, "Registering takes an invitation."),
-    "invalid_invitation": (403, "The invitation is used, expired, unknown or for another address."),
-    "recent_login_required": (403, "This takes the current password or a recent login."),
-    "not_found": (404, "It does not exist, or belongs to somebody else."),
+    "forbidden": (403, "The token is valid, but does not allow this request."),
+    "registration_closed": (403, "Registration is closed: only the operator can create accounts."),
+    "invitation_required": (403, "Registration needs an invitation."),
+    "invalid_invitation": (
+        403,
+        "The invitation was used, has expired, is unknown, or is for another address.",
+    ),
+    "recent_login_required": (403, "The request needs `current_password`, or a recent login."),
+    "not_found": (404, "The object does not exist, or belongs to another user."),
     "no_text": (404, "The file has no text, or none that could be extracted; `detail` says why."),
     "request_timeout": (408, "The body arrived too slowly."),
     "conflict": (409, "The request conflicts with the current state."),
     "still_running": (409, "The first request with this `Idempotency-Key` is still in progress."),
-    "text_not_ready": (409, "The text of the file is being extracted; see `Retry-After`."),
-    "key_unreadable": (409, "The server can't open the stored API key any more; store it again."),
+    "text_not_ready": (409, "The text of the file is still being extracted; retry after `Retry-After`."),
+    "key_unreadable": (409, "The server can't decrypt the stored API key any more; store it again."),
     "response_unreadable": (
         409,
-        "The server can't open the first response to this `Idempotency-Key` any more.",
+        "The server can't decrypt the first response to this `Idempotency-Key` any more.",
     ),
-    "response_gone": (409, "What the first request with this `Idempotency-Key` created was deleted since."),
-    "quota_exceeded": (409, "The user has stored as much as every user may; `quota` and `limit` say what."),
-    "too_many_tokens": (409, "The user has as many access tokens as every user may."),
+    "response_gone": (
+        409,
+        "The object that the first request with this `Idempotency-Key` created was deleted since.",
+    ),
+    "quota_exceeded": (
+        409,
+        "The user has reached a quota, which `quota` and `limit` name; delete something first.",
+    ),
+    "too_many_tokens": (409, "The user has the maximum number of personal access tokens; delete one first."),
     "too_many_invitations": (
         409,
         "The admin has 1,000 invitations, used and expired ones included; delete some.",
     ),
-    "endpoint_changed": (409, "The provider is no longer at the address for which the key was meant."),
+    "endpoint_changed": (
+        409,
+        "The provider's `api_endpoint` is not the one that the request named for the key.",
+    ),
     "precondition_failed": (412, "`If-Match` names a version that is no longer current."),
     "payload_too_large": (413, "The body is larger than the limit."),
     "unsupported_media_type": (415, "The body was not sent as JSON."),
@@ -45,19 +57,25 @@ OWN_CODES = {
     "idempotency_key_reused": (422, "This `Idempotency-Key` was used with another body, or in another role."),
     "attachment_refused": (
         422,
-        "The model, the provider or the service does not take an attachment of the message to answer; `attachment_id` "
-        "says which one, `reason` why.",
+        "The model, the provider or the service does not accept an attachment of the message to reply to; "
+        "`attachment_id` says which one, `reason` why.",
     ),
     "attachment_too_large": (
         422,
-        "Such an attachment is larger than the files of a completion may be together.",
+        "An attachment of the message to reply to is larger than all files of a completion together may be.",
     ),
-    "too_many_requests": (429, "Requests are throttled; see `Retry-After`."),
-    "internal_error": (500, "A bug; it was logged with the `request_id`."),
-    "unavailable": (503, "The database is away or busy, or all slots are taken; see `Retry-After`."),
+    "too_many_requests": (429, "Too many requests; retry after `Retry-After`."),
+    "internal_error": (500, "A bug in the service; it was logged with the `request_id`."),
+    "unavailable": (
+        503,
+        "The database is unavailable or busy, or all slots are taken; retry after `Retry-After`.",
+    ),
     # only in the problem of a completion, which is stored with it
-    "worker_lost": (500, "The process that wrote the reply died; what was durable is kept."),
-    "server_stopped": (503, "The server was stopped while the reply was written; what came is kept."),
+    "worker_lost": (500, "The worker that wrote the reply died; the text that was stored by then is kept."),
+    "server_stopped": (
+        503,
+        "The server was stopped while the reply was written; the text that had arrived is kept.",
+    ),
 }
 # responses to what never reaches the application, of the HTTP server or of the proxy
 REFUSALS = {

@@ -115,7 +115,9 @@ class _Placing:
         sent_again = [answered[result.call_id]["id"] for result in results]
         recent = self._recent_answer(max(sent_again)) if sent_again else None
         if recent is None:
-            raise RequestRefused("No result of a tool is new, and no message of a user: " + NOTHING_TO_ANSWER)
+            raise RequestRefused(
+                "No tool result is new, and there is no new user message: " + NOTHING_TO_ANSWER
+            )
         before = [message for message in group if message["id"] <= max(sent_again)]
         return replace(self._answered(recent, message_id=group_id), before=before)
 

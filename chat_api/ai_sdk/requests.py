@@ -89,7 +89,7 @@ class SentMessage:
             elif part["type"] == "file" and self.role == "user":
                 found.append(_file_of(part, where))
             elif not _is_ignored(part):
-                raise RequestRefused(f"{where}.type: {part['type'][:64]} is not taken here.")
+                raise RequestRefused(f"{where}.type: {part['type'][:64]} is not supported here.")
         found = [part for part in found if part != ""]
         if len(files_of(found)) > MAX_ATTACHMENT_IDS or len(found) > MAX_PARTS:
             raise RequestRefused(
@@ -176,7 +176,7 @@ def read_request(body: Mapping[str, Any]) -> Sent:
 def id_of(value: Any, where: str) -> str:
     """An id that a client has made. Raises RequestRefused."""
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_EXTERNAL_ID:
-        raise RequestRefused(f"{where} must be a text of 1 to {MAX_EXTERNAL_ID} characters.")
+        raise RequestRefused(f"{where} must be a string of 1 to {MAX_EXTERNAL_ID} characters.")
     return value
 
 
@@ -236,7 +236,7 @@ def _is_ignored(part: Mapping[str, Any]) -> bool:
 def _text_of(part: Mapping[str, Any], where: str) -> str:
     text = part.get("text")
     if not isinstance(text, str):
-        raise RequestRefused(f"{where}.text must be a text.")
+        raise RequestRefused(f"{where}.text must be a string.")
     return text
 
 
@@ -248,7 +248,7 @@ def _file_of(part: Mapping[str, Any], where: str) -> DraftPart:
     if not isinstance(file_type, str) or not file_type:
         raise RequestRefused(f"{where}.mediaType must be the type of a file.")
     if not isinstance(name, str | None):
-        raise RequestRefused(f"{where}.filename must be a text.")
+        raise RequestRefused(f"{where}.filename must be a string.")
     is_inline = url[:5].lower() == "data:"
     if not is_inline and (ours := OWN_FILE.search(url)):
         return NamedFile(ours[1].lower())
@@ -272,7 +272,7 @@ def _checked(text: str, where: str) -> str:
 def _call_of(part: Mapping[str, Any], where: str) -> dict[str, str]:
     name = part.get("toolName") if part["type"] == "dynamic-tool" else part["type"].removeprefix("tool-")
     if not isinstance(name, str) or not name:
-        raise RequestRefused(f"{where}.toolName must be a text.")
+        raise RequestRefused(f"{where}.toolName must be a string.")
     given = part.get("input", part.get("rawInput"))
     arguments = (
         given if isinstance(given, str) else _json_of({} if given is None else given, f"{where}.input")
@@ -315,7 +315,7 @@ def _storable(calls: Sequence[Mapping[str, str]], where: str) -> Sequence[Mappin
 def _call_id_of(part: Mapping[str, Any], where: str) -> str:
     call_id = part.get("toolCallId")
     if not isinstance(call_id, str) or not 1 <= len(call_id) <= MAX_CALL_ID:
-        raise RequestRefused(f"{where}.toolCallId must be a text of 1 to {MAX_CALL_ID} characters.")
+        raise RequestRefused(f"{where}.toolCallId must be a string of 1 to {MAX_CALL_ID} characters.")
     return call_id
 
 

@@ -22,8 +22,9 @@ UPLOAD: dict[str, Any] = {
                             "type": "string",
                             "format": "uuid",
                             "pattern": UUID_PATTERN,
-                            "description": "The message that the file belongs to. Without it the upload waits a day "
-                            "for a message that names it in `attachment_ids`.",
+                            "description": "The message that the file belongs to. Without it the upload is kept "
+                            "for a day, until a message "
+                            "names it in `attachment_ids`.",
                         },
                     },
                 },
@@ -47,8 +48,8 @@ _HEADERS = {
 }
 RANGE = {
     "name": "Range",
-    "description": "The part of the content to send, such as `bytes=0-999`, to go on with a download. Several parts "
-    "that do not join are answered by the whole.",
+    "description": "The part of the content to send, such as `bytes=0-999`, to continue a download. A range of "
+    "several parts that are not adjacent gets the whole content.",
     "example": "bytes=0-999",
 }
 TEXT: dict[str, Any] = {

@@ -91,4 +91,4 @@ def _invalid() -> InvalidToken:
 
 
 def _used() -> InvalidToken:
-    return InvalidToken("The link was for a single use, and has been used; get another one.")
+    return InvalidToken("The link was single-use, and has been used; get another one.")

@@ -85,9 +85,9 @@ def list_attachments(query: dict[str, Any], message_id: str) -> Response:
 def create_attachment(body: dict[str, str]) -> Any:
     """Upload a file, or attach the client's own path or URL of one to a message.
 
-    As `multipart/form-data` the part `file` is stored, and `file_type` is decided from its content. Without a
-    `message_id` it waits a day for a message that names it in `attachment_ids`. As JSON the service stores the path
-    or URL, and never opens it.
+    With `multipart/form-data` the part `file` is stored, and `file_type` is detected from its content. Without a
+    `message_id` the upload is kept for a day, until a message names it in `attachment_ids`. With JSON the service
+    stores the path or URL, and never opens it.
     """
     attachment = service.create_attachment(user_id=guard.caller().user_id, **body)
     return attachment, location(f"/chat/attachments/{attachment['id']}")
@@ -138,10 +138,10 @@ def get_content(query: dict[str, str], attachment_id: str) -> Response:
 @blp.arguments(CreateLinkSchema, required=False)
 @blp.response(200, LinkSchema)
 def create_link(body: dict[str, Any], attachment_id: str) -> Response:
-    """Get an address of the content of an upload that needs no token, for a short time.
+    """Get a URL of an upload's content that needs no token, valid for a short time.
 
-    It is for browsers: a picture, a player, a download. It is not stored, and ends with the attachment, and with the
-    login or the token that it was made with. One for a single use answers one GET, of the whole or of a range; HEAD
+    It is for browsers: images, players and downloads. It is not stored, and ends with the attachment, and with the
+    login or the token that created it. A single-use link answers one GET, of the whole content or of a range; HEAD
     does not count.
     """
     service.get_content(user_id=guard.caller().user_id, attachment_id=attachment_id)
@@ -166,9 +166,9 @@ def create_link(body: dict[str, Any], attachment_id: str) -> Response:
 def get_text(attachment_id: str) -> Response:
     """Get the text of an upload, as it was extracted for the search: of a PDF, say, or of an office document.
 
-    It is what a stranger may have written: show it as text, never as HTML. `Document-Text: incomplete` says that the
-    document has more than is kept. While it is being extracted, a moment after the upload, the answer is 409
-    `text_not_ready`; of a file without text it is 404 `no_text`, whose `detail` says why.
+    Do not trust the text: show it as text, never as HTML. `Document-Text: incomplete` says that the document has more
+    text than is stored. Until the text is extracted, shortly after the upload, the answer is 409 `text_not_ready`; for
+    a file without text it is 404 `no_text`, whose `detail` says why.
     """
     found = service.get_text(user_id=guard.caller().user_id, attachment_id=attachment_id)
     return downloads.text_response(found.text, is_cut=found.is_cut)
@@ -179,8 +179,8 @@ def get_text(attachment_id: str) -> Response:
 def delete_attachment(attachment_id: str) -> Response:
     """Delete an attachment. Its message stays.
 
-    The bytes of an upload are deleted soon after it, unless another attachment has the same content. Of a path the
-    file itself is the client's; nothing happens to it.
+    The bytes of an upload are deleted soon afterwards, unless another attachment has the same content. A file that a
+    path or URL names is not touched.
     """
     own = {"user_id": guard.caller().user_id, "attachment_id": attachment_id}
     require_match(AttachmentSchema().dump(service.lock_attachment(**own)))

@@ -97,7 +97,7 @@ class CreateLinkSchema(Schema):
         validate=validate.Range(1, 86_400),
         metadata={
             "example": 300,
-            "description": "Seconds until the link expires, at most those of the setting `MAX_LINK_S` (an hour). "
+            "description": "Seconds until the link expires; at most the setting `MAX_LINK_S` (an hour by default). "
             "Default: the setting `LINK_S` (five minutes).",
         },
     )
@@ -129,23 +129,23 @@ class AttachmentSchema(Output):
     file_type = fields.String(
         metadata={
             "example": "image/png",
-            "description": "Of an upload what its content is; of a path what the client said.",
+            "description": "For an upload, detected from its content; for a path, as given by the client.",
         }
     )
     file_path = fields.String(
         metadata={
             "example": "uploads/receipt.png",
-            "description": "Of an upload the path of its content in this API.",
+            "description": "For an upload, the path of its content in this API.",
         }
     )
     file_name = fields.String(
-        metadata={"example": "receipt.png", "description": "The name of an upload, a label without a folder."}
+        metadata={"example": "receipt.png", "description": "The file name of an upload, without a folder."}
     )
     size_bytes = fields.Integer(metadata={"example": 48213, "description": "Only of uploads."})
     sha256 = fields.String(
         metadata={
             "example": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-            "description": "The hash of the content. Only of uploads.",
+            "description": "The hash of the content. Only present for uploads.",
         }
     )
     expires_at = Time(

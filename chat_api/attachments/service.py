@@ -29,11 +29,12 @@ DRAFT_LIFETIME = timedelta(days=1)
 # by the reason that files/texts.py stores
 NO_TEXT = {
     documents.ENCRYPTED: "The file is encrypted, so its text can't be extracted.",
-    documents.UNREADABLE: "The file is damaged, or not what it says it is, so its text can't be extracted.",
+    documents.UNREADABLE: "The file is damaged, or has another format than its type says, so its text can't be "
+    "extracted.",
     documents.TOO_COMPLEX: "The file is too complex for its text to be extracted.",
     documents.TOO_SLOW: "Extracting the text of this file took too long.",
     documents.TOO_LARGE: "The file is too large for its text to be extracted.",
-    texts.MISSING: "The content of this file is gone, so its text can't be extracted.",
+    texts.MISSING: "The content of this file is missing, so its text can't be extracted.",
 }
 USED_ALREADY = "An attachment of `attachment_ids` belongs to a message already: upload the file again."
 

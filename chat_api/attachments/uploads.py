@@ -156,7 +156,7 @@ class _Receiver:
         self._part = name
         if name == PART:
             if self._file is not None:
-                raise InvalidInput({PART: ["Given more than once: an upload is one file."]})
+                raise InvalidInput({PART: ["Given more than once: send one file per request."]})
             self._file, self._file_name = part, _file_name_of(part)
             if self._file_name is None:
                 raise InvalidInput({PART: ["Has no file name: send it as a file."]})
@@ -206,7 +206,7 @@ class _Receiver:
         try:
             return {name: value.decode() for name, value in self._values.items()}
         except UnicodeDecodeError:
-            raise InvalidInput(detail="A field of the form is not UTF-8.") from None
+            raise InvalidInput(detail="A field of the form is not valid UTF-8.") from None
 
 
 def _file_name_of(part: Any) -> str | None:

@@ -64,7 +64,8 @@ class Caller:
 
 
 def require_caller() -> None:
-    """The guard of blueprints under /chat: requires a valid token, and acts for the user in `X-Act-As`."""
+    """The guard of blueprints below /chat and of dialects: requires a valid token, and acts for the user in "
+    "`X-Act-As`."""
     environ = request.environ  # a proxy costs each time it is used
     if is_preflight(environ):
         return
@@ -83,7 +84,9 @@ def require_account() -> None:
         return
     caller = identify(bearer_token())
     if "X-Act-As" in request.headers:
-        raise Forbidden("X-Act-As can be used under /chat only, not for accounts.")
+        raise Forbidden(
+            "X-Act-As can't be used for accounts, only below /chat, /v1 and the path of the AI SDK."
+        )
     _go_on_as(caller)
 
 

@@ -70,7 +70,9 @@ class RemoteKeys:
         self._no_fetch_until = float("-inf")
         self._has_failed = False  # the latest fetch
         self._fetch_ended: threading.Event | None = None  # of the fetch in progress
-        self._waiting = Slots(MAX_WAITING, full="Too many requests wait for the identity provider; retry.")
+        self._waiting = Slots(
+            MAX_WAITING, full="Too many requests are waiting for the identity provider's keys; retry."
+        )
 
     def find(self, key_id: str | None) -> list[Key]:
         """The keys that a token with this key id may be signed with. Raises Unavailable if that can't be known."""

@@ -99,8 +99,7 @@ def log_in(credentials: dict[str, str]) -> service.TokenPair:
 def refresh() -> service.TokenPair:
     """Exchange the refresh token (sent as the bearer token) for a new pair of tokens.
 
-    Both tokens are new. A refresh token that is used again later ends the login, because somebody else may have
-    it.
+    Both tokens are new. Using a refresh token again later ends the login, because it may have been stolen.
     """
     pair = service.refresh(refresh_token=guard.bearer_token())
     db.session.commit()  # also if it was used before, which ends the login
@@ -130,7 +129,7 @@ def log_out() -> Response:
 def get_me() -> User:
     """Get the caller's account.
 
-    Its `role` says whether it is an admin's or a service account.
+    `role` says whether it is an admin or a service account.
     """
     return users.get_user(user_id=guard.caller().user_id)
 
@@ -159,8 +158,8 @@ def update_me(passwords: dict[str, Any]) -> User:
 def delete_me(body: dict[str, Any]) -> Response:
     """Delete the account and all data that it owns.
 
-    It takes `current_password`, or a login of the last minutes; with the latter the body may be left out.
-    From the beginning nobody can log in any more. What there is much of is deleted in several transactions: after 503,
+    Needs `current_password`, or a login of the last minutes; then the body may be left out. From the beginning nobody
+    can log in to the account any more. Large amounts of data are deleted in several transactions: after 503,
     or without a response, send the request again, with the same access token.
     """
     caller = guard.require_password_login()
@@ -195,7 +194,7 @@ def list_tokens(query: dict[str, Any]) -> Response:
 def create_token(body: dict[str, Any]) -> Any:
     """Create a personal access token for a script. Only this response contains the token itself.
 
-    It takes `current_password`, or a login of the last minutes.
+    Needs `current_password`, or a login of the last minutes.
     """
     caller = guard.caller()
     row, token = service.create_token(
@@ -253,7 +252,7 @@ def list_invitations(query: dict[str, Any]) -> Response:
 def create_invitation(body: dict[str, Any]) -> Any:
     """Invite one person to register, as an admin. Only this response contains the code and the link.
 
-    Whoever registers with the code gets an account, once; with `email`, only that address can register.
+    The code can be used for one registration; with `email`, only by that address.
     """
     invitation, code = invitations.create_invitation(user_id=guard.caller().user_id, **body)
     content = {**InvitationSchema().dump(invitation), "invitation": code, "url": invitations.link_of(code)}

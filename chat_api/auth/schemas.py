@@ -101,7 +101,7 @@ class InvitationSchema(Output):
         allow_none=True,
         metadata={
             "example": "ada@example.org",
-            "description": "The only address that can register with it; null for any.",
+            "description": "The only email address that can register with it; null for any.",
         },
     )
     expires_at = Time()
@@ -124,8 +124,9 @@ class NewInvitationSchema(InvitationSchema):
         allow_none=True,
         metadata={
             "example": "https://chat.example.org/join#invitation=chat_inv_0193…_u7Xk…",
-            "description": "The link to give to whoever is invited; null where INVITATION_URL is not set, and in a"
-            " replayed response.",
+            "description": "The link to give to the invited person; null if INVITATION_URL is not set, and in a "
+            "replayed "
+            "response.",
         },
     )
 
@@ -140,7 +141,10 @@ class ChangePasswordSchema(Schema):
     password = _Password()
     keep_tokens = Flag(
         load_default=False,
-        metadata={"example": False, "description": "Keep the personal access tokens, which end otherwise."},
+        metadata={
+            "example": False,
+            "description": "Keep the personal access tokens, which otherwise are deleted.",
+        },
     )
 
 
@@ -174,7 +178,7 @@ def _current_password() -> Text:
         metadata={
             "format": "password",
             "example": "correct horse battery staple",
-            "description": "Needed unless the login is only minutes old.",
+            "description": "Required unless the login is only minutes old.",
         },
     )
 

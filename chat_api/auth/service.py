@@ -65,7 +65,7 @@ class RegistrationClosed(Forbidden):
     code = "registration_closed"
 
     def __init__(self) -> None:
-        super().__init__("Registration is closed: ask whoever runs this service for an account.")
+        super().__init__("Registration is closed: ask the operator of this service for an account.")
 
 
 class RecentLoginRequired(Forbidden):
@@ -190,7 +190,8 @@ def log_out(*, user_id: str, login_id: str | None) -> None:
     """End the caller's login. Raises Forbidden for None, a token without a login."""
     if login_id is None:
         raise Forbidden(
-            "This token does not belong to a login here: delete it, or end it where it was issued."
+            "This token does not belong to a login of this service: delete a personal access token, or log out "
+            "at the identity provider."
         )
     end_logins(user_id=user_id, login_id=login_id)
 
@@ -226,7 +227,7 @@ def check_password(*, user_id: str, password: str, network: str) -> str:
     throttle.count_password_attempt_and_commit(**attempt)
     password_hash = users.find_password_hash(user_id=user_id)
     if password_hash is None:
-        raise Forbidden("This account has no password here; its identity provider has.")
+        raise Forbidden("This account has no password here: it logs in with its identity provider.")
     if not passwords.verify_password(password, password_hash):
         raise Forbidden("`current_password` is wrong.")
     throttle.note_right_password_and_commit(**attempt)

@@ -28,7 +28,7 @@ class StartedEventSchema(Output):
     completion = fields.Nested(CompletionSchema)
     messages = fields.List(
         fields.Nested(StartedMessageSchema),
-        metadata={"description": "The message that it replies to, and the reply, still empty."},
+        metadata={"description": "The message that it replies to, and the reply, which is still empty."},
     )
 
 
@@ -67,7 +67,7 @@ class AttachmentEventSchema(Output):
     type = _event_type("completion.attachment")
     id = IdField(
         metadata={
-            "description": "Of the attachment, which belongs to the reply's message when that is stored."
+            "description": "The id of the attachment, which belongs to the reply's message once that is stored."
         }
     )
     file_type = fields.String(metadata={"example": "image/png", "description": "What the content is."})

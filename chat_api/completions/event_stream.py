@@ -302,7 +302,7 @@ class Reader:
             time.sleep(POLL_EVERY_S)
             stored = self._unless_away(service.find_completion, stored)
         if stored.in_progress:
-            raise Unavailable("This server is stopping, while another one writes the reply: read it there.")
+            raise Unavailable("This server is shutting down; reconnect to continue reading the reply.")
         if chunks := stored.log().after(self._position):
             yield from self._sent(chunks)
         yield self._encoding.ended(stored)

@@ -184,7 +184,7 @@ class LogitBias(JsonObject):
             "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
             "maxProperties": MAX_BIASES,
         }
-        description = "By the id of a token, from -100 (never) to 100."
+        description = "By token id, from -100 (never) to 100."
         super().__init__(metadata={"allOf": [shape], "example": {"1734": -100}, "description": description})
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any]:
@@ -192,7 +192,7 @@ class LogitBias(JsonObject):
         for key, bias in biases.items():
             is_number = isinstance(bias, int | float) and not isinstance(bias, bool)
             if not (re.fullmatch("[0-9]{1,9}", key) and is_number and -100 <= bias <= 100):
-                raise ValidationError("Must have ids of tokens with numbers from -100 to 100.")
+                raise ValidationError("Must map token ids to numbers from -100 to 100.")
         if len(biases) > MAX_BIASES:
             raise ValidationError(f"Must have at most {MAX_BIASES} tokens.")
         return biases
@@ -221,9 +221,9 @@ class Extra(JsonObject):
 
     def __init__(self) -> None:
         description = (
-            "Further fields of the request's body, as the provider's own documents have them. They can't set what "
-            "the service sets (model, messages, stream), nor what is a parameter of its own. `tools` in it, such as "
-            "a provider's web search, come after the functions."
+            "Further fields of the request's body, as in the provider's own documentation. They can't set "
+            "what the service sets (model, messages, stream), nor what has a parameter of its own. `tools` "
+            "in it, such as a provider's web search, are added after the functions."
         )
         super().__init__(metadata={"example": {"provider": {"sort": "price"}}, "description": description})
         self._own_names: frozenset[str] = frozenset()

@@ -23,7 +23,7 @@ from .parameter_fields import (
 
 MAX_TOOLS_BYTES = 256 * 1024
 TIER_PATTERN = "^[a-z_-]{1,32}$"
-_USER = "Who it is for, to find abuse: an id of yours that names no person."
+_USER = "An id of your end user, so that the provider can detect abuse; it should not identify a person."
 
 
 def _number(smallest: float, largest: float, example: float) -> fields.Float:
@@ -60,7 +60,7 @@ class CompletionParametersSchema(Schema):
     seed = WholeNumber(validate=validate.Range(-(2**53), 2**53), metadata={"example": 7})
     logit_bias = LogitBias()
     max_tokens = _limit(
-        "Longest reply in tokens, thoughts included. Default: the provider's; for Claude the model's."
+        "Maximum length of the reply in tokens, reasoning included. Default: the provider's; for Claude the model's."
     )
     max_completion_tokens = _limit("The same as max_tokens.")
     stop = Stop()
@@ -69,14 +69,15 @@ class CompletionParametersSchema(Schema):
         validate=validate.OneOf([*EFFORTS, "default"]),
         metadata={
             "example": "low",
-            "description": "How much the model thinks, in each provider's own way. `default`: as it does by itself.",
+            "description": "How much the model reasons, translated for each provider. `default`: the model's own "
+            "default.",
         },
     )
     thinking_budget_tokens = WholeNumber(
         validate=validate.Range(0, 10_000_000),
         metadata={
             "example": 8000,
-            "description": "How much the model thinks, in tokens, instead of reasoning_effort.",
+            "description": "How much the model may reason, in tokens; used instead of reasoning_effort.",
         },
     )
     verbosity = fields.String(
@@ -95,7 +96,10 @@ class CompletionParametersSchema(Schema):
     )
     cache = Cache()
     logprobs = Flag(
-        metadata={"example": False, "description": "Not requested, as they are not stored: see warnings."}
+        metadata={
+            "example": False,
+            "description": "Accepted but not requested from the provider, because they are not stored; see `warnings`.",
+        }
     )
     top_logprobs = WholeNumber(validate=validate.Range(0, 20), metadata={"example": 0})
     service_tier = fields.String(

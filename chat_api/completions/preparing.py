@@ -38,6 +38,8 @@ class Preparation:
         if self._ends_at is None:
             self._ends_at = now + LONGEST_S
         elif now > self._ends_at:
-            raise Unavailable("Preparing the attachments takes long; retry, and it goes on where it was.")
+            raise Unavailable(
+                "Preparing the attachments takes too long; retry, and it continues where it stopped."
+            )
         with preparing_slots.take(self._user_id, wait_s=WAIT_S), while_waiting():
             yield

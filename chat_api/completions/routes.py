@@ -112,8 +112,8 @@ def create_completion(body: dict[str, Any], query: dict[str, Any]) -> Response:
 def preview_completion(body: dict[str, Any]) -> Response:
     """Show what a completion with this body would send to the provider. Nothing is sent or stored.
 
-    The answer has the whole request, with the API key masked, and says what of `parameters` the provider or
-    model can't do.
+    The answer has the whole request, with the API key masked, and says which `parameters` the provider or the model
+    does not support.
     """
     return _preview(_completion_request(body))
 
@@ -196,10 +196,10 @@ def list_models(provider_id: str) -> Response:
 @blp.arguments(CheckProviderSchema, required=False)
 @blp.response(200, ProviderCheckSchema)
 def check_provider(body: dict[str, Any], provider_id: str) -> Response:
-    """Try whether a provider's address, the caller's key and a model work.
+    """Check whether a provider's address, the caller's key and a model work.
 
-    The model is asked for one short reply, of which only the beginning is waited for; without a model the provider's
-    list of models is read. The answer is 200 also where something does not work, and says what.
+    The model is asked for one short reply, and the check ends at its first word; without a model, the provider's list
+    of models is read. If something does not work, the answer is still 200, and says what.
     """
     user_id = guard.caller().user_id
     endpoint, model = service.open_endpoint_to_check(
@@ -298,5 +298,5 @@ def _ended_response(stored: StoredCompletion) -> Response:
 def _position(text: str | None) -> int:
     position = event_stream.position_of(text)
     if position is None:
-        raise InvalidInput({"Last-Event-ID": ["Not an id of an event: a whole number."]})
+        raise InvalidInput({"Last-Event-ID": ["Must be the id of an event, a whole number."]})
     return position

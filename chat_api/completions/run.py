@@ -119,7 +119,7 @@ class Run:
                 self.corrected = self.corrected or error.lesson
         except Exception:  # the end of a thread: whatever it was, the reply has to be finalized
             log.exception("a reply failed unexpectedly", extra={"completion_id": self.completion.id})
-            failure = Failed("Something went wrong on our side; it was logged.")
+            failure = Failed("An internal error occurred; it was logged.")
         files.close()
         self._note_files(files)
         return self._outcome(failure)

@@ -78,8 +78,8 @@ class CreateCompletionSchema(Hinted, Schema):
         load_default=False,
         metadata={
             "example": False,
-            "description": "Answer at once, with 202 and the completion in progress, whose events can be read at any "
-            "time. Nothing is held open.",
+            "description": "Answer at once, with 202 and the completion in progress, whose events can be read at "
+            "any time.",
         },
     )
     on_disconnect = fields.String(
@@ -178,8 +178,8 @@ def _warnings() -> fields.List:
         fields.String(),
         metadata={
             "example": ["temperature: Anthropic's protocol takes at most 1; that was sent."],
-            "description": "What of `parameters` was not sent, or not as it was given, because the provider or the "
-            "model can't do it. Each begins with the parameter's name.",
+            "description": "Which `parameters` were not sent, or not as given, because the provider or the model does "
+            "not support them. Each begins with the parameter's name.",
         },
     )
 
@@ -197,8 +197,8 @@ def _omitted_attachments() -> fields.List:
         fields.Nested(OmittedAttachmentSchema),
         metadata={
             "example": [],
-            "description": "Attachments of the messages that were sent that are not part of the request, the newest "
-            f"first, {MAX_LISTED} at most.",
+            "description": "Attachments of the sent messages that were left out of the request, newest first, at most "
+            f"{MAX_LISTED}.",
         },
     )
 
@@ -222,13 +222,13 @@ class UsageSchema(Output):
     cached_tokens = fields.Integer(
         metadata={
             "example": 8,
-            "description": "Tokens of the prompt that the provider had in its cache; only present if it says so.",
+            "description": "Prompt tokens that the provider read from its cache; only present if it reports them.",
         }
     )
     reasoning_tokens = fields.Integer(
         metadata={
             "example": 64,
-            "description": "Tokens of the completion that are thoughts; only present if the provider says so.",
+            "description": "Completion tokens that are reasoning; only present if the provider reports them.",
         }
     )
     estimated = fields.Boolean(
@@ -267,7 +267,7 @@ class CompletionProblemSchema(Output):
     code = fields.String(metadata={"example": "provider_failed"})
     detail = fields.String(metadata={"example": "The provider answered with an error."})
     retry_after_s = fields.Integer(
-        metadata={"example": 5, "description": "Seconds to wait before retrying, where that is known."}
+        metadata={"example": 5, "description": "Seconds to wait before retrying, if known."}
     )
 
 
@@ -350,7 +350,7 @@ class CheckProblemSchema(Output):
     code = fields.String(
         metadata={
             "example": "provider_refused_key",
-            "description": "As of a completion's problem, or `no_model`.",
+            "description": "As in the problem of a completion, or `no_model`.",
         }
     )
     detail = fields.String(metadata={"example": "The provider refused the key."})

@@ -500,7 +500,7 @@ def _find_leaf(request: CompletionRequest) -> dict[str, Any] | None:
     last = messages.find_last_message(**scope)
     if last is None:
         conversations.require_conversation(**scope)
-        raise InvalidInput({"content": ["Missing, and the conversation has no message to answer yet."]})
+        raise InvalidInput({"content": ["Missing, and the conversation has no message to reply to yet."]})
     return last
 
 

@@ -86,7 +86,7 @@ def get_conversation(conversation_id: str) -> Response:
 def update_conversation(changes: dict[str, Any], conversation_id: str) -> Response:
     """Rename, archive or pin a conversation, or switch its active path to another message.
 
-    A path of many messages may be moved in several transactions: first back to where the branches part, then on. After
+    A path of many messages may be moved in several transactions: first back to the fork, then forward. After
     503, or without a response, send the request again.
     """
     own = {"user_id": guard.caller().user_id, "conversation_id": conversation_id}

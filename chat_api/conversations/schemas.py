@@ -20,7 +20,7 @@ CURSOR_PATTERN = (
     "T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\\.[0-9]{6}Z_" + UUID_PATTERN.removeprefix("^")
 )
 _METADATA = (
-    "Pairs of texts that the client wants to find it by: 16 at most, with keys of up to 64 characters and values of up"
+    "Key-value pairs that the client can filter by: at most 16, with keys of up to 64 characters and values of up"
     " to 512."
 )
 _CURSOR = whole(CURSOR_PATTERN)
@@ -66,17 +66,17 @@ class ListConversationsSchema(PageQuerySchema):
         longest=255,
         required=False,
         metadata={
-            "description": "Only conversations whose title contains this text, whatever case, accents and width."
+            "description": "Only conversations whose title contains this text, ignoring case, accents and width."
         },
     )
     source = fields.String(
         validate=validate.OneOf(SOURCES),
-        metadata={"description": "Only conversations that came in this way."},
+        metadata={"description": "Only conversations from this source."},
     )
     metadata = Metadata(
         metadata={
             "maxProperties": MAX_FILTERS,
-            "description": "Only conversations whose metadata have this pair: `metadata[topic]=travel`, up to"
+            "description": "Only conversations whose metadata contain this pair: `metadata[topic]=travel`, up to"
             f" {MAX_FILTERS} times, each with another key.",
         }
     )
@@ -98,8 +98,8 @@ class CreateConversationSchema(Schema):
         load_default="",
         metadata={
             "example": "Trip to Lisbon",
-            "description": "Without one the conversation gets the first words of its first message as a title, with the"
-            " first reply.",
+            "description": "Without one, the title is set to the first words of the first user message when the first "
+            "reply is stored.",
         },
     )
     metadata = Metadata(load_default=None, metadata={"description": _METADATA})
@@ -109,12 +109,13 @@ class UpdateConversationSchema(ChangesSchema):
     title = Text(longest=MAX_TITLE_CHARACTERS, required=False, metadata={"example": "Trip to Porto"})
     archived = Flag(
         metadata={
-            "description": "Archived conversations are only listed with `archived=true`. Nothing else changes."
+            "description": "Archived conversations are only listed with `archived=true`. Archiving changes "
+            "nothing else."
         }
     )
     pinned = Flag(metadata={"description": "Pinned conversations are never deleted by retention."})
     metadata = Metadata(
-        allow_none=True, metadata={"description": "Replaces all pairs there were; null or {} leave none."}
+        allow_none=True, metadata={"description": "Replaces all existing pairs; null or {} removes them."}
     )
     active_leaf_id = IdField(
         required=False,
@@ -149,8 +150,8 @@ class ConversationSchema(Output):
         validate=validate.OneOf(SOURCES),
         metadata={
             "example": "native",
-            "description": "What the conversation came in by: this API (`native`), OpenAI's dialects (`chat`,"
-            " `responses`), the AI SDK's (`ui`), or an import of another product's file (`import`).",
+            "description": "Where the conversation came from: this API (`native`), the OpenAI-compatible API (`chat`,"
+            " `responses`), the AI SDK (`ui`), or an import of another product's file (`import`).",
         },
     )
     created_at = Time()

@@ -180,7 +180,7 @@ def create_conversation(
         db.session.flush()
     except IntegrityError as error:
         if external_id is not None and "external" in str(error.orig):
-            raise Conflict("There is a conversation with this id already.") from error
+            raise Conflict("A conversation with this id already exists.") from error
         raise NotFound("user") from error
     return conversation
 
@@ -205,7 +205,7 @@ def begin_conversation(
         _INSERT.all(**named_new(values))
     except IntegrityFailed as error:
         if external_id is not None and "external" in str(error.__cause__):
-            raise Conflict("There is a conversation with this id already.") from error
+            raise Conflict("A conversation with this id already exists.") from error
         raise NotFound("user") from error
     return id_
 

@@ -565,7 +565,7 @@ class StatementPool:
         try:
             self._slots.get(timeout=self._wait_s)
         except Empty:
-            raise Unavailable("All database connections are in use; try again.") from None
+            raise Unavailable("All database connections are in use; retry.") from None
         connection = self._pop_idle()
         if connection is not None:
             if not connection.has_to_be_replaced():

@@ -38,7 +38,7 @@ def storage_needed(hint: str = "Retry.") -> Iterator[None]:
         yield
     except OSError as error:
         log.warning("the storage of files can't be used: %s", error)
-        raise Unavailable(f"The storage of files can't be used at the moment. {hint}") from error
+        raise Unavailable(f"The storage for files is unavailable at the moment. {hint}") from error
 
 
 def name_of(user_id: str, file_id: str) -> str:

@@ -33,32 +33,34 @@ ERROR_CODES = {
         "The provider knows the key, but does not allow the request: the model, the region, or what its moderation "
         "found in the conversation.",
     ),
-    QUOTA_EXCEEDED: ErrorCode(502, "The quota or the credit of the key is used up. Waiting does not help."),
+    QUOTA_EXCEEDED: ErrorCode(502, "The quota or the credit of the key is used up. Retrying does not help."),
     RATE_LIMITED: ErrorCode(
-        429, "The provider throttles the key. `Retry-After` is the provider's, or 1 where it gave none."
+        429, "The provider limits the rate of the key. `Retry-After` is the provider's, or 1 if it sent none."
     ),
     OVERLOADED: ErrorCode(
         502,
-        "The provider or the model is overloaded, loading or not available for now. `Retry-After` is passed on if the "
-        "provider gave one.",
+        "The provider or the model is overloaded, loading or temporarily unavailable. `Retry-After` is "
+        "passed on if the provider sent one.",
     ),
-    CONTEXT_TOO_LONG: ErrorCode(502, "The conversation is longer than the model or the provider takes."),
+    CONTEXT_TOO_LONG: ErrorCode(502, "The conversation is longer than the model or the provider accepts."),
     MODEL_NOT_FOUND: ErrorCode(
         502, "The provider does not have the model, or it is not available to the key."
     ),
     INVALID_REQUEST: ErrorCode(
-        502, "The provider refused the request as invalid, such as a parameter of it."
+        502, "The provider refused the request as invalid, for example because of a parameter."
     ),
     ATTACHMENT_REFUSED: ErrorCode(
         502,
-        "The provider or the model does not take an attachment of the conversation: its kind, its size, or what is in "
-        "it.",
+        "The provider or the model does not accept an attachment of the conversation because of its "
+        "type, size or content.",
     ),
     ATTACHMENT_UNREADABLE: ErrorCode(
-        409, "The bytes of an attachment are not in the storage any more; `attachment_id` says of which."
+        409, "The bytes of an attachment are not in the storage any more; `attachment_id` says which one."
     ),
-    UNREACHABLE: ErrorCode(502, "There was no connection to the provider, or it broke."),
-    BLOCKED: ErrorCode(502, "The provider's address may not be called."),
-    FAILED: ErrorCode(502, "The provider answered with another error, or with something that is no reply."),
-    TIMED_OUT: ErrorCode(504, "The provider was silent for too long."),
+    UNREACHABLE: ErrorCode(502, "The service could not connect to the provider, or the connection broke."),
+    BLOCKED: ErrorCode(502, "Calls to the provider's address are not allowed."),
+    FAILED: ErrorCode(
+        502, "The provider answered with another error, or with something that is not a reply."
+    ),
+    TIMED_OUT: ErrorCode(504, "The provider did not answer in time, or stopped sending."),
 }

@@ -29,7 +29,7 @@ ADVICE = {
     error_codes.QUOTA_EXCEEDED: "The quota or the credit of the key is used up.",
     error_codes.RATE_LIMITED: "The provider's rate limit for this key is reached. Try again later.",
     error_codes.OVERLOADED: "The provider is overloaded or not available. Try again later.",
-    error_codes.CONTEXT_TOO_LONG: "The conversation is longer than the model takes.",
+    error_codes.CONTEXT_TOO_LONG: "The conversation is longer than the model accepts.",
     error_codes.MODEL_NOT_FOUND: "The provider does not have this model.",
 }
 BLOCKED = "The prompt was blocked by a content filter"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CHECK_S = 30.0  # for each of at most three requests: a client's request waits for them
 MAX_TOKENS = 64  # of which only the first is waited for
 NO_MODEL = "No model was tried: name one, or store a `default_model` with your key."
-NO_KEY = "The provider wants a key, and none is stored; store one with POST /chat/user-llm-configs."
+NO_KEY = "The provider needs a key, and none is stored; store one with POST /chat/user-llm-configs."
 
 # which step a code belongs to; those before it work
 STEP_OF = {

@@ -180,7 +180,7 @@ class StreamParser:
                 empty_bytes += sum([len(frame.data) for frame in frames])
             self._remaining_empty_bytes -= empty_bytes
             if self._remaining_empty_bytes < 0:
-                raise Failed("The provider sent too many events that bring nothing of a reply.")
+                raise Failed("The provider sent too many events without content.")
 
     def rest(self) -> list[Event]:
         """What was held back until the end: the last of the text, and where it refers to its sources."""

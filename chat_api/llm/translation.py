@@ -36,7 +36,7 @@ class Translation:
         """The parameters except for those that the model is known to refuse, which is said."""
         for name in given:
             if name in refused:
-                self.warn(name, f"The model {model} does not take it; it was not sent.")
+                self.warn(name, f"The model {model} does not support it; it was not sent.")
         return {name: value for name, value in given.items() if name not in refused}
 
     def add_extra(self, given: Mapping[str, Any]) -> None:

@@ -71,7 +71,7 @@ class Auth(Text):
     def __init__(self, **kwargs: Any) -> None:
         description = (
             f"How the provider gets the key: `{BEARER}` (`Authorization: Bearer …`), `{NO_KEY}`, or the name of the "
-            "header that takes it, such as `api-key`. null: as its vendor or its protocol has it."
+            "header that takes it, such as `api-key`. null: the default of its vendor or protocol."
         )
         metadata = {
             "example": "api-key",
@@ -112,7 +112,8 @@ class Headers(fields.Field):
             "maxProperties": MAX_HEADERS,
             "example": {"HTTP-Referer": "https://chat.example.com"},
             "description": "Additional headers of every request. Values are encrypted like keys, and no answer "
-            "contains one. They are deleted when `api_endpoint` changes. Where a key is sent, its header wins."
+            "contains one. They are deleted when `api_endpoint` changes. If the user's key is sent in one of "
+            "these headers, the key takes precedence."
             + (" Headers that are not named stay; null removes one, or all." if may_remove else ""),
         }
         super().__init__(allow_none=True, metadata=metadata, **kwargs)
@@ -161,8 +162,8 @@ class ExtraBody(JsonObject):
 
     def __init__(self, **kwargs: Any) -> None:
         description = (
-            "Additional fields of every request's body, under the provider's own names. Parameters of a completion win "
-            f"over them. Not: {', '.join(sorted(RESERVED_FIELDS))}."
+            "Additional fields of every request's body, under the provider's own names. Parameters of a "
+            f"completion take precedence. Not allowed: {', '.join(sorted(RESERVED_FIELDS))}."
         )
         metadata = {
             "example": {"safe_prompt": True},
@@ -216,8 +217,8 @@ class Options(fields.Nested):
 
     def __init__(self, **kwargs: Any) -> None:
         description = (
-            "How the server wants its requests, where that differs from what is known of its vendor; see "
-            "docs/providers.md. What is left out stays as it is known."
+            "What the server needs in its requests, if that differs from its vendor's defaults; see "
+            "docs/providers.md. Options that are not given keep their defaults."
         )
         metadata = {"example": {"stream_options": False}, "description": description}
         super().__init__(RequestOptionsSchema, allow_none=True, metadata=metadata, **kwargs)

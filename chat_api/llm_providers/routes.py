@@ -64,7 +64,7 @@ def create_provider(body: dict[str, Any]) -> Any:
 def list_catalog() -> Response:
     """List the vendors that a provider can be made from, with what is known of them.
 
-    `POST /chat/llm-providers` takes an id of these as `catalog`; what it says itself wins over what is known.
+    `POST /chat/llm-providers` takes one of these ids as `catalog`; fields that are given there take precedence.
     """
     return entity_response(VendorSchema(many=True).dump(vendors().values()))
 
@@ -130,7 +130,7 @@ def _with_few_keys_and_commit(provider_id: str, change: Callable[..., bool] | No
         for _step in with_rests(steps):
             db.session.commit()
         db.session.rollback()
-    raise Unavailable("Other requests keep storing keys for this provider; try again.")
+    raise Unavailable("Other requests keep storing keys for this provider; retry.")
 
 
 def _is_admin() -> bool:

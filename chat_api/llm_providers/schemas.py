@@ -22,7 +22,10 @@ URL_PATTERN = (
     r"([/?][!$%&'()*+,./0-9:;=?@A-Z_a-z~-]*)?$"
 )
 _URL = whole(URL_PATTERN)
-_SLUG = "Stands for the provider in the name of a model, as in `example-ai/gpt-5-mini`. No two of one owner are equal."
+_SLUG = (
+    "The provider's part of a model name below `/v1`, as in `example-ai/gpt-5-mini`. Unique among the "
+    "providers of one owner."
+)
 _NO_SLUG = "Must begin with a lower-case letter or digit; then also dots, underscores and hyphens, up to 63 characters."
 
 
@@ -67,7 +70,8 @@ class ApiFormat(fields.String):
 
     def __init__(self, **kwargs: Any) -> None:
         description = (
-            "The provider's protocol: OpenAI's Chat Completions, as most have it, or Anthropic's Messages."
+            "The provider's protocol: OpenAI's Chat Completions, which most providers use, or Anthropic's "
+            "Messages."
         )
         metadata = {"example": "openai", "description": description}
         super().__init__(validate=validate.OneOf(API_FORMATS), metadata=metadata, **kwargs)
@@ -193,8 +197,8 @@ class ProviderSchema(Output):
         allow_none=True,
         metadata={
             "example": "example-ai",
-            "description": "Stands for the provider in the name of a model below `/v1`: `example-ai/gpt-5-mini`. null"
-            " for one that an older release added during an upgrade; give it one with PATCH.",
+            "description": "The provider's part of a model name below `/v1`, as in `example-ai/gpt-5-mini`. null if an "
+            "older release added the provider during an upgrade; set one with PATCH.",
         },
     )
     api_endpoint = fields.String(metadata={"example": "https://api.example.com/v1"})
@@ -225,7 +229,7 @@ class ProviderSchema(Output):
         metadata={
             "type": "boolean",
             "example": False,
-            "description": "Whether all users have this provider.",
+            "description": "Whether the provider is available to all users.",
         },
     )
     created_at = Time()
@@ -239,7 +243,7 @@ class VendorSchema(Output):
     api_endpoint = fields.String(
         metadata={
             "example": "https://generativelanguage.googleapis.com/v1beta/openai",
-            "description": "What stands in braces has to be filled in.",
+            "description": "Replace the placeholders in braces.",
         }
     )
     api_format = fields.String(validate=validate.OneOf(API_FORMATS), metadata={"example": "openai"})
@@ -248,6 +252,6 @@ class VendorSchema(Output):
     request_options = fields.Dict(attribute="options", metadata={"example": {"dialect": "gemini"}})
     checked = fields.List(
         fields.String(validate=validate.OneOf(HOW_CHECKED)),
-        metadata={"example": ["documents"], "description": "How it was tried that this vendor works here."},
+        metadata={"example": ["documents"], "description": "How the support for this vendor was verified."},
     )
     notes = fields.String(metadata={"example": "The OpenAI-compatible API."})

@@ -21,7 +21,8 @@ class HeadersUnreadable(KeyUnreadable):
 
     def __init__(self) -> None:
         super().__init__(
-            "The server can't open the provider's `headers` any more; whoever may change the provider sets them again."
+            "The server can't decrypt the provider's `headers` any more; its owner, or an admin for a shared "
+            "provider, has to set them again."
         )
 
 

@@ -106,7 +106,7 @@ def find_free_slug(*, owner_id: str | None, name: str) -> str:
 
 
 def _taken(slug: str) -> Conflict:
-    return Conflict(f"Another provider has the slug {slug} already.")
+    return Conflict(f"Another provider already has the slug {slug} already.")
 
 
 def check_sharing(*, is_admin: bool, shared: bool) -> None:

@@ -44,7 +44,7 @@ def after_long_moves_and_commit(act: Callable[[bool], Result]) -> Result:
         for _ in with_rests(move_in_steps(**target)):
             db.session.commit()
         db.session.rollback()  # the lock with which it found that nothing is left
-    raise Unavailable("Other requests keep moving the active path of this conversation; try again.")
+    raise Unavailable("Other requests keep moving the active path of this conversation; retry.")
 
 
 def move_in_steps(

@@ -83,7 +83,7 @@ class ContentField(Text):
         super()._deserialize(text_of(parts), attr, data, **kwargs)
         ids = _ids_of(parts)
         if len(set(ids)) < len(ids):
-            raise ValidationError("Names an attachment twice.")
+            raise ValidationError("Must not name an attachment twice.")
         return parts
 
 
@@ -104,7 +104,7 @@ def refuse_attachments(values: Mapping[str, Any]) -> None:
     """Raise ValidationError where the attachments of a body can't be those of a user's message."""
     ids = values.get("attachment_ids", [])
     if len(set(ids)) < len(ids):
-        raise ValidationError({"attachment_ids": ["Names an attachment twice."]})
+        raise ValidationError({"attachment_ids": ["Must not name an attachment twice."]})
     if len(attachment_ids_of(values)) > MAX_ATTACHMENT_IDS:
         raise ValidationError(
             {"attachment_ids": [f"More than {MAX_ATTACHMENT_IDS} attachments of one message."]}

@@ -75,9 +75,9 @@ class CreateMessageSchema(Schema):
         max_bytes=MAX_CONTENT_BYTES,
         metadata={
             "example": "Where should I eat?",
-            "description": "Up to 1 MiB of text in UTF-8, or a list of parts: texts, and for the role `user` also"
-            f" attachments, in the order in which they are meant, {MAX_PARTS} at most. Text may be empty in a message"
-            " of the role `tool`, and in one with `tool_calls` or attachments; otherwise it has 1 character at least.",
+            "description": "Up to 1 MiB of text in UTF-8, or a list of parts: texts, and for the role `user` also "
+            f"attachments, in order, {MAX_PARTS} at most. Text may be empty in a message of the role `tool`, and in "
+            "one with `tool_calls` or attachments; otherwise it has at least 1 character.",
         },
     )
     attachment_ids = attachment_ids_field()
@@ -93,16 +93,17 @@ class CreateMessageSchema(Schema):
         fields.Nested(CreateToolCallSchema),
         validate=validate.Length(1, MAX_TOOL_CALLS),
         metadata={
-            "description": "Only for the role `assistant`: tool calls that the model has requested, 256 KiB together."
-            " Each has an id of its own."
+            "description": "Only for the role `assistant`: tool calls that the model has requested, at most 256 KiB "
+            "together. Their ids must differ."
         },
     )
     tool_call_id = Text(
         longest=255,
         required=False,
         metadata={
-            "description": "Required for the role `tool`, and only for it: the id of the tool call that this is the"
-            " result of. A message that leads to this one must have that call."
+            "description": "Required for the role `tool`, and only allowed for it: the id of the tool call that "
+            "this is "
+            "the result of. A message on the path to this one must have that call."
         },
     )
 
@@ -143,7 +144,7 @@ class CreateMessageSchema(Schema):
     def refuse_too_many_calls(self, values: dict[str, Any], **kwargs: Any) -> None:
         calls = values.get("tool_calls", [])
         if len({call["id"] for call in calls}) < len(calls):
-            raise ValidationError({"tool_calls": ["Two of them have the same id."]})
+            raise ValidationError({"tool_calls": ["Two calls have the same id."]})
         if len(orjson.dumps(calls)) > MAX_TOOL_CALLS_BYTES:
             raise ValidationError({"tool_calls": [f"Longer than {MAX_TOOL_CALLS_BYTES} bytes together."]})
 
@@ -168,7 +169,7 @@ class SourceSchema(Output):
         fields.List(fields.Integer(), validate=validate.Length(equal=2)),
         metadata={
             "example": [[33, 36]],
-            "description": "Where the content refers to it: pairs of begin and end, in Unicode characters.",
+            "description": "Where the content refers to it: pairs of start and end, in Unicode characters.",
         },
     )
 
@@ -218,14 +219,14 @@ class MessageSchema(Output):
     sources = fields.List(
         fields.Nested(SourceSchema),
         metadata={
-            "description": "What a reply refers to, as the provider named it; only present if there is something."
+            "description": "The sources of a reply, as the provider named them; only present if there are any."
         },
     )
     parts = fields.List(
         fields.Nested(PartSchema),
         metadata={
-            "description": "The content as it was sent: texts and attachments in their order. Only present if it was "
-            "sent as a list; `content` has its texts."
+            "description": "The content as a list: texts and attachments in order. Only present if it was sent as a "
+            "list; `content` has its texts."
         },
     )
     erased = fields.Dict(
@@ -233,9 +234,9 @@ class MessageSchema(Output):
         values=fields.String(),
         metadata={
             "example": {"0": "text"},
-            "description": "What was erased of it below `/v1`: the kinds of parts, by their places. Only present where"
-            " something was. A message of which nothing is left has an empty `content`, stays in the tree, and is not"
-            " sent to models.",
+            "description": "What was erased from it below `/v1`: the kinds of the parts, by their index. Only present "
+            "if something was erased. A message of which nothing is left has an empty `content`, stays in the "
+            "tree, and is not sent to models.",
         },
     )
     created_at = Time()

@@ -86,7 +86,7 @@ def require_call(
     raise InvalidInput(
         {
             "tool_call_id": [
-                "No message that leads to this one has a tool call with this id: a result follows its call."
+                "No message on the path to this one has a tool call with this id: append a result after its call."
             ]
         }
     )

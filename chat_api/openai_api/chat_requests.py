@@ -36,8 +36,8 @@ OWN = {
 REFUSED = {
     "functions": "Give `tools` instead, which replaced functions in 2023.",
     "function_call": "Give `tool_choice` instead, which replaced it in 2023.",
-    "audio": "Replies are texts.",
-    "web_search_options": "The search of a provider is given in its own words, see docs/providers.md.",
+    "audio": "Replies are text only.",
+    "web_search_options": "Use the provider's own fields for its web search, see docs/providers.md.",
     "prediction": "Predicted outputs are not supported.",
     "system": "Give a message of the role `system` instead.",
 }
@@ -89,7 +89,7 @@ def _refuse_unsupported(given: Mapping[str, Any]) -> None:
     modalities = given.get("modalities")
     if isinstance(modalities, list) and "audio" in modalities:
         raise RequestRefused(
-            "modalities: replies are texts.", param="modalities", code="unsupported_parameter"
+            "modalities: replies are text only.", param="modalities", code="unsupported_parameter"
         )
 
 
@@ -195,7 +195,7 @@ def _call(call: Any, where: str) -> dict[str, str]:
     arguments = function.get("arguments")
     if not isinstance(arguments, str) or len(arguments.encode()) > MAX_CONTENT_BYTES:
         at = f"{where}.function.arguments"
-        raise RequestRefused(f"{at} must be a text of at most {MAX_CONTENT_BYTES} bytes.", param=at)
+        raise RequestRefused(f"{at} must be a string of at most {MAX_CONTENT_BYTES} bytes.", param=at)
     return {
         "id": _short_text(call.get("id"), f"{where}.id"),
         "name": _short_text(function.get("name"), f"{where}.function.name"),
@@ -205,7 +205,7 @@ def _call(call: Any, where: str) -> dict[str, str]:
 
 def _short_text(value: Any, where: str) -> str:
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_ID:
-        raise RequestRefused(f"{where} must be a text of 1 to {MAX_ID} characters.", param=where)
+        raise RequestRefused(f"{where} must be a string of 1 to {MAX_ID} characters.", param=where)
     return value
 
 

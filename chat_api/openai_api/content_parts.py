@@ -66,7 +66,7 @@ def joined(texts: Iterable[str]) -> str:
 
 def _bounded(text: Any, where: str) -> str:
     if not isinstance(text, str):
-        raise RequestRefused(f"{where} must be a text or a list of parts.", param=where)
+        raise RequestRefused(f"{where} must be a string or a list of parts.", param=where)
     if len(text.encode()) > MAX_CONTENT_BYTES:
         raise RequestRefused(f"{where} is longer than {MAX_CONTENT_BYTES} bytes.", param=where)
     return text
@@ -78,7 +78,7 @@ def part_of(part: Any, where: str, *, takes_files: bool) -> DraftPart:
     if kind in TEXTS:
         text = part.get("text", part.get("refusal"))
         if not isinstance(text, str):
-            raise RequestRefused(f"{where}.text must be a text.", param=f"{where}.text")
+            raise RequestRefused(f"{where}.text must be a string.", param=f"{where}.text")
         return text
     reader = _READERS.get(kind) if isinstance(kind, str) else None
     if reader is None:
@@ -141,7 +141,7 @@ def _file(part: Mapping[str, Any], where: str) -> File:
         )
     name, data, at = part.get("filename"), part.get("file_data"), f"{where}.file_data"
     if name is not None and not isinstance(name, str):
-        raise RequestRefused(f"{where}.filename must be a text.", param=f"{where}.filename")
+        raise RequestRefused(f"{where}.filename must be a string.", param=f"{where}.filename")
     if isinstance(data, str) and data[:5].lower() == "data:":
         return _of_data_url(data, at, name or "")
     return _inline(_base64(data, at), at, "", name or "")

@@ -171,7 +171,7 @@ def _text(content: Any, where: str) -> str:
     if isinstance(content, list):
         content = joined(_part(part, f"{where}[{index}]") for index, part in enumerate(content))
     if not isinstance(content, str):
-        raise RequestRefused(f"{where} must be a text or a list of parts.", param=where)
+        raise RequestRefused(f"{where} must be a string or a list of parts.", param=where)
     return _bounded(content, where)
 
 
@@ -182,14 +182,14 @@ def _part(part: Any, where: str) -> str:
         raise RequestRefused(f"{at} must be one of {', '.join(TEXTS)}.", param=at)
     name = TEXTS[kind]
     if not isinstance(part.get(name), str):
-        raise RequestRefused(f"{where}.{name} must be a text.", param=f"{where}.{name}")
+        raise RequestRefused(f"{where}.{name} must be a string.", param=f"{where}.{name}")
     return str(part[name])
 
 
 def _call(item: Mapping[str, Any], where: str) -> dict[str, str]:
     arguments = item.get("arguments")
     if not isinstance(arguments, str):
-        raise RequestRefused(f"{where}.arguments must be a text.", param=f"{where}.arguments")
+        raise RequestRefused(f"{where}.arguments must be a string.", param=f"{where}.arguments")
     return {
         "id": _short(item, "call_id", where),
         "name": _short(item, "name", where),
@@ -201,7 +201,7 @@ def _short(item: Mapping[str, Any], name: str, where: str) -> str:
     value = item.get(name)
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_ID:
         at = f"{where}.{name}"
-        raise RequestRefused(f"{at} must be a text of 1 to {MAX_ID} characters.", param=at)
+        raise RequestRefused(f"{at} must be a string of 1 to {MAX_ID} characters.", param=at)
     return value
 
 

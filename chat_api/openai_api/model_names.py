@@ -52,7 +52,7 @@ def resolve(name: str, choices: Sequence[Choice]) -> Target:
     if len(equal) > 1:
         names = ", ".join(sorted(choice.name for choice in equal)[:MAX_NAMED])
         raise RequestRefused(
-            f"Several providers have it; name one of them first: {names}.",
+            f"Several providers have this model; put the provider before it: {names}.",
             param="model",
             code="model_ambiguous",
         )

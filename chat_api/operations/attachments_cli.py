@@ -14,7 +14,7 @@ from .terminal import echo, printable
 
 NAMED = 20  # of the files that could not be moved
 
-attachments = AppGroup("attachments", help="Look after the files of attachments.")
+attachments = AppGroup("attachments", help="Maintain the files of attachments.")
 
 
 def init_app(app: Flask) -> None:

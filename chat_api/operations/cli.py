@@ -93,7 +93,9 @@ def rotate_keys() -> None:
     rotated, current, broken = maintenance.rotate_secrets()
     echo(f"Rotated {rotated}, already current {current}, can't be opened {broken}.")
     if broken:
-        raise click.ClickException("Some secrets open with none of ENCRYPTION_KEYS: add the old key again.")
+        raise click.ClickException(
+            "Some secrets can't be decrypted with any of ENCRYPTION_KEYS: add the old key again."
+        )
 
 
 @keys.command("check")
@@ -126,7 +128,7 @@ def rebuild_search() -> None:
 
 
 @search.command("documents")
-@click.option("--again", is_flag=True, help="Have the service try those again that failed.")
+@click.option("--again", is_flag=True, help="Have the service retry those that failed.")
 @uses_database
 def count_documents(again: bool) -> None:
     """Count the uploads by what became of their texts; the service extracts them."""
@@ -151,7 +153,9 @@ def purge() -> None:
 @click.command("doctor")
 @click.option("--repair", is_flag=True, help="Repair what can be repaired; without it nothing is changed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON object.")
-@click.option("--after", type=click.UUID, help="Go on after this user, as an interrupted run says.")
+@click.option(
+    "--after", type=click.UUID, help="Continue after this user, whose id an interrupted run has printed."
+)
 @with_appcontext
 @uses_database
 def examine(repair: bool, as_json: bool, after: UUID | None) -> None:
@@ -187,7 +191,7 @@ def delete_old_conversations(dry_run: bool) -> None:
     """Delete conversations that were not used for RETENTION_DAYS, except pinned ones."""
     days: int = current_app.config["RETENTION_DAYS"]
     if not days:
-        raise click.ClickException("RETENTION_DAYS is 0: conversations are kept, however old.")
+        raise click.ClickException("RETENTION_DAYS is 0, so no conversation is deleted.")
     used_before = now() - timedelta(days=days)
     expired = maintenance.list_old_conversations if dry_run else maintenance.delete_old_conversations
     conversations = messages = 0

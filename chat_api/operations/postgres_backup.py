@@ -189,7 +189,7 @@ def _manifest(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as file:
             manifest = json.loads(file.read(MANIFEST))
         if (manifest["format"], manifest["version"]) != (FORMAT, VERSION):
-            raise BackupError("The file is a backup of a newer kind.")
+            raise BackupError("The file is a backup in a newer format.")
         return dict(manifest)
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError):
         raise BackupError("The file is not a backup of Postgres, or is incomplete.") from None

@@ -95,7 +95,13 @@ def parse(text: str) -> Query:
             (excluded if part["exclusion"] else required)[phrase] = None
     if not required:
         raise InvalidInput(
-            {"q": ["Only exclusions: name a word that is there." if excluded else "No word to search for."]}
+            {
+                "q": [
+                    "The query has only exclusions: add a word that must occur."
+                    if excluded
+                    else "No word to search for."
+                ]
+            }
         )
     if sum(len(phrase.terms) for phrase in (*required, *excluded)) > MOST_TERMS:
         raise InvalidInput({"q": [f"More than {MOST_TERMS} words."]})

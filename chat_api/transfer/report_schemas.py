@@ -41,7 +41,7 @@ class ImportUpdateSchema(Output):
         },
     )
     messages_kept = _count(
-        0, "Messages with other texts, roles or parents in the file; they were left as they are."
+        0, "Messages whose text, role or parent differs in the file; they were left as they are."
     )
 
 
@@ -56,9 +56,9 @@ class ImportedSchema(Output):
 
 class ImportedFilesSchema(Output):
     imported = _count(17, "Attachments that got their content.")
-    missing = _count(0, "Attachments whose content is not in the file, and was not here either.")
+    missing = _count(0, "Attachments whose content is neither in the file nor stored here.")
     broken = _count(0, "Attachments whose content is in the file and can't be read, or has another hash.")
-    refused = _count(0, "Attachments whose content is too large, or for which the user has no room.")
+    refused = _count(0, "Attachments whose content is too large, or exceeds the user's quota.")
 
 
 class ImportFailureSchema(Output):

@@ -52,8 +52,8 @@ def export_all() -> Response:
 def export_zip() -> Response:
     """Export everything that the caller owns with the contents of attachments, as a zip.
 
-    It has the lines of `GET /chat/export` as `export.ndjson`, each content once as `files/<sha256>`, and in
-    `missing-files.ndjson` what could not be read.
+    It contains the lines of `GET /chat/export` as `export.ndjson`, each content once as `files/<sha256>`, and in
+    `missing-files.ndjson` the contents that could not be read.
     """
     from . import service
 
@@ -82,9 +82,9 @@ def _export(write: Callable[[str], Iterator[bytes]], content_type: str, extensio
 def import_all() -> Response:
     """Import an export. Importing the same file again changes nothing.
 
-    Each new conversation is stored whole, or not at all where something of it is broken. One that is here already
-    gets what the file has in addition, and its title and flags where the file is newer. Ids, times, order and
-    branches are restored; the owner is the caller, whoever made the export.
+    Each new conversation is stored completely, or not at all if a part of it is broken. A conversation that exists
+    already gets what it lacks from the file, and the file's title and flags if the file is newer. Ids, times, order
+    and branches are restored; the owner is the caller, whoever exported the file.
     """
     from . import service
 

@@ -184,7 +184,7 @@ def require_provider(
     if api_key is not None or vendor is None or provider.encrypted_headers is not None:
         return
     if not needs_no_key(provider.auth, vendor):
-        raise InvalidInput({"api_key": [f"Missing: {vendor.name} answers no requests without a key."]})
+        raise InvalidInput({"api_key": [f"Missing: {vendor.name} requires a key."]})
 
 
 def create_config(
@@ -208,7 +208,7 @@ def create_config(
     except IntegrityError as error:
         users.require_user(user_id=user_id)  # either may have been deleted in the meantime
         llm_providers.get_provider(user_id=user_id, provider_id=provider_id)
-        raise Conflict("There is a key for this provider already.") from error
+        raise Conflict("You already have a key for this provider; replace it with PUT.") from error
     return config
 
 

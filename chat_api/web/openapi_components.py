@@ -13,7 +13,7 @@ Every endpoint below `/chat` needs `Authorization: Bearer <access token>`: \
 register with `POST /auth/register`, get an access token with `POST /auth/login` or, for a script, a personal access \
 token with `POST /auth/tokens`, and enter it under “Authorize”. Errors are `application/problem+json` \
 (RFC 9457). Another user's objects return 404, exactly like an id that does not exist. Unknown fields and query \
-parameters return 400. Answers may have more fields in a later version; those that are listed as required stay."""
+parameters return 400. Later versions may add fields to responses; the fields that are listed as required stay."""
 EXAMPLE_ID = "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071"
 ID_SCHEMA = {"type": "string", "format": "uuid", "pattern": UUID_PATTERN}
 BEARER: list[dict[str, list[str]]] = [{"bearer": []}]

@@ -18,7 +18,7 @@ from .spool import disk_space_needed, open_spool_file
 # what has no long text fits easily: the longest of them, a PUT of an API key, takes 52 KiB when all is escaped
 SMALL_BODY_BYTES = 64 * 1024
 CHUNK_BYTES = 256 * 1024
-ENDED_EARLY = "The body is shorter than announced; send the request again."
+ENDED_EARLY = "The body is shorter than its Content-Length; send the request again."
 # key of the WSGI environment: a WaitingForClient of the server
 WAITING_FOR_CLIENT = "chat_api.waiting_for_client"
 # key of the extensions: raises where its argument, a caller, is none any more

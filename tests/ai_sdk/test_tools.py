@@ -132,9 +132,9 @@ def test_results_that_are_sent_again_are_stored_once(page: UiChat) -> None:
 
 def test_what_is_no_result_of_its_calls_is_refused(page: UiChat) -> None:
     with_calls(page)
-    refused(page.post(), 400, "No result of a tool is new")
+    refused(page.post(), 400, "No tool result is new")
     part_of(page.messages[-1], "call_1").update(toolCallId="call_9", state="output-available", output=1)
-    refused(page.post(), 400, "No result of a tool is new")
+    refused(page.post(), 400, "No tool result is new")
     page.messages[-1]["parts"][-1] = {"type": "dynamic-tool", "toolName": "x", "state": "output-available"}
     refused(page.post(), 400, "toolCallId")
     assert len(page.stored()) == 2

@@ -165,6 +165,6 @@ def test_storage_that_is_away_is_503_and_nothing_is_stored(
     with serving(database_url, tmp_path, **away) as app:
         user = user_maker(app)()
         problem = assert_problem(upload(user), 503)
-        assert problem["detail"].startswith("The storage of files can't be used at the moment.")
+        assert problem["detail"].startswith("The storage for files is unavailable at the moment.")
         used = user.get("/chat/usage").get_json()
         assert used["attachment_drafts"]["used"] == used["file_bytes"]["used"] == 0

@@ -215,11 +215,11 @@ def test_a_response_of_very_many_objects_is_refused_before_it_is_parsed(
 
 
 EMPTY_STREAMS = {
-    "frames": (b"data:\n\n", "too many events that bring nothing"),
-    "no-json": (b"data:x\n\n", "too many events that bring nothing"),
-    "no-choices": (b'data:{"choices":[]}\n\n', "too many events that bring nothing"),
-    "empty-texts": (b'data:{"choices":[{"delta":{"content":""}}]}\n\n', "too many events that bring nothing"),
-    "long-frames": (b"data:" + b"x" * 1_000_000 + b"\n\n", "too many events that bring nothing"),
+    "frames": (b"data:\n\n", "too many events without content"),
+    "no-json": (b"data:x\n\n", "too many events without content"),
+    "no-choices": (b'data:{"choices":[]}\n\n', "too many events without content"),
+    "empty-texts": (b'data:{"choices":[{"delta":{"content":""}}]}\n\n', "too many events without content"),
+    "long-frames": (b"data:" + b"x" * 1_000_000 + b"\n\n", "too many events without content"),
     "comments": (b":\n", "too many lines"),
     "line-ends": (b"\n", "too many lines"),
     "ids": (b"id:1\n", "too many lines"),

@@ -87,7 +87,7 @@ def test_exclusions_leave_out(ada: Api) -> None:
 @pytest.mark.parametrize(
     ("q", "complaint"),
     [
-        ("", "Length must be"), ("?! … \"\" --", "No word to search for."), ("-only -exclusions", "Only exclusions"),
+        ("", "Length must be"), ("?! … \"\" --", "No word to search for."), ("-only -exclusions", "only exclusions"),
         ("x" * 501, "Length must be"), (" ".join(f"w{n}" for n in range(65)), "More than 64 words."),
     ],
 )  # fmt: skip

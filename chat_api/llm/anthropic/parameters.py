@@ -92,11 +92,13 @@ def _translate_sampling(given: Mapping[str, Any], traits: ModelTraits, translati
     thinks = translation.fields.get("thinking", {}).get("type") not in (None, "disabled")
     for name in names:
         if not traits.has_sampling:
-            translation.warn(name, "The model does not take it; it was not sent.")
+            translation.warn(name, "The model does not support it; it was not sent.")
         elif thinks and (name, given[name]) != ("temperature", 1):
-            translation.warn(name, "A model that thinks does not take it; it was not sent.")
+            translation.warn(name, "A model that reasons does not support it; it was not sent.")
         elif name == "top_p" and "temperature" in names and traits.one_of_sampling:
-            translation.warn(name, "The model takes temperature or top_p; only temperature was sent.")
+            translation.warn(
+                name, "The model supports only one of temperature and top_p; only temperature was sent."
+            )
         elif name == "temperature":
             translation.fit(given, name, 1)
         else:
@@ -115,7 +117,8 @@ def _translate_response_format(
         return
     translation.instruction = json_instruction(wanted)
     translation.warn(
-        "response_format", "The model was told to answer so, which the provider does not enforce."
+        "response_format",
+        "The model is instructed to answer in this format, but the provider does not enforce it.",
     )
 
 

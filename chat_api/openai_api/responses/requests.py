@@ -236,7 +236,7 @@ def _object(given: Mapping[str, Any], name: str) -> dict[str, Any]:
 def _text(given: Mapping[str, Any], name: str, most_bytes: int) -> str | None:
     value = given.get(name)
     if value is not None and (not isinstance(value, str) or len(value.encode()) > most_bytes):
-        raise RequestRefused(f"{name} must be a text of at most {most_bytes} bytes.", param=name)
+        raise RequestRefused(f"{name} must be a string of at most {most_bytes} bytes.", param=name)
     return value
 
 

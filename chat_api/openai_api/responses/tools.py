@@ -107,5 +107,5 @@ def _echoed_tool(tool: Any, where: str) -> dict[str, Any]:
 def _name_of(value: Any, where: str) -> str:
     name = value.get("name") if isinstance(value, dict) else None
     if not isinstance(name, str) or not name:
-        raise RequestRefused(f"{where}.name must be a text.", param=f"{where}.name")
+        raise RequestRefused(f"{where}.name must be a string.", param=f"{where}.name")
     return name

@@ -27,7 +27,8 @@ FORMATS = (
 )
 PRODUCTS = f"{', '.join(each.product for each in FORMATS[:-1])} and {FORMATS[-1].product}"
 _UNKNOWN = (
-    f"It is no conversation of a known format; exports of {PRODUCTS} are known, and those of this service."
+    f"It is not a conversation in a known format; supported are exports of {PRODUCTS} are known, and those "
+    f"of this service."
 )
 
 
