@@ -30,6 +30,7 @@ from gunicorn import systemd
 
 from chat_api import factory  # noqa: F401 - in the master: its workers share what it has imported
 from chat_api.attachments.slots import MAX_DOWNLOADS, MAX_UPLOADS
+from chat_api.auth.passwords import MAX_WAITING as MAX_HASHING
 from chat_api.completions.preparing import MAX_PREPARING
 from chat_api.server import lifecycle, memory
 from chat_api.server.listening import CannotListen, documentation_url, require_free
@@ -119,8 +120,9 @@ if settings.WORKER_CLASS != "gevent":
 Worker.running_requests_per_user = settings.requests_per_user
 Pace.bytes_per_s = settings.CLIENT_RATE_BYTES
 Pace.longest_s = settings.CLIENT_TIMEOUT_S
-# a stream keeps its thread, and so do uploads, downloads and files that are prepared; threads are started on demand
-threads = settings.THREADS + settings.MAX_STREAMS + MAX_UPLOADS + MAX_DOWNLOADS + MAX_PREPARING
+# a stream keeps its thread, and so do uploads, downloads, files that are prepared and passwords that are hashed;
+# threads are started on demand
+threads = settings.THREADS + settings.MAX_STREAMS + MAX_UPLOADS + MAX_DOWNLOADS + MAX_PREPARING + MAX_HASHING
 # connections per worker: 1,000 that wait or are idle, and those of running requests
 worker_connections = 1000 + (settings.MAX_STREAMS if settings.WORKER_CLASS == "gevent" else threads)
 MEMORY = "/dev/shm"  # noqa: S108  # nosec B108

@@ -106,6 +106,7 @@ CODE = {
     "messages among which the call": [tool_results.MAX_DISTANCE],
     "`tools`, and `response_format`": [parameters.MAX_TOOLS_BYTES, fields.MAX_DEPTH],
     "characters of an `Idempotency-Key`": [MAX_KEY_LENGTH],
+    "passwords that a worker checks or hashes": [passwords.MAX_WAITING, passwords.MAX_WAITING_PER_CLIENT],
     "requests of a worker that wait for such a fetch": [provider_keys.MAX_WAITING],
     "the directory of a zip": [limits.MAX_ENTRIES, limits.MAX_DIRECTORY_BYTES],
     "errors of an import": [limits.MAX_FAULTS, import_report.MAX_ERRORS],

@@ -15,11 +15,23 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from argon2.low_level import Type
 
+from ..server.slots import Slots, while_waiting
+
 Result = TypeVar("Result")
 SHORTEST, LONGEST = 8, 128
 
 # Hashing is bound to the CPU and holds no GIL: more at once would take longer each, and 19 MiB more each
 _HASHINGS = threading.BoundedSemaphore(os.cpu_count() or 1)
+
+MAX_WAITING = 64  # requests of a worker with a password to hash; each keeps its thread
+MAX_WAITING_PER_CLIENT = 32
+
+hashing_slots = Slots(
+    MAX_WAITING,
+    full="This server is checking as many passwords as it can; retry.",
+    limit_per_user=MAX_WAITING_PER_CLIENT,
+    full_for_user=f"{MAX_WAITING_PER_CLIENT} passwords of your network are being checked already; retry.",
+)
 
 # OWASP Password Storage Cheat Sheet: m = 19 MiB, t = 2, p = 1. About 30 ms, and bounded memory per login
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1, type=Type.ID)
@@ -65,9 +77,10 @@ def is_common(password: str) -> bool:
 def _without_blocking(function: Callable[..., Result], *arguments: str) -> Result:
     """Call it without blocking other requests: threads keep running, but with greenlets it needs a real thread.
 
-    As many run at once as there are cores.
+    As many run at once as there are cores. Others wait, and let requests run that need no password: with as many
+    logins as there are slots for requests, nobody would be answered.
     """
-    with _HASHINGS:
+    with while_waiting(), _HASHINGS:
         return _in_thread(function, *arguments)
 
 

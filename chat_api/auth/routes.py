@@ -1,5 +1,7 @@
 """Endpoints of accounts: /auth."""
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from flask import Response
@@ -62,18 +64,33 @@ def _require_admin(body: dict[str, Any]) -> None:
         raise Forbidden("Only an admin may invite others.")
 
 
+def _with_password_hash(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate the view that registers to hash the password before it, outside of any transaction."""
+
+    @wraps(view)
+    def hashed(credentials: dict[str, Any]) -> Any:
+        password_hash = service.hash_to_register(**credentials, network=client_network())
+        return view(credentials, password_hash=password_hash)
+
+    return hashed
+
+
 @public_blp.route("/register", methods=["POST"])
 @public_blp.problems(403)
 @throttled_by_address("REGISTER_LIMIT_PER_ADDRESS")
 @public_blp.arguments(RegisterWithInvitationSchema)
-@commits_once(check=lambda _: service.require_registration(), anonymous_field="email")
+@_with_password_hash
+@commits_once(anonymous_field="email")
 @public_blp.response(201, UserSchema)
-def register(credentials: dict[str, Any]) -> Any:
+def register(credentials: dict[str, Any], *, password_hash: str) -> Any:
     """Create an account. The deployment decides whether that is open, needs an `invitation`, or is closed.
 
     The answer is the new account, without tokens: log in next. An address that is taken is 409.
     """
-    return service.register(**credentials), location("/auth/me")
+    user = service.register(
+        email=credentials["email"], password_hash=password_hash, invitation=credentials["invitation"]
+    )
+    return user, location("/auth/me")
 
 
 @public_blp.route("/login", methods=["POST"])

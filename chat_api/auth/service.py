@@ -114,18 +114,24 @@ def require_registration() -> None:
         raise RegistrationClosed()
 
 
-def register(*, email: str, password: str, invitation: str | None) -> User:
-    """Create an account, and use up the invitation if there is one.
+def hash_to_register(*, email: str, password: str, invitation: str | None, network: str) -> str:
+    """The hash of the password of a new account. No transaction may be open: Argon2 takes long.
 
-    Raises InvalidInput for a common password, Conflict for a taken address, Forbidden without a valid invitation where
-    registration needs one.
+    Raises InvalidInput for a common password, Forbidden without an invitation where registration needs one.
     """
     require_registration()
     if password.lower() == normalized_email(email):
         raise InvalidInput({"password": ["Must not be your email address."]})
     if invitation is None and current_app.config["REGISTRATION"] == "invite":
         raise invitations.InvitationRequired()
-    password_hash = _hash_new_password(password)  # takes long, so before anything is written
+    return _hash_new_password(password, network)
+
+
+def register(*, email: str, password_hash: str, invitation: str | None) -> User:
+    """Create an account, and use up the invitation if there is one.
+
+    Raises Conflict for a taken address, Forbidden for an invitation that is not valid.
+    """
     if invitation is not None:
         invitations.use_invitation(code=invitation, email=email)
     return users.create_user(email=email, password_hash=password_hash, role="user")
@@ -133,20 +139,21 @@ def register(*, email: str, password: str, invitation: str | None) -> User:
 
 def register_with_role(*, email: str, password: str, role: str) -> User:
     """Create an account with this role: for the command line only, a request can't choose a role."""
-    return users.create_user(email=email, password_hash=_hash_new_password(password), role=role)
+    return users.create_user(email=email, password_hash=_hash_new_password(password, None), role=role)
 
 
 def log_in(*, email: str, password: str, network: str) -> TokenPair:
     """Log in. Raises Unauthorized, the same for a wrong password and an unknown address."""
     require_local_accounts()
     attempt = {"account": normalized_email(email), "network": network}
-    throttle.count_password_attempt_and_commit(**attempt)
-    # no transaction is open while Argon2 runs: on SQLite it would block all other writers
-    user_id, password_hash = users.find_credentials(email=email)
-    if not passwords.verify_password(password, password_hash) or user_id is None:
-        raise Unauthorized("Email or password is wrong.")
-    throttle.note_right_password_and_commit(**attempt)
-    rehashed = passwords.hash_password(password) if passwords.needs_rehash(password_hash or "") else None
+    with passwords.hashing_slots.take(network):  # first: who gets none has not guessed
+        throttle.count_password_attempt_and_commit(**attempt)
+        # no transaction is open while Argon2 runs: on SQLite it would block all other writers
+        user_id, password_hash = users.find_credentials(email=email)
+        if not passwords.verify_password(password, password_hash) or user_id is None:
+            raise Unauthorized("Email or password is wrong.")
+        throttle.note_right_password_and_commit(**attempt)
+        rehashed = passwords.hash_password(password) if passwords.needs_rehash(password_hash or "") else None
     try:
         user = users.lock_user(user_id=user_id)
     except NotFound:  # deleted while Argon2 ran
@@ -224,12 +231,13 @@ def check_password(*, user_id: str, password: str, network: str) -> str:
     Guessing is throttled like logging in. No transaction may be open: Argon2 takes long.
     """
     attempt = {"account": user_id, "network": network}
-    throttle.count_password_attempt_and_commit(**attempt)
-    password_hash = users.find_password_hash(user_id=user_id)
-    if password_hash is None:
-        raise Forbidden("This account has no password here: it logs in with its identity provider.")
-    if not passwords.verify_password(password, password_hash):
-        raise Forbidden("`current_password` is wrong.")
+    with passwords.hashing_slots.take(network):
+        throttle.count_password_attempt_and_commit(**attempt)
+        password_hash = users.find_password_hash(user_id=user_id)
+        if password_hash is None:
+            raise Forbidden("This account has no password here: it logs in with its identity provider.")
+        if not passwords.verify_password(password, password_hash):
+            raise Forbidden("`current_password` is wrong.")
     throttle.note_right_password_and_commit(**attempt)
     return password_hash
 
@@ -248,7 +256,7 @@ def update_password(
     Raises Forbidden if the current password is wrong.
     """
     password_hash = check_password(user_id=user_id, password=current_password, network=network)
-    new_hash = _hash_new_password(password)
+    new_hash = _hash_new_password(password, network)
     user = users.lock_user(user_id=user_id)
     if user.password_hash != password_hash:  # changed while Argon2 ran
         raise Forbidden("`current_password` is wrong.")
@@ -440,7 +448,8 @@ def _access_token_lifetime() -> timedelta:
     return timedelta(minutes=current_app.config["ACCESS_TOKEN_MINUTES"])
 
 
-def _hash_new_password(password: str) -> str:
+def _hash_new_password(password: str, network: str | None) -> str:
     if passwords.is_common(password):
         raise InvalidInput({"password": ["Too common: attackers try it first."]})
-    return passwords.hash_password(password)
+    with passwords.hashing_slots.take(network):
+        return passwords.hash_password(password)

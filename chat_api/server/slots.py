@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Self
 
-from flask import Flask, Response, current_app, request
+from flask import Flask, Response, current_app, has_request_context, request
 
 from ..errors import RETRY_AFTER_S, ApiError, BestEffort, TooManyRequests, Unavailable
 
@@ -256,8 +256,11 @@ def run_for(user_id: str) -> None:
 
 @contextmanager
 def while_waiting() -> Iterator[None]:
-    """Let other requests run during the block. Does nothing in a server without such slots."""
-    slot = request.environ.get(REQUEST_SLOT)
+    """Let other requests run during the block. Does nothing outside of requests, nor in a server without such slots.
+
+    No transaction may be open: whoever waits for it may have the slot that this request waits for at the end.
+    """
+    slot = request.environ.get(REQUEST_SLOT) if has_request_context() else None
     if slot is None:
         yield
         return

@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from chat_api.attachments.slots import MAX_DOWNLOADS, MAX_UPLOADS
+from chat_api.auth.passwords import MAX_WAITING as MAX_HASHING
 from chat_api.completions.preparing import MAX_PREPARING
 from chat_api.server.listening import documentation_url
 from tests.live.client import (
@@ -68,7 +69,7 @@ def test_the_settings_are_these(load_settings: Callable[..., dict[str, Any]]) ->
     expected = {
         "bind": "127.0.0.1:8000",
         "workers": 1,  # SQLite has one writer
-        "threads": 240,  # THREADS, MAX_STREAMS, uploads, downloads, files that are prepared
+        "threads": 304,  # THREADS, MAX_STREAMS, uploads, downloads, prepared files, passwords
         "timeout": 60,
         "graceful_timeout": 30,
         "keepalive": 75,
@@ -99,7 +100,7 @@ def test_the_settings_follow_the_environment(load_settings: Callable[..., dict[s
     assert [settings[name] for name in names] == [
         "[::1]:9000",
         5,
-        7 + MAX_UPLOADS + MAX_DOWNLOADS + MAX_PREPARING,
+        7 + MAX_UPLOADS + MAX_DOWNLOADS + MAX_PREPARING + MAX_HASHING,
         7,
         2,
         "10.0.0.1",

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from chat_api.attachments.slots import MAX_DOWNLOADS, MAX_UPLOADS
+from chat_api.auth.passwords import MAX_WAITING as MAX_HASHING
 from chat_api.completions.preparing import MAX_PREPARING
 from config import Config
 
@@ -22,7 +23,7 @@ def test_threads_bound_the_requests_that_run_at_the_same_time(
     settings = runpy.run_path(str(CONF))
     assert settings["worker_class"].running_requests == 3
     assert settings["worker_class"].running_requests_per_user == 2
-    assert settings["threads"] == 3 + 20 + MAX_UPLOADS + MAX_DOWNLOADS + MAX_PREPARING
+    assert settings["threads"] == 3 + 20 + MAX_UPLOADS + MAX_DOWNLOADS + MAX_PREPARING + MAX_HASHING
 
 
 @pytest.mark.parametrize(("threads", "connections", "share"), [(8, 8, 6), (16, 4, 3), (3, 8, 2), (1, 1, 1)])
