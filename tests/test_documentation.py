@@ -1,11 +1,11 @@
-"""The documents agree with each other: links lead somewhere, and the architecture's floors are those of the tests."""
+"""The documents agree with each other: links lead somewhere, and the architecture's layers are those of the tests."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from tests.test_house_rules import FLOORS, ROOT
+from tests.test_house_rules import LAYERS, ROOT
 
 PAGES = sorted(
     [
@@ -54,11 +54,11 @@ def test_the_changelog_says_how_to_upgrade_to_each_release() -> None:
     assert f" to {newest})" in sections[0].partition("\n### ")[0], f"Say that it migrates up to {newest}."
 
 
-def test_architecture_has_the_floors_of_the_house() -> None:
+def test_architecture_has_the_layers_of_the_tests() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     rows = re.findall(r"^\| (\d+) \| (.+) \|$", text, re.MULTILINE)
-    floors = {int(number): tuple(re.findall(r"`(\w+)`", packages)) for number, packages in rows}
-    assert floors == dict(enumerate(FLOORS, start=1))
+    layers = {int(number): tuple(re.findall(r"`(\w+)`", packages)) for number, packages in rows}
+    assert layers == dict(enumerate(LAYERS, start=1))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

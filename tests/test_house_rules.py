@@ -55,8 +55,8 @@ INDEXES_WITHOUT_OWNER = {
     "ix_message_terms_terms": "a GIN index of Postgres; each of its lexemes begins with the owner's code",
     "ix_long_message_terms_terms": "the same for the other rows of long messages",
 }
-# From below: a package imports from lower floors, and on its own floor from its left. Loose modules have floors, too.
-FLOORS = (
+# From below: a package imports from lower layers, and in its own layer from its left. Loose modules have layers, too.
+LAYERS = (
     ("errors", "keyring", "egress", "documents"),
     ("database", "web", "llm", "storage"),
     ("search_index", "telemetry", "server", "extensions"),
@@ -69,7 +69,7 @@ FLOORS = (
     ("factory",),
     ("__init__",),
 )
-HEIGHTS = {name: (floor, column) for floor, names in enumerate(FLOORS) for column, name in enumerate(names)}
+HEIGHTS = {name: (layer, column) for layer, names in enumerate(LAYERS) for column, name in enumerate(names)}
 LOOSE = {
     "__init__.py",
     "factory.py",
@@ -180,8 +180,8 @@ def test_what_commits_can_be_seen(path: Path) -> None:
 
 def is_below_the_views(path: Path) -> bool:
     """Whether a module belongs to a resource but is none of those that know HTTP."""
-    floor = HEIGHTS.get(room_of(path), (0, 0))[0]
-    return HEIGHTS["users"][0] <= floor <= HEIGHTS["operations"][0] and path.stem not in HTTP_MODULES
+    layer = HEIGHTS.get(room_of(path), (0, 0))[0]
+    return HEIGHTS["users"][0] <= layer <= HEIGHTS["operations"][0] and path.stem not in HTTP_MODULES
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if is_below_the_views(path)], ids=relative)
@@ -285,11 +285,11 @@ def test_schemas_know_shapes_only(path: Path) -> None:
         )
 
 
-def test_every_package_has_a_floor() -> None:
+def test_every_package_has_a_layer() -> None:
     rooms = {room_of(path) for path in MODULES}
     assert rooms == set(HEIGHTS), (
-        f"{sorted(rooms ^ set(HEIGHTS))} differ from FLOORS in {Path(__file__).name}. Put a new package on the lowest "
-        "floor above all that it imports from, and take one that is gone out of the list."
+        f"{sorted(rooms ^ set(HEIGHTS))} differ from LAYERS in {Path(__file__).name}. Put a new package on the lowest "
+        "layer above all that it imports from, and take one that is gone out of the list."
     )
 
 
@@ -316,7 +316,7 @@ def test_imports_point_down(path: Path) -> None:
         # views stand above the services of all resources
         is_from_above = path.stem == "routes" and file not in ("models", "schemas", "routes")
         assert room == own or HEIGHTS[room] < HEIGHTS[own] or is_from_above, (
-            f"{relative(path)} imports from {room}, which is not below {own} in FLOORS. Move what both need to the "
+            f"{relative(path)} imports from {room}, which is not below {own} in LAYERS. Move what both need to the "
             "lower one, hand it over as an argument, or let a package further up bring them together."
         )
         if rank is not None and file in RANKS:
