@@ -30,8 +30,11 @@ class Connection(Protocol):
         After an error the connection is of no more use.
         """
 
-    def run_apart(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row] | Exception]:
-        """Run statements outside a transaction, each as one by itself; the rows of each, or the driver's error."""
+    def run_apart(
+        self, calls: Sequence[tuple[str, Row]], *, first: Sequence[tuple[str, Row]] = ()
+    ) -> list[list[Row] | Exception]:
+        """Run statements outside a transaction, each as one by itself that begins with the `first` ones, which can't
+        fail; the rows of each, or the driver's error."""
 
     def fetch_within(self, sql: str, arguments: Row, timeout_s: float) -> list[Row] | None:
         """Run a read outside a transaction and return its rows, or None where it took longer than this."""
@@ -78,7 +81,9 @@ class CursorConnection:
         self.begin()
         return self.end(calls)
 
-    def run_apart(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row] | Exception]:
+    def run_apart(
+        self, calls: Sequence[tuple[str, Row]], *, first: Sequence[tuple[str, Row]] = ()
+    ) -> list[list[Row] | Exception]:
         outcomes: list[list[Row] | Exception] = []
         for sql, arguments in calls:
             try:

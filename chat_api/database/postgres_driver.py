@@ -89,16 +89,21 @@ class PreparedConnection:
             results = self._run_together(calls)
         return [self._rows(result) for result in results]
 
-    def run_apart(self, calls: Sequence[tuple[str, Row]]) -> list[list[Row] | Exception]:
+    def run_apart(
+        self, calls: Sequence[tuple[str, Row]], *, first: Sequence[tuple[str, Row]] = ()
+    ) -> list[list[Row] | Exception]:
         """In one round trip: each is followed by a synchronization point, which ends its transaction."""
-        names = [self._names.get(sql) or self._prepare(sql) for sql, _ in calls]
+        beginning, ready = self._ready(first), self._ready(calls)
         pgconn = self._pgconn
         pgconn.enter_pipeline_mode()
-        for name, (_, arguments) in zip(names, calls, strict=True):
-            pgconn.send_query_prepared(name, _encoded(arguments), None, Format.BINARY)
+        for call in ready:
+            for name, parameters in (*beginning, call):
+                pgconn.send_query_prepared(name, parameters, None, Format.BINARY)
             pgconn.pipeline_sync()
         outcomes = []
         for _ in calls:
+            for _ in beginning:
+                self._outcome()
             result, failure = self._outcome()
             outcomes.append((result, self._failure_of_commit() or failure))
         pgconn.exit_pipeline_mode()
@@ -156,9 +161,7 @@ class PreparedConnection:
         """The results of statements that go out in one pipeline (PostgreSQL documentation, section 32.5)."""
         if self._begins:
             calls = [("BEGIN", ()), *calls]
-        ready = [
-            (self._names.get(sql) or self._prepare(sql), _encoded(arguments)) for sql, arguments in calls
-        ]
+        ready = self._ready(calls)
         pgconn = self._pgconn
         pgconn.enter_pipeline_mode()
         for name, parameters in ready:
@@ -175,6 +178,10 @@ class PreparedConnection:
                 raise error_from_result(failure)
         results = [result for result, _ in outcomes[:-1]]
         return results[1:] if has_begun else results
+
+    def _ready(self, calls: Sequence[tuple[str, Row]]) -> list[tuple[bytes, list[bytes | None]]]:
+        """The names of prepared statements, each with its parameters."""
+        return [(self._names.get(sql) or self._prepare(sql), _encoded(arguments)) for sql, arguments in calls]
 
     def _failure_of_commit(self) -> Any:
         """Read up to a synchronization point, which commits; why that failed, None where it did not."""

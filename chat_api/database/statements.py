@@ -34,6 +34,8 @@ from .session import db
 
 EXTENSION = "chat_api.statements"
 MOST_TOGETHER = 200  # statements in one pipeline
+LOCK_WAIT_S = 0.5  # of a write behind which others wait that have nothing to do with it
+_WAITED_IN_VAIN = ("55P03", "40P01")  # SQLSTATE of a lock that has not come in time, and of a deadlock
 _PACKAGE = __name__.partition(".")[0]
 
 
@@ -124,9 +126,10 @@ def fetch_pipelined_and_commit(*calls: Call) -> list[list[Row]]:
 def write_each_and_commit(calls: Sequence[Call]) -> list[Exception | None]:
     """Run writes that have nothing to do with each other, and commit; for each None, or the error that it met.
 
-    One that the database refuses does not undo the others. They are one transaction, and a few round trips, as long
-    as all succeed; on Citus, where rows are on several nodes, each is a transaction of its own. Raises Unavailable
-    where the database is away or busy for all of them.
+    One that the database refuses does not undo the others, nor does one whose row somebody has locked keep them
+    waiting: on Postgres it is given up after LOCK_WAIT_S, with Unavailable as its error. They are one transaction, and
+    a few round trips, as long as all succeed; on Citus, where rows are on several nodes, each is a transaction of its
+    own. Raises Unavailable where the database is away or busy for all of them.
     """
     return _pool().write_each_and_commit(calls)
 
@@ -452,27 +455,31 @@ class StatementPool:
     def write_each_and_commit(self, calls: Sequence[Call]) -> list[Exception | None]:
         """Writes that have nothing to do with each other."""
         errors: list[Exception | None] = []
+        first = [_WAIT_SHORTLY] if self.is_postgres else []
         for batch in _batches(calls):
             if not self.is_distributed:
                 try:
-                    self.fetch_pipelined_and_commit(batch)
+                    self.fetch_pipelined_and_commit([*first, *batch])
                     errors += [None] * len(batch)
                     continue
                 except StatementFailed:
                     pass  # of one, which keeps the others from being stored
-            outcomes = self.run_apart(batch)
+                except Unavailable as error:
+                    if getattr(error.__cause__, "sqlstate", None) not in _WAITED_IN_VAIN:
+                        raise
+            outcomes = self.run_apart(batch, first=first)
             errors += [outcome if isinstance(outcome, Exception) else None for outcome in outcomes]
         return errors
 
-    def run_apart(self, calls: Sequence[Call]) -> list[list[Row] | Exception]:
-        """Statements that are each a transaction by itself."""
+    def run_apart(self, calls: Sequence[Call], *, first: Sequence[Call] = ()) -> list[list[Row] | Exception]:
+        """Statements that are each a transaction by itself, which begins with the `first` ones."""
         outcomes: list[list[Row] | Exception] = []
         for batch in _batches(calls):
-            ready = self._prepared(batch)
+            beginning, ready = self._prepared(first), self._prepared(batch)
             connection = self._take()
             try:
                 with _errors_translated():
-                    found = connection.run_apart(ready)
+                    found = connection.run_apart(ready, first=beginning)
             except BaseException:
                 self._discard(connection)
                 raise
@@ -651,6 +658,10 @@ class StatementPool:
         return compiled
 
 
+_WAIT_SHORTLY: Call = (
+    Statement(sa.select(sa.func.set_config("lock_timeout", f"{int(LOCK_WAIT_S * 1000)}ms", True))),
+    {},
+)
 _HAS_CITUS = Statement(sa.select(1).select_from(sa.table("pg_extension")).where(sa.text("extname = 'citus'")))
 
 

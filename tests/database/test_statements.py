@@ -610,6 +610,26 @@ def test_writes_that_have_nothing_to_do_with_each_other_are_each_stored_or_refus
         assert write_each_and_commit([insertion(prefix, 500)]) == [None]
 
 
+@on_postgres
+def test_a_locked_row_keeps_no_other_write_waiting(app: Flask, prefix: str) -> None:
+    """As of a reply whose conversation somebody deletes: those of others are made durable, and keep their leases."""
+    locked = f"{prefix}1"
+    with app.app_context():
+        write_each_and_commit([insertion(prefix, count) for count in range(3)])
+        update = Statement(sa.update(Counter).where(Counter.key == sa.bindparam("key_")).values(count=7))
+        with db.engine.begin() as connection:
+            rows = sa.select(Counter.key).where(Counter.key == locked)
+            connection.execute(rows.with_for_update())
+            began = time.monotonic()
+            errors = write_each_and_commit([(update, {"key_": f"{prefix}{count}"}) for count in range(3)])
+            assert time.monotonic() - began < app.config["DATABASE_WAIT_S"]
+        assert errors[0] is errors[2] is None
+        assert isinstance(errors[1], Unavailable)
+        assert counts(prefix) == [1, 7, 7]
+        [waiting] = Statement(sa.select(sa.func.current_setting("lock_timeout"))).all()
+        assert waiting == (f"{app.config['DATABASE_WAIT_S']}s",)
+
+
 def test_reads_that_have_nothing_to_do_with_each_other_each_have_their_rows(app: Flask, prefix: str) -> None:
     with app.app_context():
         write_each_and_commit([insertion(prefix, count) for count in range(3)])

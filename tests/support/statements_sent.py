@@ -69,8 +69,8 @@ _TAKES_SEVERAL = {"_run_together", "run_apart"}
 
 
 def _noting(run: Callable[..., Any], note: Callable[..., None], *, takes_one: bool) -> Callable[..., Any]:
-    def noting(connection: Any, statements: Any, *rest: Any) -> Any:
+    def noting(connection: Any, statements: Any, *rest: Any, **options: Any) -> Any:
         note(*([statements] if takes_one else [sql for sql, _ in statements]))
-        return run(connection, statements, *rest)
+        return run(connection, statements, *rest, **options)
 
     return noting
