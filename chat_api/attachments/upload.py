@@ -1,6 +1,7 @@
 """An upload from its first byte to its response: received, stored, and committed once."""
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from flask import Response
@@ -11,7 +12,7 @@ from ..errors import ApiError
 from ..files import service as files
 from ..files.store import storage_needed
 from ..idempotency import check_key, create_once
-from ..server.slots import release_request_slot
+from ..server.slots import while_waiting
 from ..web.request_body import end_reads, require_valid_caller
 from . import service
 from .slots import upload_slots
@@ -30,17 +31,20 @@ def receive_once(*, fields_of: FieldsOf, respond: Respond, takes_others: bool = 
     check_key()
     user_id = guard.caller().user_id
     service.require_room_for(user_id=user_id, size_bytes=announced_bytes())
-    with upload_slots.take(user_id):
-        release_request_slot()
+    with upload_slots.take(user_id), ExitStack() as stack:
         end_reads()
-        with received_form(takes_others=takes_others) as form:
+        with while_waiting():
+            form = stack.enter_context(received_form(takes_others=takes_others))
             require_valid_caller()
-            return _store(user_id, form, fields_of(form.fields), respond)
+            fields = fields_of(form.fields)
+            with storage_needed():
+                kept = files.keep_bytes(user_id=user_id, incoming=form.incoming, upload=form.upload)
+        return _store(user_id, form, kept, fields, respond)
 
 
-def _store(user_id: str, form: ReceivedForm, fields: Mapping[str, Any], respond: Respond) -> Response:
-    with storage_needed():
-        kept = files.keep_bytes(user_id=user_id, incoming=form.incoming, upload=form.upload)
+def _store(
+    user_id: str, form: ReceivedForm, kept: files.Kept, fields: Mapping[str, Any], respond: Respond
+) -> Response:
     stored_as: list[str] = []
 
     def create() -> dict[str, Any]:

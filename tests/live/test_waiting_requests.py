@@ -10,6 +10,7 @@ import pytest
 
 from config import Config
 from tests.live.client import Answer, Person, serving, wait_until
+from tests.live.uploads import send_file
 from tests.support.postgres import PrivatePostgres
 from tests.support.server import GunicornServer
 
@@ -101,4 +102,14 @@ def test_requests_with_a_session(server: GunicornServer, share: int) -> None:
     provider = {"name": "P", "api_endpoint": "https://p.example/v1"}
     lock = "LOCK TABLE llm_providers IN SHARE MODE"
     with all_waiting(server, share, lock, [], lambda: person.post("/chat/llm-providers", provider)):
+        assert_answers_soon(other, other.conversation())
+
+
+def test_uploads_that_have_arrived(server: GunicornServer, share: int) -> None:
+    """They wait for their bytes without a place, and are stored as requests that run."""
+    person, other = Person(server), Person(server)
+    content = person.email.encode()
+    assert send_file(person, content).status == 201
+    lock = "SELECT 1 FROM stored_files WHERE user_id = %s FOR UPDATE"
+    with all_waiting(server, share, lock, [person.user["id"]], lambda: send_file(person, content)):
         assert_answers_soon(other, other.conversation())
