@@ -28,6 +28,8 @@ from tests.support.postgres import create_database, drop_database
 from tests.support.server import INHERITED, REPOSITORY
 from tests.support.upgrades import HOW, UpgradeProcesses
 
+pytestmark = pytest.mark.nightly
+
 MOMENT = "2026-11-23T09:30:00.123456Z"
 
 
@@ -38,12 +40,9 @@ def all_revisions() -> list[str]:
     return sorted(revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions())
 
 
+pytestmark = pytest.mark.nightly
+
 REVISIONS = all_revisions()
-# A migration that was released does not change, so the older ones are killed each night only.
-NEWEST_BY_DEFAULT = [
-    *(pytest.param(revision, marks=pytest.mark.nightly) for revision in REVISIONS[:-2]),
-    *REVISIONS[-2:],
-]
 
 
 @dataclass
@@ -239,14 +238,13 @@ def killed_and_repeated(
         require_same_end(histories, url, searches=searches)
 
 
-@pytest.mark.parametrize("revision", NEWEST_BY_DEFAULT)
+@pytest.mark.parametrize("revision", REVISIONS)
 def test_an_upgrade_that_was_killed_can_be_repeated(histories: Histories, revision: str) -> None:
     last = histories.statements[revision]
     moments = [(last, "SIGTERM"), (last // 2, "during"), (3 * last // 4, "SIGKILL")]
     killed_and_repeated(histories, revision, moments)
 
 
-@pytest.mark.nightly
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_an_upgrade_can_be_killed_at_every_statement(histories: Histories, revision: str) -> None:

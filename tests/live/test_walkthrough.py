@@ -31,6 +31,7 @@ def shell_blocks(page: Path) -> list[str]:
     return re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.nightly
 @needs_curl
 def test_the_walk_goes_through_and_prints_each_answer(three_workers: GunicornServer) -> None:
     result = subprocess.run(

@@ -243,6 +243,7 @@ UNUSABLE = [not_a_database, a_folder, folder_that_is_not_there, locked, postgres
             unknown_option, no_such_database, wrong_user]  # fmt: skip
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("prepare", UNUSABLE, ids=lambda prepare: prepare.__name__)
 def test_every_command_answers_an_unusable_database(
     names: list[str],
