@@ -271,8 +271,12 @@ def append_stored(
     rows: Sequence[StoredDraft],
     words: Sequence[Words],
     parent_id: str | None = messages.LEAF,
+    is_recognised: bool = True,
 ) -> list[dict[str, Any]]:
-    """Append messages one after the other, the first to `parent_id`, in the caller's transaction. Raises NotFound."""
+    """Append messages one after the other, the first to `parent_id`, in the caller's transaction.
+
+    Without `is_recognised` no history that has them is found by them. Raises NotFound.
+    """
     made = []
     for row, its in zip(rows, words, strict=True):
         message = messages.append_message(
@@ -281,6 +285,7 @@ def append_stored(
             parent_id=parent_id,
             words=its,
             file_hashes=row.file_hashes,
+            is_recognised=is_recognised,
             **row.fields,
         )
         attach_files(user_id=user_id, message_id=message["id"], files=row.files)

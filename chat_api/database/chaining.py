@@ -10,9 +10,12 @@ from .columns import Id
 _BYTES = 16  # of a hash, which has the type of an id
 
 
-def chained(before: str | None, digest: str) -> str | None:
-    """The hash of a chain that goes on from a hash; from "" at its beginning. None where what was before has none."""
-    if before is None:
+def chained(before: str | None, digest: str | None) -> str | None:
+    """The hash of a chain that goes on from a hash; from "" at its beginning.
+
+    None where what was before has none, or what comes next has no digest: the chain ends there.
+    """
+    if before is None or digest is None:
         return None
     whole = hashlib.sha256((before + digest).encode()).hexdigest()
     # as a UUID is written; a hundred of them are made for a history of a hundred messages

@@ -156,7 +156,8 @@ def append_message(
     It answers the message at the end of the active path, or `parent_id`, which becomes the active leaf first; None
     makes it a first message. `stays_beside_path` leaves the path as it is. `words` are the `words_of` its content,
     which the caller computes before the transaction. `fields` are other columns of the message, `role` and `content`
-    at least, and `file_hashes` those of the files that are attached to it in the same transaction. Raises NotFound.
+    at least, `file_hashes` those of the files that are attached to it in the same transaction, and `is_recognised`,
+    which may be False: no history that has the message is found by it. Raises NotFound.
     """
     scope: dict[str, Any] = {"user_id": user_id, "conversation_id": conversation_id}
     values = _values(fields)
@@ -236,11 +237,12 @@ def size_of(*, fields: Mapping[str, Any]) -> int:
 
 
 def _values(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of a new message, and its digest."""
+    """The columns of a new message, and its digest; None for one that is not recognised in histories."""
     fields = {**fields}
     file_hashes = fields.pop("file_hashes", ())
+    is_recognised = fields.pop("is_recognised", True)
     return {
-        "digest": digest_of_row(row=fields, file_hashes=file_hashes),
+        "digest": digest_of_row(row=fields, file_hashes=file_hashes) if is_recognised else None,
         "id": new_id(),
         "attachment_count": 0,
         "size_bytes": size_of(fields=fields),

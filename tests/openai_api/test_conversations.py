@@ -492,6 +492,30 @@ def test_quotas_leave_no_file_behind(app: Flask, ada: Api, monkeypatch: pytest.M
     assert names_of(app, ada) == set()
 
 
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])
+def test_a_conversation_that_its_client_keeps_has_each_message_once(door: Door, path: str) -> None:
+    """As sessions of agents do it: its items are the history of the request, and then they append what is new."""
+    door.script(*(openai_stream(f"Reply {number}") for number in range(1, 4)))
+    kept = made(door.api, items=[user("Zero"), {"role": "assistant", "content": "Reply 0"}])["id"]
+    expected = ["Zero", "Reply 0"]
+    for number in range(1, 4):
+        history = [
+            {"role": item["role"], "content": item["content"][0]["text"]} for item in items(door.api, kept)
+        ]
+        history.append(user(f"Question {number}"))
+        field = "input" if path == "/v1/responses" else "messages"
+        answered(door.api.post(path, {"model": door.name, field: history}))
+        new = [history[-1], {"role": "assistant", "content": f"Reply {number}"}]
+        answered(door.api.post(f"{PATH}/{kept}/items", {"items": new}))
+        expected += [f"Question {number}", f"Reply {number}"]
+        assert texts(items(door.api, kept)) == expected
+        assert [one["content"] for one in door.sent[-1].json["messages"]] == expected[:-1]
+    assert len(door.conversations()) == 2  # that, and the one of the requests
+    named = {"model": door.name, "messages": [*history, new[1], user("More")], "conversation": kept}
+    assert answered(door.api.post("/v1/chat/completions", named))
+    assert texts(items(door.api, kept)) == [*expected, "More", "Reply 3"]
+
+
 @pytest.mark.parametrize("erased", [["reasoning"], ["message"], ["message", "reasoning"]])
 def test_what_is_erased_is_in_no_reading_of_the_reply(door: Door, erased: list[str]) -> None:
     thought = openai_chunk({"reasoning_content": "a secret thought"})

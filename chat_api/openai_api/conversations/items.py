@@ -104,11 +104,15 @@ def append(
 ) -> list[dict[str, Any]]:
     """Append messages at the end of the active path, all in the session's transaction, and return them.
 
-    Raises NotFound and QuotaExceeded.
+    A client that keeps a conversation itself also sends it as the history of requests, and then appends the replies.
+    So these are not recognised: what came of such a request would be in the conversation twice. Raises NotFound and
+    QuotaExceeded.
     """
     db.session.connection()  # begins the transaction
     rows = stored_within_quota(user_id=user_id, drafts=drafts)
-    return append_stored(user_id=user_id, conversation_id=conversation_id, rows=rows, words=words)
+    return append_stored(
+        user_id=user_id, conversation_id=conversation_id, rows=rows, words=words, is_recognised=False
+    )
 
 
 def all_words_of(drafts: Sequence[Draft]) -> list[Words]:
