@@ -167,6 +167,10 @@ def _draft(message: Any, where: str) -> Draft:
     given = message.get("content")
     if given is None and role == "assistant":
         given = message["refusal"] if isinstance(message.get("refusal"), str) else ""
+    elif (
+        given is None and role == "tool"
+    ):  # of a tool that returns nothing: clients in Go leave out what is empty
+        given = ""
     content = content_of(given, f"{where}.content", takes_files=role == "user")
     call_id = None
     if role == "tool":
@@ -190,9 +194,11 @@ def _calls(message: Mapping[str, Any], where: str) -> list[dict[str, str]]:
 
 def _call(call: Any, where: str) -> dict[str, str]:
     function = call.get("function") if isinstance(call, dict) else None
-    if not isinstance(function, dict) or call.get("type", "function") != "function":
+    if not isinstance(function, dict) or (call.get("type") or "function") != "function":
         raise RequestRefused(f"{where} must be the call of a function.", param=f"{where}.type")
     arguments = function.get("arguments")
+    if arguments is None:  # of a function without parameters, as above
+        arguments = ""
     if not isinstance(arguments, str) or len(arguments.encode()) > MAX_CONTENT_BYTES:
         at = f"{where}.function.arguments"
         raise RequestRefused(f"{at} must be a string of at most {MAX_CONTENT_BYTES} bytes.", param=at)

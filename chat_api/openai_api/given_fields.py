@@ -12,6 +12,8 @@ from .errors import RequestRefused
 
 # where clients that have nothing to say send an empty text or list
 MAY_BE_EMPTY = (
+    "logit_bias",
+    "modalities",
     "prompt_cache_key",
     "reasoning_effort",
     "safety_identifier",
@@ -21,17 +23,24 @@ MAY_BE_EMPTY = (
     "user",
     "verbosity",
 )
+# where clients of local models say with -1 that there is no limit
+MAY_BE_UNLIMITED = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+UNLIMITED = -1
 BODIES = ("extra_body", "extra")  # objects whose fields are meant to be in the body
 TOOL_FIELDS, FUNCTION_FIELDS = ("type", "function"), ("name", "description", "parameters", "strict")
 
 
 def given_in(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that say something: null is as if it were not given, and so are some empty ones."""
+    """The fields that say something: null is as if it were not given, and so are some empty or unlimited ones."""
     return {
-        name: value
-        for name, value in body.items()
-        if value is not None and not (name in MAY_BE_EMPTY and value in ("", []))
+        name: value for name, value in body.items() if value is not None and not _says_nothing(name, value)
     }
+
+
+def _says_nothing(name: str, value: Any) -> bool:
+    if name in MAY_BE_UNLIMITED:
+        return value == UNLIMITED
+    return name in MAY_BE_EMPTY and value in ("", [])
 
 
 def known_of_tool(tool: Any) -> Any:

@@ -183,6 +183,36 @@ def test_empty_texts_say_nothing(door: Door) -> None:
     assert not {*names} & set(door.sent[-1].json)
 
 
+def test_empty_lists_say_nothing(door: Door) -> None:
+    """PHP writes an empty object as one."""
+    names = ("tools", "stop", "logit_bias", "modalities")
+    door.answered(user("Hi"), **{name: [] for name in names})
+    assert not {*names} & set(door.sent[-1].json)
+
+
+def test_no_limit_as_clients_of_local_models_say_it(door: Door) -> None:
+    names = ("max_tokens", "max_completion_tokens")
+    door.answered(user("Hi"), **dict.fromkeys(names, -1))
+    assert not {*names} & set(door.sent[-1].json)
+    door.answered(user("Hi"), max_tokens=-1, max_completion_tokens=7)
+    assert 7 in (door.sent[-1].json.get(name) for name in names)
+    refused(door.ask(user("Hi"), max_tokens=-2), 400, "invalid_value", "max_tokens")
+
+
+@pytest.mark.parametrize("nothing", [{}, {"content": None}, {"content": ""}])
+def test_calls_and_results_with_nothing_in_them(door: Door, nothing: dict[str, Any]) -> None:
+    """Clients in Go leave out what is empty: the arguments of a call without any, and what a tool has returned."""
+    calls = [("call_1", "look", "")]
+    door.script(openai_stream(tool_calls=calls, finish="tool_calls"), openai_stream("Nothing there."))
+    first, _ = door.talk(user("Look"), tools=TOOLS)
+    call = {"id": "call_1", "type": None, "function": {"name": "look"}}
+    result = {"role": "tool", "tool_call_id": "call_1", **nothing}
+    again, text = door.talk(user("Look"), assistant(None, tool_calls=[call]), result, tools=TOOLS)
+    assert (again, text) == (first, "Nothing there.")
+    assert door.said(first)[2] == ("tool", "")
+    assert door.sent[-1].json["messages"][2]["content"] == ""
+
+
 def test_a_cache_key_is_the_providers(ada: Api, provider: ScriptedProvider) -> None:
     door = Door.open(ada, provider, catalog="openai")
     door.answered(user("Hi"), prompt_cache_key="session-1", prompt_cache_retention="24h")

@@ -310,6 +310,11 @@ def test_metadata_is_of_the_conversation_that_begins_with_it(door: Asking) -> No
     assert (found["title"], found["metadata"]) == ("A trip", response["metadata"])
 
 
+def test_no_limit_as_clients_of_local_models_say_it(door: Asking) -> None:
+    assert door.response(max_output_tokens=-1)["max_output_tokens"] is None
+    assert not {"max_tokens", "max_completion_tokens"} & set(door.sent[-1].json)
+
+
 def test_empty_texts_say_nothing(door: Asking) -> None:
     names = ("user", "safety_identifier", "prompt_cache_key", "service_tier")
     response = door.response(**dict.fromkeys(names, ""), reasoning={"effort": ""}, text={"verbosity": ""})
