@@ -69,7 +69,7 @@ TEXT: dict[str, Any] = {
                     "example": '"9a0364b9e99bb480dd25e1f0"',
                 },
                 "Document-Text": {
-                    "description": "`incomplete` where the document has more text than is kept.",
+                    "description": "`incomplete` if the document has more text than is stored.",
                     "schema": {"type": "string"},
                     "example": "incomplete",
                 },

@@ -123,8 +123,8 @@ def get_attachment(attachment_id: str) -> dict[str, Any]:
 def get_content(query: dict[str, str], attachment_id: str) -> Response:
     """Download the content of an upload, or a range of it.
 
-    The ETag is the hash of the content. Browsers save it and never run it, whatever the file is: what they would run is
-    sent as `application/octet-stream`.
+    The ETag is the hash of the content. Browsers save the file and never run it: types that they
+    would run are sent as `application/octet-stream`.
     """
     content = service.get_content(user_id=guard.caller().user_id, attachment_id=attachment_id)
     link: links.Link | None = request.environ.get(LINK)
@@ -164,7 +164,7 @@ def create_link(body: dict[str, Any], attachment_id: str) -> Response:
 @blp.problems(409)
 @blp.doc(**documentation.TEXT)
 def get_text(attachment_id: str) -> Response:
-    """Get the text of an upload, as it was extracted for the search: of a PDF, say, or of an office document.
+    """Get the text of an upload, such as a PDF or an office document, as it was extracted for the search.
 
     Do not trust the text: show it as text, never as HTML. `Document-Text: incomplete` says that the document has more
     text than is stored. Until the text is extracted, shortly after the upload, the answer is 409 `text_not_ready`; for

@@ -281,7 +281,7 @@ def create_invitation(body: dict[str, Any]) -> Any:
 def get_invitation(invitation_id: str) -> Invitation:
     """Get one of the invitations that the caller has made.
 
-    It says whether somebody has registered with it: then it has `used_at`.
+    `used_at` says when somebody registered with it; it is null until then.
     """
     return invitations.get_invitation(user_id=guard.caller().user_id, invitation_id=invitation_id)
 

@@ -79,7 +79,7 @@ class RegisterWithInvitationSchema(RegisterSchema):
         load_only=True,
         metadata={
             "example": "chat_inv_0193…_u7Xk…",
-            "description": "The code of an invitation, where registration needs one.",
+            "description": "The code of an invitation, if registration needs one.",
         },
     )
 

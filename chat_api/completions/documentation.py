@@ -9,12 +9,12 @@ Each event has a name (`event:`), an id (`id:`) and one line of JSON (`data:`), 
 | event | data |
 | --- | --- |
 | `completion.started` | `completion` as it started, and `messages`: the one that it replies to, and the reply, \
-still empty |
+which is still empty |
 | `completion.delta` | `delta`: the next part of the text |
 | `completion.reasoning` | `delta`: the next part of the model's reasoning |
 | `completion.tool_call` | a complete tool call: `id`, `name` and `arguments` |
-| `completion.source` | something that the reply refers to: `url` and `title`; its `places` are in the last event |
-| `completion.attachment` | an image, recording or video that the model made, whole and stored: `id`, `file_type`, \
+| `completion.source` | a source that the reply cites: `url` and `title`; its `places` are in the last event |
+| `completion.attachment` | an image, audio or video that the model made, complete and stored: `id`, `file_type`, \
 `file_name`, `size_bytes`, `sha256` and `file_path`, where it can be downloaded from now on |
 | `completion.completed`, `completion.incomplete`, `completion.failed` or `completion.cancelled` \
 | the last event: `completion` as it ended, and `problem` (RFC 9457) if it failed or is incomplete |
@@ -49,17 +49,18 @@ A stream that ends without one of the last four events was interrupted: `GET /ch
 _STREAM = {"schema": CompletionEventSchema, "example": {"type": "completion.delta", "delta": "By the"}}
 
 CREATE = {
-    "description": "The message in `content` is stored before the provider is called. The text that was received is "
-    "stored in any case: also when the client disconnects, the provider breaks off or the server is stopped.\n\n"
-    "Without `stream`, the answer is 201 after the completion has ended. If the provider refuses the key, answers "
-    "with an error or is unreachable, it is 502; if the provider times out, 504; if it limits the rate, 429. The "
-    "`code` says which error it was, `detail` has the provider's words, and `Retry-After` what it said about when to "
-    "try again. The completion is stored in these cases, too, as `failed`. A conversation has one completion in "
-    "progress at a time: a second one is 409, unless it names another `parent_id`. An `Idempotency-Key` that was "
-    "used before returns the "
-    "same completion, also while it is in progress, and also if it failed.\n\n"
-    "With `background`, the answer is 202, at once; read the events, or get the completion, at any time.\n\n"
-    "With `stream`, the answer is 200 `text/event-stream`, at once. " + _EVENTS,
+    "description": "The message in `content` is stored before the provider is called. The text that has arrived is "
+    "stored in any case, also if the client disconnects, the connection to the provider breaks or the server is "
+    "stopped.\n\n"
+    "Without `stream`, the answer is 201 when the completion has ended. If the provider refuses the key, answers "
+    "with an error or is unreachable, it is 502; if the provider times out, 504; if it limits the rate, 429. `code` "
+    "names the error, `detail` has the provider's message, and `Retry-After` the time after which to retry, if the "
+    "provider sent one. The completion is stored in these cases, too, as `failed`.\n\n"
+    "A conversation has one completion in progress at a time: a second one is 409, unless it names another "
+    "`parent_id`. An `Idempotency-Key` that was used before returns the same completion, also while it is in "
+    "progress, and also if it failed.\n\n"
+    "With `background`, the answer is 202 at once; read the events, or get the completion, at any time.\n\n"
+    "With `stream`, the answer is 200 `text/event-stream` at once. " + _EVENTS,
     "responses": {
         200: {
             "description": "With `stream`: the events.",

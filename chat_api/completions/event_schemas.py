@@ -53,7 +53,7 @@ class ToolCallEventSchema(ToolCallSchema):
 
 
 class SourceEventSchema(Output):
-    """Something that the reply refers to; where in the text it does so is in the last event."""
+    """A source that the reply cites; its places in the text are in the last event."""
 
     type = _event_type("completion.source")
     url = fields.String(metadata={"example": "https://www.example.org/lisbon"})
@@ -61,8 +61,7 @@ class SourceEventSchema(Output):
 
 
 class AttachmentEventSchema(Output):
-    """An image, a recording or a video that the model has made. It is stored: its content can be downloaded from now
-    on."""
+    """An image, audio or video that the model has made. It is stored, so its content can be downloaded."""
 
     type = _event_type("completion.attachment")
     id = IdField(
@@ -117,7 +116,7 @@ class CancelledEventSchema(Output):
 
 
 class CompletionEventSchema(Output):
-    """What the `data` of an event of a completion are; `type` is the name of the event."""
+    """The `data` of an event of a completion; `type` is the name of the event."""
 
     one_of = (StartedEventSchema, DeltaEventSchema, ReasoningEventSchema, ToolCallEventSchema, SourceEventSchema,
               AttachmentEventSchema,

@@ -181,7 +181,7 @@ def cancel_completion(completion_id: str) -> Response:
 def list_models(provider_id: str) -> Response:
     """List the models that a provider offers for the caller's API key.
 
-    The list is read from the provider when it is requested, and needs a key where the provider does.
+    The list is read from the provider for each request; it needs a key if the provider requires one.
     """
     user_id = guard.caller().user_id
     endpoint = service.open_endpoint(user_id=user_id, provider_id=provider_id)

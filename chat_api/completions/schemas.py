@@ -332,7 +332,10 @@ class ModelSchema(Output):
     max_output_tokens = fields.Integer(metadata={"example": 16384})
     abilities = fields.List(
         fields.String(validate=validate.OneOf(list(ABILITIES))),
-        metadata={"example": ["images", "tools"], "description": "Those that the provider names."},
+        metadata={
+            "example": ["images", "tools"],
+            "description": "What the model can do, as the provider names it.",
+        },
     )
 
 
@@ -358,13 +361,13 @@ class CheckProblemSchema(Output):
 
 class CheckStepSchema(Output):
     ok = fields.Boolean(
-        allow_none=True, metadata={"example": True, "description": "null: not tried, or not known."}
+        allow_none=True, metadata={"example": True, "description": "null: not checked, or unknown."}
     )
     problem = fields.Nested(CheckProblemSchema, allow_none=True)
 
 
 class ProviderCheckSchema(Output):
-    """What was found out about a provider; a step that works says that those before it do, too."""
+    """The result of a check; if a step works, those before it work, too."""
 
     ok = fields.Boolean(metadata={"example": True, "description": "All three work."})
     address = fields.Nested(CheckStepSchema)
@@ -374,6 +377,6 @@ class ProviderCheckSchema(Output):
     url = fields.String(
         metadata={
             "example": "https://api.example.com/v1/chat/completions",
-            "description": "Where completions are requested.",
+            "description": "The URL that completions are requested from.",
         }
     )

@@ -111,7 +111,7 @@ def update_conversation(changes: dict[str, Any], conversation_id: str) -> Respon
 def delete_conversation(conversation_id: str) -> Response:
     """Delete a conversation with all its messages, their attachments and completions.
 
-    It is gone for every reader at once. If it is long, what is in it is deleted in several transactions: after 503, or
+    It is gone for every reader at once. The content of a long one is deleted in several transactions: after 503, or
     without a response, send the request again.
     """
     own = {"user_id": guard.caller().user_id, "conversation_id": conversation_id}

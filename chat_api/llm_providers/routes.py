@@ -87,7 +87,7 @@ def update_provider(changes: dict[str, Any], provider_id: str) -> LLMProvider:
     """Change one of the caller's providers, or, as an admin, a shared one.
 
     Changing `api_endpoint` deletes all users' API keys for the provider, and its `headers`: each was given for the
-    old endpoint, and has to be given again for the new one.
+    old endpoint, and has to be stored again for the new one.
     """
     return _with_few_keys_and_commit(provider_id, partial(service.update_provider, changes=changes))
 

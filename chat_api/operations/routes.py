@@ -58,7 +58,7 @@ def get_readiness() -> dict[str, str]:
 def get_metrics() -> Response:
     """Get the metrics in Prometheus' text format; the bearer token is the setting METRICS_TOKEN.
 
-    404 where the operator has set no METRICS_TOKEN.
+    404 if the operator has not set METRICS_TOKEN.
     """
     expected = current_app.config["METRICS_TOKEN"]
     if not expected:

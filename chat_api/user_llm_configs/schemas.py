@@ -28,7 +28,7 @@ class ReplaceConfigSchema(Schema):
         metadata={
             "example": "sk-example-0123456789",
             "pattern": KEY_PATTERN,
-            "description": "null, or left out, where the server has no keys.",
+            "description": "null, or left out, if the server needs no key.",
         },
     )
     default_model = Text(
