@@ -148,6 +148,7 @@ class Sent:
     trigger: str
     message_id: str | None
     model: str | None
+    system: str | None  # before all that is sent, for this reply alone
     options: Mapping[str, Any]  # parameters of the completion, as chat.completions has them
 
     @property
@@ -170,7 +171,8 @@ def read_request(body: Mapping[str, Any]) -> Sent:
     chat_id = id_of(body.get("id"), "id")
     if "/" in chat_id:
         raise RequestRefused("id must not have a slash: the chat is read at a path with it.")
-    return Sent(chat_id, _messages_of(body, trigger), trigger, message_id, model, _options_of(body))
+    system, options = _system_of(body), _options_of(body)
+    return Sent(chat_id, _messages_of(body, trigger), trigger, message_id, model, system, options)
 
 
 def id_of(value: Any, where: str) -> str:
@@ -202,16 +204,24 @@ def _message_of(message: Any, where: str) -> SentMessage:
     return SentMessage(message, where)
 
 
+def _system_of(body: Mapping[str, Any]) -> str | None:
+    """The instructions of the page: a text, as assistant-ui sends it. Anything else is a field of the page's own."""
+    system = body.get("system")
+    return _checked(system, "system") if isinstance(system, str) and system else None
+
+
 def _options_of(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters and tools; tools as OpenAI has them, nested or flat."""
+    """Parameters and tools; tools as OpenAI has them, nested or flat, or by their names, as assistant-ui has them."""
     parameters = body.get("parameters")
     if not isinstance(parameters, dict | None):
         raise RequestRefused("parameters must be an object.")
     options = {**(parameters or {})}
     tools = body.get("tools")
+    if isinstance(tools, dict):
+        tools = [{**tool, "name": name} if isinstance(tool, dict) else tool for name, tool in tools.items()]
     if tools is not None:
         if not isinstance(tools, list):
-            raise RequestRefused("tools must be a list.")
+            raise RequestRefused("tools must be a list, or an object of tools by their names.")
         options["tools"] = [_tool_of(tool, f"tools[{index}]") for index, tool in enumerate(tools)]
     return options
 

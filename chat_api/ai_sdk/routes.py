@@ -153,6 +153,7 @@ def _start(user_id: str, sent: Sent, placed: Placed, fingerprint: dict[str, Any]
         source=SOURCE,
         external_id=None if placed.conversation_id else sent.chat_id,
         is_alone=True,
+        instructions=sent.system,
     )
     completion_id, run, _ = start_once(placed_at(turn=turn, place=placed.place), fingerprint)
     return completion_id, run

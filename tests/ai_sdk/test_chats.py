@@ -248,7 +248,9 @@ def test_parameters_are_passed_on(page: UiChat) -> None:
         ({"model": "nobody/has-it"}, "nobody/has-it"),
         ({"parameters": []}, "parameters"),
         ({"parameters": {"temperature": "hot"}}, "temperature"),
-        ({"tools": {}}, "tools"),
+        ({"tools": 5}, "tools"),
+        ({"tools": {"get_weather": 5}}, "tools[0]"),
+        ({"system": "x" * 1_048_577}, "system"),
         ({"tools": [{"type": "web_search"}]}, "tools[0]"),
     ],
 )

@@ -47,6 +47,24 @@ def test_calls_and_their_results_are_one_message(page: UiChat) -> None:
     assert [role for role, _ in page.stored()] == ["user", "assistant", "tool", "tool", "assistant"]
 
 
+def test_tools_and_instructions_as_assistant_ui_sends_them(page: UiChat) -> None:
+    page.script(STEP, openai_stream("Sunny."), openai_stream("Bye."))
+    by_name = {"get_weather": {**WEATHER, "providerOptions": {"x": {}}}}
+    del by_name["get_weather"]["type"], by_name["get_weather"]["name"]
+    page.ask("Weather?", tools=by_name, system="Be brief.", callSettings={}, config={}, metadata=None)
+    function = {"name": "get_weather", "parameters": WEATHER["parameters"]}
+    assert page.sent[0].json["tools"] == [{"type": "function", "function": function}]
+    page.give(("call_1", 1), ("call_2", 2), tools=by_name, system="Be verbose.")
+    page.ask("Thanks", tools={}, system="")
+    systems = [
+        [one["content"] for one in request.json["messages"] if one["role"] == "system"]
+        for request in page.sent
+    ]
+    assert systems == [["Be brief."], ["Be verbose."], []]
+    assert "tools" not in page.sent[-1].json
+    assert "system" not in [role for role, _ in page.stored()]
+
+
 @pytest.mark.parametrize(
     "output", [28, None, True, "28", '{"a":1}', "", [], {"a": [1, None]}, "Grüße ☀", ValueError("No network")]
 )
