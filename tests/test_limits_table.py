@@ -79,7 +79,7 @@ TABLE = rows()
 CODE = {
     "body of a request that carries neither": [request_body.SMALL_BODY_BYTES],
     "names and values in a JSON body": [json_body.MAX_VALUES],
-    "pictures in an answer of `/v1`": [addresses.MAX_DATA_BYTES],
+    "images in a response of `/v1`": [addresses.MAX_DATA_BYTES],
     "items that a request below `/v1` refers to": [items_in.MAX_REFERRED_BYTES],
     "names and values in a request for embeddings": [embeddings.MAX_VALUES],
     "digits of an integer": [json_body.MAX_DIGITS],
@@ -94,7 +94,7 @@ CODE = {
         attachment_slots.MAX_DOWNLOADS,
         attachment_slots.MAX_DOWNLOADS_PER_USER,
     ],
-    "the form of an upload beside": [uploads.MAX_FORM_BYTES, uploads.MAX_PARTS],
+    "the form of an upload, without": [uploads.MAX_FORM_BYTES, uploads.MAX_PARTS],
     "exports and imports that a worker runs": [transfer_slots.MAX_PER_WORKER, transfer_slots.MAX_PER_USER],
     "searches that a worker runs": [16, search_service.MAX_SEARCHES_PER_USER],
     "a search:": [search_schemas.LONGEST_QUERY, query.MOST_PREFIXES, search_schemas.MAX_LIMIT],
@@ -129,7 +129,7 @@ CODE = {
         model_lists.MAX_MODELS,
         model_lists.MAX_PAGES,
     ],
-    "images, recordings and videos of a reply": [Config.MAX_REPLY_FILE_BYTES, reply_files.MAX_FILES],
+    "images, audio and video of a reply": [Config.MAX_REPLY_FILE_BYTES, reply_files.MAX_FILES],
     "a line or a JSON document of a provider": [
         response_body.JSON_BYTES_PER_REPLY_BYTE,
         base64_content.MAX_INLINE_BYTES,
