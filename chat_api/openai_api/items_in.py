@@ -10,14 +10,15 @@ from ..llm.stream_parser import MAX_TOOL_CALLS
 from ..messages.models import ROLES
 from ..messages.parts import MAX_CONTENT_BYTES
 from . import ids
-from .content_parts import content_of, joined
+from .content_parts import content_of
 from .errors import RequestRefused
 
 MAX_ID = 255
 MAX_REFERRED_BYTES = 16 * 1024 * 1024  # that references add to a request, each with what it names
-TEXTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}  # and their field
 MESSAGE_ROLES = tuple(role for role in ROLES if role != "tool")
 NO_CONTENT = ("reasoning",)  # accepted, and neither sent on nor stored
+# the output of a function that has given nothing but files
+FILES_FOLLOW = "See the files in the next message."
 
 OpenCompaction = Callable[[str], str | None]
 
@@ -47,8 +48,8 @@ def drafts_of(
     """The messages of a text, which is the user's, or of a list of items, at most so many.
 
     `referred` are the items that `references_in` them. `open_compaction` gives the summary that a compaction holds,
-    None for one that is not this user's. With `takes_files` users' messages may have files, which `turn_files` has to
-    store then. Raises RequestRefused, which names the place as `param`.
+    None for one that is not this user's. With `takes_files` users' messages may have files, and outputs of functions,
+    which `turn_files` has to store then. Raises RequestRefused, which names the place as `param`.
     """
     if isinstance(items, str):
         return [Draft("user", _bounded(items, where))]
@@ -58,6 +59,7 @@ def drafts_of(
     reader = _ItemReader(referred or {}, open_compaction, takes_files)
     for index, item in enumerate(items):
         reader.add(item, f"{where}[{index}]")
+    reader.end_outputs()
     return reader.drafts
 
 
@@ -71,6 +73,7 @@ class _ItemReader:
         takes_files: bool,
     ) -> None:
         self.drafts: list[Draft] = []
+        self._files_of_outputs: list[Draft] = []  # of the outputs that have been read last
         self._referred, self._open_compaction = referred, open_compaction
         self._takes_files = takes_files
         self._referred_bytes = 0
@@ -78,6 +81,8 @@ class _ItemReader:
 
     def add(self, item: Any, where: str) -> None:
         kind = _kind_of(item)
+        if kind not in ("function_call_output", "item_reference", *NO_CONTENT):
+            self.end_outputs()
         if kind == "item_reference":
             found = self._referred.get(item.get("id"))
             if found is None:
@@ -89,8 +94,7 @@ class _ItemReader:
         elif kind == "function_call":
             self._add_call(_call(item, where), where)
         elif kind == "function_call_output":
-            text = _text(item.get("output"), f"{where}.output")
-            self.drafts.append(Draft("tool", text, tool_call_id=_short(item, "call_id", where)))
+            self._add_output(item, where)
         elif kind == "compaction":
             self.drafts.append(Draft("system", self._summary(item, where)))
         elif kind not in NO_CONTENT:
@@ -124,6 +128,21 @@ class _ItemReader:
         if len(last.tool_calls) >= MAX_TOOL_CALLS:
             raise RequestRefused(f"{where}: a message has at most {MAX_TOOL_CALLS} calls.", param=where)
         self.drafts[-1] = Draft(last.role, last.content, [*last.tool_calls, call])
+
+    def _add_output(self, item: Mapping[str, Any], where: str) -> None:
+        """What a function has given. Chat completions have texts alone there, and no provider takes more from all
+        models; so files are a message of the user, after the outputs of all calls."""
+        content = content_of(item.get("output"), f"{where}.output", takes_files=self._takes_files)
+        files = tuple(part for part in content.parts if not isinstance(part, str))
+        text = content.text or (FILES_FOLLOW if files else "")
+        self.drafts.append(Draft("tool", text, tool_call_id=_short(item, "call_id", where)))
+        if files:
+            self._files_of_outputs.append(Draft("user", "", parts=files))
+
+    def end_outputs(self) -> None:
+        """Nothing more comes that the model has to get beside the outputs before."""
+        self.drafts += self._files_of_outputs
+        self._files_of_outputs.clear()
 
     def _summary(self, item: Mapping[str, Any], where: str) -> str:
         sealed = item.get("encrypted_content")
@@ -165,25 +184,6 @@ def _message(item: Mapping[str, Any], where: str, takes_files: bool) -> Draft:
         raise RequestRefused(f"{at} must be one of {', '.join(MESSAGE_ROLES)}.", param=at)
     content = content_of(item.get("content"), f"{where}.content", takes_files=takes_files and role == "user")
     return Draft(role, content.text, parts=content.parts)
-
-
-def _text(content: Any, where: str) -> str:
-    if isinstance(content, list):
-        content = joined(_part(part, f"{where}[{index}]") for index, part in enumerate(content))
-    if not isinstance(content, str):
-        raise RequestRefused(f"{where} must be a string or a list of parts.", param=where)
-    return _bounded(content, where)
-
-
-def _part(part: Any, where: str) -> str:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if not isinstance(kind, str) or kind not in TEXTS:
-        at = f"{where}.type"
-        raise RequestRefused(f"{at} must be one of {', '.join(TEXTS)}.", param=at)
-    name = TEXTS[kind]
-    if not isinstance(part.get(name), str):
-        raise RequestRefused(f"{where}.{name} must be a string.", param=f"{where}.{name}")
-    return str(part[name])
 
 
 def _call(item: Mapping[str, Any], where: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ import pytest
 from tests.completions.chat import run_sql
 from tests.openai_api.asking import RESPONSES, Asking, asked, text_of
 from tests.openai_api.door import assistant, refused
+from tests.openai_api.test_files_in_messages import RED, data_url
 from tests.support.api import PASSWORD, Api
 from tests.support.provider import ScriptedProvider, error_answer, openai_stream
 
@@ -49,6 +50,35 @@ def test_of_a_history_that_is_known_all_are_there(door: Asking) -> None:
     text = text_of(door.response("One"))
     second = door.response([asked("One"), assistant(text), asked("Two")])
     assert len(items_of(door, second["id"])["data"]) == 3
+
+
+def test_what_functions_show_is_a_message_of_the_user(door: Asking) -> None:
+    """A picture in the output of a function, as agents send it for what they have looked at."""
+    door.script(*(openai_stream(f"Reply {number}") for number in range(3)))
+    calls = [{**CALL, "call_id": call_id} for call_id in ("c1", "c2")]
+    seen = {"type": "input_image", "image_url": data_url(RED), "detail": "auto"}
+    outputs = [
+        {**RESULT, "output": [seen]},
+        {**RESULT, "call_id": "c2", "output": [{"type": "input_text", "text": "28"}, seen]},
+    ]
+    history = [asked("Look"), *calls, *outputs]
+    first = door.response(history)
+    sent = [(message["role"], message["content"]) for message in door.sent[-1].json["messages"]]
+    assert [role for role, _ in sent] == ["user", "assistant", "tool", "tool", "user"]
+    assert [content for _, content in sent[2:4]] == ["See the files in the next message.", "28"]
+    assert [part["image_url"]["url"] for part in sent[4][1]] == [data_url(RED)] * 2
+    door.response([*history, assistant(text_of(first)), asked("And now?")])
+    assert door.sent[-1].json["messages"][:5] == door.sent[0].json["messages"]
+    [conversation] = door.conversations()
+    shown = items_of(door, first["id"], "?order=asc")["data"]
+    assert [item["type"] for item in shown] == [
+        "message", "function_call", "function_call", "function_call_output", "function_call_output",
+        "message", "message",
+    ]  # fmt: skip
+    assert len(door.said(conversation["id"])) == 6 + 3
+    again = door.response(shown, store=False)
+    assert text_of(again) == "Reply 2"
+    assert door.sent[-1].json["messages"] == door.sent[0].json["messages"]
 
 
 def test_pages_of_items(door: Asking) -> None:
