@@ -28,7 +28,7 @@ READY_FOR_E2E := $(VENV)/.requirements-e2e
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(READY_TO_RUN) ## Make the virtual environment, install what the service needs, and compile it
+install: $(READY_TO_RUN) ## Create the virtual environment, install the service's packages, and compile the code
 	@$(BIN)/python -m compileall -q $(SOURCES) # the service itself may not write here, and would compile at each start
 
 run: $(READY_TO_RUN) ## Migrate the database and serve on HOST and PORT (127.0.0.1:8000)
@@ -38,12 +38,12 @@ run: $(READY_TO_RUN) ## Migrate the database and serve on HOST and PORT (127.0.0
 test: $(READY_TO_TEST) ## Run the test suite, on SQLite and on a real Postgres
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto $(ARGS) # compiled once, not by each process
 
-test-e2e: $(READY_FOR_E2E) ## Test replies of a real llama.cpp server, clients of both APIs, and pages in Chromium; installs 1.4 GB more
+test-e2e: $(READY_FOR_E2E) ## Test with a real llama.cpp server, with clients of all APIs, and in Chromium; installs 1.4 GB more
 	$(BIN)/pytest tests/e2e $(ARGS)
 
-check: format-check lint types migrations-check test ## Everything that must hold before a change is merged
+check: format-check lint types migrations-check test ## Run everything that must pass before a change is merged
 
-lint: $(READY_TO_TEST) ## Look for mistakes and for insecure code
+lint: $(READY_TO_TEST) ## Find mistakes and insecure code
 	$(BIN)/ruff check .
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml --severity-level medium $(SOURCES)
 
@@ -51,13 +51,13 @@ format: $(READY_TO_TEST) ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-format-check: $(READY_TO_TEST) ## Fail where `make format` would change something
+format-check: $(READY_TO_TEST) ## Fail if `make format` would change something
 	$(BIN)/ruff format --check .
 
 types: $(READY_TO_TEST) ## Check the types
 	$(BIN)/mypy
 
-migrations-check: $(READY_TO_TEST) ## Fail where the migrations don't lead to the models, or lock busy tables
+migrations-check: $(READY_TO_TEST) ## Fail if the migrations do not match the models, or would lock busy tables
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 	export DATA_DIR="$$folder" DATABASE_URL="sqlite:///$$folder/check.db" APP_ENV=development && \
 	$(FLASK) db upgrade && $(FLASK) db check && \
@@ -72,25 +72,25 @@ migration: $(READY_TO_TEST) ## Write a migration from the models: make migration
 upgrade: $(READY_TO_RUN) ## Migrate the database to the newest schema
 	$(FLASK) db upgrade
 
-bench: $(READY_TO_TEST) ## Measure the hot endpoints against a bare Flask route
+bench: $(READY_TO_TEST) ## Measure the hot endpoints, compared to a bare Flask route
 	$(BIN)/python -m bench $(ARGS)
 
 bench-stream: $(READY_TO_TEST) ## Measure streamed replies, from a provider that streams at a set pace
 	$(BIN)/python -m bench.streaming $(ARGS)
 
-bench-search: $(READY_TO_TEST) ## Measure full-text search over a million messages; fills databases for a quarter of an hour
+bench-search: $(READY_TO_TEST) ## Measure full-text search over a million messages; takes a quarter of an hour
 	$(BIN)/python -m bench.search $(ARGS)
 
-soak: $(READY_TO_TEST) ## Mixed load with faults for ten minutes; ARGS="--seconds 60" for less
+soak: $(READY_TO_TEST) ## Run mixed load with faults for ten minutes; ARGS="--seconds 60" for less
 	$(BIN)/python -m tests.live.soak $(ARGS)
 
 demo-provider: $(READY_TO_RUN) ## Serve a local model that repeats the prompt, on DEMO_PORT (8100)
 	@$(FLASK) demo-provider --port $(DEMO_PORT)
 
-demo: $(READY_TO_RUN) ## Walk through the API of the running service at BASE_URL (http://127.0.0.1:8000)
+demo: $(READY_TO_RUN) ## Call every part of the API of the running service at BASE_URL (http://127.0.0.1:8000)
 	@BASE_URL="$(BASE_URL)" FLASK="$(BIN)/flask" sh docs/walkthrough.sh
 
-example: $(READY_TO_RUN) ## Serve an example of a client, a page for browsers, on EXAMPLE_PORT (8200), and the demo model
+example: $(READY_TO_RUN) ## Serve the example client, a page for browsers, on EXAMPLE_PORT (8200), and the demo model
 	@$(BIN)/python -m examples.serve --port $(EXAMPLE_PORT) --service "$(BASE_URL)" --demo-port $(DEMO_PORT)
 
 lock: $(READY_TO_TEST) ## Pin all dependencies with hashes; newer ones with ARGS=--upgrade
@@ -101,7 +101,7 @@ lock: $(READY_TO_TEST) ## Pin all dependencies with hashes; newer ones with ARGS
 	$(LOCK) $(ARGS) tests/e2e/sdks/requirements.in --output-file tests/e2e/sdks/requirements.txt
 	$(LOCK) $(ARGS) bench/litellm/requirements.in --output-file bench/litellm/requirements.txt
 
-clean: ## Remove the virtual environment and all caches; data are kept
+clean: ## Remove the virtual environment and all caches, but not the data
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
