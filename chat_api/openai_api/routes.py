@@ -106,11 +106,14 @@ def list_openai_models() -> Response:
 
 @blp.get("/models/<path:name>")
 def get_openai_model(name: str) -> Response:
-    """Get one of these models."""
-    name = name.rstrip("/")
-    for model in _models():
-        if model["id"] == name:
-            return entity_response(model)
+    """Get one of these models, by any of its names."""
+    name, models = name.rstrip("/"), {model["id"]: model for model in _models()}
+    found = models.get(name)
+    if found is None:
+        target = resolve(name, user_llm_configs.list_choices(user_id=guard.caller().user_id))
+        found = models.get(f"{target.choice.prefix}/{target.model}")
+    if found is not None:
+        return entity_response({**found, "id": name})
     raise RequestRefused("There is no such model.", param="model", code="model_not_found", status=404)
 
 

@@ -64,6 +64,18 @@ def test_ways_to_name_one(ada: Api, provider: ScriptedProvider, form: str) -> No
     assert door.sent[-1].json["model"] == door.model
 
 
+def test_one_is_read_by_any_of_its_names(ada: Api, provider: ScriptedProvider) -> None:
+    """Programs look whether the model that they are configured for is there."""
+    made = ada.provider(name="Mine", api_endpoint=provider.url)
+    configured(ada, made["id"], default_model="model-a")
+    for name in ("mine/model-a", f"{made['id'].upper()}/model-a", "mine", "mine/", "model-a", "model-b"):
+        found = ada.get(f"/v1/models/{name}")
+        assert found.status_code == 200, found.get_data(as_text=True)
+        assert (found.get_json()["id"], found.get_json()["owned_by"]) == (name.rstrip("/"), "mine")
+    for name in ("mine/none", "none", "other/model-a"):
+        refused(ada.get(f"/v1/models/{name}"), 404, "model_not_found", "model")
+
+
 def test_what_means_no_model(ada: Api, bob: Api, provider: ScriptedProvider) -> None:
     door = Door(ada, provider, "", "", "m")
     message = refused(door.ask(user("Hi"), model="m"), 404, "model_not_found", "model")["message"]
