@@ -6,8 +6,7 @@ from mimetypes import guess_type
 
 import filetype
 
-from ..documents.errors import Unextractable
-from ..documents.plain import decoded
+from ..documents.encodings import can_be_text
 from ..files.models import UNKNOWN
 
 HTML, SVG, XML, PLAIN, PDF, ZIP = (
@@ -96,7 +95,7 @@ def type_of(head: bytes, *, claimed: str = "", file_name: str = "") -> str:
     claimed = claimed.partition(";")[0].strip().lower()
     claimed = _ALIASES.get(claimed, claimed)
     found = _found(head)
-    if found == UNKNOWN and _is_called_text(claimed, file_name) and _is_old_text(head):
+    if found == UNKNOWN and _is_called_text(claimed, file_name) and can_be_text(head):
         found = _markup(_start_of(head))
     if found == PLAIN:
         return _kind_of_text(claimed, file_name)
@@ -185,16 +184,6 @@ def _is_called_text(claimed: str, file_name: str) -> bool:
     """Whether the client says that it is text, or the ending of the name does."""
     called = _type_of_name(file_name) if claimed in (*NOT_CLAIMED, *_SAID_OF_TEXTS) else claimed
     return called in (HTML, SVG) or _is_xml_type(called) or _TEXT_TYPES.fullmatch(called) is not None
-
-
-def _is_old_text(head: bytes) -> bool:
-    """Whether it can be text of a kind that bytes alone don't tell: in the code page of a system, or in UTF-16 or
-    UTF-32 as some write it."""
-    try:
-        decoded(head)
-    except Unextractable:
-        return False
-    return True
 
 
 def _type_of_name(file_name: str) -> str:

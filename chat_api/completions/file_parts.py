@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..attachments.sendable import Sendable
+from ..documents.encodings import decoded
 from ..documents.errors import Unextractable
 from ..documents.extraction import HTML, TEXT, ZIPS, kind_of
-from ..documents.plain import decoded
 from ..files.contents import StoredContent, opened
 from ..files.store import storage, storage_needed
 from ..files.texts import DONE, MISSING, NONE, read_text

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from ..attachments.references import FoundFile, LinkedFile
+from ..documents.encodings import decoded
 from ..documents.errors import Unextractable
 from ..documents.extraction import HTML, TEXT, kind_of
-from ..documents.plain import decoded
 from ..errors import AttachmentRefused
 from ..files.contents import StoredContent
 from ..files.store import name_of

@@ -1,26 +1,15 @@
-"""Files that are text: finding out how they are encoded, and taking the text out of HTML."""
+"""Files that are text, and the text of HTML."""
 
-import codecs
 import re
 from collections.abc import Iterator
 from html import unescape
 from typing import IO
 
-from .errors import UNREADABLE, Unextractable
+from .encodings import decoded
 from .limits import MAX_TEXT_BYTES
 from .output import Output
 
 _READ_BYTES = 4 * MAX_TEXT_BYTES  # more of it is not kept, whatever the encoding
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark is the beginning of this one
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
-)
-_LOOKED_AT_BYTES = 4096
-_CONTROLS = bytes(set(range(32)) - set(b"\t\n\x0b\x0c\r\x1b"))
-_MOST_CONTROLS = 0.02  # of the bytes of a text in some old encoding; more are a file of another kind
 
 _TAG = re.compile(r"</?([A-Za-z][^\s/>]{0,40})")
 _TAG_REST = re.compile(r"""(?:[^>"']++|"[^"]*+"|'[^']*+')*+>""")
@@ -58,37 +47,6 @@ def add_html(html: str, output: Output) -> None:
             page.end(tag)
         else:
             page.start(tag)
-
-
-def decoded(content: bytes) -> str:
-    """The text of bytes, by their mark, as UTF-8, as UTF-16 without a mark, or as Windows' western encoding, in which
-    all bytes mean something. Raises Unextractable for bytes that are no text."""
-    for mark, encoding in _BOMS:
-        if content.startswith(mark):
-            return content[len(mark) :].decode(encoding, "replace")
-    head = content[:_LOOKED_AT_BYTES]
-    if utf16 := _utf16(head):
-        return content.decode(utf16, "replace")
-    if len(head) - len(head.translate(None, _CONTROLS)) > _MOST_CONTROLS * len(head):
-        raise Unextractable(UNREADABLE)
-    try:
-        # not the end, which may be in the middle of a character
-        return codecs.getincrementaldecoder("utf-8")().decode(content)
-    except UnicodeDecodeError:
-        pass
-    return "".join(
-        content[start : start + 65536].decode("cp1252", "replace") for start in range(0, len(content), 65536)
-    )
-
-
-def _utf16(head: bytes) -> str | None:
-    """The order of the bytes of UTF-16 without a mark: every other one is zero in most texts with Latin letters."""
-    even, odd = head[0::2], head[1::2]
-    if len(odd) >= 4 and odd.count(0) > 0.4 * len(odd) and even.count(0) < 0.05 * len(even):
-        return "utf-16-le"
-    if len(odd) >= 4 and even.count(0) > 0.4 * len(even) and odd.count(0) < 0.05 * len(odd):
-        return "utf-16-be"
-    return None
 
 
 def tokens_of(html: str) -> Iterator[tuple[str, bool, str]]:

@@ -9,10 +9,11 @@ from typing import IO, Any
 from urllib.parse import unquote
 
 from . import xml_text
+from .encodings import decoded
 from .errors import ENCRYPTED, TOO_COMPLEX, TOO_LARGE, UNREADABLE, Unextractable
 from .limits import MAX_DIRECTORY_BYTES, MAX_ENTRIES, MAX_SHARED_BYTES, MAX_UNPACKED_BYTES
 from .output import Output
-from .plain import add_html, decoded
+from .plain import add_html
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENTRY = b"PK\x01\x02"  # what each entry of the directory begins with
