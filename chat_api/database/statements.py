@@ -441,16 +441,23 @@ class StatementPool:
 
     @contextmanager
     def _savepoint(self) -> Iterator[None]:
-        """In this thread's transaction: what fails in the block is undone."""
+        """In this thread's transaction: what fails in the block is undone.
+
+        Raises Unavailable where SQLite has ended the transaction, as on a full disk: what came next would be a
+        transaction of its own.
+        """
         connection: Connection = self._in_transaction.connection
         connection.execute("SAVEPOINT one")
         try:
             yield
         except BaseException:
-            connection.execute("ROLLBACK TO one")
+            try:
+                connection.execute("ROLLBACK TO one")
+                connection.execute("RELEASE one")
+            except driver_errors() as error:
+                raise Unavailable() from error
             raise
-        finally:
-            connection.execute("RELEASE one")
+        connection.execute("RELEASE one")
 
     def write_each_and_commit(self, calls: Sequence[Call]) -> list[Exception | None]:
         """Writes that have nothing to do with each other."""

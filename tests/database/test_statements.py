@@ -52,6 +52,7 @@ COUNTS = Statement(
 )
 BACKEND_PID = Statement(sa.select(sa.func.pg_backend_pid()))
 on_postgres = pytest.mark.parametrize("backend", ["postgres"], indirect=True, scope="session")
+on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True, scope="session")
 
 
 @pytest.fixture
@@ -463,6 +464,36 @@ def test_a_write_that_is_done_with_others_is_a_transaction_of_its_own(app: Flask
         with pytest.raises(RuntimeError), transaction():
             write_together_and_commit(partial(write, 2))
         assert counts(prefix) == [1]
+
+
+@on_sqlite
+def test_where_sqlite_ends_the_transaction_nothing_of_it_is_stored(serve: Serve, prefix: str) -> None:
+    """As on a full disk. What comes next must not be a transaction of its own."""
+    grow = Statement(sa.text("PRAGMA max_page_count = 1").columns(sa.column("pages")))  # to what there is
+
+    def write(count: int) -> None:
+        if count == 3:
+            grow.all()
+        INSERT.all(key_=f"{prefix}{count}{'x' * 100_000 * (count == 3)}", count_=count, at=now())
+
+    with serve() as app, ThreadPoolExecutor(4) as pool:
+        insert_and_commit(prefix, 2)
+
+        def run(count: int) -> None:
+            with app.app_context():
+                write_together_and_commit(partial(write, count))
+
+        batches = app.extensions[EXTENSION]._batches
+        with transaction():  # so that all of them come into one
+            futures = []
+            for count in range(1, 5):  # the second is refused, so each is tried for itself
+                futures.append(pool.submit(run, count))
+                time.sleep(0.05)
+            assert len(batches._waiting) == 4
+        errors = [future.exception(10) for future in futures]
+        assert isinstance(errors[1], IntegrityFailed)
+        assert {type(errors[index]) for index in (0, 2, 3)} == {Unavailable}
+        assert counts(prefix) == [2], "Nothing of what was reported as failed."
 
 
 @on_postgres
