@@ -132,8 +132,8 @@ class PreparedConnection:
             return [self._rows(result) for result in self._run_together([*last, ("COMMIT", ())])[:-1]]
         if self._begins:
             self._begins = False
-        else:
-            self._run("COMMIT", ())
+        elif self._run("COMMIT", ()).command_status == b"ROLLBACK":  # a statement of it had failed
+            raise psycopg.errors.InFailedSqlTransaction("the transaction was rolled back, not committed")
         return []
 
     def rollback(self) -> None:

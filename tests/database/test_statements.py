@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -685,6 +685,21 @@ def test_a_transaction_without_a_statement_is_none(app: Flask, prefix: str) -> N
             pass
         with transaction():
             insert(prefix, 1)
+        assert counts(prefix) == [1]
+
+
+def insert_if_new(prefix: str, count: int) -> None:
+    with suppress(IntegrityFailed):
+        insert(prefix, count)
+
+
+@on_postgres
+def test_a_transaction_that_goes_on_after_a_failure_is_not_committed(app: Flask, prefix: str) -> None:
+    """Postgres rolls such a one back, and reports no error: it must not be taken for stored."""
+    with app.app_context():
+        insert_and_commit(prefix, 1)
+        with pytest.raises(StatementFailed):
+            in_a_transaction(lambda: insert(prefix, 2), lambda: insert_if_new(prefix, 1))
         assert counts(prefix) == [1]
 
 
