@@ -4,8 +4,10 @@ import os
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 
@@ -21,6 +23,34 @@ class SqliteConnection(sqlite3.Connection):
 
     path = ""  # of its file; empty in memory
     is_read_only = False
+    end_turn: Callable[[], None] | None = None  # lets other writers of the process go on
+
+    def commit(self) -> None:
+        """End the transaction, and with it the turn."""
+        super().commit()
+        self.end_turn_if_over()
+
+    def rollback(self) -> None:
+        """End the transaction, and with it the turn."""
+        super().rollback()
+        self.end_turn_if_over()
+
+    def close(self) -> None:
+        """End whatever has not ended."""
+        try:
+            super().close()
+        finally:
+            self._end_turn()
+
+    def end_turn_if_over(self) -> None:
+        """Let others write, where no transaction is open."""
+        if not self.in_transaction:
+            self._end_turn()
+
+    def _end_turn(self) -> None:
+        end, self.end_turn = self.end_turn, None
+        if end is not None:
+            end()
 
     def note_path(self) -> None:
         """Find out about its file, as soon as it is open."""
@@ -83,6 +113,30 @@ def prepare(engine: sa.Engine, *, wait_s: int, statement_timeout_s: int) -> None
         sa.event.listen(engine, "connect", lambda driver, record: _set_up_postgres(driver))
 
 
+_queues: "WeakKeyDictionary[sa.Dialect, WriterQueue]" = (
+    WeakKeyDictionary()
+)  # of engines, whose copies share it
+
+
+class WriterQueue(Protocol):
+    """Who writes to SQLite in this process, one after the other."""
+
+    def begin_alone(self) -> None:
+        """Wait for the turn. Raises Unavailable."""
+
+    def end_alone(self) -> None:
+        """Let the next one write."""
+
+
+def queue_writers(engine: sa.Engine, queue: WriterQueue) -> None:
+    """Have each transaction of SQLAlchemy that writes to SQLite wait for its turn in this process.
+
+    Otherwise its threads would poll SQLite's lock in growing steps of up to 100 ms, and whoever polls seldom would
+    wait for all that come later.
+    """
+    _queues[engine.dialect] = queue
+
+
 @lru_cache(
     maxsize=64
 )  # a session keeps a connection for each engine that it meets, and a copy is another engine to it
@@ -132,7 +186,15 @@ def locked_s() -> float:
 def _begin_on_sqlite(connection: sa.Connection) -> None:
     """IMMEDIATE takes the write lock at once: a reader that turns into a writer would fail or lose updates."""
     if not connection.get_execution_options().get("reads_only"):
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        driver: Any = connection.connection.driver_connection
+        if (queue := _queues.get(connection.dialect)) is not None:
+            queue.begin_alone()
+            driver.end_turn = queue.end_alone
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        except BaseException:
+            driver.end_turn_if_over()
+            raise
         connection.info[_LOCKED_AT] = time.monotonic()
 
 

@@ -37,7 +37,10 @@ class _Group:
 
 
 class GroupCommit:
-    """Lets one thread write at a time, in a transaction that it may share with those before and after it."""
+    """Lets one thread write at a time, in a transaction that it may share with those before and after it.
+
+    Transactions of SQLAlchemy, on connections of their own, take turns with these (`engine.queue_writers`).
+    """
 
     def __init__(
         self,
@@ -86,6 +89,24 @@ class GroupCommit:
             self._commit_if_left(group)
         if group.error is not None:
             raise group.error
+
+    def begin_alone(self) -> None:
+        """Wait for the turn, for a transaction on another connection; nobody else writes until `end_alone`.
+
+        Raises Unavailable where it does not come in time.
+        """
+        self._take_turn()
+        group, self._open = self._open, None
+        if group is not None:
+            try:
+                self._store(group)
+            except BaseException:
+                self._free_turn()
+                raise
+
+    def end_alone(self) -> None:
+        """Let others write."""
+        self._free_turn()
 
     def run_before_commit(self, sql: str, arguments: Row) -> None:
         """In the block of `transaction`: leave a statement until all are done that are committed together.
@@ -169,6 +190,12 @@ class GroupCommit:
 
     def _commit(self, group: _Group) -> None:
         try:
+            self._store(group)
+        finally:
+            self._free_turn()
+
+    def _store(self, group: _Group) -> None:
+        try:
             for sql, arguments in group.before_commit:
                 group.connection.execute(sql, arguments)
             group.connection.end(())
@@ -180,8 +207,6 @@ class GroupCommit:
         else:
             self._give_back(group.connection)
             group.is_ended.set()
-        finally:
-            self._free_turn()
 
     def _fail(self, group: _Group, error: BaseException) -> None:
         """Nothing of the group is stored: closing the connection rolls back."""

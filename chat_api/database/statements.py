@@ -28,7 +28,7 @@ from ..errors import ApiError, Unavailable, database_errors, describe, driver_er
 from .batches import Batches
 from .dialect import is_postgres
 from .drivers import Connection, CursorConnection, Result, Row
-from .engine import ANSWER_DELAY_S
+from .engine import ANSWER_DELAY_S, queue_writers
 from .group_commit import GroupCommit
 from .session import db
 
@@ -312,6 +312,8 @@ class StatementPool:
         )
         self._batches = Batches(begin=self.transaction, savepoint=self._savepoint)
         self.is_postgres = is_postgres(engine)
+        if not self.is_postgres:
+            queue_writers(engine, self._writers)
 
     @property
     def is_in_transaction(self) -> bool:
