@@ -13,7 +13,7 @@ import orjson
 
 from ..attachments.references import FoundFile, LinkedFile, attach_files
 from ..conversations import service as conversations
-from ..conversations.titles import title_in
+from ..conversations.titles import first_words, title_in
 from ..database.chaining import chained
 from ..database.columns import new_id
 from ..database.session import db, session_and_commit
@@ -294,6 +294,13 @@ def append_stored(
     return made
 
 
+def _first_words(drafts: Sequence[Draft]) -> str:
+    """What the user says first, in a few words: the list of conversations shows a reply in progress, or one that has
+    failed, by it."""
+    said = (draft.content for draft in drafts if draft.role == "user" and draft.content)
+    return first_words(next(said, ""))
+
+
 def _path_before(placed: PlacedTurn) -> str | None:
     """Where the active path ends before a turn that goes back there; None where it does not, or nowhere."""
     turn, place = placed.turn, placed.place
@@ -312,7 +319,7 @@ def _conversation_of(placed: PlacedTurn) -> str:
         return turn.conversation_id
     return conversations.begin_conversation(
         user_id=turn.user_id,
-        title=title_in(turn.metadata),
+        title=title_in(turn.metadata) or _first_words(turn.drafts),
         metadata=turn.metadata,
         source=turn.source,
         external_id=turn.external_id,

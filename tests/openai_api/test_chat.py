@@ -14,7 +14,15 @@ from werkzeug.test import TestResponse
 from tests.completions.chat import wait_for
 from tests.openai_api.door import COMPLETIONS, HEADER, Door, assistant, frames_of, refused, user
 from tests.support.api import Api
-from tests.support.provider import BREAK, STALL, ScriptedProvider, error_answer, openai_chunk, openai_stream
+from tests.support.provider import (
+    BREAK,
+    STALL,
+    Reply,
+    ScriptedProvider,
+    error_answer,
+    openai_chunk,
+    openai_stream,
+)
 from tests.support.uploads import PNG, names_of
 from tests.transfer.exports import rows_of
 
@@ -325,6 +333,14 @@ def test_an_unfinished_answer_that_is_not_streamed_is_an_answer(door: Door) -> N
     assert answer["choices"][0]["finish_reason"] == "length"  # there would have been more
     stored = door.api.get(f"{COMPLETIONS}/{answer['id']}").get_json()
     assert stored["choices"] == answer["choices"]
+
+
+@pytest.mark.parametrize("answer", [error_answer(500, "out of order"), openai_stream("So far", STALL)])
+def test_the_list_shows_what_was_asked_from_the_beginning(door: Door, answer: Reply) -> None:
+    door.script(answer)
+    with door.ask({"role": "system", "content": "Be brief."}, user("Where to eat?"), stream=True):
+        [conversation] = door.conversations()
+    assert conversation["title"] == "Where to eat?"
 
 
 def test_the_client_leaves(door: Door) -> None:
