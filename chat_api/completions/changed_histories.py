@@ -41,6 +41,8 @@ def find_changed(
     beginning = find_longest(**scope, chain_hashes=chain_hashes, shortest=prompts + 1)
     if beginning is not None:
         return beginning
+    if len(path) < MAX_COMPARED and (length := _equal(stored, digests)) > prompts:
+        return Place(length, conversation_id, str(path[length - 1]["id"]))
     return Place(0, conversation_id, None) if known.intersection(said[:-1]) else None
 
 
@@ -48,6 +50,12 @@ def _overlap(stored: Sequence[str], said: Sequence[str]) -> int:
     """How many of the messages that were said are the last ones that are stored."""
     longest = min(len(stored), len(said))
     return next((count for count in range(longest, 0, -1) if stored[-count:] == said[:count]), 0)
+
+
+def _equal(stored: Sequence[str], said: Sequence[str]) -> int:
+    """How many messages both begin with; items that were appended are found by nothing else."""
+    pairs = enumerate(zip(stored, said, strict=False))
+    return next((count for count, (one, other) in pairs if one != other), min(len(stored), len(said)))
 
 
 def _digests_of(user_id: str, path: Sequence[dict[str, Any]]) -> list[str]:

@@ -516,6 +516,17 @@ def test_a_conversation_that_its_client_keeps_has_each_message_once(door: Door, 
     assert texts(items(door.api, kept)) == [*expected, "More", "Reply 3"]
 
 
+def test_an_edit_after_items_is_a_branch_there(door: Door) -> None:
+    door.script(*(openai_stream(f"Reply {number}") for number in range(1, 4)))
+    begin = [user("Zero"), {"role": "assistant", "content": "Reply 0"}]
+    kept = made(door.api, items=begin)["id"]
+    for history in ([*begin, user("One")], [*begin, user("One, edited")], [*begin, user("One, edited")]):
+        door.talk(*history, conversation=kept)
+        assert door.sent[-1].json["messages"] == history
+    assert texts(items(door.api, kept)) == ["Zero", "Reply 0", "One, edited", "Reply 3"]
+    assert len(door.said(native(kept), "all")) == 2 + 2 + 3
+
+
 @pytest.mark.parametrize("erased", [["reasoning"], ["message"], ["message", "reasoning"]])
 def test_what_is_erased_is_in_no_reading_of_the_reply(door: Door, erased: list[str]) -> None:
     thought = openai_chunk({"reasoning_content": "a secret thought"})
