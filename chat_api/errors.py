@@ -25,7 +25,8 @@ ApiError                       what goes wrong as a noun; services raise these
     TooManyRequests       429  throttled; `retry_after_s` says for how long
     ProviderFailed        502  an LLM provider gave no reply (429 if it throttles, 504 if it is silent)
         ProviderTimedOut  504  names the latter in the OpenAPI document
-    Unavailable           503  the database is unavailable or busy; nothing was stored
+    Unavailable           503  the database is unavailable or busy; nothing was stored, unless it was lost while it
+                               committed, which is why a client that must not repeat itself sends an Idempotency-Key
         SchemaMismatch    503  the database is not upgraded to the schema of this version
 
 All of them, werkzeug's own and unexpected ones become application/problem+json (RFC 9457). What is done after a
