@@ -113,9 +113,8 @@ def prepare(engine: sa.Engine, *, wait_s: int, statement_timeout_s: int) -> None
         sa.event.listen(engine, "connect", lambda driver, record: _set_up_postgres(driver))
 
 
-_queues: "WeakKeyDictionary[sa.Dialect, WriterQueue]" = (
-    WeakKeyDictionary()
-)  # of engines, whose copies share it
+# by the dialect of an engine, which its copies share
+_queues: "WeakKeyDictionary[sa.Dialect, WriterQueue]" = WeakKeyDictionary()
 
 
 class WriterQueue(Protocol):
@@ -137,11 +136,10 @@ def queue_writers(engine: sa.Engine, queue: WriterQueue) -> None:
     _queues[engine.dialect] = queue
 
 
-@lru_cache(
-    maxsize=64
-)  # a session keeps a connection for each engine that it meets, and a copy is another engine to it
+# the same one each time: a session keeps a connection for each engine that it meets, and a copy is another one to it
+@lru_cache(maxsize=64)
 def reading(engine: sa.Engine) -> sa.Engine:
-    """The same engine and pool without transactions, for requests that only read. The same one each time."""
+    """The same engine and pool without transactions, for requests that only read."""
     if not is_postgres(engine):
         return engine.execution_options(reads_only=True)
     return engine.execution_options(isolation_level="AUTOCOMMIT")
