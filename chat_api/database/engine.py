@@ -5,6 +5,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -26,14 +27,25 @@ class SqliteConnection(sqlite3.Connection):
     end_turn: Callable[[], None] | None = None  # lets other writers of the process go on
 
     def commit(self) -> None:
-        """End the transaction, and with it the turn."""
-        super().commit()
-        self.end_turn_if_over()
+        """End the transaction, and with it the turn.
+
+        What can't be stored is undone here: after a COMMIT that failed (a full disk), SQLAlchemy sends no ROLLBACK.
+        """
+        try:
+            super().commit()
+        except sqlite3.Error:
+            with suppress(sqlite3.Error):
+                super().rollback()
+            raise
+        finally:
+            self.end_turn_if_over()
 
     def rollback(self) -> None:
         """End the transaction, and with it the turn."""
-        super().rollback()
-        self.end_turn_if_over()
+        try:
+            super().rollback()
+        finally:
+            self.end_turn_if_over()
 
     def close(self) -> None:
         """End whatever has not ended."""
