@@ -108,7 +108,7 @@ def test_requests_with_a_session(server: GunicornServer, share: int) -> None:
 def test_uploads_that_have_arrived(server: GunicornServer, share: int) -> None:
     """They wait for their bytes without a place, and are stored as requests that run."""
     person, other = Person(server), Person(server)
-    content = person.email.encode()
+    content = b"\x00" + person.email.encode()  # no text, which would be extracted in the background
     assert send_file(person, content).status == 201
     lock = "SELECT 1 FROM stored_files WHERE user_id = %s FOR UPDATE"
     with all_waiting(server, share, lock, [person.user["id"]], lambda: send_file(person, content)):
