@@ -64,12 +64,13 @@ def all_waiting(
             requests = [pool.submit(action) for _ in range(SENT)]
             # those who wait for a row wait behind the first of them, so there is a lock for each
             count = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-            waiting = lambda: observer.execute(count).fetchone()  # noqa: E731
-            wait_until(lambda: waiting() == (share,), within_s=10, what="a share waits in the database")
+            waiting = lambda: (observer.execute(count).fetchone() or [0])[0]  # noqa: E731
+            wait_until(lambda: waiting() >= share, within_s=10, what="a share waits in the database")
             time.sleep(0.2)  # for the others, if they had connections, too
-            assert waiting() == (share,)
+            most = share + 1  # a background job of the service may wait for the same rows
+            assert waiting() <= most < CONNECTIONS
             yield
-            assert waiting() == (share,), "they waited all the time, or the test shows nothing"
+            assert share <= waiting() <= most, "they waited all the time, or the test shows nothing"
         assert {request.result().status for request in requests} == {201}
 
 
