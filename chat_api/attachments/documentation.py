@@ -23,8 +23,7 @@ UPLOAD: dict[str, Any] = {
                             "format": "uuid",
                             "pattern": UUID_PATTERN,
                             "description": "The message that the file belongs to. Without it the upload is kept "
-                            "for a day, until a message "
-                            "names it in `attachment_ids`.",
+                            "for a day, until a message names it in `attachment_ids`.",
                         },
                     },
                 },

@@ -64,8 +64,7 @@ class Caller:
 
 
 def require_caller() -> None:
-    """The guard of blueprints below /chat and of dialects: requires a valid token, and acts for the user in "
-    "`X-Act-As`."""
+    """The guard of blueprints below /chat and of dialects: requires a valid token, and acts for `X-Act-As`'s user."""
     environ = request.environ  # a proxy costs each time it is used
     if is_preflight(environ):
         return

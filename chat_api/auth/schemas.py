@@ -125,8 +125,7 @@ class NewInvitationSchema(InvitationSchema):
         metadata={
             "example": "https://chat.example.org/join#invitation=chat_inv_0193…_u7Xk…",
             "description": "The link to give to the invited person; null if INVITATION_URL is not set, and in a "
-            "replayed "
-            "response.",
+            "replayed response.",
         },
     )
 

@@ -33,7 +33,7 @@ _ASCII = bytes(range(0x80))
 _DECLARED = re.compile(
     rb"""<(?:meta|\?xml)\s[^>]{0,200}?(?:charset|encoding)\s*=\s*["']?([\w-]{1,40})""", re.IGNORECASE
 )
-_SAMPLE_BYTES = 65536
+_SAMPLE_BYTES, _PIECE_BYTES = 65536, 65536
 # Confidences of the detector below which its guess is as often wrong as right (tests/documents/test_encodings.py):
 # short texts in Latin letters look like those of other languages, while a third of other bytes is another script
 _LEAST_CONFIDENCE, _LEAST_CONFIDENCE_OF_OTHER_SCRIPTS = 0.2, 0.1
@@ -104,5 +104,5 @@ def _detected(content: bytes) -> str:
 def _decoded_as(encoding: str, content: bytes) -> str:
     """In pieces, as Python takes time that grows with the square of the size where many bytes mean nothing."""
     decoder = codecs.getincrementaldecoder(encoding)("replace")
-    pieces = range(0, len(content), _SAMPLE_BYTES)
-    return "".join(decoder.decode(content[begin : begin + _SAMPLE_BYTES]) for begin in pieces)
+    pieces = range(0, len(content), _PIECE_BYTES)
+    return "".join(decoder.decode(content[begin : begin + _PIECE_BYTES]) for begin in pieces)

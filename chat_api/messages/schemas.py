@@ -102,8 +102,7 @@ class CreateMessageSchema(Schema):
         required=False,
         metadata={
             "description": "Required for the role `tool`, and only allowed for it: the id of the tool call that "
-            "this is "
-            "the result of. A message on the path to this one must have that call."
+            "this is the result of. A message on the path to this one must have that call."
         },
     )
 

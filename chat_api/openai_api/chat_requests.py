@@ -167,10 +167,8 @@ def _draft(message: Any, where: str) -> Draft:
     given = message.get("content")
     if given is None and role == "assistant":
         given = message["refusal"] if isinstance(message.get("refusal"), str) else ""
-    elif (
-        given is None and role == "tool"
-    ):  # of a tool that returns nothing: clients in Go leave out what is empty
-        given = ""
+    elif given is None and role == "tool":
+        given = ""  # of a tool that returns nothing: clients in Go leave out what is empty
     content = content_of(given, f"{where}.content", takes_files=role == "user")
     call_id = None
     if role == "tool":
